@@ -1,0 +1,124 @@
+"""The autoencoder of small checkpoints: space-to-depth in, an LR-conditioned convolutional decoder out.
+
+CogVideoX's VAE costs 71-78 % of DOVE's arithmetic. OASIS (arXiv 2509.23980) drops the encoder for a
+pixel-unshuffle, FlashVSR (arXiv 2510.12747) replaces the decoder by a tiny one that also sees the LR frames.
+Both fit here: the latents are the upsampled frames themselves, rearranged (spatial ratio 8, temporal ratio 1,
+3 * 8 * 8 = 192 channels), so `encode` costs nothing and the latent loss of DOVE's first stage is a pixel loss;
+the decoder works at LR resolution on the restored latents and on three LR frames, and adds its residual to the
+bicubic upsampling of the LR frame.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import nn
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(act(conv(x))), both 3x3; the second convolution starts at zero so a new block is the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(cast(torch.Tensor, self.conv2.bias))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + cast(torch.Tensor, self.conv2(F.silu(self.conv1(x))))
+
+
+class SpaceToDepthAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Latents by rearrangement, pixels by a conditional decoder.
+
+    Args:
+        channels: Width of the decoder.
+        num_blocks: Residual blocks of the decoder.
+        scale: Upscaling factor; the decoder works at 1/scale of the output size.
+        spatial_compression_ratio: Output pixels per latent pixel.
+        num_lq_frames: LR frames the decoder sees for each output frame, centred on it (odd).
+    """
+
+    config_name = "config.json"
+
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(
+        self,
+        channels: int = 64,
+        num_blocks: int = 6,
+        scale: int = 4,
+        spatial_compression_ratio: int = 8,
+        num_lq_frames: int = 3,
+    ) -> None:
+        super().__init__()
+        if spatial_compression_ratio % scale or num_lq_frames % 2 == 0:
+            raise ValueError(
+                f"the compression ratio must be a multiple of the scale and num_lq_frames odd, got ratio "
+                f"{spatial_compression_ratio}, scale {scale}, num_lq_frames {num_lq_frames}"
+            )
+        self.scale = scale
+        self.ratio = spatial_compression_ratio
+        self.num_lq_frames = num_lq_frames
+        pixel_channels = 3 * scale**2
+        self.conv_in = nn.Conv2d(pixel_channels + 3 * num_lq_frames, channels, 3, padding=1)
+        self.blocks = nn.ModuleList(ResidualBlock(channels) for _ in range(num_blocks))
+        self.conv_mid = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(channels, pixel_channels, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(cast(torch.Tensor, self.conv_out.bias))
+
+    @property
+    def latent_channels(self) -> int:
+        return 3 * self.ratio**2
+
+    def encode(self, sample: torch.Tensor) -> torch.Tensor:
+        """Rearranges an upsampled clip.
+
+        Args:
+            sample: (B, 3, F, H, W) in [-1, 1]; H and W multiples of the compression ratio.
+
+        Returns:
+            (B, 192, F, H / 8, W / 8), same dtype; the exact inverse of the rearrangement in `decode`.
+        """
+        return F.pixel_unshuffle(sample.transpose(1, 2), self.ratio).transpose(1, 2)
+
+    def decode(self, latents: torch.Tensor, lq: torch.Tensor) -> torch.Tensor:
+        """Renders frames from restored latents and the LR frames.
+
+        Args:
+            latents: (B, 192, F, H / 8, W / 8) as `encode` gives them.
+            lq: (B, 3, F, H / scale, W / scale) in [-1, 1], the LR frames.
+
+        Returns:
+            (B, 3, F, H, W), about [-1, 1], not clamped; in the dtype of `lq`.
+        """
+        batch_size, _, num_frames = lq.shape[:3]
+        dtype = self.conv_in.weight.dtype
+        frames = lq.transpose(1, 2)  # (B, F, 3, h, w)
+        features = F.pixel_shuffle(latents.transpose(1, 2), self.ratio // self.scale)  # (B, F, 48, h, w)
+        hidden = torch.cat([features.to(dtype), self._neighbours(frames).to(dtype)], dim=2).flatten(0, 1)
+        hidden = hidden.contiguous(memory_format=torch.channels_last)
+        skip = self.conv_in(hidden)
+        hidden = skip
+        for block in self.blocks:
+            hidden = block(hidden)
+        hidden = F.silu(self.conv_mid(hidden) + skip)
+        residual = F.pixel_shuffle(self.conv_out(hidden), self.scale)
+        base = F.interpolate(
+            frames.flatten(0, 1).float(), scale_factor=self.scale, mode="bicubic", align_corners=False
+        )
+        out = base + residual.float()
+        return out.to(lq.dtype).unflatten(0, (batch_size, num_frames)).transpose(1, 2)
+
+    def _neighbours(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B, F, 3, h, w) -> (B, F, 3 * num_lq_frames, h, w): each frame with those around it, ends repeated."""
+        reach = self.num_lq_frames // 2
+        num_frames = frames.shape[1]
+        index = torch.arange(num_frames, device=frames.device)
+        shifted = [frames[:, (index + d).clamp(0, num_frames - 1)] for d in range(-reach, reach + 1)]
+        return torch.cat(shifted, dim=2)

@@ -1,0 +1,157 @@
+"""What `dovetail train` reads: one YAML file, validated, with every number of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class StrictModel(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BlurConfig(StrictModel):
+    """Random blur kernels (Real-ESRGAN's families, as in DOVE's degradation.yaml)."""
+
+    probability: float = Field(1.0, ge=0, le=1)
+    kernel_sizes: tuple[int, ...] = (7, 9, 11, 13, 15, 17, 19, 21)
+    # iso, aniso, generalised iso, generalised aniso, plateau iso, plateau aniso, sinc
+    kernel_probabilities: tuple[float, float, float, float, float, float, float] = (
+        0.405, 0.225, 0.108, 0.027, 0.108, 0.027, 0.1,
+    )  # fmt: skip
+    sigma: tuple[float, float] = (0.2, 3.0)
+    sigma_step: float = 0.0
+    angle_step: float = 0.0
+    beta_gaussian: tuple[float, float] = (0.5, 4.0)
+    beta_gaussian_step: float = 0.0
+    beta_plateau: tuple[float, float] = (1.0, 2.0)
+    beta_plateau_step: float = 0.0
+    omega_step: float = 0.0
+
+
+class ResizeConfig(StrictModel):
+    """Random resampling; probabilities of up, down and keep."""
+
+    probabilities: tuple[float, float, float] = (0.2, 0.7, 0.1)
+    scale: tuple[float, float] = (0.15, 1.5)
+    scale_step: float = 0.0
+
+
+class NoiseConfig(StrictModel):
+    """Gaussian or Poisson noise; sigma in 8-bit levels."""
+
+    probability: float = Field(1.0, ge=0, le=1)
+    gaussian_probability: float = 0.5
+    sigma: tuple[float, float] = (1.0, 30.0)
+    sigma_step: float = 0.0
+    poisson_scale: tuple[float, float] = (0.05, 3.0)
+    poisson_scale_step: float = 0.0
+    gray_probability: float = 0.4
+
+
+class JpegConfig(StrictModel):
+    probability: float = Field(1.0, ge=0, le=1)
+    quality: tuple[float, float] = (30.0, 95.0)
+    quality_step: float = 3.0
+
+
+class CodecConfig(StrictModel):
+    """Video coding at the size the clip has at that point; bit rate relative to 160x320 at 25 fps as in
+    DOVE's yaml, scaled by the clip's own area so that bits per pixel stay comparable."""
+
+    probability: float = Field(1.0, ge=0, le=1)
+    codecs: tuple[str, ...] = ("libx264", "mpeg4")
+    crf: tuple[float, float] | None = None
+    bits_per_pixel: tuple[float, float] = (0.008, 0.3)
+
+
+class PassConfig(StrictModel):
+    blur: BlurConfig = BlurConfig()
+    resize: ResizeConfig | None = ResizeConfig()
+    noise: NoiseConfig = NoiseConfig()
+    jpeg: JpegConfig = JpegConfig()
+    codec: CodecConfig = CodecConfig()
+
+
+class DegradationConfig(StrictModel):
+    """One profile: passes in RealBasicVSR's order, then the resize to the LR size."""
+
+    weight: float = Field(gt=0)
+    passes: tuple[PassConfig, ...] = ()
+    final_sinc_probability: float = 0.0
+
+
+class DataConfig(StrictModel):
+    images: str = "images"
+    videos: str = "video"
+    image_probability: float = Field(0.6, ge=0, le=1)
+    num_frames: int = 6
+    hr_size: int = 256
+    max_video_frames: int = 120
+    downscale: tuple[float, float] = (0.4, 1.0)
+    max_pan: float = 6.0
+    static_probability: float = 0.25
+    block_size: int = Field(384, description="samples in one block of the pool")
+    steps_per_block: int = Field(384, description="optimiser steps for which a block is used")
+
+
+class ModelConfig(StrictModel):
+    """The checkpoint to make; `transformer`, `vae` and `scheduler` are the diffusers configs."""
+
+    name: str
+    scale: int = 4
+    timestep: int
+    attention: Literal["full", "window"] = "full"
+    window: tuple[int, int] = (8, 8)
+    prompt_tokens: int = 1
+    transformer: dict[str, Any]
+    vae: dict[str, Any]
+    scheduler: dict[str, Any]
+
+
+class StageConfig(StrictModel):
+    """One of the two stages. `latent` trains the transformer on latents, `pixel` everything on pixels."""
+
+    kind: Literal["latent", "pixel"]
+    steps: int
+    learning_rate: float
+    schedule: Literal["constant", "cosine"] = "cosine"
+    min_learning_rate_ratio: float = 0.02
+    warmup_steps: int = 100
+    batch_size: int = 6
+    num_frames: int = 4
+    lq_size: int = 48
+    clean_probability: float = Field(0.35, description="share of samples degraded by bicubic alone")
+    pixel_loss: Literal["charbonnier", "mse"] = "charbonnier"
+    perceptual_weight: float = 0.0
+    temporal_weight: float = 0.0
+    latent_weight: float = 0.0
+    decoder_learning_rate_ratio: float = 1.0
+
+
+class TrainingConfig(StrictModel):
+    seed: int = 0
+    num_threads: int | None = None
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    grad_clip: float = 0.5
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    ema_decay: float = 0.999
+    save_every: int = 500
+    log_every: int = 50
+    data: DataConfig = DataConfig()
+    degradations: dict[str, DegradationConfig]
+    model: ModelConfig
+    stages: tuple[StageConfig, ...]
+
+
+def load_config(path: Path) -> TrainingConfig:
+    """Reads and validates a training configuration.
+
+    Raises:
+        pydantic.ValidationError: If a field is unknown, missing or out of range.
+    """
+    return TrainingConfig.model_validate(yaml.safe_load(path.read_text()))

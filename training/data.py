@@ -1,0 +1,213 @@
+"""Training clips: random crops of pictures and videos, and the pool of degraded samples made from them.
+
+Degrading one sample takes 50-150 ms on a CPU core, a training step of a small model not much longer, so samples
+are made ahead by another process in blocks, and each block is used for a fixed number of steps with fresh
+crops, flips and frame ranges. Block k is a pure function of the seed and k, and the step decides the block, so a
+run gives the same weights however fast either process is, and resumes anywhere.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+import torch.nn.functional as F
+from av.video.reformatter import Interpolation, VideoReformatter
+from PIL import Image
+
+from training.config import DataConfig, DegradationConfig, TrainingConfig
+from training.degradation import degrade_clip, from_uint8
+
+_BLOCKS_AHEAD = 2
+_ACCURATE = (
+    Interpolation.BICUBIC
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.FULL_CHR_H_INP
+)
+
+
+class SourceLibrary:
+    """Pictures and videos of a folder, held in memory as uint8.
+
+    Args:
+        root: Folder that holds the picture and video folders of the configuration.
+        config: Which folders, and how clips are drawn.
+    """
+
+    def __init__(self, root: Path, config: DataConfig) -> None:
+        self.config = config
+        pictures = sorted((root / config.images).glob("*"))
+        videos = sorted((root / config.videos).glob("*"))
+        if not pictures and not videos:
+            raise FileNotFoundError(f"no pictures in {root / config.images} and no videos in {root / config.videos}")
+        self.pictures = [np.asarray(Image.open(path).convert("RGB")) for path in pictures]
+        self.videos = [decode_frames(path, config.max_video_frames) for path in videos]
+
+    def sample(self, rng: np.random.Generator) -> torch.Tensor:
+        """Draws an HR clip: (F, 3, S, S), float32, [0, 1]."""
+        is_picture = not self.videos or (self.pictures and rng.random() < self.config.image_probability)
+        clip = self._picture_clip(rng) if is_picture else self._video_clip(rng)
+        if rng.random() < 0.5:
+            clip = clip.flip(-1)
+        if rng.random() < 0.5:
+            clip = clip.transpose(-1, -2)
+        return clip
+
+    def _picture_clip(self, rng: np.random.Generator) -> torch.Tensor:
+        """A camera pan over a picture (or a still): the picture is shrunk by a random factor, then cropped."""
+        config = self.config
+        picture = self.pictures[rng.integers(len(self.pictures))]
+        factor = self._shrink_factor(rng, picture.shape)
+        is_static = rng.random() < config.static_probability
+        velocity = np.zeros(2) if is_static else rng.uniform(-config.max_pan, config.max_pan, 2)
+        reach = np.ceil(np.abs(velocity) * (config.num_frames - 1)).astype(int)
+        span = np.minimum(config.hr_size + reach, np.floor(np.array(picture.shape[:2]) * factor).astype(int))
+        window = self._crop(picture[None], span, factor, rng)
+        offsets = np.round(velocity * np.arange(config.num_frames)[:, None]).astype(int)
+        offsets = np.clip(offsets - offsets.min(axis=0), 0, span - config.hr_size)
+        size = config.hr_size
+        return torch.stack([window[0, :, y : y + size, x : x + size] for y, x in offsets])
+
+    def _video_clip(self, rng: np.random.Generator) -> torch.Tensor:
+        config = self.config
+        video = self.videos[rng.integers(len(self.videos))]
+        first = int(rng.integers(max(1, len(video) - config.num_frames + 1)))
+        index = np.minimum(first + np.arange(config.num_frames), len(video) - 1)
+        if rng.random() < 0.5:
+            index = index[::-1]
+        factor = self._shrink_factor(rng, video.shape[1:])
+        return self._crop(video[index], np.full(2, config.hr_size), factor, rng)
+
+    def _shrink_factor(self, rng: np.random.Generator, shape: tuple[int, ...]) -> float:
+        smallest = (self.config.hr_size + 2) / min(shape[:2])
+        low, high = self.config.downscale
+        return float(max(rng.uniform(low, high), min(smallest, 1.0)))
+
+    def _crop(self, frames: np.ndarray, span: np.ndarray, factor: float, rng: np.random.Generator) -> torch.Tensor:
+        """A random window that is `span` large after shrinking by `factor`: (F, 3, *span)."""
+        source_span = np.minimum(np.ceil(span / factor).astype(int), frames.shape[1:3])
+        y, x = (int(rng.integers(n - s + 1)) for n, s in zip(frames.shape[1:3], source_span, strict=True))
+        window = from_uint8(frames[:, y : y + source_span[0], x : x + source_span[1]])
+        size = (int(span[0]), int(span[1]))
+        if window.shape[-2:] == size:
+            return window
+        return F.interpolate(window, size=size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+
+
+def decode_frames(path: Path, max_frames: int) -> np.ndarray:
+    """The first frames of a video, (F, H, W, 3) uint8 RGB."""
+    reformatter = VideoReformatter()
+    frames: list[np.ndarray] = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            frames.append(reformatter.reformat(frame, format="rgb24", interpolation=_ACCURATE).to_ndarray())
+            if len(frames) == max_frames:
+                break
+    return np.stack(frames)
+
+
+def make_sample(
+    library: SourceLibrary, degradations: list[DegradationConfig], scale: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """One pair: HR (F, 3, S, S) and degraded LR (F, 3, S / scale, S / scale), uint8."""
+    hr = library.sample(rng)
+    weights = np.array([d.weight for d in degradations])
+    config = degradations[rng.choice(len(degradations), p=weights / weights.sum())]
+    side = library.config.hr_size // scale
+    lq = degrade_clip(hr, config, (side, side), rng)
+    return (hr.clamp(0, 1) * 255).round().to(torch.uint8).numpy(), lq.numpy()
+
+
+# --- the pool -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Block:
+    """Samples of one block: hr (N, F, 3, S, S) and lq (N, F, 3, s, s), uint8."""
+
+    hr: np.ndarray
+    lq: np.ndarray
+
+
+class SamplePool:
+    """Blocks of samples made by a process of its own, handed out in order.
+
+    Args:
+        config: The run's configuration.
+        data_dir: Where the pictures and videos are.
+        pool_dir: Where blocks are kept until they are used up.
+        first_block: Block that is asked for first (after a resume not 0).
+    """
+
+    def __init__(self, config: TrainingConfig, data_dir: Path, pool_dir: Path, *, first_block: int) -> None:
+        pool_dir.mkdir(parents=True, exist_ok=True)
+        self._dir = pool_dir
+        context = multiprocessing.get_context("spawn")
+        self._wanted = context.Value("l", first_block)
+        self._process = context.Process(
+            target=_produce, args=(config, data_dir, pool_dir, self._wanted), daemon=True, name="sample-pool"
+        )
+        self._process.start()
+
+    def get(self, index: int) -> Block:
+        """Waits for a block and drops those before it.
+
+        Raises:
+            RuntimeError: If the producing process has died.
+        """
+        with self._wanted.get_lock():
+            self._wanted.value = index
+        for old in self._dir.glob("block-*.npz"):
+            if int(old.stem.split("-")[1]) < index:
+                old.unlink()
+        path = block_path(self._dir, index)
+        while not path.exists():
+            if not self._process.is_alive():
+                raise RuntimeError("the process that degrades samples has died; its error stands above")
+            time.sleep(0.2)
+        with np.load(path) as arrays:
+            return Block(arrays["hr"], arrays["lq"])
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.join()
+
+
+def block_path(directory: Path, index: int) -> Path:
+    return directory / f"block-{index:06d}.npz"
+
+
+def _produce(config: TrainingConfig, data_dir: Path, pool_dir: Path, wanted: object) -> None:
+    torch.set_num_threads(1)
+    os.nice(3)  # the trainer waits for this process only at the start; otherwise it should not be slowed by it
+    library = SourceLibrary(data_dir, config.data)
+    index = wanted.value  # type: ignore[attr-defined]
+    while True:
+        if index > wanted.value + _BLOCKS_AHEAD:  # type: ignore[attr-defined]
+            time.sleep(0.5)
+            continue
+        path = block_path(pool_dir, index)
+        if not path.exists():
+            block = make_block(config, library, index)
+            partial = path.with_suffix(".part")
+            with partial.open("wb") as file:
+                np.savez(file, hr=block.hr, lq=block.lq)
+            partial.rename(path)
+        index += 1
+
+
+def make_block(config: TrainingConfig, library: SourceLibrary, index: int) -> Block:
+    """Block `index` of a run: the same for the same seed and configuration."""
+    degradations = list(config.degradations.values())
+    pairs = [
+        make_sample(library, degradations, config.model.scale, np.random.default_rng((config.seed, index, i)))
+        for i in range(config.data.block_size)
+    ]
+    return Block(np.stack([hr for hr, _ in pairs]), np.stack([lq for _, lq in pairs]))

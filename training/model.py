@@ -1,0 +1,96 @@
+"""The trainable one-step model: the same modules and the same rule as the pipeline, with gradients."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
+from safetensors.torch import save_file
+from torch import nn
+
+from pipelines.attention import set_attention_pattern
+from pipelines.nano import SpaceToDepthAutoencoder
+from pipelines.one_step import one_step
+from training.config import ModelConfig
+
+EMPTY_PROMPT_SHA256 = hashlib.sha256(b"").hexdigest()
+
+
+class OneStepModel(nn.Module):
+    """Transformer, autoencoder, scheduler and prompt embedding of a small checkpoint.
+
+    Args:
+        config: The checkpoint to make.
+    """
+
+    prompt_embeds: torch.Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = CogVideoXTransformer3DModel(**config.transformer)
+        # v starts at zero, so the first x0 is sqrt(alpha_bar) * z: the upsampled frame itself.
+        nn.init.zeros_(self.transformer.proj_out.weight)
+        nn.init.zeros_(self.transformer.proj_out.bias)
+        set_attention_pattern(self.transformer, config.attention, window=config.window)
+        self.vae = SpaceToDepthAutoencoder(**config.vae)
+        self.vae.to(memory_format=torch.channels_last)
+        self.scheduler = CogVideoXDDIMScheduler(**config.scheduler)
+        shape = (config.prompt_tokens, config.transformer["text_embed_dim"])
+        self.register_buffer("prompt_embeds", torch.zeros(1, *shape))
+
+    def restore_latents(self, lq: torch.Tensor) -> torch.Tensor:
+        """(B, 3, F, h, w) in [-1, 1] -> restored latents (B, C, F, H / 8, W / 8)."""
+        latents = self.vae.encode(upsample(lq, self.config.scale)).transpose(1, 2)
+        restored = one_step(
+            self.transformer, self.scheduler, latents, self.prompt_embeds, timestep=self.config.timestep
+        )
+        return restored.transpose(1, 2)
+
+    def forward(self, lq: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Restores a clip: (B, 3, F, h, w) in [-1, 1] -> frames (B, 3, F, H, W) and restored latents."""
+        latents = self.restore_latents(lq)
+        return self.vae.decode(latents, lq), latents
+
+    def save(self, folder: Path, *, card: dict[str, object], dtype: torch.dtype = torch.float16) -> None:
+        """Writes a diffusers folder with our `dovetail.json`; the weights in `dtype`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, module in (("transformer", self.transformer), ("vae", self.vae)):
+            module.save_config(folder / name)
+            state = {k: v.detach().to(dtype).contiguous() for k, v in module.state_dict().items()}
+            save_file(state, folder / name / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+        self.scheduler.save_config(folder / "scheduler")
+        prompts = folder / "prompt_embeddings"
+        prompts.mkdir(exist_ok=True)
+        save_file(
+            {"prompt_embedding": self.prompt_embeds[0].to(torch.bfloat16)},
+            prompts / f"{EMPTY_PROMPT_SHA256}.safetensors",
+        )
+        index = {
+            "_class_name": "DovePipeline",
+            "scheduler": ["diffusers", "CogVideoXDDIMScheduler"],
+            "text_encoder": [None, None],
+            "tokenizer": [None, None],
+            "transformer": ["diffusers", "CogVideoXTransformer3DModel"],
+            "vae": ["pipelines.nano", "SpaceToDepthAutoencoder"],
+        }
+        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+        description = {
+            "name": self.config.name,
+            "scale": self.config.scale,
+            "timestep": self.config.timestep,
+            "attention": {"pattern": self.config.attention, "window": list(self.config.window)},
+        }
+        (folder / "dovetail.json").write_text(json.dumps(description | card, indent=2) + "\n")
+
+
+def upsample(lq: torch.Tensor, scale: int) -> torch.Tensor:
+    """Bilinear upsampling of a clip (B, 3, F, h, w), align_corners False, as DOVE prepares its samples."""
+    batch_size, _, num_frames = lq.shape[:3]
+    frames = lq.transpose(1, 2).flatten(0, 1)
+    large = F.interpolate(frames, scale_factor=scale, mode="bilinear", align_corners=False)
+    return large.unflatten(0, (batch_size, num_frames)).transpose(1, 2)
