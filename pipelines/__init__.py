@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: one-step diffusion video super-resolution."""

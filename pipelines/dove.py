@@ -1,0 +1,510 @@
+"""DovePipeline: a low-resolution clip in, a restored clip of the wanted size out, one transformer call.
+
+The method is DOVE's (arXiv 2505.16239); `DoveOptions.reference()` gives its script's bits
+(https://github.com/zhengchen1999/DOVE/blob/ad649cc/inference_script.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+
+from pipelines.chunks import ChunkStitcher
+from pipelines.codec import make_codec
+from pipelines.errors import (
+    BackendUnavailableError,
+    InvalidOptionError,
+    OutOfMemoryError,
+    UnsupportedSizeError,
+    is_out_of_memory,
+)
+from pipelines.cogvideox_vae import prepare_vae
+from pipelines.geometry import Geometry, make_geometry
+from pipelines.loading import load_checkpoint
+from pipelines.lossless import freeze_timestep, fuse_qkv
+from pipelines.manifest import CheckpointManifest
+from pipelines.one_step import RotaryEmbedding, num_leading_copies, one_step, rotary_embedding, token_grid
+from pipelines.options import DoveOptions, DoveOutput
+from pipelines.planning import ModelShape, UpscalePlan, plan_upscale
+from pipelines.runtime import (
+    AttentionBackend,
+    attention_kernel,
+    available_memory,
+    check_attention_backend,
+    compile_blocks,
+    use_xformers,
+)
+from pipelines.tiling import Span, TileFusion, TileGrid
+
+logger = logging.getLogger(__name__)
+
+
+class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
+    """One-step diffusion video super-resolution.
+
+    Args:
+        vae: `AutoencoderKLCogVideoX` or `SpaceToDepthAutoencoder`.
+        transformer: `CogVideoXTransformer3DModel`.
+        scheduler: Holds alpha_bar (`CogVideoXDDIMScheduler` or `CogVideoXDPMScheduler`).
+        text_encoder: Not used; here for the layout of a diffusers pipeline.
+        tokenizer: Not used.
+        prompt_embeds: (1, L, D) text embedding. None stands for zeros and is for tests only.
+        manifest: The checkpoint's description; DOVE's defaults if None.
+    """
+
+    model_cpu_offload_seq = "transformer->vae"
+    _optional_components = ("text_encoder", "tokenizer")
+
+    def __init__(
+        self,
+        vae: Any,
+        transformer: Any,
+        scheduler: Any,
+        text_encoder: Any = None,
+        tokenizer: Any = None,
+        *,
+        prompt_embeds: torch.Tensor | None = None,
+        manifest: CheckpointManifest | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            vae=vae,
+            transformer=transformer,
+            scheduler=scheduler,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+        )
+        self.manifest = manifest or CheckpointManifest()
+        self.codec = make_codec(vae)
+        self.model_shape = ModelShape.of(
+            vae,
+            transformer,
+            is_windowed=self.manifest.attention.pattern == "window",
+            clip_length=self.manifest.clip_length,
+        )
+        config = transformer.config
+        self.prompt_embeds = (
+            torch.zeros(1, config.max_text_seq_length, config.text_embed_dim)
+            if prompt_embeds is None
+            else prompt_embeds
+        )
+        self.timestep = self.manifest.timestep
+        self.attention_backend: AttentionBackend = "auto"
+        self._rotary: dict[tuple[int, int, int], RotaryEmbedding | None] = {}
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: str | Path,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        prompt: str = "",
+        prompt_embeddings: Path | None = None,
+        timestep: int | None = None,
+        attention_backend: AttentionBackend = "auto",
+        use_lossless_savings: bool = True,
+        use_compile: bool = False,
+        use_offload: bool = False,
+        revision: str | None = None,
+        local_files_only: bool = False,
+    ) -> DovePipeline:
+        """Loads a pipeline that is ready to run.
+
+        Args:
+            checkpoint: Folder, name of an embedded checkpoint ("dovetail-nano") or hub id ("owner/name").
+            device: Where it runs.
+            dtype: Dtype of weights and activations; None is bfloat16 on a GPU and float32 on the CPU.
+            prompt: Text prompt; DOVE was trained with the empty one.
+            prompt_embeddings: Folder with stored embeddings, if not in the checkpoint.
+            timestep: Timestep of the one-step rule, if not the checkpoint's.
+            attention_backend: Attention kernel; `auto` leaves the choice to torch.
+            use_lossless_savings: Fold constants and drop what is never read; same bits, less memory.
+            use_compile: torch.compile the transformer's blocks; changes results by kernel noise.
+            use_offload: Keep the transformer and the VAE in host memory and move each to the GPU while it
+                works; for GPUs that cannot hold both.
+            revision: Hub revision.
+            local_files_only: Never download.
+
+        Raises:
+            CheckpointError: If the checkpoint cannot be found or loaded.
+            BackendUnavailableError: If device or backend do not exist here.
+            InvalidOptionError: If the timestep or backend does not exist.
+        """
+        device = _check_device(device)
+        check_attention_backend(attention_backend, device)
+        if use_offload and device.type == "cpu":
+            raise BackendUnavailableError("offloading moves models to a GPU; there is nothing to offload on the CPU")
+        dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+        loaded = load_checkpoint(
+            checkpoint,
+            dtype=dtype,
+            prompt=prompt,
+            prompt_embeddings=prompt_embeddings,
+            revision=revision,
+            local_files_only=local_files_only,
+        )
+        manifest = loaded.manifest
+        if timestep is not None:
+            if not 0 <= timestep < loaded.scheduler.config.num_train_timesteps:
+                raise InvalidOptionError(f"timestep {timestep} does not exist in this scheduler")
+            manifest = manifest.model_copy(update={"timestep": timestep})
+        pipeline = cls(
+            loaded.vae,
+            loaded.transformer,
+            loaded.scheduler,
+            prompt_embeds=loaded.prompt_embeds,
+            manifest=manifest,
+        )
+        if use_lossless_savings:
+            pipeline.apply_lossless_savings()
+        pipeline.set_attention_backend(attention_backend)
+        if use_compile:
+            compile_blocks(pipeline.transformer)
+        if use_offload:
+            pipeline.enable_model_cpu_offload(device=device)
+        else:
+            pipeline.to(device)
+        return pipeline
+
+    def apply_lossless_savings(self) -> None:
+        """Folds the timestep's constants and prepares the VAE; the pipeline then runs at this timestep only."""
+        num_dropped = freeze_timestep(self.transformer, self.timestep)
+        fuse_qkv(self.transformer)
+        if self.model_shape.autoencoder == "cogvideox":
+            prepare_vae(self.vae)
+        logger.info("folded %d constant parameters of %s", num_dropped, self.manifest.name)
+
+    def set_attention_backend(self, backend: AttentionBackend) -> None:
+        """Chooses the attention kernel.
+
+        Raises:
+            InvalidOptionError: If there is no such backend.
+            BackendUnavailableError: If it cannot run on this machine or with this checkpoint.
+        """
+        check_attention_backend(backend, self._execution_device if backend == "auto" else self.device)
+        if backend == "xformers":
+            use_xformers(self.transformer)
+        self.attention_backend = backend
+
+    def plan(
+        self,
+        *,
+        num_frames: int,
+        height: int,
+        width: int,
+        out_height: int,
+        out_width: int,
+        memory_bytes: int | None = None,
+        tile: int | tuple[int, int] | None = None,
+        overlap: int | None = None,
+        chunk: int | None = None,
+    ) -> UpscalePlan:
+        """`plan_upscale` for this checkpoint and, by default, the memory that is free now."""
+        return plan_upscale(
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            out_height=out_height,
+            out_width=out_width,
+            model=self.model_shape,
+            memory_bytes=available_memory(self._execution_device) if memory_bytes is None else memory_bytes,
+            tile=tile,
+            overlap=overlap,
+            chunk=chunk,
+        )
+
+    def __call__(
+        self,
+        clip: torch.Tensor,
+        *,
+        height: int,
+        width: int,
+        options: DoveOptions | None = None,
+        plan: UpscalePlan | None = None,
+        generator: torch.Generator | None = None,
+    ) -> DoveOutput:
+        """Upscales a clip.
+
+        Args:
+            clip: (F, 3, h, w), R'G'B' code values, float with [0, 1] or uint8; any device. Interpolation runs
+                there.
+            height: Target height in pixels.
+            width: Target width in pixels.
+            options: Defaults to the recommended ones.
+            plan: Chunks and tiles; by default chosen from the free memory.
+            generator: Source of noise for `latent_rule="sample"` and `noise_step`; torch's global one if None.
+
+        Raises:
+            UnsupportedSizeError: If a size cannot be processed.
+            InvalidOptionError: If clip or options are not as described.
+            OutOfMemoryError: If even the smallest plan does not fit.
+        """
+        options = options or DoveOptions()
+        frames = self.stream(
+            clip, height=height, width=width, options=options, plan=plan, generator=generator
+        )
+        return DoveOutput(torch.cat(list(frames)), quantization=options.quantization)
+
+    def stream(
+        self,
+        clip: torch.Tensor,
+        *,
+        height: int,
+        width: int,
+        options: DoveOptions | None = None,
+        plan: UpscalePlan | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[torch.Tensor]:
+        """Upscales a clip and hands out frames, (f, 3, H, W) at a time, while later ones are decoded.
+
+        Arguments and errors are those of `__call__`; arguments are checked at once, the work starts with the
+        first frame.
+        """
+        options = options or DoveOptions()
+        _check_clip(clip)
+        geometry = make_geometry(
+            (clip.shape[-2], clip.shape[-1]), (height, width), self.model_shape, options
+        )
+        plan = plan or self.plan(
+            num_frames=clip.shape[0],
+            height=clip.shape[-2],
+            width=clip.shape[-1],
+            out_height=height,
+            out_width=width,
+        )
+        self._check_plan(plan, geometry, clip.shape[0], options)
+        return self._stream_with_retries(clip, geometry, options, plan, generator)
+
+    @torch.no_grad()
+    def _stream_with_retries(
+        self,
+        clip: torch.Tensor,
+        geometry: Geometry,
+        options: DoveOptions,
+        plan: UpscalePlan,
+        generator: torch.Generator | None,
+    ) -> Iterator[torch.Tensor]:
+        num_done = 0
+        while True:
+            try:
+                for frames in self._stream_plan(clip, geometry, options, plan, generator, num_done):
+                    num_done += frames.shape[0]
+                    yield frames
+                self.maybe_free_model_hooks()
+                return
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                smaller = plan.smaller()
+                if smaller is None:
+                    raise OutOfMemoryError(
+                        f"out of memory with the smallest plan ({plan.chunk_len} frames, "
+                        f"{plan.tile_width}x{plan.tile_height} tiles): {error}; choose a smaller target, a "
+                        "lower-precision dtype or a device with more memory",
+                        required_bytes=plan.estimated_bytes,
+                    ) from error
+                logger.warning("out of memory, trying again with smaller tiles: %s", error)
+                plan = smaller
+            # Out of the handler, so that the traceback no longer holds the failed attempt's tensors.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _stream_plan(
+        self,
+        clip: torch.Tensor,
+        geometry: Geometry,
+        options: DoveOptions,
+        plan: UpscalePlan,
+        generator: torch.Generator | None,
+        num_done: int,
+    ) -> Iterator[torch.Tensor]:
+        """Frames `num_done` and later of the result, chunk by chunk."""
+        num_frames = clip.shape[0]
+        padded_frames = self.model_shape.padded_frames(num_frames)
+        chunks = plan.chunks(padded_frames, self.model_shape, options.segmentation)
+        stitcher = ChunkStitcher(
+            chunks, padded_frames, options.chunk_blend, keep=Span(num_done, num_frames)
+        )
+        for index, chunk in enumerate(chunks):
+            if not stitcher.needs(index):
+                continue
+            # 1. The chunk's frames; past the end the last one stands in.
+            frames = clip[torch.arange(*chunk, device=clip.device).clamp(max=num_frames - 1)]
+            # 2. Interpolation to the network's size.
+            sample, lq = geometry.prepare(frames, options.upsample or self.manifest.upsample)
+            # 3. Encoding, the transformer's one step, decoding.
+            position = 0
+            for decoded in self._restore(sample, lq, options, plan, generator):
+                # 4. Crop, colour, target size.
+                batch = sample[:, :, position : position + decoded.shape[2]]
+                finished = geometry.finish(decoded, batch, options)
+                position += decoded.shape[2]
+                # 5. Joints with the neighbouring chunks.
+                ready = stitcher.add(index, finished)
+                if ready is not None:
+                    yield ready
+
+    def _restore(
+        self,
+        sample: torch.Tensor,
+        lq: torch.Tensor,
+        options: DoveOptions,
+        plan: UpscalePlan,
+        generator: torch.Generator | None,
+    ) -> Iterator[torch.Tensor]:
+        """Restores one chunk: sample (1, 3, F, H, W) to batches (1, 3, f, H, W), both about [-1, 1]."""
+        grid = plan.tile_grid(
+            *sample.shape[-2:], multiple=self.model_shape.alignment, segmentation=options.segmentation
+        )
+        if options.tile_fusion == "latent" or len(grid) == 1:
+            latents = self._encode(sample, options, plan, generator)
+            latents = self._restore_latents(latents, grid, options, plan, generator)
+            yield from self._decode(latents, lq, options, plan)
+            return
+        fusion = TileFusion(grid, "fade" if options.tile_fusion == "pixel" else "cut")
+        for index, (row, col) in enumerate(grid.tiles):
+            latents = self._encode(sample[..., row.slice, col.slice], options, plan, generator)
+            latents = self._one_step(latents, options, generator)
+            tile_lq = self._lq_tile(lq, row, col)
+            fusion.add(index, torch.cat(list(self._decode(latents, tile_lq, options, plan)), dim=2))
+        yield fusion.result()
+
+    def _encode(
+        self, sample: torch.Tensor, options: DoveOptions, plan: UpscalePlan, generator: torch.Generator | None
+    ) -> torch.Tensor:
+        return self.codec.encode(
+            sample.to(self._execution_device) if self.model_shape.native_scale else sample,
+            latent_rule=options.latent_rule,
+            generator=generator,
+            grid=self._vae_grid(sample.shape[-2], sample.shape[-1], options, plan),
+            use_reference_tiling=options.vae_tiling == "reference",
+        )
+
+    def _restore_latents(
+        self,
+        latents: torch.Tensor,
+        grid: TileGrid,
+        options: DoveOptions,
+        plan: UpscalePlan,
+        generator: torch.Generator | None,
+    ) -> torch.Tensor:
+        """The one step on every tile of (1, C, T, h, w), fused to (1, C, T, h, w) before the decode."""
+        latent_grid = grid.scaled(1, self.codec.spatial_ratio)
+        fusion = TileFusion(latent_grid, "fade")
+        for start in range(0, len(latent_grid), plan.tile_batch):
+            tiles = latent_grid.tiles[start : start + plan.tile_batch]
+            batch = torch.cat([latents[..., row.slice, col.slice] for row, col in tiles])
+            restored = self._one_step(batch, options, generator)
+            for offset in range(len(tiles)):
+                fusion.add(start + offset, restored[offset : offset + 1])
+        return fusion.result()
+
+    def _one_step(
+        self, latents: torch.Tensor, options: DoveOptions, generator: torch.Generator | None
+    ) -> torch.Tensor:
+        """The one-step rule on (B, C, T, h, w)."""
+        config = self.transformer.config
+        num_copies = num_leading_copies(latents.shape[2], config.patch_size_t)
+        grid = token_grid(latents.shape[2] + num_copies, latents.shape[3], latents.shape[4], config)
+        if grid not in self._rotary:
+            self._rotary.clear()  # one grid at a time: all tiles of a plan have the same size
+            self._rotary[grid] = rotary_embedding(grid, config, latents.device)
+        latents = latents.transpose(1, 2)
+        if options.noise_step:
+            latents = self._add_noise(latents, num_copies, options.noise_step, generator)
+        with attention_kernel(self.attention_backend):
+            restored = one_step(
+                self.transformer,
+                self.scheduler,
+                latents,
+                self.prompt_embeds.to(device=latents.device, dtype=latents.dtype),
+                timestep=self.timestep,
+                rotary=self._rotary[grid],
+            )
+        if options.noise_step:
+            restored = restored[:, num_copies:]
+        return restored.transpose(1, 2)
+
+    def _add_noise(
+        self, latents: torch.Tensor, num_copies: int, noise_step: int, generator: torch.Generator | None
+    ) -> torch.Tensor:
+        """Puts the leading copies in front of (B, T, C, h, w), as the reference does before it adds noise."""
+        latents = torch.cat([latents[:, :1].repeat(1, num_copies, 1, 1, 1), latents], dim=1)
+        batch_size, num_frames, channels, height, width = latents.shape
+        # The reference's noise is drawn in the memory order of (B, C, T, h, w).
+        noise = torch.randn(
+            (batch_size, channels, num_frames, height, width),
+            generator=generator,
+            device=latents.device,
+            dtype=latents.dtype,
+        ).transpose(1, 2)
+        timesteps = torch.full((batch_size,), noise_step, dtype=torch.long, device=latents.device)
+        noisy: torch.Tensor = self.scheduler.add_noise(latents, noise, timesteps)
+        return noisy
+
+    def _decode(
+        self, latents: torch.Tensor, lq: torch.Tensor, options: DoveOptions, plan: UpscalePlan
+    ) -> Iterator[torch.Tensor]:
+        ratio = self.codec.spatial_ratio
+        grid = self._vae_grid(latents.shape[-2] * ratio, latents.shape[-1] * ratio, options, plan)
+        return self.codec.decode(
+            latents,
+            lq,
+            grid=grid.scaled(1, ratio) if grid else None,
+            use_reference_tiling=options.vae_tiling == "reference",
+        )
+
+    def _vae_grid(
+        self, height: int, width: int, options: DoveOptions, plan: UpscalePlan
+    ) -> TileGrid | None:
+        if options.vae_tiling != "plan":
+            return None
+        return plan.vae_grid(height, width, multiple=self.model_shape.alignment)
+
+    def _lq_tile(self, lq: torch.Tensor, row: Span, col: Span) -> torch.Tensor:
+        scale = self.model_shape.native_scale
+        if scale is None:  # the decoder does not look at it
+            return lq
+        return lq[..., row.scaled(1, scale).slice, col.scaled(1, scale).slice]
+
+    def _check_plan(
+        self, plan: UpscalePlan, geometry: Geometry, num_frames: int, options: DoveOptions
+    ) -> None:
+        """Finds out now whether all chunks and tiles fall on whole latents and tokens."""
+        align = self.model_shape.alignment
+        height, width = geometry.padded
+        if height % align or width % align:
+            raise UnsupportedSizeError(f"the network needs sides that are multiples of {align}, got {width}x{height}")
+        try:
+            plan.chunks(self.model_shape.padded_frames(num_frames), self.model_shape, options.segmentation)
+            grid = plan.tile_grid(height, width, multiple=align, segmentation=options.segmentation)
+            grid.scaled(1, align)
+        except ValueError as error:
+            raise UnsupportedSizeError(
+                f"tiles of {plan.tile_width}x{plan.tile_height} with overlap {plan.overlap} and chunks of "
+                f"{plan.chunk_len} with overlap {plan.chunk_overlap} do not fit the network: {error}; tile "
+                f"sizes and overlaps must be multiples of {align} and larger than the overlap"
+            ) from error
+
+
+def _check_device(device: torch.device | str) -> torch.device:
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise BackendUnavailableError(f"device {device!r} does not exist: {error}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BackendUnavailableError("device 'cuda' was asked for, but torch finds no CUDA GPU; use 'cpu'")
+    return device
+
+
+def _check_clip(clip: torch.Tensor) -> None:
+    if clip.ndim != 4 or clip.shape[1] != 3 or clip.shape[0] < 1:
+        raise InvalidOptionError(f"a clip is (F, 3, h, w) with at least one frame, got {tuple(clip.shape)}")
+    if not (clip.dtype == torch.uint8 or clip.dtype.is_floating_point):
+        raise InvalidOptionError(f"a clip is uint8, or float with [0, 1], got {clip.dtype}")

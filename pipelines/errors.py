@@ -1,0 +1,76 @@
+"""What can go wrong in a pipeline, as exceptions with a stable `code`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+
+class PipelineError(Exception):
+    """Base of every error this package raises on purpose; the message says what was received and the way out."""
+
+    code = "pipeline_error"
+
+
+class CheckpointError(PipelineError):
+    """Raised when a checkpoint is missing, incomplete, damaged or of a kind this package does not know.
+
+    Attributes:
+        path: The file or folder at fault, if there is one.
+    """
+
+    code = "checkpoint_error"
+
+    def __init__(self, message: str, *, path: Path | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class UnsupportedSizeError(PipelineError):
+    """Raised when a frame size, a target size or a tile size cannot be processed."""
+
+    code = "unsupported_size"
+
+
+class InvalidOptionError(PipelineError):
+    """Raised when an option has a value that does not exist or that contradicts another one."""
+
+    code = "invalid_option"
+
+
+class BackendUnavailableError(PipelineError):
+    """Raised when an attention kernel or a device is asked for that this machine does not have."""
+
+    code = "backend_unavailable"
+
+
+class OutOfMemoryError(PipelineError):
+    """Raised when even the smallest plan does not fit the device's memory.
+
+    Attributes:
+        required_bytes: Estimate for the smallest plan, if known.
+        available_bytes: Memory the plan was made for, if known.
+    """
+
+    code = "out_of_memory"
+
+    def __init__(
+        self, message: str, *, required_bytes: int | None = None, available_bytes: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.required_bytes = required_bytes
+        self.available_bytes = available_bytes
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that an allocation failed, on the GPU or on the host.
+
+    torch has a class for the GPU only; the CPU allocator raises a plain RuntimeError.
+    """
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "DefaultCPUAllocator" in text or "not enough memory: you tried to allocate" in text
+    )

@@ -1,0 +1,106 @@
+"""`dovetail.json`: what diffusers' layout has no place for."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pipelines.errors import CheckpointError
+
+MANIFEST_NAME = "dovetail.json"
+
+
+class AttentionSettings(BaseModel):
+    """The attention pattern a checkpoint was trained with.
+
+    Attributes:
+        pattern: `full`, or `window` for spatial windows over all frames.
+        window: Window height and width in tokens; used by `window` only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pattern: Literal["full", "window"] = "full"
+    window: tuple[int, int] = (8, 8)
+
+    @field_validator("window")
+    @classmethod
+    def _window_is_positive(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if min(value) < 1:
+            raise ValueError(f"window sides must be at least 1 token, got {value}")
+        return value
+
+
+class CheckpointManifest(BaseModel):
+    """Contents of `dovetail.json`; the defaults are those of the original DOVE, which has no such file.
+
+    Attributes:
+        name: Short name, shown to users.
+        timestep: Timestep of the one-step rule.
+        scale: Upscaling factor the checkpoint was trained for; informative where the VAE does not fix it.
+        attention: Attention pattern; a bare string names the pattern.
+        upsample: Interpolation that brings the source to the target size before encoding.
+        clip_length: Frames of the clips it was trained on; the planner's default chunk. None leaves it to
+            the planner.
+        licence: SPDX identifier or a sentence.
+        source: Where the weights come from.
+        sha256: Hex digests of weight files by path relative to the folder; checked when loading.
+    """
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    name: str = "dove"
+    timestep: int = Field(default=399, ge=0, lt=1000)
+    scale: int = Field(default=4, ge=1, le=16)
+    attention: AttentionSettings = AttentionSettings()
+    upsample: Literal["bilinear", "bicubic"] = "bilinear"
+    clip_length: int | None = Field(default=None, ge=1)
+    licence: str = Field(default="", validation_alias=AliasChoices("licence", "license"))
+    source: str = ""
+    sha256: dict[str, str] = {}
+
+    @field_validator("attention", mode="before")
+    @classmethod
+    def _accept_bare_pattern(cls, value: Any) -> Any:
+        return {"pattern": value} if isinstance(value, str) else value
+
+
+def read_manifest(folder: Path) -> CheckpointManifest:
+    """Reads `dovetail.json`, or gives DOVE's defaults where there is none.
+
+    Raises:
+        CheckpointError: If the file is not valid JSON or has a wrong field.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        return CheckpointManifest(name=folder.name)
+    try:
+        return CheckpointManifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors()
+        )
+        raise CheckpointError(f"{path} is not a valid checkpoint description ({problems})", path=path) from error
+
+
+def verify_digests(folder: Path, manifest: CheckpointManifest) -> None:
+    """Compares weight files with the digests of the manifest.
+
+    Raises:
+        CheckpointError: If a file is missing or differs.
+    """
+    for name, expected in manifest.sha256.items():
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"{path} is listed in {MANIFEST_NAME} but missing", path=path)
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest != expected.lower():
+            raise CheckpointError(
+                f"{path} has SHA-256 {digest}, {MANIFEST_NAME} says {expected}: the file is damaged or was "
+                "replaced; download the checkpoint again",
+                path=path,
+            )
