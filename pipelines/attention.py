@@ -117,7 +117,7 @@ class WindowAttnProcessor:
             torch.cat([x[:, None].expand(-1, num_windows, -1, -1, -1).flatten(0, 1), windows], dim=2)
             for x, windows in ((text[1], key), (text[2], value))
         )
-        windows = F.scaled_dot_product_attention(query, key, value)
+        windows = _attend(query, key, value)
         video_out = _merge(windows, token_grid, rows, cols, batch_size)
         text_out = F.scaled_dot_product_attention(*text).transpose(1, 2).reshape(batch_size, num_text, dim)
 
@@ -138,6 +138,15 @@ def project_qkv(attn: Any, states: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     if attn.norm_k is not None:
         key = attn.norm_k(key)
     return query.to(value.dtype), key.to(value.dtype), value
+
+
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    if query.device.type == "cpu" and torch.is_grad_enabled():
+        # The CPU flash kernel's backward takes 3-4 times as long in bfloat16 as in float32.
+        with torch.autocast("cpu", enabled=False):
+            out = F.scaled_dot_product_attention(query.float(), key.float(), value.float())
+        return out.to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value)
 
 
 def _partition(

@@ -34,8 +34,8 @@ def gradient_similarity(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (2 * ga * gb + _GMS_CONSTANT) / (ga.square() + gb.square() + _GMS_CONSTANT)
 
 
-def perceptual_loss(sr: torch.Tensor, hr: torch.Tensor, *, num_scales: int = 3) -> torch.Tensor:
-    """1 - gradient magnitude similarity, mean over `num_scales` dyadic scales.
+def perceptual_loss(sr: torch.Tensor, hr: torch.Tensor, *, num_scales: int = 2) -> torch.Tensor:
+    """1 - gradient magnitude similarity, mean over `num_scales` dyadic scales from half size on (as GMSD).
 
     Args:
         sr: (N, 3, H, W), [0, 1].
@@ -43,9 +43,8 @@ def perceptual_loss(sr: torch.Tensor, hr: torch.Tensor, *, num_scales: int = 3) 
     """
     a, b = luma(sr), luma(hr)
     total = a.new_zeros(())
-    for scale in range(num_scales):
-        if scale:
-            a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+    for _ in range(num_scales):
+        a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
         total = total + (1 - gradient_similarity(a, b)).mean()
     return total / num_scales
 
