@@ -1,0 +1,34 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+.PHONY: demo test install check format lock clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml requirements.lock scripts/install.sh
+	scripts/install.sh $(VENV)
+	touch $@
+
+demo: install
+	$(PYTHON) scripts/demo.py --output demo
+
+test: check
+	$(PYTHON) -m pytest
+
+check: install
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: install
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+# Writes requirements.lock from what is installed now; run it after a change of dependencies.
+lock: install
+	scripts/lock.sh $(VENV)
+
+clean:
+	rm -rf $(VENV) demo build dist
