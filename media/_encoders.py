@@ -7,13 +7,14 @@ from functools import cache
 import av
 import torch
 from av.video.codeccontext import VideoCodecContext
+from media.errors import EncoderUnavailableError
 
 from media.encoding import ResolvedEncoding
-from media.errors import EncoderUnavailableError
 
 SOFTWARE_ENCODERS = ("libx264", "libx265", "libsvtav1")
 
-# SVT-AV1 prints a banner and its warnings to stderr, past FFmpeg's log; 1 leaves errors. Read at its first use.
+# SVT-AV1 prints a banner and its warnings to stderr, past FFmpeg's log; 1 leaves errors. Read at its first
+# use.
 os.environ.setdefault("SVT_LOG", "1")
 
 _FLAG_FRAME_DURATION = (
@@ -23,8 +24,8 @@ _FLAG_FRAME_DURATION = (
 
 @cache
 def encoder_works(encoder: str) -> bool:
-    """Whether one small frame goes through an encoder, which is the only proof: builds list encoders whose library
-    or device is missing. The answer is kept for the life of the process."""
+    """Whether one small frame goes through an encoder, which is the only proof: builds list encoders whose
+    library or device is missing. The answer is kept for the life of the process."""
     try:
         context = av.CodecContext.create(encoder, "w")
         assert isinstance(context, VideoCodecContext)
@@ -71,7 +72,8 @@ def configure_context(
     context.sample_aspect_ratio = sample_aspect_ratio
     context.gop_size = encoding.gop_size
     context.thread_count = encoding.num_threads
-    # PyAV's default is slices, which cost 0.5 % of the bit rate at two threads and more with every further one.
+    # PyAV's default is slices, which cost 0.5 % of the bit rate at two threads and more with every further
+    # one.
     context.thread_type = "FRAME"  # type: ignore[assignment]
     context.flags |= _FLAG_FRAME_DURATION
     color = encoding.color

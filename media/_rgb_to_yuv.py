@@ -1,12 +1,13 @@
 """R'G'B' float frames to Y'CbCr planes, written straight into the frame an encoder takes.
 
-The conversion lives here and not in libswscale because libswscale gets three things wrong for us: it puts chroma
-samples in the centre of the 2x2 block while players read them at the left (50.8 dB instead of 53.7 dB for a round
-trip), it falls back to BT.601 when the destination matrix is not given, and it maps white to 0.996 when it is
-fed float or 16-bit RGB.
+The conversion lives here and not in libswscale because libswscale gets three things wrong for us: it puts
+chroma samples in the centre of the 2x2 block while players read them at the left (50.8 dB instead of 53.7
+dB for a round trip), it falls back to BT.601 when the destination matrix is not given, and it maps white to
+0.996 when it is fed float or 16-bit RGB.
 
-The work is done in bands of rows small enough to stay in the second-level cache. A 2160p frame moves through memory
-once instead of a dozen times, which makes the conversion two to three times faster than whole-frame operations.
+The work is done in bands of rows small enough to stay in the second-level cache. A 2160p frame moves
+through memory once instead of a dozen times, which makes the conversion two to three times faster than
+whole-frame operations.
 """
 
 from dataclasses import dataclass
@@ -14,14 +15,13 @@ from typing import Literal, NamedTuple
 
 import av
 import torch
-from torch import Tensor
-
 from media.errors import EncodeError
+from torch import Tensor
 
 ChromaSite = Literal["left", "topleft"]
 
-# Rows per band. 32 rows of a 2160p frame are 1.5 MB of float RGB; 16...128 measure the same within 10 %, the whole
-# frame at once 1.9 times slower. Even, so that a band never splits a 4:2:0 chroma row.
+# Rows per band. 32 rows of a 2160p frame are 1.5 MB of float RGB; 16...128 measure the same within 10 %,
+# the whole frame at once 1.9 times slower. Even, so that a band never splits a 4:2:0 chroma row.
 _BAND_ROWS = 32
 
 # (Kr, Kb) of ITU-T H.273 matrix code points; BT.2020 constant luminance (10) is written as non-constant (9).
@@ -73,14 +73,16 @@ def coded_size(width: int, height: int, pix_fmt: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The affine map from R'G'B' in [0, 1] to limited-range codes, half a code added so that truncation rounds."""
+    """The affine map from R'G'B' in [0, 1] to limited-range codes, half a code added so that truncation
+    rounds."""
 
     weights: tuple[tuple[float, float, float], ...]
     offsets: tuple[float, float, float]
 
 
 def _limited_range_rows(matrix: int, bit_depth: int) -> _Rows:
-    """BT.709 section 3 / BT.2020 table 4: Y' in [16, 235], Cb and Cr in [16, 240], times 2^(bit_depth - 8)."""
+    """BT.709 section 3 / BT.2020 table 4: Y' in [16, 235], Cb and Cr in [16, 240], times 2^(bit_depth -
+    8)."""
     kr, kb = _LUMA_WEIGHTS[matrix]
     kg = 1 - kr - kb
     unit = 1 << (bit_depth - 8)
@@ -99,17 +101,17 @@ def _limited_range_rows(matrix: int, bit_depth: int) -> _Rows:
 class RgbToYuv:
     """Converts frames of one size; keeps its work buffers between calls. Not thread-safe.
 
-    Output is always limited range. A picture whose size is not a whole number of chroma samples is extended by
-    repeating its last column or row.
+    Output is always limited range. A picture whose size is not a whole number of chroma samples is extended
+    by repeating its last column or row.
 
     Args:
         width: Width of the images, in pixels.
         height: Height of the images, in pixels.
         pix_fmt: One of `PLANE_LAYOUTS`.
         matrix: H.273 matrix code point, one of 1, 4, 5, 6, 7, 9.
-        chroma_site: Where a 4:2:0 chroma sample sits: on the left luma column between two rows ("left", what H.264,
-            H.265 and every player assume when nothing is said) or on the top left luma sample ("topleft", BT.2100).
-            4:2:2 is always sited on the left column; 4:4:4 has nothing to place.
+        chroma_site: Where a 4:2:0 chroma sample sits: on the left luma column between two rows ("left",
+            what H.264, H.265 and every player assume when nothing is said) or on the top left luma sample
+            ("topleft", BT.2100). 4:2:2 is always sited on the left column; 4:4:4 has nothing to place.
     """
 
     def __init__(
@@ -160,7 +162,8 @@ class RgbToYuv:
         return self._buffers
 
     def _load(self, band: Tensor, buffers: "_Buffers", *, is_first: bool) -> None:
-        """Copy a band into rows 1... of the buffer, clamped and padded; row 0 is the image row above the band."""
+        """Copy a band into rows 1... of the buffer, clamped and padded; row 0 is the image row above the
+        band."""
         rows, rgb = band.shape[1], buffers.rgb
         if self._is_topleft and not is_first:
             rgb[:, 0] = rgb[:, _BAND_ROWS]
@@ -174,8 +177,9 @@ class RgbToYuv:
 
     def _write_luma(self, buffers: "_Buffers", rows: int, plane: Tensor) -> None:
         codes = self._mix(0, buffers.rgb[:, 1 : 1 + rows], buffers.luma[:rows], 1.0)
-        # Integer conversion of NaN is undefined; a network that overflowed must not turn into a green frame. Infinite
-        # values were clamped. NaN in any channel reaches luma, and this sum costs 2 % of the conversion.
+        # Integer conversion of NaN is undefined; a network that overflowed must not turn into a green
+        # frame. Infinite values were clamped. NaN in any channel reaches luma, and this sum costs 2 % of
+        # the conversion.
         if not torch.isfinite(codes.sum()):
             raise EncodeError(
                 "a frame contains NaN; every value must be a number (values are clamped to [0, 1])"
@@ -183,7 +187,8 @@ class RgbToYuv:
         _store(codes.add_(self._rows.offsets[0]), plane)
 
     def _write_chroma(self, buffers: "_Buffers", rows: int, planes: tuple[Tensor, Tensor]) -> None:
-        """Matrix first on vertically summed rows, columns last: the filter and the matrix are linear and commute."""
+        """Matrix first on vertically summed rows, columns last: the filter and the matrix are linear and
+        commute."""
         summed, vertical_gain = self._sum_rows(buffers, rows)
         for channel, plane in enumerate(planes, start=1):
             if self._layout.horizontal == 1:
@@ -243,7 +248,8 @@ def _sum_columns(full: Tensor, out: Tensor) -> Tensor:
 
 
 def _as_tensor(plane: av.plane.Plane) -> Tensor:
-    """A writable alias of a plane; 16-bit samples as int16, since torch has no arithmetic copy into uint16."""
+    """A writable alias of a plane; 16-bit samples as int16, since torch has no arithmetic copy into
+    uint16."""
     tensor: Tensor = torch.from_dlpack(plane)
     return tensor.view(torch.int16) if tensor.dtype == torch.uint16 else tensor
 

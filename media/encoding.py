@@ -1,17 +1,19 @@
-"""What to encode and how: the choices a caller makes, and the pure rules that turn them into encoder settings."""
+"""What to encode and how: the choices a caller makes, and the pure rules that turn them into encoder
+settings."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
-from media._rgb_to_yuv import PLANE_LAYOUTS, ChromaSite, coded_size
 from media.errors import EncodeError
 from media.info import ColorTags, ContentLight, MasteringDisplay
 
+from media._rgb_to_yuv import PLANE_LAYOUTS, ChromaSite, coded_size
+
 Codec = Literal["h264", "h265", "av1"]
 
-# A fixed number, not the machine's core count: x264 and x265 write other bytes with other thread counts, and a segment
-# that is encoded again elsewhere must come out identical.
+# A fixed number, not the machine's core count: x264 and x265 write other bytes with other thread counts,
+# and a segment that is encoded again elsewhere must come out identical.
 DEFAULT_NUM_THREADS = 4
 
 _GOP_SECONDS = 2
@@ -46,13 +48,15 @@ class EncodeOptions:
 
     codec: Codec = "h264"
     crf: float | None = None
-    """Constant quality, lower is better: 0-51 for h264 (default 18) and h265 (20), whole numbers 0-63 for av1 (25; 25 looks
-    about like 18 of h264). 0 is lossless in all three: the Y'CbCr planes come back bit for bit."""
+    """Constant quality, lower is better: 0-51 for h264 (default 18) and h265 (20), whole numbers 0-63 for
+    av1 (25; 25 looks about like 18 of h264). 0 is lossless in all three: the Y'CbCr planes come back bit
+    for bit."""
     preset: str | None = None
-    """"ultrafast" ... "placebo" for h264 (default "veryfast") and h265 ("fast"), "0" (slowest) ... "13" for av1 ("8")."""
+    """"ultrafast" ... "placebo" for h264 (default "veryfast") and h265 ("fast"), "0" (slowest) ... "13" for
+    av1 ("8")."""
     pix_fmt: str | None = None
-    """"yuv420p", "yuv422p", "yuv444p" or the same with "10le"; av1 takes 4:2:0 only. Default: 4:2:0, 10 bits when the
-    source has more than 8 or is HDR."""
+    """"yuv420p", "yuv422p", "yuv444p" or the same with "10le"; av1 takes 4:2:0 only. Default: 4:2:0, 10
+    bits when the source has more than 8 or is HDR."""
     num_threads: int = DEFAULT_NUM_THREADS
     """Encoder threads, at least 1. Part of the result: other counts give other (equally good) bytes."""
 
@@ -70,7 +74,8 @@ class EncodeOptions:
             )
         if self.pix_fmt is not None and self.pix_fmt not in traits.pix_fmts:
             raise EncodeError(
-                f"pix_fmt {self.pix_fmt!r} cannot be written as {self.codec}; choose one of {', '.join(traits.pix_fmts)}"
+                f"pix_fmt {self.pix_fmt!r} cannot be written as {self.codec}; "
+                f"choose one of {', '.join(traits.pix_fmts)}"
             )
         if self.num_threads < 1:
             raise EncodeError(f"num_threads must be at least 1, got {self.num_threads}")
@@ -127,11 +132,12 @@ class ResolvedEncoding:
 def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> ResolvedEncoding:
     """Decide every encoder setting.
 
-    A source with more than 8 bits, or an HDR one (PQ or HLG), is written with 10 bits; HDR is never written with 8,
-    where the steps of the curve would show as bands.
+    A source with more than 8 bits, or an HDR one (PQ or HLG), is written with 10 bits; HDR is never written
+    with 8, where the steps of the curve would show as bands.
 
     Raises:
-        EncodeError: An 8-bit pixel format was asked for an HDR source, or the picture is too small for the encoder.
+        EncodeError: An 8-bit pixel format was asked for an HDR source, or the picture is too small for the
+        encoder.
     """
     traits = _TRAITS[options.codec]
     is_hdr = video_format.color.is_hdr
@@ -140,10 +146,10 @@ def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> Resol
     width, height = coded_size(video_format.width, video_format.height, pix_fmt)
     if min(width, height) < traits.min_side:
         raise EncodeError(
-            f"{width}x{height} is too small for {options.codec}, whose smallest side is {traits.min_side} pixels"
+            f"{width}x{height} is too small for {options.codec}; the least side is {traits.min_side} pixels"
         )
-    # BT.2100 puts 4:2:0 chroma on the top left luma sample, and HDR players follow the signalled position. Everything
-    # else is left-sited, which is what players assume when a stream says nothing.
+    # BT.2100 puts 4:2:0 chroma on the top left luma sample, and HDR players follow the signalled position.
+    # Everything else is left-sited, which is what players assume when a stream says nothing.
     chroma_site: ChromaSite = "topleft" if is_hdr and layout.vertical == 2 else "left"
     crf = traits.default_crf if options.crf is None else options.crf
     preset = options.preset or traits.default_preset
@@ -170,9 +176,10 @@ def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> Resol
 def output_color(color: ColorTags, width: int, height: int) -> ColorTags:
     """The tags to write: every field set, a matrix we can compute, limited range.
 
-    Players ignore the range flag often enough that full-range output would be shown with crushed blacks, so all output
-    is limited. R'G'B' sources (matrix 0) have no matrix to keep and become BT.709; constant-luminance BT.2020 becomes
-    the usual non-constant kind; an unspecified matrix is chosen by size, like players do.
+    Players ignore the range flag often enough that full-range output would be shown with crushed blacks, so
+    all output is limited. R'G'B' sources (matrix 0) have no matrix to keep and become BT.709;
+    constant-luminance BT.2020 becomes the usual non-constant kind; an unspecified matrix is chosen by size,
+    like players do.
     """
     matrix = color.matrix
     if matrix == 10:
@@ -197,8 +204,8 @@ def _choose_pix_fmt(options: EncodeOptions, video_format: VideoFormat) -> str:
         return "yuv420p10le" if is_hdr or video_format.bit_depth > 8 else "yuv420p"
     if is_hdr and PLANE_LAYOUTS[options.pix_fmt].bit_depth == 8:
         raise EncodeError(
-            f"pix_fmt {options.pix_fmt!r} has 8 bits and the source is HDR; choose {options.pix_fmt}10le, or leave "
-            "pix_fmt out"
+            f"pix_fmt {options.pix_fmt!r} has 8 bits and the source is HDR; "
+            f"choose {options.pix_fmt}10le, or leave pix_fmt out"
         )
     return options.pix_fmt
 
@@ -209,8 +216,8 @@ def _warnings(options: EncodeOptions, video_format: VideoFormat, pix_fmt: str) -
     found = []
     if (width, height) != (video_format.width, video_format.height):
         found.append(
-            f"{video_format.width}x{video_format.height} is stored as {width}x{height}: {pix_fmt} needs even sizes, so the "
-            "last column or row is repeated"
+            f"{video_format.width}x{video_format.height} is stored as {width}x{height}: "
+            f"{pix_fmt} needs even sizes, so the last column or row is repeated"
         )
     if options.codec == "h264" and layout.bit_depth > 8:
         found.append("10-bit H.264 plays in few browsers and devices; h265 or av1 play more widely")

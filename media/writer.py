@@ -13,12 +13,12 @@ import av
 from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
+from media.errors import EncodeError
 from torch import Tensor
 
 from media._encoders import configure_context, require_encoder, tag_frame
 from media._rgb_to_yuv import RgbToYuv
 from media.encoding import EncodeOptions, ResolvedEncoding, VideoFormat, resolve_encoding
-from media.errors import EncodeError
 
 __all__ = [
     "EncodeOptions",
@@ -29,9 +29,9 @@ __all__ = [
     "resolve_encoding",
 ]
 
-# frag_keyframe: any prefix that ends with a fragment plays. delay_moov with frag_discont: fragments carry absolute
-# times (tfdt), so segments made by different workers can be put one behind the other. Measured: without frag_discont
-# only 172 of 240 joined frames survive, and without delay_moov the times restart at 0.
+# frag_keyframe: any prefix that ends with a fragment plays. delay_moov with frag_discont: fragments carry
+# absolute times (tfdt), so segments made by different workers can be put one behind the other. Measured:
+# without frag_discont only 172 of 240 joined frames survive, and without delay_moov the times restart at 0.
 _MOVFLAGS = "frag_keyframe+empty_moov+default_base_moof+delay_moov+frag_discont"
 
 # The default of 1000 rounds edit lists to milliseconds; 90000 holds MPEG-TS and NTSC times exactly.
@@ -56,9 +56,9 @@ class SegmentInfo:
 class SegmentWriter:
     """Encodes frames into a fragmented MP4 with one video stream and absolute time stamps.
 
-    Frames go to `<path>.part`; `close` flushes it to the disk and renames it, so `path` either does not exist or is
-    whole. Leaving a `with` block normally closes, leaving it by an exception aborts. The same frames with the same
-    options give the same bytes. Not thread-safe.
+    Frames go to `<path>.part`; `close` flushes it to the disk and renames it, so `path` either does not
+    exist or is whole. Leaving a `with` block normally closes, leaving it by an exception aborts. The same
+    frames with the same options give the same bytes. Not thread-safe.
 
     Args:
         path: The segment file. An existing one is replaced when the new one is whole.
@@ -119,8 +119,8 @@ class SegmentWriter:
             duration: How long the frame is shown, in ticks, at least 1.
 
         Raises:
-            EncodeError: The image or the times are not as above, the encoder failed, or the disk is full. Nothing is
-                left on disk afterwards.
+            EncodeError: The image or the times are not as above, the encoder failed, or the disk is full.
+                Nothing is left on disk afterwards.
         """
         container = self._require_open()
         self._check_times(pts, duration)
@@ -143,7 +143,8 @@ class SegmentWriter:
         """Write what the encoder still holds, flush to the disk, and give the file its name.
 
         Raises:
-            EncodeError: No frame was written, the encoder failed, or the disk is full. Nothing is left on disk.
+            EncodeError: No frame was written, the encoder failed, or the disk is full. Nothing is left on
+            disk.
         """
         container = self._require_open()
         if self._num_frames == 0:
@@ -164,7 +165,8 @@ class SegmentWriter:
     def abort(self) -> None:
         """Give up: remove the unfinished file. Harmless after `close` or a second time."""
         if self._container is not None:
-            # Closing writes a trailer, into a file that is about to go; it fails again where the disk is full.
+            # Closing writes a trailer, into a file that is about to go; it fails again where the disk is
+            # full.
             with contextlib.suppress(av.FFmpegError, OSError, ValueError):
                 self._container.close()
             self._container = None
@@ -192,7 +194,8 @@ class SegmentWriter:
             "movflags": _MOVFLAGS,
             "movie_timescale": str(MOVIE_TIMESCALE),
             "video_track_timescale": str(self._time_base.denominator),
-            # Else up to 256 KB of finished fragments wait in memory, unseen by whoever plays the growing file.
+            # Else up to 256 KB of finished fragments wait in memory, unseen by whoever plays the growing
+            # file.
             "flush_packets": "1",
         }
         return av.open(self._file, "w", format="mp4", options=options, buffer_size=_WRITE_BUFFER_BYTES)

@@ -1,0 +1,180 @@
+"""What every stream of a joined file has in common: a place on the output's time line, an outcome, and
+packets in order."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain, islice
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import Discard, Stream
+from media._open import open_input
+
+Item = TypeVar("Item")
+Action = Literal["copied", "transcoded", "converted", "dropped"]
+
+# Metadata of a stream that MP4 has a place for and that stays true in the new file; the rest of what
+# containers store per stream ("BPS", "DURATION", "ENCODER") describes the old one.
+_STREAM_METADATA = ("language", "title", "handler_name")
+
+# A seek lands on some packet at or before the asked time in most containers, but in MPEG-TS and PS it is an
+# estimate from the bit rate. Aim this much earlier, and check.
+_SEEK_MARGIN_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class StreamOutcome:
+    """What became of one stream of the source file."""
+
+    index: int
+    """In the source file."""
+    type: str
+    """"video", "audio", "subtitle", "data" or "attachment"."""
+    codec: str
+    action: Action
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The part of the source that the output shows, and where the output's zero lies.
+
+    Attributes:
+        zero: Source time, in seconds as its packets count, that becomes 0.
+        duration: Length of the output in seconds, None for "to the end".
+        is_cut: Whether the output starts inside the source; if not, what lies before zero (decoder priming)
+            is kept.
+    """
+
+    zero: Fraction
+    duration: Fraction | None
+    is_cut: bool
+
+    def shift(self, time_base: Fraction) -> int:
+        """Ticks to subtract from a time stamp."""
+        return round(self.zero / time_base)
+
+    def is_after_end(self, seconds: Fraction) -> bool:
+        """Whether an output time lies at or behind the end of the range."""
+        return self.duration is not None and seconds >= self.duration
+
+
+class TimedPacket(NamedTuple):
+    """A packet ready to be muxed, and its decoding time on the output's time line, by which tracks are
+    merged."""
+
+    seconds: float
+    packet: Packet
+
+
+class Track(Protocol):
+    """One stream of the output file, made from one of the source."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of the stream lies in the range; such a track is left out."""
+
+    def add_to(self, output: OutputContainer) -> None:
+        """Add the output stream; before the header is written."""
+
+    def packets(self) -> Iterator[TimedPacket]:
+        """The stream's packets in decoding order, read lazily."""
+
+    def outcome(self) -> StreamOutcome:
+        """What happened to the stream; complete once the packets are used up."""
+
+    def close(self) -> None:
+        """Release the source."""
+
+
+class Peekable(Generic[Item]):
+    """An iterator that can say whether it has anything to give, by taking its first item early."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = iter(items)
+        self._first = list(islice(self._items, 1))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was no first item."""
+        return not self._first
+
+    def __iter__(self) -> Iterator[Item]:
+        return chain(self._first, self._items)
+
+
+class SourceStream:
+    """One stream of the source in a container of its own.
+
+    Every track reads the file for itself: then a badly interleaved file (all audio behind all video) needs
+    no more memory than a good one, since no track has to hold packets back for another.
+
+    Args:
+        path: The source file.
+        index: Which stream.
+        timeline: Part of the source to read; packets well before it may be skipped by seeking.
+    """
+
+    def __init__(self, path: str, index: int, timeline: Timeline) -> None:
+        self.container, self.stream = _open_stream(path, index)
+        self.timeline = timeline
+        self.index = index
+        self.error: str | None = None
+        """Why reading ended early, if it did."""
+        if timeline.is_cut and not self._seek_before(timeline.zero):
+            self.container.close()
+            self.container, self.stream = _open_stream(path, index)
+
+    @property
+    def codec_name(self) -> str:
+        """The codec's own name ("mp3"), not that of the decoder in use ("mp3float")."""
+        context = self.stream.codec_context
+        return context.codec.canonical_name if context is not None else "unknown"
+
+    def packets(self) -> Iterator[Packet]:
+        """All packets with data, from some time before the range on.
+
+        Ends early, with `error` set, where the file is damaged.
+        """
+        try:
+            for packet in self.container.demux(self.stream):
+                if packet.size > 0:
+                    yield packet
+        except av.FFmpegError as error:
+            self.error = f"the source cannot be read to its end ({error.strerror})"
+
+    def copy_properties(self, output: Stream) -> None:
+        """Give an output stream the language, title and disposition of this one."""
+        tags = {key.lower(): value for key, value in self.stream.metadata.items()}
+        output.metadata.update({key: tags[key] for key in _STREAM_METADATA if key in tags})
+        output.disposition = self.stream.disposition
+
+    def close(self) -> None:
+        """Close the source file."""
+        self.container.close()
+
+    def _seek_before(self, seconds: Fraction) -> bool:
+        """Go to some packet before a time. False: the position is not usable, read from the start instead."""
+        target = seconds - _SEEK_MARGIN_SECONDS
+        time_base = self.stream.time_base
+        if time_base is None or target <= 0:
+            return True
+        with contextlib.suppress(av.FFmpegError, OSError):
+            self.container.seek(int(target / time_base), stream=self.stream)
+            first = next(self.packets(), None)
+            if first is not None and first.pts is not None and first.pts * time_base < seconds:
+                self.container.seek(int(target / time_base), stream=self.stream)
+                return True
+        return False
+
+
+def _open_stream(path: str, index: int) -> tuple[InputContainer, Stream]:
+    container = open_input(path)
+    for stream in container.streams:
+        if stream.index != index:
+            stream.discard = Discard.all  # lets seeking formats skip the other streams' data unread
+    return container, container.streams[index]
