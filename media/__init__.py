@@ -1,0 +1,1 @@
+"""Reading, writing and joining video files: containers, streams, frames, colour and time stamps. No model."""

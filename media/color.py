@@ -1,0 +1,63 @@
+"""Colour rules both directions share: H.273 matrix code points, their luma weights, and the default."""
+
+from dataclasses import dataclass, replace
+
+from media.info import ColorTags
+
+RGB, BT709, FCC, BT470BG, SMPTE170M, SMPTE240M, YCGCO, BT2020, BT2020_CL = 0, 1, 4, 5, 6, 7, 8, 9, 10
+"""H.273 matrix code points by name."""
+
+# Larger pictures are BT.709 by broadcast convention; what FFmpeg assumes for all (BT.601) shifts untagged HD by
+# 1.8 levels on average, by 14 in saturated areas.
+_HD_WIDTH, _HD_HEIGHT = 1280, 720
+
+
+@dataclass(frozen=True)
+class LumaCoefficients:
+    """Weights of red and blue in luma, Y' = kr R' + kg G' + kb B'."""
+
+    kr: float
+    kb: float
+
+    @property
+    def kg(self) -> float:
+        """Weight of green: the three sum to one."""
+        return 1.0 - self.kr - self.kb
+
+
+# H.273 table 4, equations 38-40 and the rows that name kr and kb. Constant-luminance BT.2020 is not a linear map of
+# R'G'B'; taken as the usual non-constant kind it is off by a few levels in saturated colours, and nobody writes it.
+LUMA_COEFFICIENTS: dict[int, LumaCoefficients] = {
+    BT709: LumaCoefficients(0.2126, 0.0722),
+    FCC: LumaCoefficients(0.30, 0.11),
+    BT470BG: LumaCoefficients(0.299, 0.114),
+    SMPTE170M: LumaCoefficients(0.299, 0.114),
+    SMPTE240M: LumaCoefficients(0.212, 0.087),
+    BT2020: LumaCoefficients(0.2627, 0.0593),
+    BT2020_CL: LumaCoefficients(0.2627, 0.0593),
+}
+
+
+def default_matrix(width: int, height: int) -> int:
+    """The matrix of a picture that does not name one: BT.709 from 1280 wide or 720 high on, BT.601 below."""
+    return BT709 if width >= _HD_WIDTH or height >= _HD_HEIGHT else SMPTE170M
+
+
+def effective_matrix(matrix: int, width: int, height: int) -> int:
+    """The matrix to use for Y'CbCr pictures tagged `matrix`.
+
+    Args:
+        matrix: H.273 code point as tagged.
+        width: Picture width in pixels.
+        height: Picture height in pixels.
+
+    Returns:
+        `matrix` where it is one we can compute, else the default for the size. The RGB code point on a Y'CbCr picture
+        is a tagging mistake and gets the default too.
+    """
+    return matrix if matrix in LUMA_COEFFICIENTS or matrix == YCGCO else default_matrix(width, height)
+
+
+def effective_tags(color: ColorTags, width: int, height: int, *, is_rgb: bool) -> ColorTags:
+    """Tags of a picture with the matrix decided; primaries and transfer stay as tagged."""
+    return replace(color, matrix=RGB if is_rgb else effective_matrix(color.matrix, width, height))

@@ -1,0 +1,165 @@
+"""What a media file contains, as plain values: `probe` fills them, readers and writers take them."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+UNSPECIFIED = 2
+"""The H.273 code point for "not said", the same for matrix, primaries and transfer."""
+
+_PQ, _HLG = 16, 18
+
+
+@dataclass(frozen=True)
+class ColorTags:
+    """How code values are to be understood: code points of ITU-T H.273, 2 where the file does not say."""
+
+    matrix: int = UNSPECIFIED
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
+    full_range: bool = False
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether the transfer function is PQ (HDR10) or HLG."""
+        return self.transfer in (_PQ, _HLG)
+
+
+@dataclass(frozen=True)
+class MasteringDisplay:
+    """SMPTE ST 2086: the display a film was graded on. Chromaticities are CIE 1931 (x, y)."""
+
+    red: tuple[Fraction, Fraction]
+    green: tuple[Fraction, Fraction]
+    blue: tuple[Fraction, Fraction]
+    white_point: tuple[Fraction, Fraction]
+    min_luminance: Fraction
+    """cd/m2"""
+    max_luminance: Fraction
+    """cd/m2"""
+
+
+@dataclass(frozen=True)
+class ContentLight:
+    """CTA-861.3 light levels in cd/m2; 0 means unknown."""
+
+    max_content: int
+    """MaxCLL, the brightest pixel of the film."""
+    max_average: int
+    """MaxFALL, the brightest frame on average."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoStreamInfo:
+    """The stream that will be read."""
+
+    index: int
+    """Position among all streams of the container."""
+    codec: str
+    """"h264", "hevc", "av1", ... : the codec, not the decoder in use."""
+    width: int
+    """Of the stored picture in pixels, before rotation and before the sample aspect ratio."""
+    height: int
+    pix_fmt: str
+    bit_depth: int
+    """Bits per colour component."""
+    time_base: Fraction
+    """Seconds per tick of the stream's time stamps."""
+    rate: Fraction
+    """Nominal frames per second. Frames may come at any time: only their pts are exact."""
+    start_seconds: Fraction
+    """When the first frame is shown, counted from the container's start."""
+    duration_seconds: Fraction | None = None
+    """As the container claims; None where it does not say."""
+    num_frames_estimate: int | None = None
+    """For progress only: a container counts hidden frames too, or has to guess."""
+    sample_aspect_ratio: Fraction = Fraction(1)
+    """Width of a pixel divided by its height."""
+    display_matrix: bytes | None = None
+    """Nine int32 in machine byte order as FFmpeg stores them, or None for upright pictures."""
+    rotation: int = 0
+    """Counter-clockwise degrees by which a player turns the picture, in (-180, 180]; mirroring shows only in
+    `display_matrix`."""
+    is_interlaced: bool = False
+    has_alpha: bool = False
+    color: ColorTags = field(default_factory=ColorTags)
+    mastering_display: MasteringDisplay | None = None
+    content_light: ContentLight | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioStreamInfo:
+    """A stream of sound."""
+
+    index: int
+    codec: str
+    """"unknown" where there is no decoder."""
+    sample_rate: int
+    """Hz; 0 where the file does not say."""
+    channels: int
+    layout: str
+    """"mono", "stereo", "5.1", ...; "3 channels" where only the number is known."""
+    bit_rate: int | None = None
+    language: str | None = None
+    """ISO 639 code as stored, such as "eng"."""
+    title: str | None = None
+    disposition: tuple[str, ...] = ()
+    """Names of the flags that are set, such as "default" or "forced"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubtitleStreamInfo:
+    """A stream of subtitles, as text or as pictures."""
+
+    index: int
+    codec: str
+    is_text: bool
+    """Text can go into an MP4, pictures cannot."""
+    language: str | None = None
+    title: str | None = None
+    disposition: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherStreamInfo:
+    """A stream that is neither the chosen video nor sound nor subtitles."""
+
+    index: int
+    kind: Literal["video", "attached_picture", "data", "attachment", "unknown"]
+    codec: str
+    name: str | None = None
+    """File name of an attachment, or the title of the stream."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chapter:
+    """A named part of the programme. Times count from the container's start."""
+
+    start_seconds: Fraction
+    end_seconds: Fraction
+    title: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaInfo:
+    """Everything known about an input before it is read. All times except `origin_seconds` count from it."""
+
+    path: Path
+    """Absolute."""
+    format_name: str
+    """FFmpeg's name of the container, such as "mov,mp4,m4a,3gp,3g2,mj2"."""
+    size_bytes: int
+    duration_seconds: Fraction | None
+    """As the container claims; None where it does not say or cannot be right."""
+    origin_seconds: Fraction
+    """The container's first time stamp, exact. Subtract it from every stream's time stamps."""
+    video: VideoStreamInfo
+    audio: tuple[AudioStreamInfo, ...] = ()
+    subtitles: tuple[SubtitleStreamInfo, ...] = ()
+    others: tuple[OtherStreamInfo, ...] = ()
+    chapters: tuple[Chapter, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+    """Title, artist, comment, ...; bytes that are not UTF-8 are replaced."""
+    warnings: tuple[str, ...] = ()
+    """What will be lost or guessed, in words for the user."""
