@@ -1,4 +1,4 @@
-"""Interpolation with the pipeline's call: the baseline of every comparison, and a stand-in without weights."""
+"""Interpolation with the pipeline's call: the baseline of comparisons, and a stand-in without weights."""
 
 from __future__ import annotations
 
@@ -59,20 +59,25 @@ class InterpolationPipeline:
     ) -> Iterator[torch.Tensor]:
         """Hands out (f, 3, H, W), float32, [0, 1], a few frames at a time."""
         if clip.ndim != 4 or clip.shape[1] != 3 or clip.shape[0] < 1:
-            raise InvalidOptionError(f"a clip is (F, 3, h, w) with at least one frame, got {tuple(clip.shape)}")
+            raise InvalidOptionError(
+                f"a clip is (F, 3, h, w) with at least one frame, got {tuple(clip.shape)}"
+            )
         if min(height, width) < 1:
             raise UnsupportedSizeError(f"the target size must be positive, got {width}x{height}")
         return self._batches(clip, height, width)
 
     def _batches(self, clip: torch.Tensor, height: int, width: int) -> Iterator[torch.Tensor]:
-        for batch in clip.split(FRAMES_PER_BATCH):
+        for start in range(0, clip.shape[0], FRAMES_PER_BATCH):
+            batch = clip[start : start + FRAMES_PER_BATCH]
             frames = batch.float() / 255 if batch.dtype == torch.uint8 else batch.float()
             yield self._resize(frames, height, width).clamp(0, 1)
 
     def _resize(self, frames: torch.Tensor, height: int, width: int) -> torch.Tensor:
         if self.method == "lanczos":
             return lanczos_resize(frames, height, width)
-        return F.interpolate(frames, size=(height, width), mode="bicubic", align_corners=False, antialias=True)
+        return F.interpolate(
+            frames, size=(height, width), mode="bicubic", align_corners=False, antialias=True
+        )
 
 
 def lanczos_resize(frames: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -66,7 +66,7 @@ class CogVideoXCodec:
     native_scale: int | None = None
 
     def __init__(self, vae: Any) -> None:
-        self.vae = vae
+        self.vae: Any = vae
         self.spatial_ratio: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self.scaling_factor: float = vae.config.scaling_factor
 
@@ -86,15 +86,14 @@ class CogVideoXCodec:
         """
         wake(self.vae)
         vae = self.vae
-        if use_reference_tiling and _exceeds(
-            sample, vae.tile_sample_min_height, vae.tile_sample_min_width
-        ):
+        if use_reference_tiling and _exceeds(sample, vae.tile_sample_min_height, vae.tile_sample_min_width):
             moments = vae.tiled_encode(sample.to(device=vae.device, dtype=vae.dtype))
         else:
             moments = encode_moments(vae, sample, grid)
         posterior = DiagonalGaussianDistribution(moments)
         latents = posterior.sample(generator) if latent_rule == "sample" else posterior.mode()
-        return latents * self.scaling_factor
+        scaled: torch.Tensor = latents * self.scaling_factor
+        return scaled
 
     def decode(
         self,
@@ -109,9 +108,7 @@ class CogVideoXCodec:
         vae = self.vae
         # The reference multiplies by the reciprocal; a division rounds differently.
         latents = 1 / self.scaling_factor * latents
-        if use_reference_tiling and _exceeds(
-            latents, vae.tile_latent_min_height, vae.tile_latent_min_width
-        ):
+        if use_reference_tiling and _exceeds(latents, vae.tile_latent_min_height, vae.tile_latent_min_width):
             yield vae.tiled_decode(latents).sample
         else:
             yield from decode_batches(vae, latents, grid)
@@ -129,7 +126,7 @@ class SpaceToDepthCodec:
     """
 
     def __init__(self, vae: SpaceToDepthAutoencoder, *, frames_per_batch: int = 16) -> None:
-        self.vae = vae
+        self.vae: Any = vae
         self.spatial_ratio: int = vae.ratio
         self.native_scale: int | None = vae.scale
         self.frames_per_batch = frames_per_batch
@@ -139,7 +136,7 @@ class SpaceToDepthCodec:
         """Latent pixels beyond a tile that its frames depend on, rounded up."""
         # 3x3 convolutions at LR resolution: in, two per block, mid, out; bicubic reaches 2 and is narrower.
         lq_reach = 3 + 2 * len(self.vae.blocks)
-        return -(-lq_reach * self.vae.scale // self.vae.ratio)
+        return int(-(-lq_reach * self.vae.scale // self.vae.ratio))
 
     def encode(
         self,
@@ -151,7 +148,9 @@ class SpaceToDepthCodec:
         use_reference_tiling: bool = False,
     ) -> torch.Tensor:
         """See `Codec.encode`; a rearrangement, so none of the options matters."""
-        return self.vae.encode(sample.to(device=self.vae.device, dtype=self.vae.dtype))
+        wake(self.vae)
+        latents: torch.Tensor = self.vae.encode(sample.to(device=self.vae.device, dtype=self.vae.dtype))
+        return latents
 
     def decode(
         self,
@@ -172,11 +171,10 @@ class SpaceToDepthCodec:
             frames = self._decode_frames(latents[:, :, low:high], lq[:, :, low:high], grid)
             yield frames[:, :, start - low : stop - low]
 
-    def _decode_frames(
-        self, latents: torch.Tensor, lq: torch.Tensor, grid: TileGrid | None
-    ) -> torch.Tensor:
+    def _decode_frames(self, latents: torch.Tensor, lq: torch.Tensor, grid: TileGrid | None) -> torch.Tensor:
         if grid is None or len(grid) == 1:
-            return self.vae.decode(latents, lq)
+            decoded: torch.Tensor = self.vae.decode(latents, lq)
+            return decoded
         height, width = latents.shape[-2:]
         batch_size, _, num_frames = latents.shape[:3]
         ratio, lq_ratio = self.vae.ratio, self.vae.ratio // self.vae.scale
@@ -208,7 +206,8 @@ def make_codec(vae: Any) -> Codec:
     if isinstance(vae, AutoencoderKLCogVideoX):
         return CogVideoXCodec(vae)
     raise CheckpointError(
-        f"unknown autoencoder {type(vae).__name__}; known are AutoencoderKLCogVideoX and SpaceToDepthAutoencoder"
+        f"unknown autoencoder {type(vae).__name__}; known are AutoencoderKLCogVideoX and "
+        "SpaceToDepthAutoencoder"
     )
 
 

@@ -9,8 +9,8 @@ Three changes, each bit-identical on the CPU in float32 and bfloat16 (tests/pipe
 * Convolutions over large inputs are split in time into pieces that are never shorter than the kernel.
   diffusers' split makes pieces of two frames and then fails above 1.7 Mpx (decode) and 3.4 Mpx (encode).
 
-`encode_moments` and `decode_batches` walk a clip in the VAE's own time batches. The batch sizes are part of the
-numbers, because GroupNorm spans a batch; going batch by batch is not.
+`encode_moments` and `decode_batches` walk a clip in the VAE's own time batches. The batch sizes are part of
+the numbers, because GroupNorm spans a batch; going batch by batch is not.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class CausalConv3d(nn.Module):
     def forward(
         self, inputs: torch.Tensor, conv_cache: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Convolves (B, C, F, H, W); the cache is the last `time_kernel_size - 1` frames of the batch before."""
+        """Convolves (B, C, F, H, W); the cache is the end of the batch before, kernel size - 1 frames."""
         reach = self.time_kernel_size - 1
         if reach == 0:
             return self.convolve(inputs), None

@@ -28,7 +28,7 @@ def match_color(
     Args:
         output: (F, 3, H, W) float, restored frames.
         source: (F, 3, H, W), the same frames interpolated to the same size.
-        method: `none`; `mean` for one offset per frame and channel; `lowpass` for all frequencies below sigma.
+        method: `none`; `mean`, one offset per frame and channel; `lowpass`, all frequencies below sigma's.
         sigma: Standard deviation of the low-pass in output pixels.
 
     Returns:
@@ -69,5 +69,10 @@ def _blur_axis(frames: torch.Tensor, sigma: float, dim: int) -> torch.Tensor:
     shape[dim] = -1
     pad = (0, 0, radius, radius) if dim == -2 else (radius, radius, 0, 0)
     padded = F.pad(frames, pad, mode="replicate")
-    return F.conv2d(padded, kernel.view(shape).expand(channels, 1, -1, 1) if dim == -2
-                    else kernel.view(shape).expand(channels, 1, 1, -1), groups=channels)
+    return F.conv2d(
+        padded,
+        kernel.view(shape).expand(channels, 1, -1, 1)
+        if dim == -2
+        else kernel.view(shape).expand(channels, 1, 1, -1),
+        groups=channels,
+    )

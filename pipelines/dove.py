@@ -16,6 +16,7 @@ from diffusers import DiffusionPipeline
 
 from pipelines.chunks import ChunkStitcher
 from pipelines.codec import make_codec
+from pipelines.cogvideox_vae import prepare_vae
 from pipelines.errors import (
     BackendUnavailableError,
     InvalidOptionError,
@@ -23,14 +24,14 @@ from pipelines.errors import (
     UnsupportedSizeError,
     is_out_of_memory,
 )
-from pipelines.cogvideox_vae import prepare_vae
 from pipelines.geometry import Geometry, make_geometry
 from pipelines.loading import load_checkpoint
 from pipelines.lossless import freeze_timestep, fuse_qkv
 from pipelines.manifest import CheckpointManifest
+from pipelines.model_shape import ModelShape
 from pipelines.one_step import RotaryEmbedding, num_leading_copies, one_step, rotary_embedding, token_grid
 from pipelines.options import DoveOptions, DoveOutput
-from pipelines.planning import ModelShape, UpscalePlan, plan_upscale
+from pipelines.planning import UpscalePlan, plan_upscale
 from pipelines.runtime import (
     AttentionBackend,
     attention_kernel,
@@ -139,7 +140,9 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
         device = _check_device(device)
         check_attention_backend(attention_backend, device)
         if use_offload and device.type == "cpu":
-            raise BackendUnavailableError("offloading moves models to a GPU; there is nothing to offload on the CPU")
+            raise BackendUnavailableError(
+                "offloading moves models to a GPU; there is nothing to offload on the CPU"
+            )
         dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
         loaded = load_checkpoint(
             checkpoint,
@@ -173,7 +176,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
         return pipeline
 
     def apply_lossless_savings(self) -> None:
-        """Folds the timestep's constants and prepares the VAE; the pipeline then runs at this timestep only."""
+        """Folds the timestep's constants and prepares the VAE; the pipeline then has this timestep only."""
         num_dropped = freeze_timestep(self.transformer, self.timestep)
         fuse_qkv(self.transformer)
         if self.model_shape.autoencoder == "cogvideox":
@@ -238,7 +241,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             width: Target width in pixels.
             options: Defaults to the recommended ones.
             plan: Chunks and tiles; by default chosen from the free memory.
-            generator: Source of noise for `latent_rule="sample"` and `noise_step`; torch's global one if None.
+            generator: Source of noise for latent rule `sample` and `noise_step`; None is torch's global one.
 
         Raises:
             UnsupportedSizeError: If a size cannot be processed.
@@ -268,9 +271,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
         """
         options = options or DoveOptions()
         _check_clip(clip)
-        geometry = make_geometry(
-            (clip.shape[-2], clip.shape[-1]), (height, width), self.model_shape, options
-        )
+        geometry = make_geometry((clip.shape[-2], clip.shape[-1]), (height, width), self.model_shape, options)
         plan = plan or self.plan(
             num_frames=clip.shape[0],
             height=clip.shape[-2],
@@ -328,9 +329,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
         num_frames = clip.shape[0]
         padded_frames = self.model_shape.padded_frames(num_frames)
         chunks = plan.chunks(padded_frames, self.model_shape, options.segmentation)
-        stitcher = ChunkStitcher(
-            chunks, padded_frames, options.chunk_blend, keep=Span(num_done, num_frames)
-        )
+        stitcher = ChunkStitcher(chunks, padded_frames, options.chunk_blend, keep=Span(num_done, num_frames))
         for index, chunk in enumerate(chunks):
             if not stitcher.needs(index):
                 continue
@@ -415,9 +414,9 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
         if grid not in self._rotary:
             self._rotary.clear()  # one grid at a time: all tiles of a plan have the same size
             self._rotary[grid] = rotary_embedding(grid, config, latents.device)
-        latents = latents.transpose(1, 2)
         if options.noise_step:
             latents = self._add_noise(latents, num_copies, options.noise_step, generator)
+        latents = latents.transpose(1, 2)
         with attention_kernel(self.attention_backend):
             restored = one_step(
                 self.transformer,
@@ -434,17 +433,12 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
     def _add_noise(
         self, latents: torch.Tensor, num_copies: int, noise_step: int, generator: torch.Generator | None
     ) -> torch.Tensor:
-        """Puts the leading copies in front of (B, T, C, h, w), as the reference does before it adds noise."""
-        latents = torch.cat([latents[:, :1].repeat(1, num_copies, 1, 1, 1), latents], dim=1)
-        batch_size, num_frames, channels, height, width = latents.shape
-        # The reference's noise is drawn in the memory order of (B, C, T, h, w).
-        noise = torch.randn(
-            (batch_size, channels, num_frames, height, width),
-            generator=generator,
-            device=latents.device,
-            dtype=latents.dtype,
-        ).transpose(1, 2)
-        timesteps = torch.full((batch_size,), noise_step, dtype=torch.long, device=latents.device)
+        """Puts the leading copies in front of (B, C, T, h, w), as the reference does before it adds noise."""
+        latents = torch.cat([latents[:, :, :1].repeat(1, 1, num_copies, 1, 1), latents], dim=2)
+        # Filled through the transposed view: torch draws other numbers for a contiguous tensor, and the
+        # reference's is not.
+        noise = torch.empty_like(latents).transpose(1, 2).normal_(generator=generator).transpose(1, 2)
+        timesteps = torch.full((latents.shape[0],), noise_step, dtype=torch.long, device=latents.device)
         noisy: torch.Tensor = self.scheduler.add_noise(latents, noise, timesteps)
         return noisy
 
@@ -460,9 +454,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             use_reference_tiling=options.vae_tiling == "reference",
         )
 
-    def _vae_grid(
-        self, height: int, width: int, options: DoveOptions, plan: UpscalePlan
-    ) -> TileGrid | None:
+    def _vae_grid(self, height: int, width: int, options: DoveOptions, plan: UpscalePlan) -> TileGrid | None:
         if options.vae_tiling != "plan":
             return None
         return plan.vae_grid(height, width, multiple=self.model_shape.alignment)
@@ -480,7 +472,9 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
         align = self.model_shape.alignment
         height, width = geometry.padded
         if height % align or width % align:
-            raise UnsupportedSizeError(f"the network needs sides that are multiples of {align}, got {width}x{height}")
+            raise UnsupportedSizeError(
+                f"the network needs sides that are multiples of {align}, got {width}x{height}"
+            )
         try:
             plan.chunks(self.model_shape.padded_frames(num_frames), self.model_shape, options.segmentation)
             grid = plan.tile_grid(height, width, multiple=align, segmentation=options.segmentation)

@@ -8,7 +8,7 @@ import torch
 
 
 class PipelineError(Exception):
-    """Base of every error this package raises on purpose; the message says what was received and the way out."""
+    """Base of the errors this package raises on purpose; the message says what came in and the way out."""
 
     code = "pipeline_error"
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from pipelines.color import match_color
 from pipelines.errors import UnsupportedSizeError
+from pipelines.model_shape import ModelShape
 from pipelines.options import DoveOptions, Upsample
-from pipelines.planning import ModelShape
 
 REFERENCE_ALIGNMENT = 16
 
@@ -64,9 +64,7 @@ class Geometry:
             sample = F.pad(sample, (0, cols, 0, rows), mode="replicate")
         return _to_clip(sample), _to_clip(levels)
 
-    def finish(
-        self, decoded: torch.Tensor, sample: torch.Tensor, options: DoveOptions
-    ) -> torch.Tensor:
+    def finish(self, decoded: torch.Tensor, sample: torch.Tensor, options: DoveOptions) -> torch.Tensor:
         """Crops decoded frames, matches their colour and brings them to the target size.
 
         Args:

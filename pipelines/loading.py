@@ -188,8 +188,11 @@ def _load_model(folder: Path, known: dict[str, Any], dtype: torch.dtype) -> Any:
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise CheckpointError(
-            f"{folder} lacks {len(missing)} weights its config.json asks for, first {missing[0]!r}", path=folder
+            f"{folder} lacks {len(missing)} weights its config.json asks for, first {missing[0]!r}",
+            path=folder,
         )
+    if isinstance(model, SpaceToDepthAutoencoder):
+        model.to(memory_format=torch.channels_last)  # its decoder hands its convolutions this layout
     return model.eval().requires_grad_(False)
 
 
@@ -256,9 +259,7 @@ def _read_embedding(path: Path) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _encode_prompt(
-    folder: Path, prompt: str, max_length: int, dtype: torch.dtype, name: str
-) -> torch.Tensor:
+def _encode_prompt(folder: Path, prompt: str, max_length: int, dtype: torch.dtype, name: str) -> torch.Tensor:
     """Encodes a prompt with the folder's T5, which is dropped again right away.
 
     Raises:
@@ -268,8 +269,8 @@ def _encode_prompt(
     if not (encoder_folder / "config.json").is_file() or not tokenizer_folder.is_dir():
         what = f"prompt {prompt!r}" if prompt else "the empty prompt"
         raise CheckpointError(
-            f"{folder} has neither a stored embedding of {what} (prompt_embeddings/{name}) nor a text encoder "
-            "(text_encoder/ and tokenizer/) to make one",
+            f"{folder} has neither a stored embedding of {what} (prompt_embeddings/{name}) nor a text "
+            "encoder (text_encoder/ and tokenizer/) to make one",
             path=folder / "prompt_embeddings" / name,
         )
     from transformers import AutoTokenizer, T5EncoderModel

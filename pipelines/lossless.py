@@ -1,7 +1,7 @@
 """Savings on the transformer that do not change a bit: constants folded, projections fused.
 
-DOVE calls its transformer at one timestep for ever, so what depends on the timestep alone is a constant of the
-checkpoint. In CogVideoX1.5-5B that is 794 M of 5571 M parameters.
+DOVE calls its transformer at one timestep for ever, so what depends on the timestep alone is a constant of
+the checkpoint. In CogVideoX1.5-5B that is 794 M of 5571 M parameters.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def freeze_timestep(transformer: Any, timestep: int) -> int:
     Returns:
         Number of parameters dropped.
     """
-    before = sum(parameter.numel() for parameter in transformer.parameters())
+    before = _num_parameters(transformer)
     weight = transformer.time_embedding.linear_1.weight
     sinusoid = transformer.time_proj(torch.tensor([timestep], device=weight.device))
     embedding = transformer.time_embedding(sinusoid.to(weight.dtype), None)
@@ -87,7 +87,11 @@ def freeze_timestep(transformer: Any, timestep: int) -> int:
     norm_out = transformer.norm_out
     shift, scale = norm_out.linear(norm_out.silu(embedding)).chunk(2, dim=1)
     transformer.norm_out = ConstantAdaLayerNorm(norm_out.norm, shift, scale)
-    return before - sum(parameter.numel() for parameter in transformer.parameters())
+    return before - _num_parameters(transformer)
+
+
+def _num_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 @torch.no_grad()

@@ -83,7 +83,9 @@ def read_manifest(folder: Path) -> CheckpointManifest:
         problems = "; ".join(
             f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors()
         )
-        raise CheckpointError(f"{path} is not a valid checkpoint description ({problems})", path=path) from error
+        raise CheckpointError(
+            f"{path} is not a valid checkpoint description ({problems})", path=path
+        ) from error
 
 
 def verify_digests(folder: Path, manifest: CheckpointManifest) -> None:

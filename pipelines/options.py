@@ -29,10 +29,10 @@ class DoveOptions:
             and however it is cut. `sample` draws noise, as the reference does.
         upsample: Interpolation to the target size before encoding; None takes the checkpoint's.
         padding: `replicate` continues the upsampled frame by its edge pixels, up to a multiple of 16.
-            `black_source` pads the source with black up to a multiple of 16, which darkens the last rows by up
-            to 37 % and enlarges the frame; needs a whole-numbered scale.
-        segmentation: `equal` chunks and tiles, chunks always of 8k + 1 frames. `reference` merges a short last
-            piece into the one before and shifts time for chunk lengths that are not multiples of 8.
+            `black_source` pads the source with black up to a multiple of 16, which darkens the last rows by
+            up to 37 % and enlarges the frame; needs a whole-numbered scale.
+        segmentation: `equal` chunks and tiles, chunks always of 8k + 1 frames. `reference` merges a short
+            last piece into the one before and shifts time for chunk lengths that are not multiples of 8.
         tile_fusion: `latent` fuses overlapping tiles before one decode; `pixel` fades decoded tiles into each
             other; `cut` puts them side by side.
         chunk_blend: `fade` crosses over where chunks overlap; `cut` switches in the middle.

@@ -48,7 +48,8 @@ def check_attention_backend(backend: str, device: torch.device | str) -> None:
     """
     if backend not in get_args(AttentionBackend):
         raise InvalidOptionError(
-            f"attention backend {backend!r} does not exist; choose one of {', '.join(get_args(AttentionBackend))}"
+            f"attention backend {backend!r} does not exist; choose one of "
+            f"{', '.join(get_args(AttentionBackend))}"
         )
     needs_cuda = backend in ("cudnn", "efficient", "xformers")
     if needs_cuda and torch.device(device).type != "cuda":
@@ -106,7 +107,8 @@ def use_xformers(transformer: Any) -> None:
     for block in transformer.transformer_blocks:
         if getattr(block.attn1.processor, "uses_token_grid", False):
             raise BackendUnavailableError(
-                "attention backend 'xformers' supports full attention, this checkpoint uses windows; use 'auto'"
+                "attention backend 'xformers' supports full attention only and this checkpoint uses windows; "
+                "use 'auto'"
             )
         block.attn1.set_processor(XFormersAttnProcessor())
 
