@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import cast
 
 import av
 import numpy as np
@@ -11,6 +12,7 @@ from av.audio.stream import AudioStream
 from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 from av.packet import Packet
+from av.stream import Stream
 from numpy.typing import NDArray
 
 from media._tracks import Peekable, SourceStream, StreamOutcome, TimedPacket
@@ -28,6 +30,9 @@ _PREROLL_SECONDS = Fraction(1, 10)
 # Time stamps in milliseconds jitter by half a tick, some muxers' by a few; more than this is a real hole or
 # overlap.
 _GAP_SECONDS = Fraction(1, 100)
+
+# Milliseconds (MKV, FLV) put frames of 1024 samples up to half a tick off; these tell their true length.
+_FRAME_SIZES = {"aac": (1024, 2048), "mp3": (1152, 576), "ac3": (1536,), "eac3": (1536,)}
 
 _AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _AAC_BITS_PER_CHANNEL = {1: 96_000, 2: 96_000, 6: 64_000}
@@ -61,6 +66,8 @@ class CopiedAudio:
     def __init__(self, source: SourceStream) -> None:
         self._source = source
         self._num_skipped = 0
+        assert isinstance(source.stream, AudioStream)
+        self._rate = source.stream.codec_context.sample_rate
         # AAC from MPEG-TS carries its settings in front of every packet (ADTS) and MP4 wants them once, in
         # the header. No out_stream here: the filter would copy its codec_tag, and then the header is
         # refused.
@@ -86,31 +93,50 @@ class CopiedAudio:
             assert packet.dts is not None
             yield TimedPacket(float(packet.dts * packet.time_base), packet)
 
-    def _shift(self) -> Iterator[Packet]:
+    def _shift(self) -> "Iterator[Packet[Stream]]":
+        """Packets of the range with output times, in samples: source ticks may be as coarse as a frame
+        (AVI)."""
         timeline = self._source.timeline
-        end: int | None = None  # of the previous packet, for those without a time stamp
-        last_pts: int | None = None
+        preroll = round(_PREROLL_SECONDS * self._rate)
+        previous: int | None = None
+        end = 0  # of the previous packet
         for packet in self._source.packets():
-            time_base = packet.time_base
-            pts = packet.pts if packet.pts is not None else packet.dts
-            if pts is None:
-                pts = end if end is not None else timeline.shift(time_base)
-            end = pts + (packet.duration or 0)
-            pts -= timeline.shift(time_base)
-            if timeline.is_after_end(pts * time_base):
+            tick = packet.time_base * self._rate
+            position, length = self._place(packet, end), self._length(packet, tick)
+            if previous is not None and 2 * abs(position - end) <= tick:
+                position = end  # no hole and no overlap, only a time stamp that cannot tell
+            if timeline.is_after_end(Fraction(position, self._rate)):
                 return
-            if timeline.is_cut and (pts + (packet.duration or 0)) * time_base <= -_PREROLL_SECONDS:
-                continue
-            if last_pts is not None and pts <= last_pts:
+            if previous is not None and position <= previous:
                 self._num_skipped += 1
                 continue
-            last_pts = pts
-            packet.pts = packet.dts = pts
+            previous, end = position, position + length
+            if timeline.is_cut and end <= -preroll:
+                continue
             for ready in self._strip_adts(packet):
-                ready.time_base = time_base  # filters do not pass it on
+                ready.pts = ready.dts = position
+                ready.duration = length
+                ready.time_base = Fraction(1, self._rate)
                 yield ready
 
-    def _strip_adts(self, packet: Packet) -> list[Packet]:
+    def _place(self, packet: "Packet[Stream]", end: int) -> int:
+        """A packet's start on the output's time line, in samples; right behind the previous one if it has
+        no time."""
+        ticks = packet.pts if packet.pts is not None else packet.dts
+        if ticks is None:
+            return end
+        return round((ticks * packet.time_base - self._source.timeline.zero) * self._rate)
+
+    def _length(self, packet: "Packet[Stream]", tick: Fraction) -> int:
+        """A packet's length in samples: exact where the codec has fixed frames, else what the container
+        says."""
+        told = (packet.duration or 0) * tick
+        for frame_size in _FRAME_SIZES.get(self._source.codec_name, ()):
+            if told == 0 or abs(told - frame_size) <= tick:
+                return frame_size
+        return round(told)
+
+    def _strip_adts(self, packet: "Packet[Stream]") -> "list[Packet[Stream]]":
         if self._filter is None:
             return [packet]
         try:
@@ -148,7 +174,8 @@ class TranscodedAudio:
         self._rate = context.sample_rate if context.sample_rate in _AAC_RATES else 48_000
         self._layout = {1: "mono", 2: "stereo"}.get(context.layout.nb_channels, "5.1")
         self._num_bad_packets = 0
-        self._resampler: tuple[object, av.AudioResampler] | None = None
+        self._resampler: av.AudioResampler | None = None
+        self._resampler_input: tuple[str, str, int] | None = None
         self._in_range = Peekable(self._fit())
 
     @property
@@ -191,24 +218,35 @@ class TranscodedAudio:
         self._source.close()
 
     def _decoded(self) -> Iterator[tuple[Samples, int]]:
-        """(channels, n) samples in the output's rate and layout, and the position of the first on the time
-        line."""
-        timeline = self._source.timeline
-        expected = 0
+        """Samples in the output's rate and layout, with the first one's position on the time line.
+
+        Positions follow the number of samples, not every time stamp: those jitter, and the resampler holds
+        some samples back. A real hole or overlap sets them anew.
+        """
+        position = 0
+        end: Fraction | None = None  # where the samples given to the resampler end
         for packet in self._source.packets():
             for frame in self._decode(packet):
-                if frame.pts is not None and frame.time_base is not None:
-                    expected = round((frame.pts * frame.time_base - timeline.zero) * self._rate)
-                start = expected
-                expected += round(Fraction(frame.samples * self._rate, frame.sample_rate))
+                start = self._start_of(frame)
+                if end is None or (start is not None and abs(start - end) > _GAP_SECONDS * self._rate):
+                    for chunk in self._drain():
+                        yield chunk, position
+                        position += chunk.shape[1]
+                    end = start or Fraction(0)
+                    position = round(end)
+                end += Fraction(frame.samples * self._rate, frame.sample_rate)
                 for chunk in self._resample(frame):
-                    yield chunk, start
-                    start += chunk.shape[1]
-        if self._resampler is not None:
-            for chunk in self._resampler[1].resample(None):
-                yield chunk.to_ndarray(), expected
+                    yield chunk, position
+                    position += chunk.shape[1]
+        for chunk in self._drain():
+            yield chunk, position
 
-    def _decode(self, packet: Packet) -> list[AudioFrame]:
+    def _start_of(self, frame: AudioFrame) -> Fraction | None:
+        if frame.pts is None or frame.time_base is None:
+            return None
+        return (frame.pts * frame.time_base - self._source.timeline.zero) * self._rate
+
+    def _decode(self, packet: "Packet[Stream]") -> list[AudioFrame]:
         try:
             return self._input.decode(packet)
         except av.FFmpegError:
@@ -219,13 +257,20 @@ class TranscodedAudio:
         """Streams may change their rate or layout on the way; then a new resampler takes over."""
         if "channels" in frame.layout.name:  # a count without positions, as AVI and ASF give it
             frame = _with_default_layout(frame)
-        key = (frame.format.name, frame.layout.name, frame.sample_rate)
-        leftovers: list[AudioFrame] = []
-        if self._resampler is None or self._resampler[0] != key:
-            if self._resampler is not None:
-                leftovers = self._resampler[1].resample(None)
-            self._resampler = key, av.AudioResampler("fltp", self._layout, self._rate)
-        return [chunk.to_ndarray() for chunk in leftovers + self._resampler[1].resample(frame)]
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        chunks: list[Samples] = []
+        if self._resampler is None or self._resampler_input != kind:
+            chunks = self._drain()
+            self._resampler = av.AudioResampler("fltp", self._layout, self._rate)
+            self._resampler_input = kind
+        return chunks + [_samples(chunk) for chunk in self._resampler.resample(frame)]
+
+    def _drain(self) -> list[Samples]:
+        if self._resampler is None:
+            return []
+        chunks = [_samples(chunk) for chunk in self._resampler.resample(None) if chunk is not None]
+        self._resampler = None
+        return chunks
 
     def _fit(self) -> Iterator[tuple[Samples, int]]:
         """Samples without holes or overlaps from the range's start to its end, with their positions."""
@@ -236,11 +281,11 @@ class TranscodedAudio:
             if position is None:
                 position = max(0, start)
             gap = start - position if end is None else min(start, end) - position
-            if gap > _GAP_SECONDS * self._rate:
+            if gap > 0:
                 for length in _split(gap, self._rate):
                     yield np.zeros((samples.shape[0], length), np.float32), position
                     position += length
-            elif gap < -_GAP_SECONDS * self._rate or (gap < 0 and position == 0):
+            elif gap < 0:
                 samples = samples[:, -gap:]
             if end is not None:
                 samples = samples[:, : max(0, end - position)]
@@ -254,6 +299,10 @@ class TranscodedAudio:
         for packet in self._output.encode(frame):
             if packet.dts is not None:
                 yield TimedPacket(float(packet.dts * packet.time_base), packet)
+
+
+def _samples(frame: AudioFrame) -> Samples:
+    return cast(Samples, frame.to_ndarray())
 
 
 def _split(total: int, largest: int) -> Iterator[int]:

@@ -5,11 +5,11 @@ from fractions import Fraction
 from functools import cache
 
 import av
-import torch
 from av.video.codeccontext import VideoCodecContext
-from media.errors import EncoderUnavailableError
+from torch.utils.dlpack import from_dlpack
 
 from media.encoding import ResolvedEncoding
+from media.errors import EncoderUnavailableError
 
 SOFTWARE_ENCODERS = ("libx264", "libx265", "libsvtav1")
 
@@ -37,7 +37,7 @@ def encoder_works(encoder: str) -> bool:
             context.options = {"x265-params": "log-level=none:pools=1"}
         frame = av.VideoFrame(64, 64, "yuv420p")
         for plane in frame.planes:
-            torch.from_dlpack(plane).fill_(128)
+            from_dlpack(plane).fill_(128)
         frame.pts = 0
         return len(context.encode(frame) + context.encode(None)) > 0
     except (av.FFmpegError, ValueError, OSError):
@@ -74,7 +74,7 @@ def configure_context(
     context.thread_count = encoding.num_threads
     # PyAV's default is slices, which cost 0.5 % of the bit rate at two threads and more with every further
     # one.
-    context.thread_type = "FRAME"  # type: ignore[assignment]
+    context.thread_type = "FRAME"
     context.flags |= _FLAG_FRAME_DURATION
     color = encoding.color
     context.colorspace, context.color_primaries = color.matrix, color.primaries

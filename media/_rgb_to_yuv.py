@@ -15,24 +15,17 @@ from typing import Literal, NamedTuple
 
 import av
 import torch
-from media.errors import EncodeError
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from media.color import LUMA_COEFFICIENTS
+from media.errors import EncodeError
 
 ChromaSite = Literal["left", "topleft"]
 
 # Rows per band. 32 rows of a 2160p frame are 1.5 MB of float RGB; 16...128 measure the same within 10 %,
 # the whole frame at once 1.9 times slower. Even, so that a band never splits a 4:2:0 chroma row.
 _BAND_ROWS = 32
-
-# (Kr, Kb) of ITU-T H.273 matrix code points; BT.2020 constant luminance (10) is written as non-constant (9).
-_LUMA_WEIGHTS: dict[int, tuple[float, float]] = {
-    1: (0.2126, 0.0722),
-    4: (0.30, 0.11),
-    5: (0.299, 0.114),
-    6: (0.299, 0.114),
-    7: (0.212, 0.087),
-    9: (0.2627, 0.0593),
-}
 
 
 class PlaneLayout(NamedTuple):
@@ -83,8 +76,8 @@ class _Rows:
 def _limited_range_rows(matrix: int, bit_depth: int) -> _Rows:
     """BT.709 section 3 / BT.2020 table 4: Y' in [16, 235], Cb and Cr in [16, 240], times 2^(bit_depth -
     8)."""
-    kr, kb = _LUMA_WEIGHTS[matrix]
-    kg = 1 - kr - kb
+    weights = LUMA_COEFFICIENTS[matrix]
+    kr, kg, kb = weights.kr, weights.kg, weights.kb
     unit = 1 << (bit_depth - 8)
     luma, chroma = 219 * unit, 224 * unit
     cb, cr = chroma / (2 * (1 - kb)), chroma / (2 * (1 - kr))
@@ -108,7 +101,7 @@ class RgbToYuv:
         width: Width of the images, in pixels.
         height: Height of the images, in pixels.
         pix_fmt: One of `PLANE_LAYOUTS`.
-        matrix: H.273 matrix code point, one of 1, 4, 5, 6, 7, 9.
+        matrix: H.273 matrix code point, one of `LUMA_COEFFICIENTS`.
         chroma_site: Where a 4:2:0 chroma sample sits: on the left luma column between two rows ("left",
             what H.264, H.265 and every player assume when nothing is said) or on the top left luma sample
             ("topleft", BT.2100). 4:2:2 is always sited on the left column; 4:4:4 has nothing to place.
@@ -250,7 +243,7 @@ def _sum_columns(full: Tensor, out: Tensor) -> Tensor:
 def _as_tensor(plane: av.plane.Plane) -> Tensor:
     """A writable alias of a plane; 16-bit samples as int16, since torch has no arithmetic copy into
     uint16."""
-    tensor: Tensor = torch.from_dlpack(plane)
+    tensor: Tensor = from_dlpack(plane)
     return tensor.view(torch.int16) if tensor.dtype == torch.uint16 else tensor
 
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import av
 from av.container import InputContainer, OutputContainer
 from av.video.stream import VideoStream
-from media.errors import SegmentMismatchError
 
 from media._tracks import TimedPacket
+from media.errors import SegmentMismatchError
 
 _IDENTITY_MATRIX = (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 
@@ -104,7 +104,7 @@ def scale_display_matrix(matrix: bytes, *, scale_x: Fraction, scale_y: Fraction)
     picture.
 
     Args:
-        matrix: Nine little-endian int32 as FFmpeg stores them: a b u, c d v, x y w, where x and y are 16.16
+        matrix: Nine int32 as FFmpeg stores them: a b u, c d v, x y w, where x and y are 16.16
             pixels of the shown picture.
         scale_x: Stored output width over source width.
         scale_y: Same for the height.
@@ -112,7 +112,7 @@ def scale_display_matrix(matrix: bytes, *, scale_x: Fraction, scale_y: Fraction)
     Returns:
         The nine numbers, or None when the matrix changes nothing.
     """
-    values = list(struct.unpack("<9i", matrix))
+    values = list(struct.unpack("=9i", matrix))
     if tuple(values) == _IDENTITY_MATRIX:
         return None
     # A picture turned by 90 degrees is shown as wide as it is stored high.
@@ -146,11 +146,15 @@ def _read_signature(path: Path) -> _Signature:
 
 
 def _require_equal(first: _Signature, other: _Signature, first_path: Path, other_path: Path) -> None:
-    for name, expected, found in zip(_Signature._fields, first, other, strict=True):
-        if expected != found:
-            values = "" if name == "extradata" else f" ({found}, not {expected})"
-            reason = "encoder settings differ" if name == "extradata" else f"{name} differs"
-            raise SegmentMismatchError(
-                f"segment {other_path.name} does not fit {first_path.name}: {reason}{values}; "
-                "encode all segments with the same options"
-            )
+    differing = [name for name in _Signature._fields if getattr(first, name) != getattr(other, name)]
+    if differing:
+        reasons = [
+            "encoder settings"
+            if name == "extradata"
+            else f"{name} ({getattr(other, name)}, not {getattr(first, name)})"
+            for name in differing
+        ]
+        raise SegmentMismatchError(
+            f"segment {other_path.name} does not fit {first_path.name}, it differs in {', '.join(reasons)}; "
+            "encode all segments with the same options"
+        )

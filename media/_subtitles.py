@@ -8,6 +8,7 @@ from typing import NamedTuple
 import av
 from av.container import OutputContainer
 from av.packet import Packet
+from av.stream import Stream
 from av.subtitles.codeccontext import SubtitleCodecContext
 from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle, SubtitleSet
@@ -176,7 +177,7 @@ class ConvertedSubtitle:
         return list(_clip(open_ended, limit))
 
 
-def _decode(stream: SubtitleStream, packet: Packet) -> tuple[list[bytes], int | None]:
+def _decode(stream: SubtitleStream, packet: "Packet[Stream]") -> tuple[list[bytes], int | None]:
     """The ASS events of a packet, and how long they show (ms) if the decoder knows."""
     decoded = stream.decode2(packet)
     if decoded is None:

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
-from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import av
+from av.codec.context import CodecContext
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Discard, Stream
+
 from media._open import open_input
 
 Item = TypeVar("Item")
@@ -68,15 +70,11 @@ class TimedPacket(NamedTuple):
     merged."""
 
     seconds: float
-    packet: Packet
+    packet: "Packet[Any]"
 
 
-class Track(Protocol):
-    """One stream of the output file, made from one of the source."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing of the stream lies in the range; such a track is left out."""
+class OutputPart(Protocol):
+    """Something that becomes a stream of the output file."""
 
     def add_to(self, output: OutputContainer) -> None:
         """Add the output stream; before the header is written."""
@@ -84,11 +82,32 @@ class Track(Protocol):
     def packets(self) -> Iterator[TimedPacket]:
         """The stream's packets in decoding order, read lazily."""
 
+
+class Track(OutputPart, Protocol):
+    """An output stream made from one of the source."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of the stream lies in the range; such a track is left out."""
+
     def outcome(self) -> StreamOutcome:
         """What happened to the stream; complete once the packets are used up."""
 
     def close(self) -> None:
         """Release the source."""
+
+
+def decoder_of(stream: Stream) -> CodecContext | None:
+    """The stream's decoder, None where this build has none (PyAV's type stubs promise one)."""
+    return stream.codec_context
+
+
+def codec_name(stream: Stream) -> str:
+    """The codec's own name ("mp3"), not that of the decoder in use ("mp3float")."""
+    decoder = decoder_of(stream)
+    if decoder is not None:
+        return decoder.codec.canonical_name
+    return stream.metadata.get("mimetype") or getattr(stream, "name", None) or "unknown"
 
 
 class Peekable(Generic[Item]):
@@ -131,11 +150,10 @@ class SourceStream:
 
     @property
     def codec_name(self) -> str:
-        """The codec's own name ("mp3"), not that of the decoder in use ("mp3float")."""
-        context = self.stream.codec_context
-        return context.codec.canonical_name if context is not None else "unknown"
+        """The codec's own name."""
+        return codec_name(self.stream)
 
-    def packets(self) -> Iterator[Packet]:
+    def packets(self) -> "Iterator[Packet[Stream]]":
         """All packets with data, from some time before the range on.
 
         Ends early, with `error` set, where the file is damaged.

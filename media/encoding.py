@@ -1,14 +1,36 @@
 """What to encode and how: the choices a caller makes, and the pure rules that turn them into encoder
 settings."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
+from media._rgb_to_yuv import PLANE_LAYOUTS, ChromaSite, coded_size
+from media.color import (
+    BT470BG,
+    BT709,
+    BT2020,
+    BT2020_CL,
+    FCC,
+    LUMA_COEFFICIENTS,
+    RGB,
+    SMPTE170M,
+    SMPTE240M,
+    default_matrix,
+)
 from media.errors import EncodeError
 from media.info import ColorTags, ContentLight, MasteringDisplay
 
-from media._rgb_to_yuv import PLANE_LAYOUTS, ChromaSite, coded_size
+# (primaries, transfer) that go with a matrix, for sources that tag neither.
+_COMPANIONS = {
+    BT709: (1, 1),
+    FCC: (4, 6),
+    BT470BG: (5, 6),
+    SMPTE170M: (6, 6),
+    SMPTE240M: (7, 7),
+    BT2020: (9, 14),
+}
 
 Codec = Literal["h264", "h265", "av1"]
 
@@ -95,7 +117,7 @@ class VideoFormat:
     color: ColorTags
     sample_aspect_ratio: Fraction = Fraction(1)
     display_matrix: bytes | None = None
-    """Nine little-endian int32 as FFmpeg stores them, or None for upright pictures."""
+    """Nine int32 in machine byte order as FFmpeg stores them, or None for upright pictures."""
     mastering_display: MasteringDisplay | None = None
     content_light: ContentLight | None = None
     bit_depth: int = 8
@@ -182,14 +204,13 @@ def output_color(color: ColorTags, width: int, height: int) -> ColorTags:
     like players do.
     """
     matrix = color.matrix
-    if matrix == 10:
-        matrix = 9
-    elif matrix == 0:
-        matrix = 1
-    elif matrix not in (1, 4, 5, 6, 7, 9):
-        matrix = 1 if height >= 720 or width >= 1280 else 6
-    # (primaries, transfer) that go with a matrix, for sources that tag neither.
-    companions = {1: (1, 1), 4: (4, 6), 5: (5, 6), 6: (6, 6), 7: (7, 7), 9: (9, 14)}[matrix]
+    if matrix == BT2020_CL:
+        matrix = BT2020
+    elif matrix == RGB:
+        matrix = BT709
+    elif matrix not in LUMA_COEFFICIENTS:
+        matrix = default_matrix(width, height)
+    companions = _COMPANIONS[matrix]
     return ColorTags(
         matrix=matrix,
         primaries=companions[0] if color.primaries in (0, 2, 3) else color.primaries,
@@ -295,8 +316,30 @@ def _content_light(light: ContentLight) -> str:
 
 
 def _mastering_display_integers(display: MasteringDisplay) -> str:
-    return ""
+    """As x264 and x265 take it, which is as H.264 and H.265 store it: 0.00002 for chromaticity, 0.0001
+    cd/m2."""
+
+    def point(xy: tuple[Fraction, Fraction]) -> str:
+        return f"({round(xy[0] * 50_000)},{round(xy[1] * 50_000)})"
+
+    luminance = f"({round(display.max_luminance * 10_000)},{round(display.min_luminance * 10_000)})"
+    return _mastering_display(display, point, luminance)
 
 
 def _mastering_display_decimals(display: MasteringDisplay) -> str:
-    return ""
+    """As SVT-AV1 takes it; AV1 stores 16 binary fraction digits for chromaticity, 8 and 14 for luminance."""
+
+    def point(xy: tuple[Fraction, Fraction]) -> str:
+        return f"({float(xy[0]):.6f},{float(xy[1]):.6f})"
+
+    luminance = f"({float(display.max_luminance):.4f},{float(display.min_luminance):.6f})"
+    return _mastering_display(display, point, luminance)
+
+
+def _mastering_display(
+    display: MasteringDisplay, point: Callable[[tuple[Fraction, Fraction]], str], luminance: str
+) -> str:
+    return (
+        f"G{point(display.green)}B{point(display.blue)}R{point(display.red)}"
+        f"WP{point(display.white_point)}L{luminance}"
+    )

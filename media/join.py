@@ -12,15 +12,23 @@ from typing import TYPE_CHECKING
 import av
 from av.container import OutputContainer
 from av.stream import Disposition, Stream
-from media._open import open_input
-from media.errors import EncodeError
-from media.info import MediaInfo
 
 from media._audio import CopiedAudio, TranscodedAudio, mp4_takes
 from media._cover import COVER_CODECS, CoverArt
+from media._open import open_input
 from media._segments import SegmentedVideo, scale_display_matrix
 from media._subtitles import TEXT_CODECS, ConvertedSubtitle
-from media._tracks import SourceStream, StreamOutcome, Timeline, Track
+from media._tracks import (
+    OutputPart,
+    SourceStream,
+    StreamOutcome,
+    Timeline,
+    Track,
+    codec_name,
+    decoder_of,
+)
+from media.errors import EncodeError
+from media.info import MediaInfo
 from media.writer import MOVIE_TIMESCALE, sync_directory
 
 if TYPE_CHECKING:
@@ -161,7 +169,7 @@ def _select_streams(
             chosen = _choose(stream, str(source.path), timeline)
             if isinstance(chosen, str):
                 settled.append(
-                    StreamOutcome(stream.index, stream.type, _codec_name(stream), "dropped", chosen)
+                    StreamOutcome(stream.index, stream.type, codec_name(stream), "dropped", chosen)
                 )
             else:
                 stack.callback(chosen.close)
@@ -171,7 +179,7 @@ def _select_streams(
 
 def _choose(stream: Stream, path: str, timeline: Timeline) -> Track | str:
     """A track for the stream, or why there is none."""
-    codec = _codec_name(stream)
+    codec = codec_name(stream)
     make: Callable[[SourceStream], Track]
     if stream.type == "video" and stream.disposition & Disposition.attached_pic:
         if codec not in COVER_CODECS:
@@ -180,7 +188,7 @@ def _choose(stream: Stream, path: str, timeline: Timeline) -> Track | str:
     elif stream.type == "video":
         return "only the main video is upscaled"
     elif stream.type == "audio":
-        if stream.codec_context is None:
+        if decoder_of(stream) is None:
             return "there is no decoder for it"
         make = _audio_track
     elif stream.type == "subtitle":
@@ -200,23 +208,18 @@ def _audio_track(source: SourceStream) -> Track:
     return CopiedAudio(source) if mp4_takes(source) else TranscodedAudio(source)
 
 
-def _codec_name(stream: Stream) -> str:
-    if stream.codec_context is not None:
-        return stream.codec_context.codec.canonical_name
-    return stream.metadata.get("mimetype") or getattr(stream, "name", None) or "unknown"
-
-
 def _write(
     destination: Path, source: MediaInfo, timeline: Timeline, video: SegmentedVideo, tracks: Sequence[Track]
 ) -> list[str]:
     """Mux everything into `<destination>.part`, make it durable and give it its name."""
     part = destination.with_name(destination.name + ".part")
+    output_parts: list[OutputPart] = [video, *tracks]
     try:
         with _open_output(part, video) as output:
-            for track in (video, *tracks):
-                track.add_to(output)
+            for output_part in output_parts:
+                output_part.add_to(output)
             warnings = _describe(output, source, timeline)
-            feeds = [track.packets() for track in (video, *tracks)]
+            feeds = [output_part.packets() for output_part in output_parts]
             for _, packet in heapq.merge(*feeds, key=lambda timed: timed.seconds):
                 output.mux_one(packet)
         with part.open("rb+") as file:
