@@ -83,6 +83,9 @@ def next_smaller(ladder: list[TileSize], current: TileSize) -> TileSize | None:
 
     Every attempt that runs out of memory costs time, so retries take large steps.
     """
-    pixels = current[0] * current[1] or ladder[1][0] * ladder[1][1] * 2 if len(ladder) > 1 else 0
-    below = [size for size in ladder if size != (0, 0) and size[0] * size[1] < pixels]
+    below = [size for size in ladder if size != (0, 0)]
+    if current == (0, 0):
+        return below[0] if below else None
+    pixels = current[0] * current[1]
+    below = [size for size in below if size[0] * size[1] < pixels]
     return next((size for size in below if 3 * size[0] * size[1] <= 2 * pixels), below[-1] if below else None)

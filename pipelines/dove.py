@@ -21,7 +21,6 @@ from pipelines.errors import (
     BackendUnavailableError,
     InvalidOptionError,
     OutOfMemoryError,
-    UnsupportedSizeError,
     is_out_of_memory,
 )
 from pipelines.geometry import Geometry, make_geometry
@@ -29,18 +28,18 @@ from pipelines.loading import load_checkpoint
 from pipelines.lossless import freeze_timestep, fuse_qkv
 from pipelines.manifest import CheckpointManifest
 from pipelines.model_shape import ModelShape
-from pipelines.one_step import RotaryEmbedding, num_leading_copies, one_step, rotary_embedding, token_grid
 from pipelines.options import DoveOptions, DoveOutput
 from pipelines.planning import UpscalePlan, plan_upscale
+from pipelines.restorer import ChunkRestorer
 from pipelines.runtime import (
     AttentionBackend,
-    attention_kernel,
     available_memory,
     check_attention_backend,
     compile_blocks,
+    resolve_device,
     use_xformers,
 )
-from pipelines.tiling import Span, TileFusion, TileGrid
+from pipelines.tiling import Span
 
 logger = logging.getLogger(__name__)
 
@@ -81,22 +80,23 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             tokenizer=tokenizer,
         )
         self.manifest = manifest or CheckpointManifest()
-        self.codec = make_codec(vae)
         self.model_shape = ModelShape.of(
             vae,
             transformer,
             is_windowed=self.manifest.attention.pattern == "window",
             clip_length=self.manifest.clip_length,
         )
-        config = transformer.config
-        self.prompt_embeds = (
-            torch.zeros(1, config.max_text_seq_length, config.text_embed_dim)
-            if prompt_embeds is None
-            else prompt_embeds
+        if prompt_embeds is None:
+            config = transformer.config
+            prompt_embeds = torch.zeros(1, config.max_text_seq_length, config.text_embed_dim)
+        self.restorer = ChunkRestorer(
+            make_codec(vae),
+            transformer,
+            scheduler,
+            prompt_embeds=prompt_embeds,
+            model_shape=self.model_shape,
+            timestep=self.manifest.timestep,
         )
-        self.timestep = self.manifest.timestep
-        self.attention_backend: AttentionBackend = "auto"
-        self._rotary: dict[tuple[int, int, int], RotaryEmbedding | None] = {}
 
     @classmethod
     def from_checkpoint(
@@ -137,7 +137,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             BackendUnavailableError: If device or backend do not exist here.
             InvalidOptionError: If the timestep or backend does not exist.
         """
-        device = _check_device(device)
+        device = resolve_device(device)
         check_attention_backend(attention_backend, device)
         if use_offload and device.type == "cpu":
             raise BackendUnavailableError(
@@ -177,7 +177,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
 
     def apply_lossless_savings(self) -> None:
         """Folds the timestep's constants and prepares the VAE; the pipeline then has this timestep only."""
-        num_dropped = freeze_timestep(self.transformer, self.timestep)
+        num_dropped = freeze_timestep(self.transformer, self.manifest.timestep)
         fuse_qkv(self.transformer)
         if self.model_shape.autoencoder == "cogvideox":
             prepare_vae(self.vae)
@@ -193,7 +193,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
         check_attention_backend(backend, self._execution_device if backend == "auto" else self.device)
         if backend == "xformers":
             use_xformers(self.transformer)
-        self.attention_backend = backend
+        self.restorer.attention_backend = backend
 
     def plan(
         self,
@@ -279,7 +279,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             out_height=height,
             out_width=width,
         )
-        self._check_plan(plan, geometry, clip.shape[0], options)
+        plan.check(clip.shape[0], geometry.padded, model=self.model_shape, segmentation=options.segmentation)
         return self._stream_with_retries(clip, geometry, options, plan, generator)
 
     @torch.no_grad()
@@ -339,7 +339,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             sample, lq = geometry.prepare(frames, options.upsample or self.manifest.upsample)
             # 3. Encoding, the transformer's one step, decoding.
             position = 0
-            for decoded in self._restore(sample, lq, options, plan, generator):
+            for decoded in self.restorer.restore(sample, lq, options, plan, generator):
                 # 4. Crop, colour, target size.
                 batch = sample[:, :, position : position + decoded.shape[2]]
                 finished = geometry.finish(decoded, batch, options)
@@ -348,153 +348,6 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
                 ready = stitcher.add(index, finished)
                 if ready is not None:
                     yield ready
-
-    def _restore(
-        self,
-        sample: torch.Tensor,
-        lq: torch.Tensor,
-        options: DoveOptions,
-        plan: UpscalePlan,
-        generator: torch.Generator | None,
-    ) -> Iterator[torch.Tensor]:
-        """Restores one chunk: sample (1, 3, F, H, W) to batches (1, 3, f, H, W), both about [-1, 1]."""
-        grid = plan.tile_grid(
-            *sample.shape[-2:], multiple=self.model_shape.alignment, segmentation=options.segmentation
-        )
-        if options.tile_fusion == "latent" or len(grid) == 1:
-            latents = self._encode(sample, options, plan, generator)
-            latents = self._restore_latents(latents, grid, options, plan, generator)
-            yield from self._decode(latents, lq, options, plan)
-            return
-        fusion = TileFusion(grid, "fade" if options.tile_fusion == "pixel" else "cut")
-        for index, (row, col) in enumerate(grid.tiles):
-            latents = self._encode(sample[..., row.slice, col.slice], options, plan, generator)
-            latents = self._one_step(latents, options, generator)
-            tile_lq = self._lq_tile(lq, row, col)
-            fusion.add(index, torch.cat(list(self._decode(latents, tile_lq, options, plan)), dim=2))
-        yield fusion.result()
-
-    def _encode(
-        self, sample: torch.Tensor, options: DoveOptions, plan: UpscalePlan, generator: torch.Generator | None
-    ) -> torch.Tensor:
-        return self.codec.encode(
-            sample.to(self._execution_device) if self.model_shape.native_scale else sample,
-            latent_rule=options.latent_rule,
-            generator=generator,
-            grid=self._vae_grid(sample.shape[-2], sample.shape[-1], options, plan),
-            use_reference_tiling=options.vae_tiling == "reference",
-        )
-
-    def _restore_latents(
-        self,
-        latents: torch.Tensor,
-        grid: TileGrid,
-        options: DoveOptions,
-        plan: UpscalePlan,
-        generator: torch.Generator | None,
-    ) -> torch.Tensor:
-        """The one step on every tile of (1, C, T, h, w), fused to (1, C, T, h, w) before the decode."""
-        latent_grid = grid.scaled(1, self.codec.spatial_ratio)
-        fusion = TileFusion(latent_grid, "fade")
-        for start in range(0, len(latent_grid), plan.tile_batch):
-            tiles = latent_grid.tiles[start : start + plan.tile_batch]
-            batch = torch.cat([latents[..., row.slice, col.slice] for row, col in tiles])
-            restored = self._one_step(batch, options, generator)
-            for offset in range(len(tiles)):
-                fusion.add(start + offset, restored[offset : offset + 1])
-        return fusion.result()
-
-    def _one_step(
-        self, latents: torch.Tensor, options: DoveOptions, generator: torch.Generator | None
-    ) -> torch.Tensor:
-        """The one-step rule on (B, C, T, h, w)."""
-        config = self.transformer.config
-        num_copies = num_leading_copies(latents.shape[2], config.patch_size_t)
-        grid = token_grid(latents.shape[2] + num_copies, latents.shape[3], latents.shape[4], config)
-        if grid not in self._rotary:
-            self._rotary.clear()  # one grid at a time: all tiles of a plan have the same size
-            self._rotary[grid] = rotary_embedding(grid, config, latents.device)
-        if options.noise_step:
-            latents = self._add_noise(latents, num_copies, options.noise_step, generator)
-        latents = latents.transpose(1, 2)
-        with attention_kernel(self.attention_backend):
-            restored = one_step(
-                self.transformer,
-                self.scheduler,
-                latents,
-                self.prompt_embeds.to(device=latents.device, dtype=latents.dtype),
-                timestep=self.timestep,
-                rotary=self._rotary[grid],
-            )
-        if options.noise_step:
-            restored = restored[:, num_copies:]
-        return restored.transpose(1, 2)
-
-    def _add_noise(
-        self, latents: torch.Tensor, num_copies: int, noise_step: int, generator: torch.Generator | None
-    ) -> torch.Tensor:
-        """Puts the leading copies in front of (B, C, T, h, w), as the reference does before it adds noise."""
-        latents = torch.cat([latents[:, :, :1].repeat(1, 1, num_copies, 1, 1), latents], dim=2)
-        # Filled through the transposed view: torch draws other numbers for a contiguous tensor, and the
-        # reference's is not.
-        noise = torch.empty_like(latents).transpose(1, 2).normal_(generator=generator).transpose(1, 2)
-        timesteps = torch.full((latents.shape[0],), noise_step, dtype=torch.long, device=latents.device)
-        noisy: torch.Tensor = self.scheduler.add_noise(latents, noise, timesteps)
-        return noisy
-
-    def _decode(
-        self, latents: torch.Tensor, lq: torch.Tensor, options: DoveOptions, plan: UpscalePlan
-    ) -> Iterator[torch.Tensor]:
-        ratio = self.codec.spatial_ratio
-        grid = self._vae_grid(latents.shape[-2] * ratio, latents.shape[-1] * ratio, options, plan)
-        return self.codec.decode(
-            latents,
-            lq,
-            grid=grid.scaled(1, ratio) if grid else None,
-            use_reference_tiling=options.vae_tiling == "reference",
-        )
-
-    def _vae_grid(self, height: int, width: int, options: DoveOptions, plan: UpscalePlan) -> TileGrid | None:
-        if options.vae_tiling != "plan":
-            return None
-        return plan.vae_grid(height, width, multiple=self.model_shape.alignment)
-
-    def _lq_tile(self, lq: torch.Tensor, row: Span, col: Span) -> torch.Tensor:
-        scale = self.model_shape.native_scale
-        if scale is None:  # the decoder does not look at it
-            return lq
-        return lq[..., row.scaled(1, scale).slice, col.scaled(1, scale).slice]
-
-    def _check_plan(
-        self, plan: UpscalePlan, geometry: Geometry, num_frames: int, options: DoveOptions
-    ) -> None:
-        """Finds out now whether all chunks and tiles fall on whole latents and tokens."""
-        align = self.model_shape.alignment
-        height, width = geometry.padded
-        if height % align or width % align:
-            raise UnsupportedSizeError(
-                f"the network needs sides that are multiples of {align}, got {width}x{height}"
-            )
-        try:
-            plan.chunks(self.model_shape.padded_frames(num_frames), self.model_shape, options.segmentation)
-            grid = plan.tile_grid(height, width, multiple=align, segmentation=options.segmentation)
-            grid.scaled(1, align)
-        except ValueError as error:
-            raise UnsupportedSizeError(
-                f"tiles of {plan.tile_width}x{plan.tile_height} with overlap {plan.overlap} and chunks of "
-                f"{plan.chunk_len} with overlap {plan.chunk_overlap} do not fit the network: {error}; tile "
-                f"sizes and overlaps must be multiples of {align} and larger than the overlap"
-            ) from error
-
-
-def _check_device(device: torch.device | str) -> torch.device:
-    try:
-        device = torch.device(device)
-    except RuntimeError as error:
-        raise BackendUnavailableError(f"device {device!r} does not exist: {error}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise BackendUnavailableError("device 'cuda' was asked for, but torch finds no CUDA GPU; use 'cpu'")
-    return device
 
 
 def _check_clip(clip: torch.Tensor) -> None:

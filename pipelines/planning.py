@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipelines._ladders import TileSize, chunk_ladder, next_smaller, round_up, tile_ladder, vae_ladder
-from pipelines.errors import InvalidOptionError, OutOfMemoryError
+from pipelines.errors import InvalidOptionError, OutOfMemoryError, UnsupportedSizeError
 from pipelines.model_shape import ModelShape
 from pipelines.tiling import Span, TileGrid, equal_spans, reference_spans
 
@@ -156,6 +156,30 @@ class UpscalePlan:
             (self.vae_overlap, self.vae_overlap),
             multiple,
         )
+
+    def check(
+        self, num_frames: int, frame: TileSize, *, model: ModelShape, segmentation: Segmentation
+    ) -> None:
+        """Finds out now whether all chunks and tiles of a padded frame fall on whole latents and tokens.
+
+        Raises:
+            UnsupportedSizeError: If they do not.
+        """
+        height, width = frame
+        align = model.alignment
+        if height % align or width % align:
+            raise UnsupportedSizeError(
+                f"the network needs sides that are multiples of {align}, got {width}x{height}"
+            )
+        try:
+            self.chunks(model.padded_frames(num_frames), model, segmentation)
+            self.tile_grid(height, width, multiple=align, segmentation=segmentation).scaled(1, align)
+        except ValueError as error:
+            raise UnsupportedSizeError(
+                f"tiles of {self.tile_width}x{self.tile_height} with overlap {self.overlap} and chunks of "
+                f"{self.chunk_len} with overlap {self.chunk_overlap} do not fit the network: {error}; tile "
+                f"sizes and overlaps must be multiples of {align}, and sizes larger than overlaps"
+            ) from error
 
     def smaller(self) -> UpscalePlan | None:
         """The next plan to try when this one ran out of memory, or None if there is none.

@@ -39,6 +39,21 @@ def available_memory(device: torch.device | str) -> int:
     return int(psutil.virtual_memory().available * HOST_MEMORY_SHARE)
 
 
+def resolve_device(device: torch.device | str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        BackendUnavailableError: If this machine does not have it.
+    """
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise BackendUnavailableError(f"device {device!r} does not exist: {error}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BackendUnavailableError("device 'cuda' was asked for, but torch finds no CUDA GPU; use 'cpu'")
+    return device
+
+
 def check_attention_backend(backend: str, device: torch.device | str) -> None:
     """Refuses a backend that cannot run here, before anything is loaded.
 
