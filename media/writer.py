@@ -13,12 +13,12 @@ import av
 from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
-from media.errors import EncodeError
 from torch import Tensor
 
 from media._encoders import configure_context, require_encoder, tag_frame
 from media._rgb_to_yuv import RgbToYuv
 from media.encoding import EncodeOptions, ResolvedEncoding, VideoFormat, resolve_encoding
+from media.errors import EncodeError
 
 __all__ = [
     "EncodeOptions",
@@ -75,8 +75,12 @@ class SegmentWriter:
         self.video_format = video_format
         self.encoding: ResolvedEncoding = resolve_encoding(options or EncodeOptions(), video_format)
         require_encoder(self.encoding.encoder)
+        self._time_base, is_exact = mp4_time_base(video_format.time_base)
         self.warnings: tuple[str, ...] = self.encoding.warnings
-        self._time_base, self._is_exact = mp4_time_base(video_format.time_base)
+        if not is_exact:
+            self.warnings += (
+                f"time stamps in units of {video_format.time_base} s are rounded to 1/{MOVIE_TIMESCALE} s",
+            )
         self._converter = RgbToYuv(
             video_format.width,
             video_format.height,
@@ -119,8 +123,8 @@ class SegmentWriter:
             duration: How long the frame is shown, in ticks, at least 1.
 
         Raises:
-            EncodeError: The image or the times are not as above, the encoder failed, or the disk is full.
-                Nothing is left on disk afterwards.
+            EncodeError: The image or the times are not as above (the writer can go on), the encoder failed or
+                the disk is full (nothing is left of the file).
         """
         container = self._require_open()
         self._check_times(pts, duration)
