@@ -24,6 +24,8 @@ from media.info import (
     VideoStreamInfo,
 )
 from media.join import JoinReport, StreamOutcome, join_segments
+from media.probe import InputLimits, probe
+from media.reader import Frame, VideoReader
 from media.writer import SegmentInfo, SegmentWriter
 
 __all__ = [  # noqa: RUF022 - grouped by topic
@@ -37,6 +39,11 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "OtherStreamInfo",
     "SubtitleStreamInfo",
     "VideoStreamInfo",
+    # Reading
+    "Frame",
+    "InputLimits",
+    "VideoReader",
+    "probe",
     # Writing
     "EncodeOptions",
     "ResolvedEncoding",

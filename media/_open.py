@@ -10,9 +10,9 @@ from av.container import InputContainer
 
 from media.errors import InputLimitError, UnreadableInputError
 
-# Demuxers that read one file and nothing else. Left out: hls, concat, dash, sdp, rtsp, image2 and lavfi, which open
-# what the file's text or name tells them to (other files of this machine, URLs), and tty, which takes any text for a
-# film. Verified with 19 attack files (none opens) and 74 ordinary ones (all open).
+# Demuxers that read one file and nothing else. Left out: hls, concat, dash, sdp, rtsp, image2 and lavfi,
+# which open what the file's text or name tells them to (other files of this machine, URLs), and tty, which
+# takes any text for a film. Verified with 19 attack files (none opens) and 74 ordinary ones (all open).
 _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,gif,apng,mxf,rm,dv,ivf,h264,"
     "hevc,m4v,av1,obu,nut,wtv,y4m,yuv4mpegpipe,mjpeg,h263,mp3,aac,wav,flac,"
@@ -95,8 +95,8 @@ def _explain(name: str, error: BaseException) -> str:
         return f"cannot read {_quoted(name)}: {denied.strerror or denied}"
     if head[4:8] in (b"ftyp", b"mdat", b"moov", b"wide"):
         return (
-            f"{_quoted(name)} is an MP4 or MOV without a usable index (moov): it was cut off or is still being "
-            "written; copy or upload it again"
+            f"{_quoted(name)} is an MP4 or MOV without a usable index (moov): it was cut off or is still "
+            "being written; copy or upload it again"
         )
     reason = getattr(error, "strerror", None) or str(error)
     return f"{_quoted(name)} is not a media file we can read ({reason}); accepted are {_ACCEPTED}"

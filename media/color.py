@@ -7,8 +7,8 @@ from media.info import ColorTags
 RGB, BT709, FCC, BT470BG, SMPTE170M, SMPTE240M, YCGCO, BT2020, BT2020_CL = 0, 1, 4, 5, 6, 7, 8, 9, 10
 """H.273 matrix code points by name."""
 
-# Larger pictures are BT.709 by broadcast convention; what FFmpeg assumes for all (BT.601) shifts untagged HD by
-# 1.8 levels on average, by 14 in saturated areas.
+# Larger pictures are BT.709 by broadcast convention; what FFmpeg assumes for all (BT.601) shifts untagged HD
+# by 1.8 levels on average, by 14 in saturated areas.
 _HD_WIDTH, _HD_HEIGHT = 1280, 720
 
 
@@ -25,8 +25,9 @@ class LumaCoefficients:
         return 1.0 - self.kr - self.kb
 
 
-# H.273 table 4, equations 38-40 and the rows that name kr and kb. Constant-luminance BT.2020 is not a linear map of
-# R'G'B'; taken as the usual non-constant kind it is off by a few levels in saturated colours, and nobody writes it.
+# H.273 table 4, equations 38-40 and the rows that name kr and kb. Constant-luminance BT.2020 is not a linear
+# map of R'G'B'; taken as the usual non-constant kind it is off by a few levels in saturated colours, and
+# nobody writes it.
 LUMA_COEFFICIENTS: dict[int, LumaCoefficients] = {
     BT709: LumaCoefficients(0.2126, 0.0722),
     FCC: LumaCoefficients(0.30, 0.11),
@@ -52,8 +53,8 @@ def effective_matrix(matrix: int, width: int, height: int) -> int:
         height: Picture height in pixels.
 
     Returns:
-        `matrix` where it is one we can compute, else the default for the size. The RGB code point on a Y'CbCr picture
-        is a tagging mistake and gets the default too.
+        `matrix` where it is one we can compute, else the default for the size. The RGB code point on a Y'CbCr
+        picture is a tagging mistake and gets the default too.
     """
     return matrix if matrix in LUMA_COEFFICIENTS or matrix == YCGCO else default_matrix(width, height)
 

@@ -1,0 +1,127 @@
+"""One video stream from packets to frames; damage costs the damaged packets and is counted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Discard, Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from media._notes import Notes
+from media._open import InputLimits, open_input
+from media.errors import UnsupportedCodecError
+
+VideoPacket: TypeAlias = "Packet[VideoStream]"  # PyAV's class is generic in its type stubs only
+
+# A demuxer that fails this often without giving one packet in between has nothing more to give: a cut MP4
+# fails for every sample that lies behind the end.
+_MAX_DEMUX_FAILURES = 8
+
+
+class StreamDecoder:
+    """An open file and the decoder of its video stream. Close it; not thread-safe.
+
+    Args:
+        path: The file.
+        index: The stream's position in the container.
+        num_threads: Decoder threads, at least 1.
+        limits: Frames larger than `max_pixels` fail to decode.
+        notes: Where damage is reported.
+
+    Raises:
+        UnreadableInputError: The file cannot be opened.
+        UnsupportedCodecError: There is no decoder for the stream.
+    """
+
+    def __init__(
+        self, path: Path, index: int, *, num_threads: int, limits: InputLimits, notes: Notes
+    ) -> None:
+        self._notes = notes
+        self.is_cut_off = False
+        """Whether reading ended with an error instead of the end of the file."""
+        self.container: InputContainer = open_input(path, limits=limits)
+        for stream in self.container.streams:
+            if stream.index != index:
+                stream.discard = Discard.all  # lets seeking formats skip the data of other streams
+        self.stream: VideoStream = _decodable(self.container, index)
+        context = self.stream.codec_context
+        self.codec_name: str = context.codec.canonical_name
+        """"av1", "h264", ...: the codec, not the decoder in use."""
+        # The options given when a file is opened do not reach its decoders.
+        context.options = {"max_pixels": str(limits.max_pixels)}
+        # Slices, not frames: with frame threads FFmpeg does not conceal errors, reports a damaged packet some
+        # packets late, and frames still in flight at an error are lost.
+        context.thread_type = "SLICE"
+        context.thread_count = num_threads
+
+    def packets(self) -> Iterator[VideoPacket]:
+        """All packets with data from the present position on."""
+        failures = 0
+        while failures < _MAX_DEMUX_FAILURES:
+            try:
+                for packet in self.container.demux(self.stream):
+                    if packet.size > 0:
+                        failures = 0
+                        self.is_cut_off = False
+                        yield packet
+                return
+            except (av.FFmpegError, OSError):
+                failures += 1
+                self.is_cut_off = True
+
+    def decode(self, packets: Iterator[VideoPacket]) -> Iterator[VideoFrame]:
+        """Frames of the packets in the order they are shown, then what the decoder still holds."""
+        for packet in packets:
+            yield from self._decode(packet)
+        yield from self._decode(None)
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """All frames from the present position on."""
+        return self.decode(self.packets())
+
+    def _decode(self, packet: "VideoPacket | None") -> list[VideoFrame]:
+        try:
+            return self.stream.codec_context.decode(packet)
+        except av.error.EOFError:
+            return []
+        except (av.FFmpegError, ValueError):
+            self._notes.add("corrupt", lambda n: f"{n} damaged video packets were skipped")
+            return []
+
+    def close(self) -> None:
+        """Close the file and end the decoder's threads. Harmless a second time."""
+        self.container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def has_decoder(stream: Stream) -> bool:
+    """Whether this build can decode a stream; where not, it has no codec context, whatever the type says."""
+    return getattr(stream, "codec_context", None) is not None
+
+
+def _decodable(container: InputContainer, index: int) -> VideoStream:
+    stream = container.streams[index]
+    assert isinstance(stream, VideoStream)
+    if not has_decoder(stream):
+        name = Path(container.name).name
+        container.close()
+        raise UnsupportedCodecError(
+            f"the video of '{name}' is in a codec this build cannot decode; convert it to H.264, H.265, AV1 or "
+            "VP9 first"
+        )
+    return stream

@@ -1,0 +1,207 @@
+"""The first picture of a stream, and what only a picture tells: format, colours, scan type, HDR metadata."""
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+from av.sidedata.sidedata import SideData, Type
+from av.video.frame import VideoFrame
+
+from media._decoder import StreamDecoder, VideoPacket
+from media._notes import Notes
+from media._open import InputLimits
+from media._yuv_to_rgb import FrameToRgb, has_alpha, is_full_range
+from media.errors import InputLimitError, NoFramesError, UnsupportedCodecError
+from media.info import ColorTags, ContentLight, MasteringDisplay
+
+# Packets to try before a stream counts as undecodable. A recording that starts between keyframes has some
+# hundred.
+_MAX_PACKETS_TO_FIRST_FRAME = 3000
+
+# Enough to see the usual distance of frames, whatever the first few are.
+_RATE_PACKETS = 48
+
+_PROGRESSIVE = 1
+
+# AVMasteringDisplayMetadata: primaries R, G, B and white point as (x, y), least and greatest luminance, all
+# rationals; then whether the primaries and the luminances were given.
+_MASTERING_DISPLAY = struct.Struct("=20i2i")
+_CONTENT_LIGHT = struct.Struct("=2I")
+_MATRIX_BYTES = 36
+_UPRIGHT = struct.pack("=9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstLook:
+    """What the first packets and the first picture of a stream tell."""
+
+    width: int
+    height: int
+    pix_fmt: str
+    bit_depth: int
+    raw_pts: int | None
+    """As the file says, the container's start not subtracted."""
+    packet_pts: tuple[int, ...]
+    """Time stamps of the first packets."""
+    color: ColorTags
+    display_matrix: bytes | None
+    rotation: int
+    is_interlaced: bool
+    has_alpha: bool
+    mastering_display: MasteringDisplay | None
+    content_light: ContentLight | None
+    warnings: tuple[str, ...]
+
+
+def look(path: Path, index: int, *, limits: InputLimits) -> FirstLook:
+    """Decode a stream's first picture.
+
+    Raises:
+        NoFramesError: There is none.
+        UnsupportedCodecError: There is no decoder, or no way from its pixel format to R'G'B'.
+        InputLimitError: The picture is too large.
+    """
+    notes = Notes()
+    with StreamDecoder(path, index, num_threads=1, limits=limits, notes=notes) as decoder:
+        seen: list[int] = []
+        packets = _recorded(decoder.packets(), seen)
+        frame = next(decoder.decode(_at_most(packets, _MAX_PACKETS_TO_FIRST_FRAME)), None)
+        if frame is None:
+            damage = f" ({notes[0]})" if notes else ""
+            raise NoFramesError(
+                f"the video stream of '{path.name}' gives no picture{damage}; it is empty or damaged beyond "
+                "reading"
+            )
+        check_size(path, frame.width, frame.height, limits)
+        _check_convertible(path, frame, decoder.codec_name)
+        raw_pts = frame.pts
+        for _ in _at_most(packets, _RATE_PACKETS - len(seen)):
+            pass
+        return _describe(frame, decoder, raw_pts, tuple(seen))
+
+
+def check_size(path: Path, width: int, height: int, limits: InputLimits) -> None:
+    """Refuse pictures with too many pixels.
+
+    Raises:
+        InputLimitError: They have.
+    """
+    if width * height > limits.max_pixels:
+        raise InputLimitError(
+            f"'{path.name}' is {width}x{height} ({width * height / 1e6:.1f} megapixels); at most "
+            f"{limits.max_pixels / 1e6:.1f} megapixels are accepted, so scale it down first"
+        )
+
+
+def _describe(
+    frame: VideoFrame, decoder: StreamDecoder, raw_pts: int | None, packet_pts: tuple[int, ...]
+) -> FirstLook:
+    side_data = _side_data(frame)
+    layout = frame.format
+    return FirstLook(
+        width=frame.width,
+        height=frame.height,
+        pix_fmt=layout.name,
+        # Screen formats with 5 or 6 bits are expanded to 8; half floats carry more than they say.
+        bit_depth=min(16, max(8, *(component.bits for component in layout.components))),
+        raw_pts=raw_pts,
+        packet_pts=packet_pts,
+        color=ColorTags(
+            matrix=frame.colorspace,
+            primaries=frame.color_primaries,
+            transfer=frame.color_trc,
+            full_range=is_full_range(frame, decoder.codec_name),
+        ),
+        display_matrix=_display_matrix(frame, side_data),
+        rotation=frame.rotation,
+        is_interlaced=frame.interlaced_frame or decoder.stream.codec_context.field_order > _PROGRESSIVE,
+        has_alpha=has_alpha(layout),
+        mastering_display=_mastering_display(side_data.get("MASTERING_DISPLAY_METADATA")),
+        content_light=_content_light(side_data.get("CONTENT_LIGHT_LEVEL")),
+        warnings=tuple(_warnings(frame, side_data)),
+    )
+
+
+def _check_convertible(path: Path, frame: VideoFrame, codec: str) -> None:
+    try:
+        FrameToRgb(frame.width, frame.height, codec=codec).convert(frame)
+    except (av.FFmpegError, ValueError, NotImplementedError) as error:
+        raise UnsupportedCodecError(
+            f"'{path.name}' has pictures in the pixel format {frame.format.name}, which cannot be turned into "
+            "RGB; convert it to yuv420p first"
+        ) from error
+
+
+def _side_data(frame: VideoFrame) -> dict[str, bytes]:
+    """A frame's side data by the name of its kind."""
+    try:
+        kinds = cast(Iterable[SideData], frame.side_data)  # the stubs know motion vectors only
+        return {data.type.name: bytes(data) for data in kinds}
+    except ValueError:
+        # PyAV stops at a kind it has no name for, so what comes with it cannot be had one by one.
+        return {}
+
+
+def _display_matrix(frame: VideoFrame, side_data: dict[str, bytes]) -> bytes | None:
+    matrix = side_data.get("DISPLAYMATRIX", b"")[:_MATRIX_BYTES]
+    if len(matrix) == _MATRIX_BYTES:
+        return None if matrix == _UPRIGHT else matrix
+    return _rotation_matrix(frame.rotation) if frame.rotation else None
+
+
+def _rotation_matrix(degrees: int) -> bytes:
+    """Where the matrix itself could not be read: the quarter turn that is known, without mirroring."""
+    cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0)}.get(degrees % 360, (0, -1))
+    one = 1 << 16
+    return struct.pack("=9i", cos * one, -sin * one, 0, sin * one, cos * one, 0, 0, 0, 1 << 30)
+
+
+def _mastering_display(data: bytes | None) -> MasteringDisplay | None:
+    if data is None or len(data) < _MASTERING_DISPLAY.size:
+        return None
+    *numbers, has_primaries, has_luminance = _MASTERING_DISPLAY.unpack_from(data)
+    if not (has_primaries and has_luminance) or 0 in numbers[1::2]:
+        return None
+    values = [Fraction(*pair) for pair in zip(numbers[0::2], numbers[1::2], strict=True)]
+    return MasteringDisplay(
+        red=(values[0], values[1]),
+        green=(values[2], values[3]),
+        blue=(values[4], values[5]),
+        white_point=(values[6], values[7]),
+        min_luminance=values[8],
+        max_luminance=values[9],
+    )
+
+
+def _content_light(data: bytes | None) -> ContentLight | None:
+    if data is None or len(data) < _CONTENT_LIGHT.size:
+        return None
+    return ContentLight(*_CONTENT_LIGHT.unpack_from(data))
+
+
+def _warnings(frame: VideoFrame, side_data: dict[str, bytes]) -> Iterator[str]:
+    if Type.DOVI_METADATA.name in side_data or Type.DOVI_RPU_BUFFER.name in side_data:
+        yield "Dolby Vision metadata is dropped; the picture is kept as the HDR10, HLG or SDR it is based on"
+    if Type.DYNAMIC_HDR_PLUS.name in side_data:
+        yield "HDR10+ metadata is dropped; the picture is kept as HDR10"
+    if has_alpha(frame.format):
+        yield "transparency is dropped; the picture is laid over black"
+
+
+def _recorded(packets: Iterator[VideoPacket], seen: list[int]) -> Iterator[VideoPacket]:
+    for packet in packets:
+        if packet.pts is not None:
+            seen.append(packet.pts)
+        yield packet
+
+
+def _at_most(packets: Iterator[VideoPacket], count: int) -> Iterator[VideoPacket]:
+    for _ in range(count):
+        packet = next(packets, None)
+        if packet is None:
+            return
+        yield packet

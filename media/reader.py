@@ -1,0 +1,307 @@
+"""Reading a video: R'G'B' float frames with time stamps that increase from 0."""
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from types import TracebackType
+from typing import Self
+
+from av.video.frame import VideoFrame
+from torch import Tensor
+
+from media._clock import Clock, TimedFrame, with_durations
+from media._decoder import StreamDecoder, VideoPacket
+from media._deinterlace import FIELDS_PER_FRAME, SETTLING_FRAMES, Deinterlacer
+from media._notes import Notes
+from media._open import DEFAULT_LIMITS, InputLimits
+from media._seek import PacketList, PacketMismatchError, choose_entry, list_packets, seek_to_entry
+from media._yuv_to_rgb import FrameToRgb
+from media.color import RGB, effective_tags
+from media.errors import InputLimitError, NoFramesError
+from media.info import ColorTags, MediaInfo
+
+DEFAULT_NUM_THREADS = 4
+"""Decoder threads. A 4K decoder takes 73 MB with one, 244 MB with 8, and the network is slower than one
+anyway."""
+
+# The stated duration of a whole file is often off by a frame or two.
+_DURATION_TOLERANCE_FRAMES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture and when it is shown."""
+
+    image: Tensor
+    """(3, H, W), float32, R'G'B' code values in [0, 1], on the CPU, own memory."""
+    pts: int
+    """In ticks of the reader's time base, at least 0, larger than the frame's before."""
+    duration: int
+    """In ticks, at least 1."""
+
+
+class VideoReader:
+    """Decodes the video stream of a file to R'G'B' frames. Not thread-safe.
+
+    Damaged packets are skipped, bad time stamps repaired, a change of size scaled back to the first one, and
+    a file that ends too early is read as far as it goes; `warnings` says so.
+
+    Args:
+        info: From `probe`.
+        start_seconds: Read from here: the first frame is the first at or after this time (from the
+            container's start), and pts count from this time. None: from the start.
+        duration_seconds: Read frames before `start_seconds` + this. None: to the end.
+        deinterlace: Turn each field into a frame, which doubles the rate. None: if the stream says it is
+            interlaced.
+        num_threads: Decoder threads, at least 1.
+        limits: Reading stops with an error where a limit is exceeded.
+
+    Raises:
+        ValueError: `start_seconds` is negative, or `duration_seconds` or `num_threads` is not positive.
+    """
+
+    def __init__(
+        self,
+        info: MediaInfo,
+        *,
+        start_seconds: Fraction | None = None,
+        duration_seconds: Fraction | None = None,
+        deinterlace: bool | None = None,
+        num_threads: int = DEFAULT_NUM_THREADS,
+        limits: InputLimits = DEFAULT_LIMITS,
+    ) -> None:
+        _check_range(start_seconds, duration_seconds, num_threads)
+        video = info.video
+        self.info = info
+        self.is_deinterlaced = video.is_interlaced if deinterlace is None else deinterlace
+        """Whether each field becomes a frame."""
+        fields = FIELDS_PER_FRAME if self.is_deinterlaced else 1
+        self.width: int = video.width
+        """Of the images, in pixels: as stored, not rotated."""
+        self.height: int = video.height
+        self.time_base: Fraction = video.time_base / fields
+        """Seconds per tick of the frames' pts and durations."""
+        self.rate: Fraction = video.rate * fields
+        """Nominal frames per second."""
+        self.color: ColorTags = effective_tags(
+            video.color,
+            video.width,
+            video.height,
+            is_rgb=video.color.matrix == RGB and video.color.full_range,
+        )
+        """What the images' values mean; the matrix is the one that was used, never "unspecified"."""
+        self.warnings: list[str] = Notes()
+        """What had to be repaired or skipped; grows while frames are read."""
+        self._is_forced = deinterlace is True
+        self._num_threads, self._limits = num_threads, limits
+        self._first = math.ceil((start_seconds or 0) / self.time_base)
+        self._end = (
+            None
+            if duration_seconds is None
+            else math.ceil(((start_seconds or 0) + duration_seconds) / self.time_base)
+        )
+        self._decoders: set[StreamDecoder] = set()
+        self._is_closed = False
+
+    def frames(self, *, from_pts: int | None = None) -> Iterator[Frame]:
+        """Read frames; may be called again, each call reads the file anew.
+
+        Args:
+            from_pts: Begin at the first frame with at least this pts: the frames, bit for bit, and the pts
+                that reading all frames gives from there on. Where seeking cannot guarantee that, the file is
+                decoded from its start. None: all frames.
+
+        Raises:
+            NoFramesError: Not one frame can be had, or none lies in the chosen range.
+            InputLimitError: The video is longer than allowed.
+            UnreadableInputError: The file can no longer be opened.
+            ValueError: The reader is closed.
+        """
+        if self._is_closed:
+            raise ValueError("the reader is closed; make a new one to read again")
+        self._notes.begin_pass()
+        position = self._first + max(0, from_pts or 0)
+        is_empty = True
+        try:
+            for frame in self._frames_after_seek(position):
+                yield frame
+                is_empty = False
+                position = self._first + frame.pts + 1
+        except PacketMismatchError:
+            for frame in self._frames_from_start(position):
+                yield frame
+                is_empty = False
+        if is_empty and not from_pts and not self._is_closed:
+            raise NoFramesError(self._explain_emptiness())
+
+    def close(self) -> None:
+        """Close the files that unfinished iterators hold. Harmless a second time."""
+        self._is_closed = True
+        while self._decoders:
+            self._decoders.pop().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def _notes(self) -> Notes:
+        assert isinstance(self.warnings, Notes)
+        return self.warnings
+
+    def _frames_after_seek(self, position: int) -> Iterator[Frame]:
+        """Frames from a time (in output ticks from the container's start) on, by the shortest way that is
+        sure.
+
+        Raises:
+            PacketMismatchError: The way was not sure after all.
+        """
+        if position <= 0:
+            yield from self._frames_from_start(position)
+            return
+        listed, entry = self._plan_entry(position)
+        if entry is None:
+            yield from self._frames_from_start(position)
+            return
+        with self._open() as decoder:
+            packets = seek_to_entry(decoder, listed, entry)
+            if packets is None:
+                raise PacketMismatchError
+            yield from self._select(decoder, packets, position)
+
+    def _frames_from_start(self, position: int) -> Iterator[Frame]:
+        with self._open() as decoder:
+            yield from self._select(decoder, decoder.packets(), position)
+
+    def _plan_entry(self, position: int) -> tuple[PacketList, int | None]:
+        fields = FIELDS_PER_FRAME if self.is_deinterlaced else 1
+        lead = SETTLING_FRAMES * self._frame_ticks if self.is_deinterlaced else Fraction(0)
+        wanted = math.floor(position / fields + self._origin_ticks)
+        with self._open() as decoder:
+            listed = list_packets(decoder, until_pts=wanted, first_pts=math.ceil(self._origin_ticks))
+        codec = self.info.video.codec
+        return listed, choose_entry(listed, before_pts=math.floor(wanted - lead), codec=codec)
+
+    def _select(
+        self, decoder: StreamDecoder, packets: Iterator[VideoPacket], position: int
+    ) -> Iterator[Frame]:
+        """Decode, time, choose the range, convert."""
+        converter = FrameToRgb(self.width, self.height, codec=self.info.video.codec)
+        stamped = self._stamp(decoder.decode(packets))
+        if self.is_deinterlaced:
+            stamped = self._deinterlace(stamped)
+        interval = 1 / self.rate / self.time_base
+        timed = with_durations(stamped, frame_interval=interval)
+        last: TimedFrame | None = None
+        for timed_frame in timed:
+            if self._is_closed or (self._end is not None and timed_frame.pts >= self._end):
+                return
+            last = timed_frame
+            if timed_frame.pts >= position:
+                yield self._finish(converter, timed_frame)
+        if not self._is_closed:
+            self._check_end(decoder, last)
+
+    def _finish(self, converter: FrameToRgb, timed: TimedFrame) -> Frame:
+        frame, pts, duration = timed
+        if (frame.width, frame.height) != (self.width, self.height):
+            self._notes.add(
+                f"size {frame.width}x{frame.height}",
+                f"the picture size changes to {frame.width}x{frame.height} in the middle; those frames are "
+                f"scaled to {self.width}x{self.height}",
+            )
+        if self._end is not None:
+            duration = min(duration, self._end - pts)
+        return Frame(converter.convert(frame), pts - self._first, duration)
+
+    def _stamp(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+        """Give the frames their final pts, in the stream's ticks."""
+        video = self.info.video
+        clock = Clock(
+            time_base=video.time_base, rate=video.rate, origin_ticks=self._origin_ticks, notes=self._notes
+        )
+        for frame in frames:
+            frame.pts = clock.stamp(frame.pts)
+            if frame.pts * video.time_base > self._limits.max_seconds:
+                raise InputLimitError(
+                    f"the video is longer than {self._limits.max_seconds:g} s, the most that is accepted; cut "
+                    "it, or ask for a part of it"
+                )
+            if frame.interlaced_frame and not self.is_deinterlaced:
+                self._notes.add("woven", "some frames are interlaced and were passed on as stored")
+            yield frame
+
+    def _deinterlace(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+        video = self.info.video
+        return Deinterlacer(
+            time_base=video.time_base,
+            sample_aspect_ratio=video.sample_aspect_ratio,
+            is_forced=self._is_forced,
+        ).run(frames)
+
+    def _check_end(self, decoder: StreamDecoder, last: TimedFrame | None) -> None:
+        """Report a file that stops before its time: many formats end without an error."""
+        end = (last.pts + last.duration) * self.time_base if last is not None else Fraction(0)
+        if decoder.is_cut_off:
+            self._notes.add("truncated", f"the file is truncated: it cannot be read after {float(end):.2f} s")
+            return
+        video = self.info.video
+        if video.duration_seconds is None:
+            return
+        missing = video.start_seconds + video.duration_seconds - end
+        if missing > _DURATION_TOLERANCE_FRAMES / video.rate:
+            self._notes.add(
+                "truncated",
+                f"the video ends at {float(end):.2f} s, {float(missing):.2f} s before the time the file states: "
+                "it is probably truncated",
+            )
+
+    def _explain_emptiness(self) -> str:
+        if self._first == 0 and self._end is None:
+            return f"not one frame of '{self.info.path.name}' can be decoded; the file is damaged"
+        start = float(self._first * self.time_base)
+        length = self.info.duration_seconds
+        known = f"; the file lasts {float(length):.2f} s" if length is not None else ""
+        return f"'{self.info.path.name}' has no frames from {start:g} s on in the chosen range{known}"
+
+    @property
+    def _origin_ticks(self) -> Fraction:
+        return self.info.origin_seconds / self.info.video.time_base
+
+    @property
+    def _frame_ticks(self) -> Fraction:
+        return 1 / self.info.video.rate / self.info.video.time_base
+
+    @contextmanager
+    def _open(self) -> Iterator[StreamDecoder]:
+        decoder = StreamDecoder(
+            self.info.path,
+            self.info.video.index,
+            num_threads=self._num_threads,
+            limits=self._limits,
+            notes=self._notes,
+        )
+        self._decoders.add(decoder)
+        try:
+            yield decoder
+        finally:
+            self._decoders.discard(decoder)
+            decoder.close()
+
+
+def _check_range(start_seconds: Fraction | None, duration_seconds: Fraction | None, num_threads: int) -> None:
+    if start_seconds is not None and start_seconds < 0:
+        raise ValueError(f"start_seconds must be at least 0, got {float(start_seconds):g}")
+    if duration_seconds is not None and duration_seconds <= 0:
+        raise ValueError(f"duration_seconds must be positive, got {float(duration_seconds):g}")
+    if num_threads < 1:
+        raise ValueError(f"num_threads must be at least 1, got {num_threads}")
