@@ -120,12 +120,16 @@ class CopiedAudio:
                 yield ready
 
     def _place(self, packet: "Packet[Stream]", end: int) -> int:
-        """A packet's start on the output's time line, in samples; right behind the previous one if it has
-        no time."""
+        """A packet's start on the output's time line, in samples; right behind the previous one if untimed."""
         ticks = packet.pts if packet.pts is not None else packet.dts
         if ticks is None:
             return end
-        return round((ticks * packet.time_base - self._source.timeline.zero) * self._rate)
+        position = round((ticks * packet.time_base - self._source.timeline.zero) * self._rate)
+        # MKV rounds the -1024 samples of AAC's priming to -21 ms but also says how many samples to skip.
+        skipped = _skipped_samples(packet)
+        if skipped and abs(position + skipped) <= packet.time_base * self._rate:
+            return -skipped
+        return position
 
     def _length(self, packet: "Packet[Stream]", tick: Fraction) -> int:
         """A packet's length in samples: exact where the codec has fixed frames, else what the container
@@ -301,6 +305,13 @@ class TranscodedAudio:
                 yield TimedPacket(float(packet.dts * packet.time_base), packet)
 
 
+def _skipped_samples(packet: "Packet[Stream]") -> int:
+    """How many samples at a packet's start are not to be heard: the decoder's delay."""
+    if not packet.has_sidedata("skip_samples"):
+        return 0
+    return int.from_bytes(bytes(packet.get_sidedata("skip_samples"))[:4], "little")
+
+
 def _samples(frame: AudioFrame) -> Samples:
     return cast(Samples, frame.to_ndarray())
 
@@ -313,8 +324,12 @@ def _split(total: int, largest: int) -> Iterator[int]:
 
 def _with_default_layout(frame: AudioFrame) -> AudioFrame:
     """The same samples with the usual speaker positions for their number of channels."""
-    layout = _LAYOUT_BY_CHANNELS.get(frame.layout.nb_channels, "stereo")
-    labelled = AudioFrame.from_ndarray(frame.to_ndarray(), format=frame.format.name, layout=layout)
+    channels = frame.layout.nb_channels
+    samples = frame.to_ndarray()
+    if frame.format.is_planar:  # interleaved, since PyAV cannot fill eight planes
+        samples = np.ascontiguousarray(samples.T).reshape(1, -1)
+    layout = _LAYOUT_BY_CHANNELS.get(channels, "stereo")
+    labelled = AudioFrame.from_ndarray(samples, format=frame.format.packed.name, layout=layout)
     labelled.sample_rate = frame.sample_rate
     labelled.pts = frame.pts
     if frame.time_base is not None:

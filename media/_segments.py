@@ -68,6 +68,8 @@ class SegmentedVideo:
         with _open(self._segments[0]) as container:
             template = container.streams.video[0]
             self._output = output.add_stream_from_template(template, opaque=True)
+            # AV1 has no pixel shape in its stream, so the template's codec parameters do not know it.
+            self._output.codec_context.sample_aspect_ratio = template.sample_aspect_ratio
         if self.codec == "hevc":
             # The template resets the tag, and the default "hev1" does not play on Apple devices.
             self._output.codec_context.codec_tag = "hvc1"

@@ -15,8 +15,6 @@ from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
 from media._tracks import SourceStream, StreamOutcome, TimedPacket
 
-TEXT_CODECS = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"})
-
 _TIME_BASE = Fraction(1, 1000)
 
 # What a cue without a duration gets when no other follows within it.

@@ -169,6 +169,9 @@ class SourceStream:
         """Give an output stream the language, title and disposition of this one."""
         tags = {key.lower(): value for key, value in self.stream.metadata.items()}
         output.metadata.update({key: tags[key] for key in _STREAM_METADATA if key in tags})
+        if "title" in tags:
+            # MP4 players list tracks by their handler's name; few read the title box.
+            output.metadata["handler_name"] = tags["title"]
         output.disposition = self.stream.disposition
 
     def close(self) -> None:

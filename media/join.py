@@ -17,7 +17,7 @@ from media._audio import CopiedAudio, TranscodedAudio, mp4_takes
 from media._cover import COVER_CODECS, CoverArt
 from media._open import open_input
 from media._segments import SegmentedVideo, scale_display_matrix
-from media._subtitles import TEXT_CODECS, ConvertedSubtitle
+from media._subtitles import ConvertedSubtitle
 from media._tracks import (
     OutputPart,
     SourceStream,
@@ -166,7 +166,7 @@ def _select_streams(
                 detail = f"upscaled to {video.width}x{video.height}, written as {video.codec}"
                 settled.append(StreamOutcome(stream.index, "video", source.video.codec, "transcoded", detail))
                 continue
-            chosen = _choose(stream, str(source.path), timeline)
+            chosen = _choose(stream, source, timeline)
             if isinstance(chosen, str):
                 settled.append(
                     StreamOutcome(stream.index, stream.type, codec_name(stream), "dropped", chosen)
@@ -177,7 +177,7 @@ def _select_streams(
     return settled, tracks
 
 
-def _choose(stream: Stream, path: str, timeline: Timeline) -> Track | str:
+def _choose(stream: Stream, source: MediaInfo, timeline: Timeline) -> Track | str:
     """A track for the stream, or why there is none."""
     codec = codec_name(stream)
     make: Callable[[SourceStream], Track]
@@ -192,12 +192,12 @@ def _choose(stream: Stream, path: str, timeline: Timeline) -> Track | str:
             return "there is no decoder for it"
         make = _audio_track
     elif stream.type == "subtitle":
-        if codec not in TEXT_CODECS:
+        if not any(subtitle.is_text for subtitle in source.subtitles if subtitle.index == stream.index):
             return "MP4 holds subtitles as text, and these are pictures or of an unknown kind"
         make = ConvertedSubtitle
     else:
         return f"MP4 players have no use for {stream.type} streams"
-    track = make(SourceStream(path, stream.index, timeline))
+    track = make(SourceStream(str(source.path), stream.index, timeline))
     if track.is_empty:
         track.close()
         return "nothing of it can be read in this part of the video"

@@ -15,11 +15,9 @@ from av.subtitles.subtitle import SubtitleSet
 from media import (
     ColorTags,
     EncodeOptions,
-    MediaInfo,
     SegmentInfo,
     SegmentWriter,
     VideoFormat,
-    VideoStreamInfo,
 )
 
 WIDTH, HEIGHT = 64, 48
@@ -167,38 +165,6 @@ def make_source(
     return path
 
 
-def describe(path: Path) -> MediaInfo:
-    """What joining needs to know about a source, said without `probe`."""
-    with av.open(str(path), metadata_errors="replace") as container:
-        stream = next(s for s in container.streams.video if not s.disposition & 1024)
-        matrix = None
-        for frame in container.decode(stream):
-            matrix = next(
-                (bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None
-            )
-            break
-        return MediaInfo(
-            path=path,
-            format_name=container.format.name,
-            size_bytes=path.stat().st_size,
-            duration_seconds=None,
-            origin_seconds=Fraction(container.start_time or 0, 1_000_000),
-            video=VideoStreamInfo(
-                index=stream.index,
-                codec=stream.codec_context.codec.canonical_name,
-                width=stream.width,
-                height=stream.height,
-                pix_fmt=stream.pix_fmt or "",
-                bit_depth=8,
-                time_base=stream.time_base or Fraction(1, 25),
-                rate=Fraction(25),
-                start_seconds=Fraction(0),
-                display_matrix=matrix,
-            ),
-            metadata=dict(container.metadata),
-        )
-
-
 def _encode_video(stream: Any, seconds: float, origin: float) -> list[Any]:
     packets = []
     for number in range(round(seconds * 25)):
@@ -215,6 +181,8 @@ def _add_sound(output: Any, sound: Sound) -> Any:
     stream.layout = sound.layout
     if sound.codec == "flac":
         stream.format = "s16"
+    if sound.codec == "wmav2":
+        stream.bit_rate = 128_000
     stream.metadata.update(sound.tags)
     stream.disposition = sound.disposition
     return stream
@@ -226,8 +194,8 @@ def _encode_sound(stream: Any, sound: Sound, seconds: float, origin: float) -> l
     start = round((origin + sound.start) * sound.rate)
     packets = []
     for offset in range(0, len(samples), 1024):
-        block = np.ascontiguousarray(np.tile(samples[offset : offset + 1024], (channels, 1)))
-        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=sound.layout)
+        block = np.repeat(samples[offset : offset + 1024], channels)[None]
+        frame = av.AudioFrame.from_ndarray(block, format="flt", layout=sound.layout)
         frame.sample_rate = sound.rate
         frame.pts, frame.time_base = start + offset, Fraction(1, sound.rate)
         packets += stream.encode(frame)
