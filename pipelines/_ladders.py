@@ -22,7 +22,7 @@ def chunk_ladder(model: ModelShape, num_frames: int, longest: int) -> list[int]:
         num_frames: Frames of the padded clip.
         longest: First length to try; 0 for the whole clip.
     """
-    longest = min(model.padded_frames(longest) if longest else num_frames, num_frames)
+    longest = min(model.chunk_frames(longest) if longest else num_frames, num_frames)
     step = max(model.frame_quantum, MIN_CHUNK_STEP)
     shortest = min(longest, step + model.leading_frames)
     return [*range(longest, shortest, -step), shortest]

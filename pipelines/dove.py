@@ -302,7 +302,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                smaller = plan.smaller()
+                smaller = plan.smaller(self.restorer.stage)
                 if smaller is None:
                     raise OutOfMemoryError(
                         f"out of memory with the smallest plan ({plan.chunk_len} frames, "

@@ -70,6 +70,10 @@ class ModelShape:
         """Frames a chunk has beyond a multiple of the quantum: 1 for a causal VAE (8k + 1)."""
         return 1 if self.temporal_ratio > 1 else 0
 
+    def chunk_frames(self, wanted: int) -> int:
+        """The chunk length that `wanted` frames are rounded up to; one quantum at least."""
+        return max(self.padded_frames(wanted), self.frame_quantum + self.leading_frames)
+
     def padded_frames(self, num_frames: int) -> int:
         """Frames after repeating the last one up to the model's rhythm."""
         return num_frames + -(num_frames - self.leading_frames) % self.frame_quantum

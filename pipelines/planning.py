@@ -11,9 +11,10 @@ from pipelines.errors import InvalidOptionError, OutOfMemoryError, UnsupportedSi
 from pipelines.model_shape import ModelShape
 from pipelines.tiling import Span, TileGrid, equal_spans, reference_spans
 
-__all__ = ["ModelShape", "PlanRequest", "Segmentation", "UpscalePlan", "plan_upscale"]
+__all__ = ["ModelShape", "PlanRequest", "Segmentation", "Stage", "UpscalePlan", "plan_upscale"]
 
 Segmentation = Literal["equal", "reference"]
+Stage = Literal["vae", "transformer"]
 
 # Above this a chunk's transformer pass is cut even where memory would allow it: attention is quadratic, and
 # 1088x1920 with 33 frames (41 k tokens) is already past the size DOVE was trained and evaluated at.
@@ -118,7 +119,7 @@ class UpscalePlan:
         if segmentation == "reference":
             return reference_spans(num_frames, self.chunk_len, self.chunk_overlap)
         quantum, lead = model.frame_quantum, model.leading_frames
-        size = model.padded_frames(self.chunk_len) if self.chunk_len else num_frames
+        size = model.chunk_frames(self.chunk_len) if self.chunk_len else num_frames
         if size >= num_frames:
             return [Span(0, num_frames)]
         # Without the leading frame the axis is one of whole quanta.
@@ -181,15 +182,16 @@ class UpscalePlan:
                 f"sizes and overlaps must be multiples of {align}, and sizes larger than overlaps"
             ) from error
 
-    def smaller(self) -> UpscalePlan | None:
+    def smaller(self, stage: Stage | None = None) -> UpscalePlan | None:
         """The next plan to try when this one ran out of memory, or None if there is none.
 
-        It shrinks what is estimated to need most: the transformer's batch and tiles, the VAE's tiles or the
-        chunk.
+        Args:
+            stage: Where the memory ended, if known; its tiles shrink first. Otherwise what is estimated to need
+                most: the transformer's batch and tiles, the VAE's tiles or the chunk.
         """
         if self.request is None:
             return None
-        return next(_shrunk(self, self.request), None)
+        return next(_shrunk(self, self.request, stage), None)
 
 
 def _grid(
@@ -355,7 +357,7 @@ def _largest_tile(request: PlanRequest, chunk_len: int, budget: int) -> TileSize
     return None
 
 
-def _shrunk(plan: UpscalePlan, request: PlanRequest) -> Iterator[UpscalePlan]:
+def _shrunk(plan: UpscalePlan, request: PlanRequest, stage: Stage | None) -> Iterator[UpscalePlan]:
     """Plans below `plan`, the most promising first."""
     tile, vae_tile = (plan.tile_height, plan.tile_width), (plan.vae_tile_height, plan.vae_tile_width)
     transformer: list[UpscalePlan] = []
@@ -370,10 +372,11 @@ def _shrunk(plan: UpscalePlan, request: PlanRequest) -> Iterator[UpscalePlan]:
         _build(request, chunk_len, tile, vae_tile, plan.tile_batch)
         for chunk_len in chunk_ladder(request.model, request.num_frames, plan.chunk_len)[1:2]
     ]
-    needs = [
-        (request.model.transformer_bytes(plan.chunk_len, *tile, batch=plan.tile_batch), transformer),
-        (request.vae_bytes(vae_tile), vae),
-        (request.chunk_bytes(plan.chunk_len), chunks),
+    needed = request.model.transformer_bytes(plan.chunk_len, *tile, batch=plan.tile_batch)
+    ways = [
+        (stage == "transformer", needed, transformer),
+        (stage == "vae", request.vae_bytes(vae_tile), vae),
+        (False, request.chunk_bytes(plan.chunk_len), chunks),
     ]
-    for _, plans in sorted(needs, key=lambda need: -need[0]):
+    for _, _, plans in sorted(ways, key=lambda way: way[:2], reverse=True):
         yield from plans

@@ -11,7 +11,7 @@ from pipelines.codec import Codec
 from pipelines.model_shape import ModelShape
 from pipelines.one_step import RotaryEmbedding, num_leading_copies, one_step, rotary_embedding, token_grid
 from pipelines.options import DoveOptions
-from pipelines.planning import UpscalePlan
+from pipelines.planning import Stage, UpscalePlan
 from pipelines.runtime import AttentionBackend, attention_kernel
 from pipelines.tiling import Span, TileFusion, TileGrid
 
@@ -48,6 +48,8 @@ class ChunkRestorer:
         self.model_shape = model_shape
         self.timestep = timestep
         self.attention_backend: AttentionBackend = "auto"
+        # What is running, or was when an error rose; tells a retry what to make smaller.
+        self.stage: Stage = "vae"
         self._rotary: dict[tuple[int, int, int], RotaryEmbedding | None] = {}
 
     def restore(
@@ -78,6 +80,7 @@ class ChunkRestorer:
     def _encode(
         self, sample: torch.Tensor, options: DoveOptions, plan: UpscalePlan, generator: torch.Generator | None
     ) -> torch.Tensor:
+        self.stage = "vae"
         return self.codec.encode(
             sample,
             latent_rule=options.latent_rule,
@@ -109,6 +112,7 @@ class ChunkRestorer:
         self, latents: torch.Tensor, options: DoveOptions, generator: torch.Generator | None
     ) -> torch.Tensor:
         """The one-step rule on (B, C, T, h, w)."""
+        self.stage = "transformer"
         config = self.transformer.config
         num_copies = num_leading_copies(latents.shape[2], config.patch_size_t)
         grid = token_grid(latents.shape[2] + num_copies, latents.shape[3], latents.shape[4], config)
@@ -147,6 +151,7 @@ class ChunkRestorer:
     def _decode(
         self, latents: torch.Tensor, lq: torch.Tensor, options: DoveOptions, plan: UpscalePlan
     ) -> Iterator[torch.Tensor]:
+        self.stage = "vae"
         ratio = self.codec.spatial_ratio
         grid = self._vae_grid(latents.shape[-2] * ratio, latents.shape[-1] * ratio, options, plan)
         return self.codec.decode(

@@ -1,7 +1,7 @@
 """The DOVE script's computation in its plainest form, with diffusers' own modules untouched.
 
-Shares nothing with the pipeline but the weights: whole clips in memory, no savings, its own alpha table, its own
-rotary table, its own way of cutting. Used to hold the pipeline to the bit.
+Shares nothing with the pipeline but the weights: whole clips in memory, no savings, its own alpha table, its
+own rotary table, its own way of cutting. Used to hold the pipeline to the bit.
 """
 
 from __future__ import annotations
@@ -105,12 +105,8 @@ class PlainDove:
                 for x0, x1, keep_x0, keep_x1 in pieces(size[1], tile[1], settings.overlap[1]):
                     restored = self.restore(sample[:, :, t0:t1, y0:y1, x0:x1], settings)
                     output[:, :, keep_t0:keep_t1, keep_y0:keep_y1, keep_x0:keep_x1] = restored[
-                        :,
-                        :,
-                        keep_t0 - t0 : keep_t1 - t0,
-                        keep_y0 - y0 : keep_y1 - y0,
-                        keep_x0 - x0 : keep_x1 - x0,
-                    ]
+                        :, :, keep_t0 - t0 : keep_t1 - t0, keep_y0 - y0 : keep_y1 - y0
+                    ][..., keep_x0 - x0 : keep_x1 - x0]
         output = output[0, :, :num_frames, : height * settings.scale, : width * settings.scale]
         return output.transpose(0, 1)
 
