@@ -1,0 +1,435 @@
+"""Upscaling one video file: probe, plan, then reader, model and writer at the same time, then join.
+
+    VideoReader -> Channel -> Restorer (this thread) -> Channel -> SegmentSink -> join_segments
+
+Nothing holds the whole clip: the channels are short, a chunk is the most that waits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+
+from media import (
+    JoinReport,
+    MediaInfo,
+    ResolvedEncoding,
+    VideoFormat,
+    VideoReader,
+    join_segments,
+    probe,
+    resolve_encoding,
+)
+from pipelines.planning import UpscalePlan
+from workers.disk import check_room
+from workers.errors import OutputExistsError, OutputFolderError, ResumeMismatchError
+from workers.manifest import InputIdentity, Manifest
+from workers.models import Model, plan_from_json
+from workers.options import Existing, UpscaleOptions
+from workers.progress import Progress, ProgressCallback
+from workers.reading import SourceFrame, read_frames
+from workers.report import ErrorReport, OutputReport, UpscaleReport, peak_device_bytes, peak_host_bytes
+from workers.restoring import Restorer, RestoreSettings
+from workers.sizes import TargetSize, target_size
+from workers.stages import Channel, StageThreads
+from workers.timing import StageClock, watch_pipeline
+from workers.values import to_json_value
+from workers.workfolder import WorkFolder, work_folder_path
+from workers.writing import ComparisonRequest, FinishedFrame, SegmentEnd, SegmentSink
+
+# Frames that wait between two stages. Enough to even out their rhythm (an encoder's lookahead, a keyframe),
+# few enough that a 2160p output, 100 MB a frame, stays small.
+QUEUED_FRAMES = 4
+# Frames of the output in memory outside the pipeline: waiting, shared by two chunks, in the encoder.
+RESERVED_FRAMES = 2 * QUEUED_FRAMES + 12
+# A length for the planner where the source does not say its own; longer than any chunk.
+UNKNOWN_NUM_FRAMES = 100_000
+
+
+def upscale_file(
+    source: Path,
+    destination: Path,
+    *,
+    model: Model,
+    options: UpscaleOptions,
+    existing: Existing = "refuse",
+    use_sha256: bool = False,
+    on_progress: ProgressCallback | None = None,
+    report: UpscaleReport | None = None,
+) -> UpscaleReport:
+    """Upscales a video file to an MP4.
+
+    Whatever ends the run (an error, Ctrl-C, a kill), finished segments stay in `<destination>.dovetail`, and
+    a run with `existing="resume"` and the same options gives the video that an uninterrupted one would have
+    given.
+
+    Args:
+        source: The input.
+        destination: The output.
+        model: From `load_model`.
+        options: What to make of it.
+        existing: What to do where the output, or an unfinished run for it, exists. "resume" keeps a finished
+            output.
+        use_sha256: Whether the report has a digest of the output.
+        on_progress: Told how far the run is.
+        report: Filled in; a new one if None. It also tells how far a run came that raises.
+
+    Raises:
+        MediaError: If the input cannot be read or the output cannot be encoded.
+        PipelineError: If the model cannot do it, or memory does not suffice.
+        UpscaleError: If the output exists, does not fit the disk, or a run cannot be continued.
+    """
+    report = report or UpscaleReport(source=source, destination=destination)
+    start = time.perf_counter()
+    try:
+        _Run(source, destination, model, options, existing, on_progress or (lambda _: None), report).run()
+        if use_sha256 and report.output is not None:
+            report.output = replace(report.output, sha256=_file_sha256(report.output.path))
+    except BaseException as error:
+        report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        report.error = ErrorReport.of(error)
+        raise
+    finally:
+        report.seconds = time.perf_counter() - start
+        report.peak_host_bytes = peak_host_bytes()
+        report.peak_device_bytes = peak_device_bytes(model.device)
+        _add_speed(report)
+    return report
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that is decided before the first frame is read."""
+
+    info: MediaInfo
+    target: TargetSize
+    video_format: VideoFormat
+    encoding: ResolvedEncoding
+    plan: UpscalePlan
+    num_frames: int | None
+    """An estimate."""
+
+
+class _Run:
+    """One call of `upscale_file`."""
+
+    def __init__(
+        self,
+        source: Path,
+        destination: Path,
+        model: Model,
+        options: UpscaleOptions,
+        existing: Existing,
+        on_progress: ProgressCallback,
+        report: UpscaleReport,
+    ) -> None:
+        self.source, self.destination = source, destination
+        self.model, self.options, self.existing = model, options, existing
+        self.on_progress, self.report = on_progress, report
+        self.clock = StageClock()
+
+    def run(self) -> None:
+        if self.existing == "refuse":
+            self._refuse_existing()
+        is_finished = self.destination.exists() and not work_folder_path(self.destination).exists()
+        if self.existing == "resume" and is_finished:
+            self.report.status = "kept"
+            return
+        self.on_progress(Progress("planning"))
+        self._check_folder()
+        if self.model.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.model.device)
+        identity = _identify(self.source)
+        info = probe(self.source)
+        self.report.input = info
+        self.report.warn(info.warnings)
+        with self._open_reader(info) as reader:
+            job = self._decide(info, reader)
+            with WorkFolder(self.destination, existing=self.existing) as work:
+                try:
+                    self._work(work, job, identity, reader)
+                except BaseException as error:
+                    self._keep_or_remove(work, error)
+                    raise
+        self.report.status = "done"
+
+    def _work(self, work: WorkFolder, job: _Job, identity: InputIdentity, reader: VideoReader) -> None:
+        manifest = self._begin_manifest(work, job, identity)
+        job = replace(job, plan=plan_from_json(manifest.plan))
+        self._describe(job, manifest)
+        if not manifest.is_complete:
+            manifest = self._make_segments(work, job, manifest, reader)
+        self._join(work, job, manifest)
+        work.remove()
+
+    def _keep_or_remove(self, work: WorkFolder, error: BaseException) -> None:
+        """Keeps what a failed run has finished, and says so in a note on the error."""
+        if not work.num_segments:
+            work.remove()
+        elif not isinstance(error, ResumeMismatchError):
+            error.add_note(
+                f"{work.num_segments} finished segments are kept in {work.path}; the same command with "
+                "--resume continues after them"
+            )
+
+    def _refuse_existing(self) -> None:
+        wanted = [self.destination]
+        if self.options.use_compare_video:
+            wanted.append(compare_path(self.destination, ".mp4"))
+        if self.options.use_compare_image:
+            wanted.append(compare_path(self.destination, ".png"))
+        for path in wanted:
+            if path.exists():
+                raise OutputExistsError(path)
+
+    def _check_folder(self) -> None:
+        folder = self.destination.parent
+        if not folder.is_dir():
+            raise OutputFolderError(
+                f"the folder {folder} does not exist; create it, or choose another output"
+            )
+        if not os.access(folder, os.W_OK):
+            raise OutputFolderError(f"the folder {folder} cannot be written to; choose another output")
+
+    def _open_reader(self, info: MediaInfo) -> VideoReader:
+        options = self.options
+        return VideoReader(
+            info,
+            start_seconds=options.start_seconds,
+            duration_seconds=options.duration_seconds,
+            deinterlace=options.deinterlace,
+        )
+
+    def _decide(self, info: MediaInfo, reader: VideoReader) -> _Job:
+        options, video = self.options, info.video
+        target = target_size(
+            options.size,
+            width=reader.width,
+            height=reader.height,
+            sample_aspect_ratio=video.sample_aspect_ratio,
+            rotation=video.rotation,
+            default_scale=self.model.scale,
+        )
+        video_format = VideoFormat(
+            width=target.width,
+            height=target.height,
+            time_base=reader.time_base,
+            rate=reader.rate,
+            color=reader.color,
+            sample_aspect_ratio=target.sample_aspect_ratio,
+            mastering_display=video.mastering_display,
+            content_light=video.content_light,
+            bit_depth=video.bit_depth,
+        )
+        encoding = resolve_encoding(options.encode, video_format)
+        num_frames = estimate_num_frames(info, reader.rate, options)
+        frame_bytes = 3 * 4 * target.height * target.width
+        plan = self.model.plan(
+            num_frames=num_frames or UNKNOWN_NUM_FRAMES,
+            size=(reader.height, reader.width),
+            out_size=(target.height, target.width),
+            reserved_bytes=RESERVED_FRAMES * frame_bytes * (2 if options.use_compare_video else 1),
+            tile=options.tile,
+            overlap=options.overlap,
+            chunk=options.chunk,
+            chunk_overlap=options.chunk_overlap,
+        )
+        self.report.warn((*target.warnings, *encoding.warnings))
+        return _Job(info, target, video_format, encoding, plan, num_frames)
+
+    def _begin_manifest(self, work: WorkFolder, job: _Job, identity: InputIdentity) -> Manifest:
+        """The manifest of this run, or of the one to be continued.
+
+        Raises:
+            ResumeMismatchError: If that one was another one's.
+            DiskFullError: If there is no room.
+        """
+        mine = Manifest(
+            input=identity,
+            options=self.options.to_json() | self.model.identity(),
+            plan=to_json_value(job.plan),
+            encoding=to_json_value(job.encoding),
+        )
+        earlier = work.manifest
+        if earlier is not None:
+            differences = earlier.differences(mine)
+            if differences:
+                raise ResumeMismatchError(work.path, differences)
+            return earlier
+        if job.num_frames is not None:
+            num_pixels = job.num_frames * job.encoding.width * job.encoding.height
+            warning = check_room(self.destination.parent, num_pixels=num_pixels)
+            self.report.warn([warning] if warning else [])
+        mine.save(work.path)
+        return mine
+
+    def _describe(self, job: _Job, manifest: Manifest) -> None:
+        report, model = self.report, self.model
+        report.model = {"name": model.name, "licence": model.licence, **model.identity()}
+        report.plan, report.encoding, report.options = job.plan, job.encoding, self.options.to_json()
+        report.num_resumed_frames = manifest.num_frames
+
+    def _make_segments(
+        self, work: WorkFolder, job: _Job, manifest: Manifest, reader: VideoReader
+    ) -> Manifest:
+        """Reads, restores and writes at the same time.
+
+        Returns:
+            The manifest with all segments.
+        """
+        resume = manifest.segments[-1].resume if manifest.segments else None
+        read: Channel[SourceFrame] = Channel(QUEUED_FRAMES)
+        finished: Channel[FinishedFrame | SegmentEnd] = Channel(QUEUED_FRAMES)
+        num_resumed = manifest.num_frames
+        progress = Progress("upscaling", num_resumed, job.num_frames, num_resumed)
+        self.on_progress(progress)
+
+        def count_frame() -> None:
+            nonlocal progress
+            progress = replace(progress, num_done=progress.num_done + 1)
+            self.on_progress(progress)
+
+        sink = SegmentSink(
+            work,
+            manifest,
+            video_format=job.video_format,
+            encode=self.options.encode,
+            comparison=self._comparison(job),
+            clock=self.clock,
+            on_frame=count_frame,
+        )
+        restorer = Restorer(
+            self.model, self._restore_settings(job), finished.put, clock=self.clock, resume=resume
+        )
+
+        def read_all() -> None:
+            _use_few_threads()
+            frames = read_frames(
+                reader, resume=resume, detect_cuts=self.options.detect_cuts, clock=self.clock
+            )
+            for frame in frames:
+                read.put(frame)
+            read.finish()
+
+        def write_all() -> None:
+            _use_few_threads()
+            sink.run(finished)
+
+        try:
+            with StageThreads(read, finished) as threads, watch_pipeline(self.model.pipeline, self.clock):
+                threads.start("reader", read_all)
+                threads.start("writer", write_all)
+                restorer.run(read)
+                finished.finish()
+        finally:
+            self.report.num_cuts = restorer.num_cuts
+            self.report.stage_seconds = self.clock.seconds
+            self.report.warn((*reader.warnings, *sink.warnings))
+            self.report.num_segments = len(sink.manifest.segments)
+        return sink.manifest
+
+    def _comparison(self, job: _Job) -> ComparisonRequest:
+        options = self.options
+        return ComparisonRequest(
+            use_video=options.use_compare_video,
+            image_frame=(job.num_frames or 0) // 2 if options.use_compare_image else None,
+            rotation=job.info.video.rotation,
+        )
+
+    def _restore_settings(self, job: _Job) -> RestoreSettings:
+        options = self.options
+        return RestoreSettings(
+            height=job.target.height,
+            width=job.target.width,
+            options=options.model,
+            plan=job.plan,
+            seed=options.seed,
+            segment_ticks=max(1, round(options.segment_seconds / job.video_format.time_base)),
+            keep_source=options.use_compare_video or options.use_compare_image,
+        )
+
+    def _join(self, work: WorkFolder, job: _Job, manifest: Manifest) -> None:
+        """Makes the final files."""
+        num_frames = manifest.num_frames
+        self.on_progress(Progress("joining", num_frames, num_frames, self.report.num_resumed_frames))
+        compare_video = compare_image = None
+        with self.clock.measure("join"):
+            if self.options.use_compare_video:
+                compare_video = compare_path(self.destination, ".mp4")
+                self._join_files(work, job, manifest, 1, compare_video)
+            if self.options.use_compare_image:
+                compare_image = compare_path(self.destination, ".png")
+                work.image_path.replace(compare_image)
+            joined = self._join_files(work, job, manifest, 0, self.destination)
+        self.report.warn(joined.warnings)
+        self.report.streams = joined.streams
+        self.report.num_segments = len(manifest.segments)
+        self.report.stage_seconds = self.clock.seconds
+        self.report.output = OutputReport(
+            path=joined.path,
+            width=job.encoding.width,
+            height=job.encoding.height,
+            num_frames=joined.num_frames,
+            duration_seconds=joined.duration_seconds,
+            size_bytes=joined.num_bytes,
+            compare_video=compare_video,
+            compare_image=compare_image,
+        )
+
+    def _join_files(
+        self, work: WorkFolder, job: _Job, manifest: Manifest, which: int, destination: Path
+    ) -> JoinReport:
+        return join_segments(
+            [work.path / segment.names[which] for segment in manifest.segments],
+            destination,
+            source=job.info,
+            start_seconds=self.options.start_seconds,
+            duration_seconds=self.options.duration_seconds,
+        )
+
+
+def estimate_num_frames(info: MediaInfo, rate: Fraction, options: UpscaleOptions) -> int | None:
+    """Frames to come, as well as the source tells; None where neither it nor the options do."""
+    start, wanted = options.start_seconds or Fraction(0), options.duration_seconds
+    stated = info.video.duration_seconds or info.duration_seconds
+    if start == 0 and wanted is None and info.video.num_frames_estimate:
+        return round(info.video.num_frames_estimate * rate / info.video.rate)
+    left = None if stated is None else max(Fraction(0), stated - start)
+    known = [length for length in (left, wanted) if length is not None]
+    return max(1, round(min(known) * rate)) if known else None
+
+
+def compare_path(destination: Path, suffix: str) -> Path:
+    """Where the side-by-side file of an output goes."""
+    return destination.with_name(f"{destination.stem}.compare{suffix}")
+
+
+def _identify(source: Path) -> InputIdentity:
+    try:
+        return InputIdentity.of(source)
+    except OSError:
+        # `probe` explains what is wrong with it.
+        probe(source)
+        raise
+
+
+def _use_few_threads() -> None:
+    """Reading and writing run beside the model; torch's thread count is per thread and would be all cores
+    in each."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 4))
+
+
+def _add_speed(report: UpscaleReport) -> None:
+    if report.output is not None and report.seconds > 0:
+        report.frames_per_second = (report.output.num_frames - report.num_resumed_frames) / report.seconds
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
