@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import cast
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -120,7 +120,7 @@ class CopiedAudio:
                 yield ready
 
     def _place(self, packet: "Packet[Stream]", end: int) -> int:
-        """A packet's start on the output's time line, in samples; right behind the previous one if untimed."""
+        """A packet's start on the time line, in samples; right behind the previous one if untimed."""
         ticks = packet.pts if packet.pts is not None else packet.dts
         if ticks is None:
             return end
@@ -325,7 +325,7 @@ def _split(total: int, largest: int) -> Iterator[int]:
 def _with_default_layout(frame: AudioFrame) -> AudioFrame:
     """The same samples with the usual speaker positions for their number of channels."""
     channels = frame.layout.nb_channels
-    samples = frame.to_ndarray()
+    samples: NDArray[Any] = frame.to_ndarray()
     if frame.format.is_planar:  # interleaved, since PyAV cannot fill eight planes
         samples = np.ascontiguousarray(samples.T).reshape(1, -1)
     layout = _LAYOUT_BY_CHANNELS.get(channels, "stereo")

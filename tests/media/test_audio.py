@@ -184,7 +184,7 @@ def test_mp3_below_16_khz_is_encoded_since_mp4_refuses_it(tmp_path: Path, segmen
 
 def test_all_tracks_come_with_language_title_and_flags(tmp_path: Path, segment: Path) -> None:
     sounds = [
-        Sound("aac", tags={"language": "deu", "title": "Deutsch – Original"}, disposition=1),
+        Sound("aac", tags={"language": "deu", "title": "Deutsch: Original"}, disposition=1),
         Sound("libopus", tags={"language": "fra", "title": "Commentaire"}, disposition=0),
         Sound("pcm_s16le", tags={"language": "jpn"}),
     ]
@@ -195,7 +195,7 @@ def test_all_tracks_come_with_language_title_and_flags(tmp_path: Path, segment: 
         tracks = found.streams.audio
         assert [track.metadata["language"] for track in tracks] == ["deu", "fra", "jpn"]
         titles = [track.metadata.get("name") for track in tracks]  # FFmpeg's word for an MP4 track's title
-        assert titles == ["Deutsch – Original", "Commentaire", None]
+        assert titles == ["Deutsch: Original", "Commentaire", None]
         assert [track.metadata["handler_name"] for track in tracks[:2]] == titles[:2]
         assert [bool(track.disposition & 1) for track in tracks] == [True, False, False]
 
