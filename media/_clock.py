@@ -63,8 +63,8 @@ class Clock:
             at = float(self._last * self._time_base)
             self._notes.add(
                 "splice",
-                f"time stamps jump back by {seconds:.3f} s after {at:.3f} s (files joined end to end?); the video "
-                "goes on without a break, sound may be out of step from there",
+                f"time stamps jump back by {seconds:.3f} s after {at:.3f} s (files joined end to end?); the "
+                "video goes on without a break, sound may be out of step from there",
             )
             return target
         if step_back >= 0:

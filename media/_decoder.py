@@ -9,6 +9,7 @@ import av
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -21,6 +22,8 @@ VideoPacket: TypeAlias = "Packet[VideoStream]"  # PyAV's class is generic in its
 # A demuxer that fails this often without giving one packet in between has nothing more to give: a cut MP4
 # fails for every sample that lies behind the end.
 _MAX_DEMUX_FAILURES = 8
+
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 class StreamDecoder:
@@ -49,9 +52,11 @@ class StreamDecoder:
             if stream.index != index:
                 stream.discard = Discard.all  # lets seeking formats skip the data of other streams
         self.stream: VideoStream = _decodable(self.container, index)
-        context = self.stream.codec_context
-        self.codec_name: str = context.codec.canonical_name
+        self.codec_name: str = self.stream.codec_context.codec.canonical_name
         """"av1", "h264", ...: the codec, not the decoder in use."""
+        self.first_error: Exception | None = None
+        """Why the first damaged packet could not be decoded."""
+        context = self._context = _alpha_context(self.stream) or self.stream.codec_context
         # The options given when a file is opened do not reach its decoders.
         context.options = {"max_pixels": str(limits.max_pixels)}
         # Slices, not frames: with frame threads FFmpeg does not conceal errors, reports a damaged packet some
@@ -86,10 +91,11 @@ class StreamDecoder:
 
     def _decode(self, packet: "VideoPacket | None") -> list[VideoFrame]:
         try:
-            return self.stream.codec_context.decode(packet)
+            return self._context.decode(packet)
         except av.error.EOFError:
             return []
-        except (av.FFmpegError, ValueError):
+        except (av.FFmpegError, ValueError) as error:
+            self.first_error = self.first_error or error
             self._notes.add("corrupt", lambda n: f"{n} damaged video packets were skipped")
             return []
 
@@ -109,6 +115,19 @@ class StreamDecoder:
         self.close()
 
 
+def _alpha_context(stream: VideoStream) -> VideoCodecContext | None:
+    """A decoder that sees the transparency WebM keeps beside VP8 and VP9; FFmpeg's own decoders do not."""
+    name = _ALPHA_DECODERS.get(stream.codec_context.codec.canonical_name)
+    if name is None or stream.metadata.get("alpha_mode") != "1":
+        return None
+    try:
+        context = av.CodecContext.create(name, "r")
+    except av.codec.codec.UnknownCodecError:
+        return None
+    assert isinstance(context, VideoCodecContext)
+    return context
+
+
 def has_decoder(stream: Stream) -> bool:
     """Whether this build can decode a stream; where not, it has no codec context, whatever the type says."""
     return getattr(stream, "codec_context", None) is not None
@@ -121,7 +140,7 @@ def _decodable(container: InputContainer, index: int) -> VideoStream:
         name = Path(container.name).name
         container.close()
         raise UnsupportedCodecError(
-            f"the video of '{name}' is in a codec this build cannot decode; convert it to H.264, H.265, AV1 or "
-            "VP9 first"
+            f"the video of '{name}' is in a codec this build cannot decode; convert it to H.264, H.265, AV1 "
+            "or VP9 first"
         )
     return stream

@@ -14,9 +14,9 @@ from av.video.frame import VideoFrame
 from media._decoder import StreamDecoder, VideoPacket
 from media._notes import Notes
 from media._open import InputLimits
-from media._yuv_to_rgb import FrameToRgb, has_alpha, is_full_range
+from media._yuv_to_rgb import TRANSPARENCY_WARNING, FrameToRgb, has_alpha, is_full_range
 from media.errors import InputLimitError, NoFramesError, UnsupportedCodecError
-from media.info import ColorTags, ContentLight, MasteringDisplay
+from media.info import UNSPECIFIED, ColorTags, ContentLight, MasteringDisplay
 
 # Packets to try before a stream counts as undecodable. A recording that starts between keyframes has some
 # hundred.
@@ -71,17 +71,17 @@ def look(path: Path, index: int, *, limits: InputLimits) -> FirstLook:
         packets = _recorded(decoder.packets(), seen)
         frame = next(decoder.decode(_at_most(packets, _MAX_PACKETS_TO_FIRST_FRAME)), None)
         if frame is None:
+            _refuse_unseen_size(path, decoder, limits)
             damage = f" ({notes[0]})" if notes else ""
             raise NoFramesError(
                 f"the video stream of '{path.name}' gives no picture{damage}; it is empty or damaged beyond "
                 "reading"
             )
         check_size(path, frame.width, frame.height, limits)
-        _check_convertible(path, frame, decoder.codec_name)
-        raw_pts = frame.pts
+        is_transparent = _convert_once(path, frame, decoder.codec_name)
         for _ in _at_most(packets, _RATE_PACKETS - len(seen)):
             pass
-        return _describe(frame, decoder, raw_pts, tuple(seen))
+        return _describe(frame, decoder, tuple(seen), is_transparent=is_transparent)
 
 
 def check_size(path: Path, width: int, height: int, limits: InputLimits) -> None:
@@ -98,42 +98,59 @@ def check_size(path: Path, width: int, height: int, limits: InputLimits) -> None
 
 
 def _describe(
-    frame: VideoFrame, decoder: StreamDecoder, raw_pts: int | None, packet_pts: tuple[int, ...]
+    frame: VideoFrame, decoder: StreamDecoder, packet_pts: tuple[int, ...], *, is_transparent: bool
 ) -> FirstLook:
-    side_data = _side_data(frame)
-    layout = frame.format
+    side_data, layout, context = _side_data(frame), frame.format, decoder.stream.codec_context
     return FirstLook(
         width=frame.width,
         height=frame.height,
         pix_fmt=layout.name,
         # Screen formats with 5 or 6 bits are expanded to 8; half floats carry more than they say.
         bit_depth=min(16, max(8, *(component.bits for component in layout.components))),
-        raw_pts=raw_pts,
+        raw_pts=frame.pts,
         packet_pts=packet_pts,
         color=ColorTags(
             matrix=frame.colorspace,
-            primaries=frame.color_primaries,
-            transfer=frame.color_trc,
+            # A decoder of our choosing (see StreamDecoder) has not seen the container's tags.
+            primaries=_first_specified(frame.color_primaries, context.color_primaries),
+            transfer=_first_specified(frame.color_trc, context.color_trc),
             full_range=is_full_range(frame, decoder.codec_name),
         ),
         display_matrix=_display_matrix(frame, side_data),
         rotation=frame.rotation,
-        is_interlaced=frame.interlaced_frame or decoder.stream.codec_context.field_order > _PROGRESSIVE,
+        is_interlaced=frame.interlaced_frame or context.field_order > _PROGRESSIVE,
         has_alpha=has_alpha(layout),
         mastering_display=_mastering_display(side_data.get("MASTERING_DISPLAY_METADATA")),
         content_light=_content_light(side_data.get("CONTENT_LIGHT_LEVEL")),
-        warnings=tuple(_warnings(frame, side_data)),
+        warnings=tuple(_warnings(side_data, is_transparent=is_transparent)),
     )
 
 
-def _check_convertible(path: Path, frame: VideoFrame, codec: str) -> None:
+def _first_specified(*code_points: int) -> int:
+    return next((code for code in code_points if code != UNSPECIFIED), UNSPECIFIED)
+
+
+def _refuse_unseen_size(path: Path, decoder: StreamDecoder, limits: InputLimits) -> None:
+    """GIF and PNG tell their size only when decoded, and then FFmpeg's answer is "invalid argument"."""
+    is_size_unknown = decoder.stream.codec_context.width == 0
+    if is_size_unknown and isinstance(decoder.first_error, av.error.ArgumentError):
+        raise InputLimitError(
+            f"'{path.name}' has pictures of more than the {limits.max_pixels / 1e6:.1f} megapixels that are "
+            "accepted (or is damaged); scale it down first"
+        )
+
+
+def _convert_once(path: Path, frame: VideoFrame, codec: str) -> bool:
+    """Make sure that the pictures can be read; returns whether this one is transparent somewhere."""
+    converter = FrameToRgb(frame.width, frame.height, codec=codec)
     try:
-        FrameToRgb(frame.width, frame.height, codec=codec).convert(frame)
+        converter.convert(frame)
     except (av.FFmpegError, ValueError, NotImplementedError) as error:
         raise UnsupportedCodecError(
-            f"'{path.name}' has pictures in the pixel format {frame.format.name}, which cannot be turned into "
-            "RGB; convert it to yuv420p first"
+            f"'{path.name}' has pictures in the pixel format {frame.format.name}, which cannot be turned "
+            "into RGB; convert it to yuv420p first"
         ) from error
+    return converter.has_met_transparency
 
 
 def _side_data(frame: VideoFrame) -> dict[str, bytes]:
@@ -183,13 +200,13 @@ def _content_light(data: bytes | None) -> ContentLight | None:
     return ContentLight(*_CONTENT_LIGHT.unpack_from(data))
 
 
-def _warnings(frame: VideoFrame, side_data: dict[str, bytes]) -> Iterator[str]:
+def _warnings(side_data: dict[str, bytes], *, is_transparent: bool) -> Iterator[str]:
     if Type.DOVI_METADATA.name in side_data or Type.DOVI_RPU_BUFFER.name in side_data:
         yield "Dolby Vision metadata is dropped; the picture is kept as the HDR10, HLG or SDR it is based on"
     if Type.DYNAMIC_HDR_PLUS.name in side_data:
         yield "HDR10+ metadata is dropped; the picture is kept as HDR10"
-    if has_alpha(frame.format):
-        yield "transparency is dropped; the picture is laid over black"
+    if is_transparent:
+        yield TRANSPARENCY_WARNING
 
 
 def _recorded(packets: Iterator[VideoPacket], seen: list[int]) -> Iterator[VideoPacket]:

@@ -29,6 +29,8 @@ _LIMITED_RANGE = 1
 # 0...max.
 _LIMITED_GRAY_CODECS = frozenset({"h264", "hevc", "vp9", "av1", "vvc"})
 
+TRANSPARENCY_WARNING = "transparency is dropped; the picture is laid over black"
+
 Affine = tuple[tuple[tuple[float, float, float], ...], tuple[float, float, float]]
 
 
@@ -43,6 +45,8 @@ class FrameToRgb:
 
     def __init__(self, width: int, height: int, *, codec: str) -> None:
         self.width, self.height = width, height
+        self.has_met_transparency = False
+        """Whether any pixel so far let the black behind it through."""
         self._codec = codec
         self._reformatter = VideoReformatter()
         self._scaler = VideoReformatter()
@@ -67,7 +71,8 @@ class FrameToRgb:
             image, alpha = self._from_gray(frame)
         else:
             image, alpha = self._from_yuv(frame)
-        if alpha is not None:
+        if alpha is not None and float(alpha.min()) < 1.0:
+            self.has_met_transparency = True
             image.mul_(alpha)
         return image
 

@@ -127,11 +127,11 @@ def _collect(
 
 
 def _exact_origin(container: InputContainer) -> Fraction:
-    """The container's start. FFmpeg rounds it to microseconds; the stream it was taken from has it
-    exactly."""
-    if container.start_time is None:
+    """The container's start; FFmpeg rounds it to microseconds, the stream it comes from has it exactly."""
+    start_time: int | None = container.start_time
+    if start_time is None:
         return Fraction(0)
-    rounded = container.start_time * _MICROSECOND
+    rounded = start_time * _MICROSECOND
     for stream in container.streams:
         if stream.start_time is not None and stream.time_base is not None:
             exact = stream.start_time * stream.time_base

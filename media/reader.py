@@ -17,7 +17,7 @@ from media._deinterlace import FIELDS_PER_FRAME, SETTLING_FRAMES, Deinterlacer
 from media._notes import Notes
 from media._open import DEFAULT_LIMITS, InputLimits
 from media._seek import PacketList, PacketMismatchError, choose_entry, list_packets, seek_to_entry
-from media._yuv_to_rgb import FrameToRgb
+from media._yuv_to_rgb import TRANSPARENCY_WARNING, FrameToRgb
 from media.color import RGB, effective_tags
 from media.errors import InputLimitError, NoFramesError
 from media.info import ColorTags, MediaInfo
@@ -221,7 +221,10 @@ class VideoReader:
             )
         if self._end is not None:
             duration = min(duration, self._end - pts)
-        return Frame(converter.convert(frame), pts - self._first, duration)
+        image = converter.convert(frame)
+        if converter.has_met_transparency:
+            self._notes.add("alpha", TRANSPARENCY_WARNING)
+        return Frame(image, pts - self._first, duration)
 
     def _stamp(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
         """Give the frames their final pts, in the stream's ticks."""
@@ -233,8 +236,8 @@ class VideoReader:
             frame.pts = clock.stamp(frame.pts)
             if frame.pts * video.time_base > self._limits.max_seconds:
                 raise InputLimitError(
-                    f"the video is longer than {self._limits.max_seconds:g} s, the most that is accepted; cut "
-                    "it, or ask for a part of it"
+                    f"the video is longer than {self._limits.max_seconds:g} s, the most that is accepted; "
+                    "cut it, or ask for a part of it"
                 )
             if frame.interlaced_frame and not self.is_deinterlaced:
                 self._notes.add("woven", "some frames are interlaced and were passed on as stored")
@@ -261,8 +264,8 @@ class VideoReader:
         if missing > _DURATION_TOLERANCE_FRAMES / video.rate:
             self._notes.add(
                 "truncated",
-                f"the video ends at {float(end):.2f} s, {float(missing):.2f} s before the time the file states: "
-                "it is probably truncated",
+                f"the video ends at {float(end):.2f} s, {float(missing):.2f} s before the time the file "
+                "states: it is probably truncated",
             )
 
     def _explain_emptiness(self) -> str:
