@@ -15,11 +15,13 @@ Autoencoder = Literal["cogvideox", "space_to_depth"]
 # Elements per pixel of a VAE tile and per channel of its widest-resolution layer, for one time batch.
 DECODE_ELEMENTS = 121
 ENCODE_ELEMENTS = 84
-# Elements per token and per hidden channel: full attention with a flash kernel; windows gather copies.
+# Elements per token and per hidden channel: full attention with a flash kernel; windows gather copies of
+# query, key and value (41 counted on dovetail-nano's configuration).
 TOKEN_ELEMENTS = 14
-WINDOW_TOKEN_ELEMENTS = 24
-# Elements per LR pixel, frame and decoder channel of the space-to-depth decoder (measured: 4 live maps).
-SPACE_TO_DEPTH_ELEMENTS = 5
+WINDOW_TOKEN_ELEMENTS = 42
+# Elements per LR pixel, frame and decoder channel of the space-to-depth decoder: 4 live maps. With the output
+# that is 8 % above the count.
+SPACE_TO_DEPTH_ELEMENTS = 4
 # Bytes per output pixel, channel and frame of a chunk that stay alive: upsampled clip, fused frames.
 CHUNK_BYTES = 8
 SPACE_TO_DEPTH_BATCH = 16

@@ -186,8 +186,8 @@ class UpscalePlan:
         """The next plan to try when this one ran out of memory, or None if there is none.
 
         Args:
-            stage: Where the memory ended, if known; its tiles shrink first. Otherwise what is estimated to need
-                most: the transformer's batch and tiles, the VAE's tiles or the chunk.
+            stage: Where the memory ended, if known; its tiles shrink first. Otherwise what is estimated to
+                need most does: the transformer's batch and tiles, the VAE's tiles or the chunk.
         """
         if self.request is None:
             return None
