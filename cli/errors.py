@@ -1,0 +1,79 @@
+"""Errors of the command line itself, and how any error reaches the user."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+import typer
+
+from cli.exit_codes import ExitCode, exit_code_for
+
+
+class UsageError(Exception):
+    """Raised when arguments make no sense together."""
+
+    code: ClassVar[str] = "usage"
+
+
+@contextmanager
+def reported_errors(*, as_json: bool = False) -> Iterator[None]:
+    """Ends the command with a message and the right exit code when the block raises.
+
+    Raises:
+        typer.Exit: For every exception.
+    """
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except BaseException as error:
+        raise typer.Exit(report_error(error, as_json=as_json)) from None
+
+
+def report_error(error: BaseException, *, as_json: bool = False) -> ExitCode:
+    """Writes an error to stderr (and, as JSON, to stdout).
+
+    Returns:
+        The exit code for it.
+    """
+    code = _error_code(error)
+    exit_code = exit_code_for(code)
+    if exit_code is ExitCode.UNEXPECTED:
+        # A bug: whoever reports it needs more than a line.
+        traceback.print_exception(error, file=sys.stderr)
+    hints = list(getattr(error, "__notes__", ()))
+    message = str(error) or type(error).__name__
+    if as_json:
+        content = {
+            "version": 1,
+            "exit_code": int(exit_code),
+            "error": {"code": code, "message": message, "hints": hints},
+            "results": [],
+        }
+        typer.echo(json.dumps(content, indent=2))
+    print_error(message, hints, is_interrupt=exit_code is ExitCode.INTERRUPTED)
+    return exit_code
+
+
+def print_error(message: str, hints: list[str], *, is_interrupt: bool = False) -> None:
+    """Writes a message and what to do about it to stderr."""
+    typer.echo("interrupted" if is_interrupt else f"error: {message}", err=True)
+    for hint in hints:
+        typer.echo(f"  {hint}", err=True)
+
+
+def _error_code(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, UsageError):
+        return UsageError.code
+    if "workers.report" not in sys.modules and "torch" not in sys.modules:
+        return "unexpected"
+    from workers.report import error_code
+
+    return error_code(error)

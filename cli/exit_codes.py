@@ -1,0 +1,68 @@
+"""Exit codes of every command. Scripts depend on them: a number is never given a second meaning."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a command's exit code says."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    INPUT = 3
+    MODEL = 4
+    MEMORY = 5
+    OUTPUT = 6
+    PARTIAL = 7
+    INTERRUPTED = 130
+
+
+MEANINGS = {
+    ExitCode.OK: "all inputs were upscaled",
+    ExitCode.UNEXPECTED: "an unexpected error, a bug",
+    ExitCode.USAGE: "options or arguments that do not work",
+    ExitCode.INPUT: "the input cannot be read, or is no video",
+    ExitCode.MODEL: "the model or its device is missing or broken",
+    ExitCode.MEMORY: "out of memory even with the smallest plan",
+    ExitCode.OUTPUT: "the output cannot be written, exists, or the disk is full",
+    ExitCode.PARTIAL: "some of several inputs failed",
+    ExitCode.INTERRUPTED: "interrupted; finished segments are kept",
+}
+
+# The `code` of an error, as in reports, to the exit code.
+_BY_ERROR_CODE = {
+    "unreadable_input": ExitCode.INPUT,
+    "no_video": ExitCode.INPUT,
+    "no_frames": ExitCode.INPUT,
+    "unsupported_codec": ExitCode.INPUT,
+    "input_limit": ExitCode.INPUT,
+    "encoder_unavailable": ExitCode.OUTPUT,
+    "encode_failed": ExitCode.OUTPUT,
+    "segment_mismatch": ExitCode.OUTPUT,
+    "checkpoint_error": ExitCode.MODEL,
+    "backend_unavailable": ExitCode.MODEL,
+    "unsupported_size": ExitCode.USAGE,
+    "invalid_option": ExitCode.USAGE,
+    "out_of_memory": ExitCode.MEMORY,
+    "usage": ExitCode.USAGE,
+    "invalid_request": ExitCode.USAGE,
+    "output_exists": ExitCode.OUTPUT,
+    "unfinished_work": ExitCode.OUTPUT,
+    "resume_mismatch": ExitCode.OUTPUT,
+    "output_folder": ExitCode.OUTPUT,
+    "disk_full": ExitCode.OUTPUT,
+    "interrupted": ExitCode.INTERRUPTED,
+}
+
+
+def exit_code_for(error_code: str) -> ExitCode:
+    """The exit code for an error's `code`."""
+    return _BY_ERROR_CODE.get(error_code, ExitCode.UNEXPECTED)
+
+
+def exit_codes_help() -> str:
+    """All exit codes, as text for `--help`, where only an empty line begins a new one."""
+    lines = [f"{code.value}: {meaning}" for code, meaning in MEANINGS.items()]
+    return "\n\n".join(["Exit codes", *lines])

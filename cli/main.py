@@ -1,0 +1,36 @@
+"""The `dovetail` command: one module per command, gathered here.
+
+Modules of commands import torch and the packages that need it inside their functions, so that `--help` and
+usage errors come at once.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from cli.exit_codes import exit_codes_help
+from cli.models import models
+from cli.probe import probe
+from cli.upscale import upscale
+
+app = typer.Typer(
+    name="dovetail",
+    help="One-step diffusion video super-resolution.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(epilog=exit_codes_help())(upscale)
+app.command()(probe)
+app.command()(models)
+
+
+def main() -> None:
+    """Entry point of the `dovetail` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

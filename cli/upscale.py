@@ -1,0 +1,208 @@
+"""`dovetail upscale`: videos in, larger videos out."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+from cli import upscale_options as options
+from cli.display import Display, make_display, print_line, summarize
+from cli.errors import UsageError, print_error, reported_errors
+from cli.exit_codes import ExitCode, exit_code_for
+from cli.inputs import Job, plan_jobs
+
+if TYPE_CHECKING:
+    from workers.models import Model
+    from workers.options import Existing, UpscaleOptions
+    from workers.report import UpscaleReport
+
+
+def upscale(
+    paths: options.Paths,
+    scale: options.Scale = None,
+    height: options.Height = None,
+    width: options.Width = None,
+    model: options.ModelName = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    attention: options.Attention = "auto",
+    use_compile: options.UseCompile = False,
+    tile: options.Tile = None,
+    overlap: options.Overlap = None,
+    chunk: options.Chunk = None,
+    chunk_overlap: options.ChunkOverlap = None,
+    use_scene_cuts: options.UseSceneCuts = True,
+    codec: options.Codec = "h264",
+    crf: options.Crf = None,
+    preset: options.Preset = None,
+    pix_fmt: options.PixFmt = None,
+    deinterlace: options.Deinterlace = None,
+    start: options.Start = None,
+    duration: options.Duration = None,
+    use_compare: options.UseCompare = False,
+    use_compare_image: options.UseCompareImage = False,
+    use_resume: options.UseResume = False,
+    use_overwrite: options.UseOverwrite = False,
+    segment_seconds: options.SegmentSeconds = Fraction(10),
+    use_sha256: options.UseSha256 = False,
+    use_json: options.UseJson = False,
+    is_quiet: options.IsQuiet = False,
+) -> None:
+    """Upscale videos with one step of a diffusion model.
+
+    The output has every frame and time stamp of the source, its sound, text subtitles, chapters and metadata.
+    Memory does not grow with length. A run that was interrupted continues with --resume.
+    """
+    with reported_errors(as_json=use_json):
+        if use_resume and use_overwrite:
+            raise UsageError("--resume continues a run, --overwrite starts it again; choose one")
+        jobs = plan_jobs(paths, stdin=sys.stdin)
+
+        from media import EncodeError, EncodeOptions
+        from workers.models import load_model
+        from workers.options import UpscaleOptions
+        from workers.sizes import SizeRequest
+
+        try:
+            encode = EncodeOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)
+        except EncodeError as error:
+            raise UsageError(str(error)) from error
+        wanted = UpscaleOptions(
+            size=SizeRequest(scale=scale, height=height, width=width),
+            tile=tile,
+            overlap=overlap,
+            chunk=chunk,
+            chunk_overlap=chunk_overlap,
+            start_seconds=start,
+            duration_seconds=duration,
+            deinterlace=deinterlace,
+            detect_cuts=use_scene_cuts,
+            encode=encode,
+            segment_seconds=segment_seconds,
+            use_compare_video=use_compare,
+            use_compare_image=use_compare_image,
+        )
+        existing: Existing = "resume" if use_resume else "overwrite" if use_overwrite else "refuse"
+        with terminated_as_interrupt(), make_display(is_quiet=is_quiet) as display:
+            loaded = load_model(
+                model,
+                device=device,
+                dtype=dtype,
+                attention_backend=attention,
+                use_compile=use_compile,
+            )
+            reports = upscale_jobs(
+                jobs, model=loaded, options=wanted, existing=existing, use_sha256=use_sha256, display=display
+            )
+    finish(jobs, reports, use_json=use_json, is_quiet=is_quiet)
+
+
+def upscale_jobs(
+    jobs: list[Job],
+    *,
+    model: Model,
+    options: UpscaleOptions,
+    existing: Existing,
+    use_sha256: bool,
+    display: Display,
+) -> list[UpscaleReport]:
+    """Runs all jobs; one that fails does not keep the others from running, an interrupt does.
+
+    Returns:
+        A report for each job that was begun.
+    """
+    from workers.report import UpscaleReport, error_code
+    from workers.upscaler import upscale_file
+
+    reports: list[UpscaleReport] = []
+    for job in jobs:
+        report = UpscaleReport(source=job.source, destination=job.destination)
+        reports.append(report)
+        try:
+            upscale_file(
+                job.source,
+                job.destination,
+                model=model,
+                options=options,
+                existing=existing,
+                use_sha256=use_sha256,
+                on_progress=display.begin(job.source.name),
+                report=report,
+            )
+        except KeyboardInterrupt:
+            break
+        except Exception as error:
+            if error_code(error) == "unexpected":
+                import traceback
+
+                print_line(traceback.format_exc())
+    return reports
+
+
+def finish(jobs: list[Job], reports: list[UpscaleReport], *, use_json: bool, is_quiet: bool) -> NoReturn:
+    """Tells how it went and ends the command.
+
+    Raises:
+        typer.Exit: Always.
+    """
+    code = overall_exit_code(len(jobs), reports)
+    if use_json:
+        typer.echo(json.dumps(results_json(reports, code), indent=2))
+    for report in reports:
+        if not is_quiet:
+            for warning in report.warnings:
+                print_line(f"{report.source.name}: warning: {warning}")
+        if report.error is not None:
+            prefix = f"{report.source}: " if len(jobs) > 1 else ""
+            print_error(
+                prefix + report.error.message,
+                list(report.error.hints),
+                is_interrupt=report.status == "interrupted",
+            )
+        elif not is_quiet:
+            print_line(summarize(report))
+    if len(jobs) > 1 and not is_quiet:
+        num_good = sum(report.error is None for report in reports)
+        print_line(f"{num_good} of {len(jobs)} inputs finished")
+    raise typer.Exit(code)
+
+
+def overall_exit_code(num_jobs: int, reports: list[UpscaleReport]) -> ExitCode:
+    """The exit code for all jobs together."""
+    codes = [ExitCode.OK if r.error is None else exit_code_for(r.error.code) for r in reports]
+    if ExitCode.INTERRUPTED in codes:
+        return ExitCode.INTERRUPTED
+    if num_jobs == 1:
+        return codes[0]
+    return ExitCode.OK if all(code is ExitCode.OK for code in codes) else ExitCode.PARTIAL
+
+
+def results_json(reports: list[UpscaleReport], code: ExitCode) -> dict[str, Any]:
+    """What `--json` writes."""
+    return {
+        "version": 1,
+        "exit_code": int(code),
+        "error": None,
+        "results": [report.to_json() for report in reports],
+    }
+
+
+@contextmanager
+def terminated_as_interrupt() -> Iterator[None]:
+    """SIGTERM, as init systems and schedulers send it, stops a run like Ctrl-C."""
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

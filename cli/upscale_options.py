@@ -1,0 +1,144 @@
+"""The options of `dovetail upscale`, as typer reads them from a signature."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated, Literal
+
+import typer
+
+from cli.values import parse_scale, parse_seconds
+
+_SIZE, _MODEL, _VIDEO, _PART, _RUN = "Size", "Model", "Video", "Part of the video", "Run"
+
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IN... OUT",
+        help="Videos, folders, patterns, or - for a list on stdin; then an .mp4 file or a folder.",
+        show_default=False,
+    ),
+]
+Scale = Annotated[
+    Fraction | None,
+    typer.Option(
+        "--scale",
+        "-s",
+        parser=parse_scale,
+        metavar="FACTOR",
+        help="Any factor: 2, 1.5, 4/3. Default: the model's.",
+        rich_help_panel=_SIZE,
+    ),
+]
+Height = Annotated[
+    int | None, typer.Option(help="Height as shown, instead of a factor.", rich_help_panel=_SIZE)
+]
+Width = Annotated[
+    int | None, typer.Option(help="Width as shown, instead of a factor.", rich_help_panel=_SIZE)
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Checkpoint folder, embedded name, hub id, bicubic or lanczos. Default: the embedded model.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=_MODEL)]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"],
+    typer.Option(metavar="NAME", help="auto, float32, bfloat16 or float16.", rich_help_panel=_MODEL),
+]
+Attention = Annotated[
+    Literal["auto", "flash", "efficient", "cudnn", "math", "xformers"],
+    typer.Option(
+        metavar="NAME", help="auto, flash, efficient, cudnn, math or xformers.", rich_help_panel=_MODEL
+    ),
+]
+UseCompile = Annotated[
+    bool, typer.Option("--compile", help="Compile the model before it runs.", rich_help_panel=_MODEL)
+]
+Tile = Annotated[
+    int | None,
+    typer.Option(help="Side of tiles in pixels, 0 for none. Default: by memory.", rich_help_panel=_MODEL),
+]
+Overlap = Annotated[int | None, typer.Option(help="Overlap of tiles in pixels.", rich_help_panel=_MODEL)]
+Chunk = Annotated[
+    int | None, typer.Option(help="Frames at once. Default: by memory.", rich_help_panel=_MODEL)
+]
+ChunkOverlap = Annotated[int | None, typer.Option(help="Frames that chunks share.", rich_help_panel=_MODEL)]
+UseSceneCuts = Annotated[
+    bool,
+    typer.Option(
+        "--scene-cuts/--no-scene-cuts", help="Whether a chunk ends at a scene cut.", rich_help_panel=_MODEL
+    ),
+]
+Codec = Annotated[Literal["h264", "h265", "av1"], typer.Option(rich_help_panel=_VIDEO)]
+Crf = Annotated[
+    float | None,
+    typer.Option(
+        help="Quality: 0 (lossless) to 51, av1 to 63. Default: 18 for h264, 20 for h265, 25 for av1.",
+        rich_help_panel=_VIDEO,
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Speed of the encoder: ultrafast to placebo; av1 0 to 13.", rich_help_panel=_VIDEO),
+]
+PixFmt = Annotated[
+    str | None,
+    typer.Option(help="yuv420p, yuv422p, yuv444p, or these with 10le.", rich_help_panel=_VIDEO),
+]
+Deinterlace = Annotated[
+    bool | None,
+    typer.Option(
+        "--deinterlace/--no-deinterlace", help="Default: as the video says.", rich_help_panel=_VIDEO
+    ),
+]
+Start = Annotated[
+    Fraction | None,
+    typer.Option(parser=parse_seconds, metavar="TIME", help="Begin here: 90, 1:30.", rich_help_panel=_PART),
+]
+Duration = Annotated[
+    Fraction | None,
+    typer.Option(parser=parse_seconds, metavar="TIME", help="Stop after so long.", rich_help_panel=_PART),
+]
+UseCompare = Annotated[
+    bool,
+    typer.Option("--compare", help="Write OUT.compare.mp4 too: before and after.", rich_help_panel=_RUN),
+]
+UseCompareImage = Annotated[
+    bool,
+    typer.Option("--compare-image", help="Write OUT.compare.png too: a frame of it.", rich_help_panel=_RUN),
+]
+UseResume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Continue after the last finished segment; keep finished outputs.",
+        rich_help_panel=_RUN,
+    ),
+]
+UseOverwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace outputs and unfinished runs.", rich_help_panel=_RUN)
+]
+SegmentSeconds = Annotated[
+    Fraction,
+    typer.Option(
+        parser=parse_seconds,
+        metavar="TIME",
+        help="Length of a segment, the most that an interruption costs.",
+        rich_help_panel=_RUN,
+    ),
+]
+UseSha256 = Annotated[
+    bool, typer.Option("--sha256", help="Put the output's digest into the report.", rich_help_panel=_RUN)
+]
+UseJson = Annotated[
+    bool, typer.Option("--json", help="Write a report as JSON to stdout.", rich_help_panel=_RUN)
+]
+IsQuiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress, no summary.", rich_help_panel=_RUN)
+]
