@@ -70,7 +70,10 @@ def write_clip(
     planes = list(frames)
     times = list(pts) if pts is not None else list(range(len(planes)))
     with av.open(
-        str(path), "w", format=clip.format, options={"movie_timescale": "90000"} | clip.container_options
+        str(path),
+        "w",
+        format=clip.format,
+        options={"movie_timescale": "90000"} | clip.container_options
         if _is_mp4(path, clip)
         else clip.container_options,
     ) as output:
@@ -110,7 +113,9 @@ def _is_mp4(path: Path, clip: Clip) -> bool:
     return (clip.format or path.suffix.lstrip(".")) in ("mp4", "mov")
 
 
-def frame_of(planes: Planes, pix_fmt: str, width: int, height: int, tags: Tags | None = None) -> av.VideoFrame:
+def frame_of(
+    planes: Planes, pix_fmt: str, width: int, height: int, tags: Tags | None = None
+) -> av.VideoFrame:
     """A frame filled with the given planes."""
     frame = av.VideoFrame(width, height, pix_fmt)
     for plane, samples in zip(frame.planes, planes, strict=True):
@@ -132,7 +137,9 @@ def plane_shapes(pix_fmt: str, width: int, height: int) -> list[tuple[int, int]]
     return [(plane.height, plane.width) for plane in frame.planes]
 
 
-def moving_picture(number: int, *, pix_fmt: str = "yuv420p", width: int = WIDTH, height: int = HEIGHT) -> Planes:
+def moving_picture(
+    number: int, *, pix_fmt: str = "yuv420p", width: int = WIDTH, height: int = HEIGHT
+) -> Planes:
     """A planar picture with detail that differs from frame to frame, within the limited range."""
     layout = VideoFormat(pix_fmt, width, height)
     bits = layout.components[0].bits

@@ -1,0 +1,213 @@
+"""Reading from the middle gives exactly the frames of a full read, whatever the container and codec."""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from av.packet import Packet
+
+from media import Frame, MediaInfo, VideoReader, probe
+from media import reader as reader_module
+from media._seek import Fingerprint, PacketList, PacketMismatchError, choose_entry, h264_is_clean_entry
+from tests.media.clips import Clip, Planes, field_pictures, interlace, moving_pictures, remux, write_clip
+
+OPEN_GOP = {"x264-params": "open-gop=1:keyint=12:min-keyint=12:scenecut=0", "preset": "fast"}
+INTRA_REFRESH = {"x264-params": "intra-refresh=1:keyint=12"}
+X265 = {"x265-params": "keyint=12:open-gop=1:log-level=none:pools=1"}
+VPX = {"cpu-used": "8", "deadline": "realtime"}
+FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+
+SEEKABLE = {
+    "b-frames.mp4": Clip(num_b_frames=2),
+    "fragmented.mp4": Clip(num_b_frames=2, container_options=FRAGMENTED),
+    "open-gop.mp4": Clip(num_b_frames=3, options=OPEN_GOP),
+    "h264.mkv": Clip(num_b_frames=2),
+    "h264.ts": Clip(num_b_frames=2),
+    "h264.flv": Clip(num_b_frames=2),
+    "hevc-open-gop.mkv": Clip(codec="libx265", options=X265, num_b_frames=3),
+    "hevc-open-gop.ts": Clip(codec="libx265", options=X265, num_b_frames=3),
+    "mpeg2.mpg": Clip(codec="mpeg2video", num_b_frames=2),
+    "mpeg2.ts": Clip(codec="mpeg2video", num_b_frames=2),
+    "mpeg4.avi": Clip(codec="mpeg4", num_b_frames=2),
+    "vp8.webm": Clip(codec="libvpx", options=VPX),
+    "vp9.webm": Clip(codec="libvpx-vp9", options=VPX),
+    "av1.mp4": Clip(codec="libsvtav1", options={"preset": "13", "svtav1-params": "lp=1"}),
+    "wmv2.wmv": Clip(codec="wmv2"),
+    "prores.mov": Clip(codec="prores_ks", pix_fmt="yuv422p10le"),
+    "mjpeg.avi": Clip(codec="mjpeg", pix_fmt="yuvj420p"),
+}
+FROM_START_ONLY = {
+    "intra-refresh.mp4": Clip(options=INTRA_REFRESH),
+    "intra-refresh.ts": Clip(options=INTRA_REFRESH),
+    "one-keyframe.mp4": Clip(gop=1000),
+    "raw.h264": Clip(num_b_frames=2),
+    "raw.hevc": Clip(codec="libx265", options=X265),
+}
+
+
+class CountingReader(VideoReader):
+    """Counts how often the file was decoded from its start."""
+
+    num_full_decodes = 0
+
+    def _frames_from_start(self, position: int) -> Iterator[Frame]:
+        self.num_full_decodes += 1
+        return super()._frames_from_start(position)
+
+
+def assert_same(got: Sequence[Frame], expected: Sequence[Frame]) -> None:
+    assert [(f.pts, f.duration) for f in got] == [(f.pts, f.duration) for f in expected]
+    assert all(torch.equal(a.image, b.image) for a, b in zip(got, expected, strict=True))
+
+
+def pictures(clip: Clip, count: int) -> list[Planes]:
+    return moving_pictures(count, pix_fmt=clip.pix_fmt, width=clip.width, height=clip.height)
+
+
+def read_all(info: MediaInfo) -> list[Frame]:
+    with VideoReader(info) as reader:
+        return list(reader.frames())
+
+
+@pytest.mark.parametrize("name", SEEKABLE)
+def test_seeking_gives_the_frames_of_a_full_read(tmp_path: Path, name: str) -> None:
+    info = probe(write_clip(tmp_path / name, pictures(SEEKABLE[name], 40), SEEKABLE[name]))
+    full = read_all(info)
+    assert len(full) == 40
+    reader = CountingReader(info)
+    for number in (1, 11, 12, 13, 23, 24, 26, 38, 39):
+        assert_same(list(reader.frames(from_pts=full[number].pts)), full[number:])
+    # The second keyframe serves all from a little behind it on; what lies before it is read from the start.
+    assert reader.num_full_decodes <= 3
+
+
+@pytest.mark.parametrize("name", FROM_START_ONLY)
+def test_where_seeking_is_not_sure_the_file_is_read_from_its_start(tmp_path: Path, name: str) -> None:
+    info = probe(write_clip(tmp_path / name, pictures(FROM_START_ONLY[name], 30), FROM_START_ONLY[name]))
+    full = read_all(info)
+    assert len(full) == 30
+    reader = CountingReader(info)
+    for number in (1, 13, 29):
+        assert_same(list(reader.frames(from_pts=full[number].pts)), full[number:])
+    assert reader.num_full_decodes == 3
+
+
+def test_a_time_between_frames_begins_at_the_next_one(tmp_path: Path) -> None:
+    info = probe(write_clip(tmp_path / "a.mp4", moving_pictures(30)))
+    full = read_all(info)
+    with VideoReader(info) as reader:
+        assert_same(list(reader.frames(from_pts=full[20].pts - 1)), full[20:])
+        assert list(reader.frames(from_pts=full[-1].pts + 1)) == []
+        assert_same(list(reader.frames(from_pts=-5)), full)
+
+
+def test_repaired_time_stamps_are_the_same_from_the_middle(tmp_path: Path) -> None:
+    good = write_clip(tmp_path / "good.mkv", moving_pictures(40), Clip(gop=8))
+
+    def double(packet: Packet, number: int) -> bool:
+        if number in (15, 16, 17):
+            packet.pts = packet.dts = 600
+        return True
+
+    info = probe(remux(good, tmp_path / "doubled.mkv", change=double))
+    full = read_all(info)
+    assert len(full) == 40
+    with VideoReader(info) as reader:
+        for number in (10, 17, 18, 30):
+            assert_same(list(reader.frames(from_pts=full[number].pts)), full[number:])
+
+
+def test_deinterlaced_frames_are_the_same_from_the_middle(tmp_path: Path) -> None:
+    clip = Clip(codec="mpeg2video", is_interlaced=True, options={"flags": "+ildct+ilme", "top": "1"}, gop=6)
+    woven = interlace(field_pictures(60), is_top_first=True)
+    info = probe(write_clip(tmp_path / "a.ts", woven, clip))
+    reader = CountingReader(info, deinterlace=True)
+    full = list(reader.frames())
+    assert len(full) == 60
+    reader.num_full_decodes = 0
+    for number in (1, 13, 24, 25, 37, 58, 59):
+        assert_same(list(reader.frames(from_pts=full[number].pts)), full[number:])
+    assert reader.num_full_decodes <= 2
+
+
+def test_a_preview_resumes_with_its_own_time(tmp_path: Path) -> None:
+    info = probe(write_clip(tmp_path / "a.mp4", moving_pictures(50), Clip(num_b_frames=2)))
+    with VideoReader(info, start_seconds=Fraction(1), duration_seconds=Fraction(4, 5)) as reader:
+        full = list(reader.frames())
+        assert len(full) == 20
+        assert_same(list(reader.frames(from_pts=full[7].pts)), full[7:])
+
+
+def test_a_file_that_changes_its_mind_after_seeking_is_read_from_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = probe(write_clip(tmp_path / "a.mp4", moving_pictures(40)))
+    full = read_all(info)
+    real = reader_module.seek_to_entry
+
+    def unreliable(*args: Any) -> Iterator[Packet]:
+        packets = real(*args)
+        assert packets is not None
+
+        def broken() -> Iterator[Packet]:
+            for number, packet in enumerate(packets):
+                if number == 9:
+                    raise PacketMismatchError
+                yield packet
+
+        return broken()
+
+    monkeypatch.setattr(reader_module, "seek_to_entry", unreliable)
+    reader = CountingReader(info)
+    assert_same(list(reader.frames(from_pts=full[30].pts)), full[30:])
+    assert reader.num_full_decodes == 1
+
+
+def listing(*packets: tuple[int, bool]) -> PacketList:
+    listed = PacketList()
+    for pts, is_entry in packets:
+        listed.append(Fingerprint(pts, 100, is_entry, False), is_entry=is_entry)
+    return listed
+
+
+def test_entry_is_the_last_clean_keyframe_before_the_time() -> None:
+    listed = listing((0, True), (1, False), (2, True), (3, False), (4, True), (5, False))
+    assert choose_entry(listed, before_pts=5, codec="h264") == 4
+    assert choose_entry(listed, before_pts=4, codec="h264") == 2  # one earlier frame has to be decoded
+    assert choose_entry(listed, before_pts=2, codec="h264") is None
+
+
+def test_frames_of_earlier_packets_shown_after_a_keyframe_rule_it_out() -> None:
+    listed = listing((0, True), (1, False), (6, False), (4, True), (5, False), (9, False))
+    assert choose_entry(listed, before_pts=9, codec="h264") is None
+
+
+def test_codecs_with_weak_keyframes_and_odd_time_stamps_are_not_sought() -> None:
+    listed = listing((0, True), (1, True), (2, True))
+    assert choose_entry(listed, before_pts=2, codec="gif") is None
+    listed.is_regular = False
+    assert choose_entry(listed, before_pts=2, codec="h264") is None
+
+
+@pytest.mark.parametrize(
+    ("payload", "is_clean"),
+    [
+        (bytes([0x65, 0x88]), True),  # IDR slice
+        (bytes([0x41, 0x9A]), False),  # other slice
+        (bytes([0x06, 6, 1, 0xC4]), True),  # recovery_frame_cnt 0, exact
+        (bytes([0x06, 6, 1, 0x84]), False),  # recovery_frame_cnt 0, not exact
+        (bytes([0x06, 6, 1, 0x21]), False),  # recovers some frames later
+        (bytes([0x06, 5, 3, 1, 2, 3, 6, 1, 0xC4, 0x80]), True),  # behind another message
+        (bytes([0x06, 5, 0xFF, 2, *[9] * 257, 6, 1, 0xC4, 0x80]), True),  # behind a long one
+        (b"\x06", False),
+        (b"", False),
+    ],
+)
+def test_h264_entries_are_idr_pictures_or_exact_recovery_points(payload: bytes, is_clean: bool) -> None:
+    with_lengths = len(payload).to_bytes(4, "big") + payload
+    with_start_codes = b"\x00\x00\x00\x01\x09\xf0\x00\x00\x01" + payload
+    assert h264_is_clean_entry(with_lengths, 4) is is_clean
+    assert h264_is_clean_entry(with_start_codes, 0) is is_clean
