@@ -22,12 +22,14 @@ def parse_scale(text: str) -> Fraction:
         raise typer.BadParameter(f"{text!r} is not a factor; write 2, 1.5 or 3/2") from error
 
 
-def parse_seconds(text: str) -> Fraction:
+def parse_seconds(text: str | Fraction) -> Fraction:
     """Reads a time: "90", "1.5", "1:30", "0:01:30.25".
 
     Raises:
         typer.BadParameter: If it is none.
     """
+    if isinstance(text, Fraction):  # typer parses defaults too
+        return text
     match = _TIME.fullmatch(text.strip())
     if match is None:
         raise typer.BadParameter(f"{text!r} is not a time; write seconds (1.5) or 0:01:30")
