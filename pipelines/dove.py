@@ -23,7 +23,7 @@ from pipelines.errors import (
     OutOfMemoryError,
     is_out_of_memory,
 )
-from pipelines.geometry import Geometry, make_geometry
+from pipelines.geometry import Geometry, check_clip, make_geometry
 from pipelines.loading import load_checkpoint
 from pipelines.lossless import freeze_timestep, fuse_qkv
 from pipelines.manifest import CheckpointManifest
@@ -97,6 +97,9 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             model_shape=self.model_shape,
             timestep=self.manifest.timestep,
         )
+        self._has_lossless_savings = False
+        # Plans that ran out of memory, and what ran instead: the next clip starts with that.
+        self._replaced_plans: dict[UpscalePlan, UpscalePlan] = {}
 
     @classmethod
     def from_checkpoint(
@@ -177,11 +180,26 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
 
     def apply_lossless_savings(self) -> None:
         """Folds the timestep's constants and prepares the VAE; the pipeline then has this timestep only."""
+        if self._has_lossless_savings:
+            return
         num_dropped = freeze_timestep(self.transformer, self.manifest.timestep)
         fuse_qkv(self.transformer)
         if self.model_shape.autoencoder == "cogvideox":
             prepare_vae(self.vae)
+        self._has_lossless_savings = True
         logger.info("folded %d constant parameters of %s", num_dropped, self.manifest.name)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """Saves the components as a diffusers folder.
+
+        Raises:
+            InvalidOptionError: If lossless savings were applied: what they dropped would be missing.
+        """
+        if self._has_lossless_savings:
+            raise InvalidOptionError(
+                "a pipeline with lossless savings cannot be saved; load it with use_lossless_savings=False"
+            )
+        super().save_pretrained(*args, **kwargs)
 
     def set_attention_backend(self, backend: AttentionBackend) -> None:
         """Chooses the attention kernel.
@@ -270,7 +288,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
         first frame.
         """
         options = options or DoveOptions()
-        _check_clip(clip)
+        check_clip(clip)
         geometry = make_geometry((clip.shape[-2], clip.shape[-1]), (height, width), self.model_shape, options)
         plan = plan or self.plan(
             num_frames=clip.shape[0],
@@ -292,6 +310,8 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
         generator: torch.Generator | None,
     ) -> Iterator[torch.Tensor]:
         num_done = 0
+        while plan in self._replaced_plans:
+            plan = self._replaced_plans[plan]
         while True:
             try:
                 for frames in self._stream_plan(clip, geometry, options, plan, generator, num_done):
@@ -311,6 +331,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
                         required_bytes=plan.estimated_bytes,
                     ) from error
                 logger.warning("out of memory, trying again with smaller tiles: %s", error)
+                self._replaced_plans[plan] = smaller
                 plan = smaller
             # Out of the handler, so that the traceback no longer holds the failed attempt's tensors.
             if torch.cuda.is_available():
@@ -348,10 +369,3 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
                 ready = stitcher.add(index, finished)
                 if ready is not None:
                     yield ready
-
-
-def _check_clip(clip: torch.Tensor) -> None:
-    if clip.ndim != 4 or clip.shape[1] != 3 or clip.shape[0] < 1:
-        raise InvalidOptionError(f"a clip is (F, 3, h, w) with at least one frame, got {tuple(clip.shape)}")
-    if not (clip.dtype == torch.uint8 or clip.dtype.is_floating_point):
-        raise InvalidOptionError(f"a clip is uint8, or float with [0, 1], got {clip.dtype}")

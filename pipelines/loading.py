@@ -246,6 +246,17 @@ def _load_prompt(
             f"{transformer.config.text_embed_dim}",
             path=folder,
         )
+    # The additive position table of CogVideoX-2B spans text and video and has one length.
+    max_length, is_fixed = (
+        transformer.config.max_text_seq_length,
+        not transformer.config.use_rotary_positional_embeddings,
+    )
+    if is_fixed and embeds.shape[-2] != max_length:
+        raise CheckpointError(
+            f"the embedding of prompt {prompt!r} has {embeds.shape[-2]} tokens, the transformer takes "
+            f"{max_length}",
+            path=folder,
+        )
     return embeds.to(dtype)
 
 

@@ -62,9 +62,11 @@ class DoveOptions:
         hints = get_type_hints(type(self))
         for field in fields(self):
             value, accepted = getattr(self, field.name), get_args(hints[field.name])
+            # Literal["a", "b"] and Literal["a", "b"] | None; everything else has no arguments.
             choices = [choice for part in accepted for choice in (get_args(part) or (part,))]
-            if choices and value not in (c for c in choices if c is not type(None)) and value is not None:
-                names = ", ".join(repr(choice) for choice in choices if isinstance(choice, str))
+            choices = [None if choice is type(None) else choice for choice in choices]
+            if choices and value not in choices:
+                names = ", ".join(repr(choice) for choice in choices)
                 raise InvalidOptionError(f"{field.name} must be one of {names}, got {value!r}")
         if not 0 <= self.noise_step < 1000:
             raise InvalidOptionError(f"noise_step must lie in 0..999, got {self.noise_step}")

@@ -163,6 +163,20 @@ def test_nano_works_at_its_own_scale_and_resamples_to_the_target(nano: DovePipel
     assert torch.equal(nano(clip, height=30, width=50).frames, expected)
 
 
+def test_nano_in_bfloat16_stays_close_and_its_frames_are_float32(nano: DovePipeline, tmp_path: Path) -> None:
+    half = DovePipeline.from_checkpoint(save_nano(tmp_path / "nano"), dtype=torch.bfloat16)
+    clip = make_clip(3, 12, 20)
+    frames = half(clip, height=48, width=80).frames
+    assert frames.dtype == torch.float32
+    torch.testing.assert_close(frames, nano(clip, height=48, width=80).frames, atol=0.05, rtol=0)
+
+
+def test_prepared_pipeline_is_not_saved_with_holes(dove: DovePipeline, tmp_path: Path) -> None:
+    with pytest.raises(InvalidOptionError, match="use_lossless_savings=False"):
+        dove.save_pretrained(tmp_path)
+    dove.apply_lossless_savings()  # a second time changes nothing
+
+
 def test_edges_are_continued_rather_than_darkened(dove: DovePipeline) -> None:
     clip = torch.full((1, 3, 9, 9), 200, dtype=torch.uint8)
     geometry_input: list[torch.Tensor] = []
@@ -258,6 +272,10 @@ def test_out_of_memory_is_tried_again_in_smaller_tiles(
     assert frames.shape == (1, 3, 320, 320)
     assert stand_in.sizes[0] == (40, 40)
     assert stand_in.sizes[-1] < (40, 40)
+    # The next clip does not run into the same wall.
+    stand_in.sizes.clear()
+    dove(clip, height=320, width=320, plan=plan)
+    assert max(stand_in.sizes) < (40, 40)
 
 
 def test_running_out_of_smaller_plans_is_a_clear_error(dove: DovePipeline, failing: Any) -> None:
@@ -312,6 +330,7 @@ def test_impossible_sizes_are_refused(dove: DovePipeline) -> None:
     "wrong",
     [
         {"latent_rule": "mean"},
+        {"padding": None},
         {"tile_fusion": ""},
         {"upsample": "nearest"},
         {"noise_step": 1000},
