@@ -45,6 +45,7 @@ class StreamDecoder:
         self, path: Path, index: int, *, num_threads: int, limits: InputLimits, notes: Notes
     ) -> None:
         self._notes = notes
+        self._is_closed = False
         self.is_cut_off = False
         """Whether reading ended with an error instead of the end of the file."""
         self.container: InputContainer = open_input(path, limits=limits)
@@ -74,6 +75,8 @@ class StreamDecoder:
                         failures = 0
                         self.is_cut_off = False
                         yield packet
+                    if self._is_closed:  # to go on reading a closed container crashes the process
+                        return
                 return
             except (av.FFmpegError, OSError):
                 failures += 1
@@ -101,6 +104,7 @@ class StreamDecoder:
 
     def close(self) -> None:
         """Close the file and end the decoder's threads. Harmless a second time."""
+        self._is_closed = True
         self.container.close()
 
     def __enter__(self) -> Self:

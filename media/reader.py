@@ -1,12 +1,13 @@
 """Reading a video: R'G'B' float frames with time stamps that increase from 0."""
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
 from typing import Self
+from weakref import WeakSet
 
 from av.video.frame import VideoFrame
 from torch import Tensor
@@ -102,7 +103,7 @@ class VideoReader:
             if duration_seconds is None
             else math.ceil(((start_seconds or 0) + duration_seconds) / self.time_base)
         )
-        self._decoders: set[StreamDecoder] = set()
+        self._iterators: WeakSet[Generator[Frame, None, None]] = WeakSet()
         self._is_closed = False
 
     def frames(self, *, from_pts: int | None = None) -> Iterator[Frame]:
@@ -122,25 +123,19 @@ class VideoReader:
         if self._is_closed:
             raise ValueError("the reader is closed; make a new one to read again")
         self._notes.begin_pass()
-        position = self._first + max(0, from_pts or 0)
-        is_empty = True
-        try:
-            for frame in self._frames_after_seek(position):
-                yield frame
-                is_empty = False
-                position = self._first + frame.pts + 1
-        except PacketMismatchError:
-            for frame in self._frames_from_start(position):
-                yield frame
-                is_empty = False
-        if is_empty and not from_pts and not self._is_closed:
-            raise NoFramesError(self._explain_emptiness())
+        frames = self._frames(max(0, from_pts or 0))
+        self._iterators.add(frames)
+        return frames
 
     def close(self) -> None:
-        """Close the files that unfinished iterators hold. Harmless a second time."""
+        """End all unfinished iterators and close their files; harmless a second time.
+
+        An iterator that another thread is just advancing ends by itself before its next frame.
+        """
         self._is_closed = True
-        while self._decoders:
-            self._decoders.pop().close()
+        for frames in list(self._iterators):
+            with suppress(ValueError):  # it is being advanced
+                frames.close()
 
     def __enter__(self) -> Self:
         return self
@@ -157,6 +152,21 @@ class VideoReader:
     def _notes(self) -> Notes:
         assert isinstance(self.warnings, Notes)
         return self.warnings
+
+    def _frames(self, from_pts: int) -> Generator[Frame, None, None]:
+        position = self._first + from_pts
+        is_empty = True
+        try:
+            for frame in self._frames_after_seek(position):
+                is_empty = False
+                position = self._first + frame.pts + 1
+                yield frame
+        except PacketMismatchError:
+            for frame in self._frames_from_start(position):
+                is_empty = False
+                yield frame
+        if is_empty and from_pts == 0 and not self._is_closed:
+            raise NoFramesError(self._explain_emptiness())
 
     def _frames_after_seek(self, position: int) -> Iterator[Frame]:
         """Frames from a time (in output ticks from the container's start) on, by the shortest way that is
@@ -284,21 +294,14 @@ class VideoReader:
     def _frame_ticks(self) -> Fraction:
         return 1 / self.info.video.rate / self.info.video.time_base
 
-    @contextmanager
-    def _open(self) -> Iterator[StreamDecoder]:
-        decoder = StreamDecoder(
+    def _open(self) -> StreamDecoder:
+        return StreamDecoder(
             self.info.path,
             self.info.video.index,
             num_threads=self._num_threads,
             limits=self._limits,
             notes=self._notes,
         )
-        self._decoders.add(decoder)
-        try:
-            yield decoder
-        finally:
-            self._decoders.discard(decoder)
-            decoder.close()
 
 
 def _check_range(start_seconds: Fraction | None, duration_seconds: Fraction | None, num_threads: int) -> None:

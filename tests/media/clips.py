@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -18,7 +18,6 @@ RATE = 25
 Plane = NDArray[np.uint8] | NDArray[np.uint16]
 Planes = Sequence[Plane]
 
-SINGLE_THREAD = {"threads": "1"}
 X264_LOSSLESS = {"qp": "0", "preset": "ultrafast", "bf": "0"}
 
 
@@ -52,7 +51,8 @@ class Clip:
     format: str | None = None
     container_options: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
-    is_interlaced: bool = False
+    field_order: Literal["tff", "bff"] | None = None
+    """Interlaced, and which field comes first."""
     codec_tag: str | None = None
 
 
@@ -94,7 +94,7 @@ def write_clip(
             context.codec_tag = clip.codec_tag
         if clip.sample_aspect_ratio is not None:
             context.sample_aspect_ratio = clip.sample_aspect_ratio
-        if clip.is_interlaced:
+        if clip.field_order is not None:
             context.flags |= 1 << 18 | 1 << 29  # interlaced DCT and motion estimation
         if clip.display_matrix is not None:
             stream.set_display_matrix(clip.display_matrix)
@@ -104,9 +104,29 @@ def write_clip(
             is_last = number + 1 == len(planes)
             after = time + (last_duration or 1) if is_last else times[number + 1]
             frame.duration = max(1, after - time)
-            output.mux(stream.encode(frame))
+            output.mux(
+                stream.encode(frame if clip.field_order is None else flag_fields(frame, clip.field_order))
+            )
         output.mux(stream.encode(None))
     return path
+
+
+def flag_fields(frame: av.VideoFrame, order: Literal["tff", "bff"]) -> av.VideoFrame:
+    """The frame marked as interlaced: PyAV reads the flags but cannot set them, a filter can."""
+    graph = av.filter.Graph()
+    source = graph.add(
+        "buffer",
+        video_size=f"{frame.width}x{frame.height}",
+        pix_fmt=frame.format.name,
+        time_base=str(frame.time_base),
+        pixel_aspect="1/1",
+    )
+    setter, sink = graph.add("setparams", f"field_mode={order}"), graph.add("buffersink")
+    graph.link_nodes(source, setter, sink).configure()
+    source.push(frame)
+    flagged = sink.pull()
+    assert isinstance(flagged, av.VideoFrame)
+    return flagged
 
 
 def _is_mp4(path: Path, clip: Clip) -> bool:

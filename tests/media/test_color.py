@@ -175,12 +175,38 @@ def test_ten_bit_steps_survive(tmp_path: Path) -> None:
     assert torch.allclose(image[1, 0, :877], torch.linspace(0, 1, 877), atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "pix_fmt",
-    "yuv410p yuv411p yuv420p yuv422p yuv440p yuv444p yuvj422p nv12 p010le yuv422p10le yuv444p12le yuv420p9le "
-    "yuv420p16le yuva420p yuva444p12le uyvy422 yuyv422 gray gray10le gray12le gray16be ya8 ya16be rgb24 bgr24 rgba "
-    "bgra 0rgb gbrp gbrp10le gbrap gbrap12le rgb48be rgba64le rgb565le gbrpf32le monow".split(),
+PIXEL_FORMATS = (
+    *("yuv410p", "yuv411p", "yuv420p", "yuv422p", "yuv440p", "yuv444p", "yuvj422p", "nv12", "p010le"),
+    *("yuv422p10le", "yuv444p12le", "yuv420p9le", "yuv420p16le", "yuva420p", "yuva444p12le", "uyvy422"),
+    *(
+        "yuyv422",
+        "gray",
+        "gray10le",
+        "gray12le",
+        "gray16be",
+        "ya8",
+        "ya16be",
+        "rgb24",
+        "bgr24",
+        "rgba",
+        "bgra",
+    ),
+    *(
+        "0rgb",
+        "gbrp",
+        "gbrp10le",
+        "gbrap",
+        "gbrap12le",
+        "rgb48be",
+        "rgba64le",
+        "rgb565le",
+        "gbrpf32le",
+        "monow",
+    ),
 )
+
+
+@pytest.mark.parametrize("pix_fmt", PIXEL_FORMATS)
 @pytest.mark.parametrize("size", [(32, 24), (33, 25)])
 def test_every_common_pixel_format_becomes_a_picture(pix_fmt: str, size: tuple[int, int]) -> None:
     width, height = size
@@ -188,7 +214,8 @@ def test_every_common_pixel_format_becomes_a_picture(pix_fmt: str, size: tuple[i
     image = FrameToRgb(width, height, codec="rawvideo").convert(white.reformat(format=pix_fmt))
     assert image.shape == (3, height, width)
     assert image.dtype == torch.float32
-    # libswscale itself writes 0.96 ... 1.0 into the deeper or coarser formats; black or a shift would be far off.
+    # libswscale itself writes 0.96 ... 1.0 into the deeper or coarser formats; black or a shift would be far
+    # off.
     assert image.min() > 0.95
     assert image.max() <= 1.0
 

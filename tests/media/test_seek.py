@@ -121,7 +121,7 @@ def test_repaired_time_stamps_are_the_same_from_the_middle(tmp_path: Path) -> No
 
 
 def test_deinterlaced_frames_are_the_same_from_the_middle(tmp_path: Path) -> None:
-    clip = Clip(codec="mpeg2video", is_interlaced=True, options={"flags": "+ildct+ilme", "top": "1"}, gop=6)
+    clip = Clip(codec="mpeg2video", field_order="tff", gop=6)
     woven = interlace(field_pictures(60), is_top_first=True)
     info = probe(write_clip(tmp_path / "a.ts", woven, clip))
     reader = CountingReader(info, deinterlace=True)
