@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from pipelines.errors import InvalidOptionError, UnsupportedSizeError
+from pipelines.geometry import check_clip
 from pipelines.options import DoveOptions, DoveOutput
 from pipelines.planning import UpscalePlan
 
@@ -58,10 +59,7 @@ class InterpolationPipeline:
         generator: torch.Generator | None = None,
     ) -> Iterator[torch.Tensor]:
         """Hands out (f, 3, H, W), float32, [0, 1], a few frames at a time."""
-        if clip.ndim != 4 or clip.shape[1] != 3 or clip.shape[0] < 1:
-            raise InvalidOptionError(
-                f"a clip is (F, 3, h, w) with at least one frame, got {tuple(clip.shape)}"
-            )
+        check_clip(clip)
         if min(height, width) < 1:
             raise UnsupportedSizeError(f"the target size must be positive, got {width}x{height}")
         return self._batches(clip, height, width)

@@ -247,6 +247,7 @@ def failing(dove: DovePipeline, monkeypatch: pytest.MonkeyPatch) -> Any:
     def install(times: int, error: Exception) -> Failing:
         stand_in = Failing(dove.transformer.forward, times, error)
         monkeypatch.setattr(dove.transformer, "forward", stand_in)
+        monkeypatch.setattr(dove, "_replaced_plans", {})
         return stand_in
 
     return install
