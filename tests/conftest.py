@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+# Shared machines stall for seconds: a deadline there tests the machine.
+settings.register_profile("dovetail", deadline=None)
+settings.load_profile("dovetail")
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

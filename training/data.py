@@ -189,7 +189,8 @@ def _produce(config: TrainingConfig, data_dir: Path, pool_dir: Path, wanted: obj
     os.nice(3)  # the trainer waits for this process only at the start; otherwise it should not be slowed by it
     library = SourceLibrary(data_dir, config.data)
     index = wanted.value  # type: ignore[attr-defined]
-    while True:
+    trainer = multiprocessing.parent_process()
+    while trainer is not None and trainer.is_alive():  # a killed trainer must not leave this process behind
         if index > wanted.value + _BLOCKS_AHEAD:  # type: ignore[attr-defined]
             time.sleep(0.5)
             continue

@@ -261,7 +261,8 @@ def code_video(clip: torch.Tensor, *, codec: str, bits_per_pixel: float = 0.1, c
             stream.bit_rate = max(4000, int(bits_per_pixel * padded.shape[-1] * padded.shape[-2] * 25))
         stream.codec_context.time_base = Fraction(1, 25)
         for index, array in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(array, format="rgb24")
+            # Converted here: the encoder's implicit conversion leaves padding unset, and x264's bits vary with it.
+            frame = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(format="yuv420p")
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -1,0 +1,119 @@
+"""The training loop on material of a few seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from training.config import TrainingConfig, load_config
+from training.data import SamplePool, SourceLibrary, make_block
+from training.model import OneStepModel
+from training.trainer import Trainer, draw_batch, learning_rate
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def weights(model: OneStepModel) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_blocks_are_a_pure_function_of_seed_and_index(training_data: Path, tiny_config: TrainingConfig) -> None:
+    library = SourceLibrary(training_data, tiny_config.data)
+    first, again, next_block = (make_block(tiny_config, library, i) for i in (2, 2, 3))
+    assert first.hr.shape == (4, 3, 3, 64, 64)
+    assert first.lq.shape == (4, 3, 3, 16, 16)
+    assert np.array_equal(first.hr, again.hr)
+    assert np.array_equal(first.lq, again.lq)
+    assert not np.array_equal(first.lq, next_block.lq)
+
+
+def test_batches_pair_hr_with_its_own_lq(training_data: Path, tiny_config: TrainingConfig) -> None:
+    block = make_block(tiny_config, SourceLibrary(training_data, tiny_config.data), 0)
+    stage = tiny_config.stages[1].model_copy(update={"clean_probability": 1.0, "batch_size": 6})
+    hr, lq = draw_batch(block, stage, 4, np.random.default_rng(0))
+    assert hr.shape == (6, 3, 2, 48, 48)
+    assert lq.shape == (6, 3, 2, 12, 12)
+    small = torch.nn.functional.avg_pool3d(hr, (1, 4, 4))
+    inner = (..., slice(2, -2), slice(2, -2))
+    assert float((small - lq)[inner].abs().mean()) < 0.1
+
+
+def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(
+    training_data: Path, tiny_config: TrainingConfig, tmp_path: Path
+) -> None:
+    whole = Trainer(tiny_config, data_dir=training_data, run_dir=tmp_path / "whole")
+    whole.run()
+    assert whole.step == whole.total_steps == 8
+
+    # The first part ends in the middle of the second stage, as a killed run would, with its last saved state.
+    stages = (tiny_config.stages[0], tiny_config.stages[1].model_copy(update={"steps": 1, "schedule": "constant"}))
+    constant = tiny_config.model_copy(
+        update={"stages": (stages[0], tiny_config.stages[1].model_copy(update={"schedule": "constant"}))}
+    )
+    reference = Trainer(constant, data_dir=training_data, run_dir=tmp_path / "reference")
+    reference.run()
+    part = Trainer(
+        tiny_config.model_copy(update={"stages": stages}), data_dir=training_data, run_dir=tmp_path / "resumed"
+    )
+    part.run()
+    assert part.step == 4
+    resumed = Trainer(constant, data_dir=training_data, run_dir=tmp_path / "resumed")
+    resumed.run()
+    assert torch.equal(weights(resumed.model), weights(reference.model))
+    assert torch.equal(weights(resumed.ema), weights(reference.ema))
+    assert not torch.equal(weights(resumed.model), weights(whole.model))
+
+
+def test_training_reduces_the_loss(training_data: Path, tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    trainer = Trainer(tiny_config, data_dir=training_data, run_dir=tmp_path)
+    block = make_block(tiny_config, SourceLibrary(training_data, tiny_config.data), 0)
+    stage = tiny_config.stages[1].model_copy(update={"learning_rate": 3e-3, "schedule": "constant"})
+    hr, lq = draw_batch(block, stage, 4, np.random.default_rng(0))
+    losses = [trainer.train_step(stage, hr, lq, step)["pixel"] for step in range(30)]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_the_log_holds_every_term(training_data: Path, tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    Trainer(tiny_config, data_dir=training_data, run_dir=tmp_path).run()
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records] == [2, 5, 7] or [r["step"] for r in records] == [2, 4, 6, 8]
+    assert {"pixel", "perceptual", "temporal", "latent", "baseline", "grad_norm"} <= set(records[-1])
+
+
+def test_a_dead_producer_is_an_error_not_a_hang(tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    pool = SamplePool(tiny_config, tmp_path / "nowhere", tmp_path / "pool", first_block=0)
+    try:
+        with pytest.raises(RuntimeError, match="has died"):
+            pool.get(0)
+    finally:
+        pool.close()
+
+
+def test_empty_data_folder_is_named(tmp_path: Path, tiny_config: TrainingConfig) -> None:
+    with pytest.raises(FileNotFoundError, match="images"):
+        SourceLibrary(tmp_path, tiny_config.data)
+
+
+def test_learning_rate_warms_up_and_decays(tiny_config: TrainingConfig) -> None:
+    stage = tiny_config.stages[0].model_copy(
+        update={"steps": 100, "warmup_steps": 10, "learning_rate": 1.0, "min_learning_rate_ratio": 0.1}
+    )
+    rates = [learning_rate(stage, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_shipped_configuration_is_valid_and_unknown_fields_are_refused(tmp_path: Path) -> None:
+    text = (REPOSITORY / "configs" / "nano.yaml").read_text()
+    load_config(REPOSITORY / "configs" / "nano.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(text + "\nlerning_rate: 3\n")
+    with pytest.raises(ValidationError, match="lerning_rate"):
+        load_config(broken)
