@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class StrictModel(BaseModel):
@@ -79,7 +79,6 @@ class PassConfig(StrictModel):
 class DegradationConfig(StrictModel):
     """One profile: passes in RealBasicVSR's order, then the resize to the LR size."""
 
-    weight: float = Field(gt=0)
     passes: tuple[PassConfig, ...] = ()
     final_sinc_probability: float = 0.0
 
@@ -124,6 +123,9 @@ class StageConfig(StrictModel):
     batch_size: int = 6
     num_frames: int = 4
     lq_size: int = 48
+    degradations: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        min_length=1, description="profile -> weight among the samples of this stage"
+    )
     clean_probability: float = Field(0.35, description="share of samples degraded by bicubic alone")
     pixel_loss: Literal["charbonnier", "mse"] = "charbonnier"
     perceptual_weight: float = 0.0
@@ -145,7 +147,26 @@ class TrainingConfig(StrictModel):
     data: DataConfig = DataConfig()
     degradations: dict[str, DegradationConfig]
     model: ModelConfig
-    stages: tuple[StageConfig, ...]
+    stages: tuple[StageConfig, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _profiles_exist(self) -> Self:
+        for stage in self.stages:
+            unknown = set(stage.degradations) - set(self.degradations)
+            if unknown:
+                raise ValueError(
+                    f"a stage asks for the degradations {sorted(unknown)}; defined are {sorted(self.degradations)}"
+                )
+        return self
+
+    def stage_at(self, step: int) -> StageConfig:
+        """The stage that a step belongs to; the last one for steps past the end."""
+        last = 0
+        for stage in self.stages:
+            last += stage.steps
+            if step < last:
+                return stage
+        return self.stages[-1]
 
 
 def load_config(path: Path) -> TrainingConfig:

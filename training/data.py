@@ -11,6 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,12 +115,22 @@ def decode_frames(path: Path, max_frames: int) -> np.ndarray:
 
 
 def make_sample(
-    library: SourceLibrary, degradations: list[DegradationConfig], scale: int, rng: np.random.Generator
+    library: SourceLibrary,
+    profiles: Sequence[tuple[DegradationConfig, float]],
+    scale: int,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One pair: HR (F, 3, S, S) and degraded LR (F, 3, S / scale, S / scale), uint8."""
+    """One pair: HR (F, 3, S, S) and degraded LR (F, 3, S / scale, S / scale), uint8.
+
+    Args:
+        library: Where the HR clip comes from.
+        profiles: Degradations with their weights.
+        scale: Factor between HR and LR.
+        rng: Source of every random draw.
+    """
     hr = library.sample(rng)
-    weights = np.array([d.weight for d in degradations])
-    config = degradations[rng.choice(len(degradations), p=weights / weights.sum())]
+    weights = np.array([weight for _, weight in profiles])
+    config, _ = profiles[rng.choice(len(profiles), p=weights / weights.sum())]
     side = library.config.hr_size // scale
     lq = degrade_clip(hr, config, (side, side), rng)
     return (hr.clamp(0, 1) * 255).round().to(torch.uint8).numpy(), lq.numpy()
@@ -205,10 +216,12 @@ def _produce(config: TrainingConfig, data_dir: Path, pool_dir: Path, wanted: obj
 
 
 def make_block(config: TrainingConfig, library: SourceLibrary, index: int) -> Block:
-    """Block `index` of a run: the same for the same seed and configuration."""
-    degradations = list(config.degradations.values())
+    """Block `index` of a run, degraded as the stage of its first step says: the same for the same seed and
+    configuration."""
+    stage = config.stage_at(index * config.data.steps_per_block)
+    profiles = [(config.degradations[name], weight) for name, weight in stage.degradations.items()]
     pairs = [
-        make_sample(library, degradations, config.model.scale, np.random.default_rng((config.seed, index, i)))
+        make_sample(library, profiles, config.model.scale, np.random.default_rng((config.seed, index, i)))
         for i in range(config.data.block_size)
     ]
     return Block(np.stack([hr for hr, _ in pairs]), np.stack([lq for _, lq in pairs]))

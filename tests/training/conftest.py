@@ -55,7 +55,8 @@ def tiny_config() -> TrainingConfig:
         "log_every": 2,
         "data": {"num_frames": 3, "hr_size": 64, "block_size": 4, "steps_per_block": 4, "max_pan": 2.0},
         "degradations": {
-            "mild": {"weight": 1.0, "passes": [{"codec": {"probability": 0.5}, "resize": None}]},
+            "mild": {"passes": [{"codec": {"probability": 0.5}, "resize": None}]},
+            "none": {},
         },
         "model": {
             "name": "tiny",
@@ -76,10 +77,11 @@ def tiny_config() -> TrainingConfig:
         },
         "stages": [
             {"kind": "latent", "steps": 3, "learning_rate": 1e-3, "warmup_steps": 1, "batch_size": 2,
-             "num_frames": 2, "lq_size": 12},
+             "num_frames": 2, "lq_size": 12, "degradations": {"mild": 1.0}},
             {"kind": "pixel", "steps": 5, "learning_rate": 1e-3, "warmup_steps": 0, "batch_size": 2,
              "num_frames": 2, "lq_size": 12, "perceptual_weight": 0.1, "temporal_weight": 0.1,
-             "latent_weight": 0.1},
+             "latent_weight": 0.1,
+             "degradations": {"mild": 1.0, "none": 0.5}},
         ],
     }  # fmt: skip
     return TrainingConfig.model_validate(raw)

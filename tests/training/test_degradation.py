@@ -112,7 +112,7 @@ def test_a_codec_keeps_the_shape_and_costs_quality_with_fewer_bits(codec: str) -
 
 
 def test_a_profile_is_a_pure_function_of_its_seed() -> None:
-    config = DegradationConfig(weight=1, passes=(PassConfig(), PassConfig()), final_sinc_probability=0.5)
+    config = DegradationConfig(passes=(PassConfig(), PassConfig()), final_sinc_probability=0.5)
     clip = make_clip(4, 64)
     first, again, other = (
         degrade_clip(clip, config, (16, 16), np.random.default_rng(seed)) for seed in (1, 1, 2)
@@ -125,6 +125,6 @@ def test_a_profile_is_a_pure_function_of_its_seed() -> None:
 
 def test_a_profile_without_passes_is_bicubic() -> None:
     clip = make_clip(2, 64)
-    out = degrade_clip(clip, DegradationConfig(weight=1), (16, 16), np.random.default_rng(0))
+    out = degrade_clip(clip, DegradationConfig(), (16, 16), np.random.default_rng(0))
     expected = F.interpolate(clip, size=(16, 16), mode="bicubic", antialias=True).clamp(0, 1)
     torch.testing.assert_close(from_uint8(out.permute(0, 2, 3, 1).numpy()), expected, atol=0.5 / 255 + 1e-6, rtol=0)

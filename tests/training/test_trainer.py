@@ -110,6 +110,28 @@ def test_learning_rate_warms_up_and_decays(tiny_config: TrainingConfig) -> None:
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
 
 
+def test_a_block_is_degraded_as_its_stage_says(training_data: Path, tiny_config: TrainingConfig) -> None:
+    only_bicubic = tiny_config.stages[1].model_copy(update={"degradations": {"none": 1.0}})
+    config = tiny_config.model_copy(update={"stages": (tiny_config.stages[0], only_bicubic)})
+    library = SourceLibrary(training_data, config.data)
+    first, second = (make_block(config, library, index) for index in (0, 1))
+    errors = []
+    for block in (first, second):
+        small = torch.nn.functional.interpolate(
+            torch.from_numpy(block.hr).flatten(0, 1).float(), scale_factor=0.25, mode="bicubic", antialias=True
+        )
+        errors.append(float((small.clamp(0, 255) - torch.from_numpy(block.lq).flatten(0, 1)).abs().max()))
+    assert errors[0] > 5
+    assert errors[1] <= 1.0 + 1e-3  # both sides are rounded
+
+
+def test_a_stage_with_an_unknown_degradation_is_refused(tiny_config: TrainingConfig) -> None:
+    raw = tiny_config.model_dump()
+    raw["stages"][0]["degradations"] = {"mlid": 1.0}
+    with pytest.raises(ValidationError, match=r"mlid.*defined are.*mild"):
+        TrainingConfig.model_validate(raw)
+
+
 def test_shipped_configuration_is_valid_and_unknown_fields_are_refused(tmp_path: Path) -> None:
     text = (REPOSITORY / "configs" / "nano.yaml").read_text()
     load_config(REPOSITORY / "configs" / "nano.yaml")
