@@ -132,9 +132,8 @@ class SegmentWriter:
         tag_frame(frame, self.encoding)
         frame.pts, frame.time_base = self._rescale(pts), self._time_base
         frame.duration = max(1, self._rescale(pts + duration) - frame.pts)
-        frame.pict_type = (
-            0  # the encoder decides; a picture type carried over from decoding would force keyframes
-        )
+        # The encoder decides; a picture type carried over from decoding would force keyframes.
+        frame.pict_type = 0
         self._durations[frame.pts] = frame.duration
         with self._abort_on_failure():
             self._mux(container, self._stream.encode(frame))

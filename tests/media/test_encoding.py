@@ -73,6 +73,12 @@ def test_hdr_is_written_with_ten_bits_and_its_own_tags(codec: Any, color: ColorT
     assert bool(resolved.warnings) == (codec == "h264")
 
 
+def test_h265_does_not_depend_on_the_machine_or_on_earlier_segments() -> None:
+    found = settings(resolve_encoding(EncodeOptions(codec="h265", num_threads=3), video_format()))
+    assert "pools=3" in found
+    assert "open-gop=0" in found
+
+
 def test_ten_bit_sdr_source_stays_ten_bit_unless_asked() -> None:
     layout = video_format(bit_depth=10)
     assert resolve_encoding(EncodeOptions(codec="h265"), layout).pix_fmt == "yuv420p10le"

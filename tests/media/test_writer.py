@@ -269,6 +269,14 @@ def test_the_same_frames_give_the_same_bytes(tmp_path: Path, codec: Any, num_thr
     assert files[0] == files[1]
 
 
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_encoder_runs_with_the_threads_asked_for(tmp_path: Path, codec: Any) -> None:
+    # Too small a picture to see it in the bytes, so this looks inside.
+    writer = SegmentWriter(tmp_path / "a.mp4", video_format(), EncodeOptions(codec=codec, num_threads=3))
+    assert writer._stream.codec_context.thread_count == 3
+    writer.abort()
+
+
 def test_a_segment_may_have_one_frame(tmp_path: Path) -> None:
     info = write_segment(tmp_path / "a.mp4", [7], last_duration=3)
     frames, _ = read(info.path)
