@@ -9,7 +9,14 @@ import torch
 
 from pipelines.codec import Codec
 from pipelines.model_shape import ModelShape
-from pipelines.one_step import RotaryEmbedding, num_leading_copies, one_step, rotary_embedding, token_grid
+from pipelines.one_step import (
+    RotaryEmbedding,
+    TokenGrid,
+    num_leading_copies,
+    one_step,
+    rotary_embedding,
+    token_grid,
+)
 from pipelines.options import DoveOptions
 from pipelines.planning import Stage, UpscalePlan
 from pipelines.runtime import AttentionBackend, attention_kernel
@@ -50,7 +57,7 @@ class ChunkRestorer:
         self.attention_backend: AttentionBackend = "auto"
         # What is running, or was when an error rose; tells a retry what to make smaller.
         self.stage: Stage = "vae"
-        self._rotary: dict[tuple[int, int, int], RotaryEmbedding | None] = {}
+        self._rotary: dict[tuple[TokenGrid, torch.device], RotaryEmbedding | None] = {}
 
     def restore(
         self,
@@ -116,10 +123,11 @@ class ChunkRestorer:
         config = self.transformer.config
         num_copies = num_leading_copies(latents.shape[2], config.patch_size_t)
         grid = token_grid(latents.shape[2] + num_copies, latents.shape[3], latents.shape[4], config)
-        if grid not in self._rotary:
+        key = grid, latents.device
+        if key not in self._rotary:
             if len(self._rotary) >= MAX_ROTARY_TABLES:
                 self._rotary.clear()
-            self._rotary[grid] = rotary_embedding(grid, config, latents.device)
+            self._rotary[key] = rotary_embedding(grid, config, latents.device)
         if options.noise_step:
             latents = self._add_noise(latents, num_copies, options.noise_step, generator)
         latents = latents.transpose(1, 2)
@@ -130,7 +138,7 @@ class ChunkRestorer:
                 latents,
                 self.prompt_embeds.to(device=latents.device, dtype=latents.dtype),
                 timestep=self.timestep,
-                rotary=self._rotary[grid],
+                rotary=self._rotary[key],
             )
         if options.noise_step:
             restored = restored[:, num_copies:]

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pipelines import restorer
 from pipelines.chunks import ChunkStitcher
 from pipelines.dove import DovePipeline
 from pipelines.errors import (
@@ -17,6 +18,7 @@ from pipelines.errors import (
     OutOfMemoryError,
     UnsupportedSizeError,
 )
+from pipelines.one_step import rotary_embedding
 from pipelines.options import DoveOptions, DoveOutput
 from pipelines.planning import UpscalePlan
 from pipelines.tiling import Span, equal_spans
@@ -169,6 +171,20 @@ def test_nano_in_bfloat16_stays_close_and_its_frames_are_float32(nano: DovePipel
     frames = half(clip, height=48, width=80).frames
     assert frames.dtype == torch.float32
     torch.testing.assert_close(frames, nano(clip, height=48, width=80).frames, atol=0.05, rtol=0)
+
+
+def test_rotary_tables_are_made_once_per_grid(dove: DovePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    def counted(grid: Any, *args: Any) -> Any:
+        made.append(grid)
+        return rotary_embedding(grid, *args)
+
+    monkeypatch.setattr(restorer, "rotary_embedding", counted)
+    monkeypatch.setattr(dove.restorer, "_rotary", {})
+    for height in (32, 32, 48, 32):
+        dove(make_clip(1, 8, 8), height=height, width=32, plan=WHOLE)
+    assert made == [(1, 2, 2), (1, 3, 2)]
 
 
 def test_prepared_pipeline_is_not_saved_with_holes(dove: DovePipeline, tmp_path: Path) -> None:
