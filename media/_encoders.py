@@ -8,6 +8,7 @@ import av
 from av.video.codeccontext import VideoCodecContext
 from torch.utils.dlpack import from_dlpack
 
+from media._scheduling import ordinary_scheduling
 from media.encoding import ResolvedEncoding
 from media.errors import EncoderUnavailableError
 
@@ -39,7 +40,8 @@ def encoder_works(encoder: str) -> bool:
         for plane in frame.planes:
             from_dlpack(plane).fill_(128)
         frame.pts = 0
-        return len(context.encode(frame) + context.encode(None)) > 0
+        with ordinary_scheduling():
+            return len(context.encode(frame) + context.encode(None)) > 0
     except (av.FFmpegError, ValueError, OSError):
         # A missing device or library surfaces as anything from PermissionError to UnknownCodecError.
         return False

@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from media._encoders import configure_context, require_encoder, tag_frame
+from media._scheduling import ordinary_scheduling
 from media._rgb_to_yuv import RgbToYuv
 from media.encoding import EncodeOptions, ResolvedEncoding, VideoFormat, resolve_encoding
 from media.errors import EncodeError
@@ -135,9 +136,11 @@ class SegmentWriter:
         # The encoder decides; a picture type carried over from decoding would force keyframes.
         frame.pict_type = 0
         self._durations[frame.pts] = frame.duration
-        with self._abort_on_failure():
+        is_first = self._num_frames == 0
+        # The first frame opens the encoder.
+        with self._abort_on_failure(), ordinary_scheduling() if is_first else contextlib.nullcontext():
             self._mux(container, self._stream.encode(frame))
-        if self._num_frames == 0:
+        if is_first:
             self._first_pts = pts
         self._num_frames += 1
         self._last_pts, self._end_pts = pts, pts + duration
