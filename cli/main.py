@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import typer
 
+from cli.evaluate import evaluate
 from cli.exit_codes import exit_codes_help
 from cli.models import models
 from cli.probe import probe
+from cli.train import train
 from cli.upscale import upscale
 
 app = typer.Typer(
@@ -25,6 +27,8 @@ app = typer.Typer(
 app.command(epilog=exit_codes_help())(upscale)
 app.command()(probe)
 app.command()(models)
+app.command()(train)
+app.command()(evaluate)
 
 
 def main() -> None:

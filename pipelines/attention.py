@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -25,22 +26,35 @@ class AxisWindows:
     """Equal windows along one axis of n tokens.
 
     Attributes:
-        gather: (num_windows * size,) token index of every window slot.
-        scatter: (n,) for every token, the slot it is read back from.
-        num_windows: Windows along the axis.
+        starts: First token of each window, ascending.
+        owned: For each window the tokens that are read back from it, as a half-open range relative to its
+            start; together they cover the axis once, in order.
         size: Tokens in a window, min(window, n).
     """
 
-    gather: torch.Tensor
-    scatter: torch.Tensor
-    num_windows: int
+    starts: tuple[int, ...]
+    owned: tuple[tuple[int, int], ...]
     size: int
+
+    def gather(self, x: torch.Tensor, dim: int) -> torch.Tensor:
+        """Splits the axis `dim` of n tokens into two: (num_windows, size)."""
+        # Slices, not index_select: that took a fifth of the whole upscaling time on a CPU.
+        return torch.stack([x.narrow(dim, start, self.size) for start in self.starts], dim=dim)
+
+    def scatter(self, x: torch.Tensor, dim: int) -> torch.Tensor:
+        """Joins the axes `dim` (windows) and `dim` + 1 (tokens of a window) into the n tokens again."""
+        parts = [
+            x.select(dim, index).narrow(dim, low, high - low)
+            for index, (low, high) in enumerate(self.owned)
+            if high > low
+        ]
+        return torch.cat(parts, dim=dim)
 
 
 @lru_cache(maxsize=512)
 def axis_windows(num_tokens: int, window: int, *, shifted: bool) -> AxisWindows:
     """Places windows along an axis: starts at multiples of the window (minus half of it when shifted),
-    clamped to the axis so that every window is whole.
+    clamped to the axis so that every window is whole. Neighbours that overlap share the overlap in halves.
 
     Raises:
         ValueError: If the axis or the window is empty.
@@ -51,14 +65,12 @@ def axis_windows(num_tokens: int, window: int, *, shifted: bool) -> AxisWindows:
     offset = size // 2 if shifted and num_tokens > size else 0
     last = num_tokens - size
     starts = sorted({min(max(start, 0), last) for start in range(-offset, num_tokens, size)})
-    gather = torch.cat([torch.arange(start, start + size) for start in starts])
-    centres = torch.tensor([start + (size - 1) / 2 for start in starts])
-    tokens = torch.arange(num_tokens)
-    distance = (tokens[:, None] - centres[None, :]).abs()
-    covers = distance <= (size - 1) / 2
-    owner = distance.masked_fill(~covers, torch.inf).argmin(dim=1)
-    scatter = owner * size + tokens - torch.tensor(starts)[owner]
-    return AxisWindows(gather, scatter, len(starts), size)
+    # A token goes to the nearer centre; the left window keeps a token in the middle.
+    borders = [0, *((left + right + size - 1) // 2 + 1 for left, right in pairwise(starts)), num_tokens]
+    owned = tuple(
+        (low - start, high - start) for start, (low, high) in zip(starts, pairwise(borders), strict=True)
+    )
+    return AxisWindows(tuple(starts), owned, size)
 
 
 class WindowAttnProcessor:
@@ -111,7 +123,7 @@ class WindowAttnProcessor:
             video[0] = apply_rotary_emb(video[0], image_rotary_emb)
             video[1] = apply_rotary_emb(video[1], image_rotary_emb)
 
-        num_windows = rows.num_windows * cols.num_windows
+        num_windows = len(rows.starts) * len(cols.starts)
         query, key, value = (_partition(x, token_grid, rows, cols) for x in video)
         key, value = (
             torch.cat([x[:, None].expand(-1, num_windows, -1, -1, -1).flatten(0, 1), windows], dim=2)
@@ -153,10 +165,7 @@ def _partition(
     heads: torch.Tensor, grid: tuple[int, int, int], rows: AxisWindows, cols: AxisWindows
 ) -> torch.Tensor:
     """(B, heads, T*H*W, d) -> (B * windows, heads, T * window tokens, d)."""
-    device = heads.device
-    x = heads.unflatten(2, grid)
-    x = x.index_select(3, rows.gather.to(device)).index_select(4, cols.gather.to(device))
-    x = x.unflatten(4, (cols.num_windows, cols.size)).unflatten(3, (rows.num_windows, rows.size))
+    x = cols.gather(rows.gather(heads.unflatten(2, grid), 3), 5)  # type: ignore[no-untyped-call]
     # (B, heads, T, rows, row_size, cols, col_size, d) -> windows first
     return x.permute(0, 3, 5, 1, 2, 4, 6, 7).flatten(4, 6).flatten(0, 2)
 
@@ -165,12 +174,10 @@ def _merge(
     windows: torch.Tensor, grid: tuple[int, int, int], rows: AxisWindows, cols: AxisWindows, batch_size: int
 ) -> torch.Tensor:
     """(B * windows, heads, T * window tokens, d) -> (B, T*H*W, heads * d): inverse of `_partition`."""
-    device = windows.device
-    x = windows.unflatten(0, (batch_size, rows.num_windows, cols.num_windows))
+    x = windows.unflatten(0, (batch_size, len(rows.starts), len(cols.starts)))  # type: ignore[no-untyped-call]
     x = x.unflatten(4, (grid[0], rows.size, cols.size))
     # (B, rows, cols, heads, T, row_size, col_size, d) -> (B, T, rows, row_size, cols, col_size, heads, d)
-    x = x.permute(0, 4, 1, 5, 2, 6, 3, 7).flatten(4, 5).flatten(2, 3)
-    x = x.index_select(2, rows.scatter.to(device)).index_select(3, cols.scatter.to(device))
+    x = rows.scatter(cols.scatter(x.permute(0, 4, 1, 5, 2, 6, 3, 7), 4), 2)
     return x.flatten(4, 5).flatten(1, 3)
 
 

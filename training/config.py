@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from training.errors import TrainingConfigError
 
 
 class StrictModel(BaseModel):
@@ -135,6 +137,9 @@ class StageConfig(StrictModel):
 
 
 class TrainingConfig(StrictModel):
+    """A whole run. `card` is copied into the checkpoint's `dovetail.json` (licence, source)."""
+
+    card: dict[str, str | int] = {}
     seed: int = 0
     num_threads: int | None = None
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -173,6 +178,14 @@ def load_config(path: Path) -> TrainingConfig:
     """Reads and validates a training configuration.
 
     Raises:
-        pydantic.ValidationError: If a field is unknown, missing or out of range.
+        TrainingConfigError: If the file is missing or no YAML, or a field is unknown, missing or out of range.
     """
-    return TrainingConfig.model_validate(yaml.safe_load(path.read_text()))
+    try:
+        return TrainingConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError) as error:
+        raise TrainingConfigError(f"cannot read the training configuration {path}: {error}") from error
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()
+        )
+        raise TrainingConfigError(f"{path}: {problems}") from error

@@ -24,6 +24,7 @@ from PIL import Image
 
 from training.config import DataConfig, DegradationConfig, TrainingConfig
 from training.degradation import degrade_clip, from_uint8
+from training.errors import TrainingDataError
 
 _BLOCKS_AHEAD = 2
 _ACCURATE = (
@@ -40,6 +41,9 @@ class SourceLibrary:
     Args:
         root: Folder that holds the picture and video folders of the configuration.
         config: Which folders, and how clips are drawn.
+
+    Raises:
+        TrainingDataError: If both folders are empty or missing.
     """
 
     def __init__(self, root: Path, config: DataConfig) -> None:
@@ -47,7 +51,7 @@ class SourceLibrary:
         pictures = sorted((root / config.images).glob("*"))
         videos = sorted((root / config.videos).glob("*"))
         if not pictures and not videos:
-            raise FileNotFoundError(f"no pictures in {root / config.images} and no videos in {root / config.videos}")
+            raise TrainingDataError(f"no pictures in {root / config.images} and no videos in {root / config.videos}")
         self.pictures = [np.asarray(Image.open(path).convert("RGB")) for path in pictures]
         self.videos = [decode_frames(path, config.max_video_frames) for path in videos]
 
@@ -171,7 +175,7 @@ class SamplePool:
         """Waits for a block and drops those before it.
 
         Raises:
-            RuntimeError: If the producing process has died.
+            TrainingDataError: If the producing process has died.
         """
         with self._wanted.get_lock():
             self._wanted.value = index
@@ -181,7 +185,7 @@ class SamplePool:
         path = block_path(self._dir, index)
         while not path.exists():
             if not self._process.is_alive():
-                raise RuntimeError("the process that degrades samples has died; its error stands above")
+                raise TrainingDataError("the process that degrades samples has died; its error stands above")
             time.sleep(0.2)
         with np.load(path) as arrays:
             return Block(arrays["hr"], arrays["lq"])

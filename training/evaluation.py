@@ -26,7 +26,8 @@ from training.degradation import (
     to_uint8,
 )
 from training.config import JpegConfig
-from training.metrics import METRICS
+from training.errors import TrainingDataError
+from training.metrics import LOWER_IS_BETTER, METRICS
 
 Upscale = Callable[[torch.Tensor, int, int], torch.Tensor]
 """(F, 3, h, w) in [0, 1], target height, target width -> (F, 3, H, W) in [0, 1]."""
@@ -92,12 +93,12 @@ def list_clips(folder: Path) -> list[Path]:
     """Clips and stills of a folder, sorted by name.
 
     Raises:
-        FileNotFoundError: If there are none.
+        TrainingDataError: If the folder is missing or holds none.
     """
     suffixes = STILL_SUFFIXES | {".mkv", ".mp4", ".mov", ".webm", ".avi", ".y4m"}
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes)
+    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in suffixes)
     if not paths:
-        raise FileNotFoundError(f"{folder} holds no clip or still ({', '.join(sorted(suffixes))})")
+        raise TrainingDataError(f"{folder} holds no clip or still ({', '.join(sorted(suffixes))})")
     return paths
 
 
@@ -140,6 +141,27 @@ def score_frames(sr: torch.Tensor, hr: torch.Tensor) -> dict[str, float]:
         name: float(np.mean([float(metric(a[None], b[None])) for a, b in zip(sr, hr, strict=True)]))
         for name, metric in METRICS.items()
     }
+
+
+def format_table(scores: list[Score], reference: str = "bicubic") -> str:
+    """Markdown: a row per clip, recipe and method, then the means, with the gain over `reference`."""
+    names = list(METRICS)
+    header = "| clip | recipe | method | " + " | ".join(names) + f" | PSNR-Y over {reference} |"
+    lines = [header, "|---" * (len(names) + 4) + "|"]
+    base = {(s.clip, s.recipe): s.values for s in scores if s.method == reference}
+
+    def row(clip: str, recipe: str, method: str, values: Mapping[str, float], over: Mapping[str, float]) -> str:
+        cells = " | ".join(f"{values[n]:.2f}" if n == "psnr_y" else f"{values[n]:.4f}" for n in names)
+        return f"| {clip} | {recipe} | {method} | {cells} | {values['psnr_y'] - over['psnr_y']:+.2f} |"
+
+    lines += [row(s.clip, s.recipe, s.method, s.values, base[s.clip, s.recipe]) for s in scores]
+    means = mean_scores(scores)
+    lines += [
+        row("**mean**", recipe, method, values, means[recipe, reference])
+        for (recipe, method), values in means.items()
+    ]
+    worse = ", ".join(sorted(LOWER_IS_BETTER))
+    return "\n".join([*lines, "", f"Smaller is better for {worse}, larger for the others."])
 
 
 def mean_scores(scores: list[Score]) -> dict[tuple[str, str], dict[str, float]]:

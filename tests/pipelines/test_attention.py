@@ -32,22 +32,38 @@ def tiny_transformer(num_layers: int = 2) -> CogVideoXTransformer3DModel:
 
 
 @given(num_tokens=st.integers(1, 70), window=st.integers(1, 16), shifted=st.booleans())
-def test_windows_are_whole_and_every_token_is_read_back_from_its_own_slot(
+def test_windows_are_whole_and_every_token_is_read_back_once(
     num_tokens: int, window: int, shifted: bool
 ) -> None:
     axis = axis_windows(num_tokens, window, shifted=shifted)
-    assert axis.size == min(window, num_tokens)
-    assert len(axis.gather) == axis.num_windows * axis.size
-    assert torch.equal(axis.gather[axis.scatter], torch.arange(num_tokens))
+    tokens = torch.arange(2 * num_tokens).view(2, num_tokens)
+    windows = axis.gather(tokens, 1)
+    assert windows.shape == (2, len(axis.starts), min(window, num_tokens))
+    assert torch.equal(axis.scatter(windows, 1), tokens)
+
+
+@given(num_tokens=st.integers(1, 70), window=st.integers(1, 16), shifted=st.booleans())
+def test_a_token_is_read_from_the_window_in_which_it_lies_most_centrally(
+    num_tokens: int, window: int, shifted: bool
+) -> None:
+    axis = axis_windows(num_tokens, window, shifted=shifted)
+    centres = [start + (axis.size - 1) / 2 for start in axis.starts]
+    for start, (low, high), centre in zip(axis.starts, axis.owned, centres, strict=True):
+        for token in range(start + low, start + high):
+            assert abs(token - centre) == min(abs(token - other) for other in centres)
+
+
+def owned_borders(num_tokens: int, window: int, *, shifted: bool) -> set[int]:
+    axis = axis_windows(num_tokens, window, shifted=shifted)
+    return {start + high for start, (_, high) in zip(axis.starts, axis.owned, strict=True)} - {num_tokens}
 
 
 def test_shifted_windows_have_other_borders() -> None:
-    plain, shifted = (axis_windows(24, 8, shifted=s) for s in (False, True))
-    assert plain.num_windows == 3
-    assert shifted.num_windows == 4
-    borders = [set(torch.nonzero((axis.scatter // 8).diff()).flatten().tolist()) for axis in (plain, shifted)]
-    assert borders[0] == {7, 15}
-    assert not borders[0] & borders[1]
+    assert axis_windows(24, 8, shifted=False).starts == (0, 8, 16)
+    assert axis_windows(24, 8, shifted=True).starts == (0, 4, 12, 16)
+    plain, shifted = (owned_borders(24, 8, shifted=s) for s in (False, True))
+    assert plain == {8, 16}
+    assert not plain & shifted
 
 
 def test_empty_axis_is_refused() -> None:
@@ -82,13 +98,13 @@ def window_mask(grid: tuple[int, int, int], shifted: bool, num_text: int = 2) ->
     owners, members = [], []
     for side in (height, width):
         axis = axis_windows(side, 4, shifted=shifted)
-        owners.append(axis.scatter // axis.size)
-        members.append([set(axis.gather.view(-1, axis.size)[i].tolist()) for i in range(axis.num_windows)])
+        owners.append([i for i, (low, high) in enumerate(axis.owned) for _ in range(low, high)])
+        members.append([range(start, start + axis.size) for start in axis.starts])
     positions = [(t, y, x) for t in range(num_frames) for y in range(height) for x in range(width)]
     mask = torch.zeros(num_text + len(positions), num_text + len(positions), dtype=torch.bool)
     mask[:, :num_text] = True
     for i, (_, y, x) in enumerate(positions):
-        rows, cols = members[0][int(owners[0][y])], members[1][int(owners[1][x])]
+        rows, cols = members[0][owners[0][y]], members[1][owners[1][x]]
         for j, (_, other_y, other_x) in enumerate(positions):
             mask[num_text + i, num_text + j] = other_y in rows and other_x in cols
     return mask

@@ -1,0 +1,29 @@
+"""`dovetail train`: checkpoints from pictures and videos."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.errors import reported_errors
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="Training configuration (YAML), for example configs/nano.yaml.")],
+    data: Annotated[Path, typer.Option(help="Folder with the picture and video folders to train on.")],
+    output: Annotated[Path, typer.Option(help="Folder for log, state, curves and checkpoint.")] = Path("runs/nano"),
+    device: Annotated[str, typer.Option(help="cpu, or a CUDA device such as cuda:0.")] = "cpu",
+) -> None:
+    """Train a small one-step checkpoint: latent stage, then pixel stage.
+
+    Run it again with the same folder to go on after an interruption.
+    """
+    with reported_errors():
+        from training.run import train as run_training
+
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+        folder = run_training(config, data_dir=data, run_dir=output, device=device)
+    typer.echo(f"checkpoint: {folder}\ncurves: {output / 'curves.png'}")
