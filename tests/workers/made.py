@@ -43,11 +43,12 @@ def make_video(
             "libx264", rate=rate, options={"qp": "0", "preset": "ultrafast", "bf": "0"}
         )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.time_base = time_base or Fraction(1, rate)
+        # The muxer changes the stream's own one with the header.
+        stream.time_base = time_base = time_base or Fraction(1, rate)
         context = stream.codec_context
-        context.time_base, context.thread_count, context.gop_size = stream.time_base, 1, 10
+        context.time_base, context.thread_count, context.gop_size = time_base, 1, 10
         context.flags |= 256  # keep frame durations
-        sound = output.add_stream("aac", rate=16_000) if has_sound else None
+        sound = output.add_stream("aac", rate=16_000, layout="mono") if has_sound else None
         times = list(pts) if pts is not None else list(range(num_frames))
         steps = [after - before for before, after in pairwise(times)]
         for number, time in enumerate(times):
@@ -55,12 +56,12 @@ def make_video(
             frame = av.VideoFrame.from_ndarray(picture(number, scene, size), format="rgb24").reformat(
                 format="yuv420p"
             )
-            frame.pts, frame.time_base = time, stream.time_base
+            frame.pts, frame.time_base = time, time_base
             frame.duration = steps[number] if number < len(steps) else (steps[-1] if steps else 1)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
         if sound is not None:
-            for block in _sound_blocks(float((times[-1] + 1) * stream.time_base)):
+            for block in _sound_blocks(float((times[-1] + 1) * time_base)):
                 output.mux(sound.encode(block))
             output.mux(sound.encode(None))
     return path

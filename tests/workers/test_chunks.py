@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -44,7 +46,7 @@ def test_neighbours_in_a_shot_share_the_overlap_and_others_nothing(
     num_frames, cuts = frames
     chunks = schedule(num_frames, *size, cuts)
     assert chunks[0].lead == 0
-    for before, after in zip(chunks, chunks[1:], strict=False):
+    for before, after in pairwise(chunks):
         assert before.stop - after.start == after.lead
         assert after.lead == (0 if before.stop in cuts else size[1])
 

@@ -52,9 +52,13 @@ def test_an_error_in_a_thread_is_raised_and_stops_the_others() -> None:
         channel.put(1)
         raise ZeroDivisionError("in the thread")
 
-    with pytest.raises(ZeroDivisionError, match="in the thread"), StageThreads(channel) as threads:
-        threads.start("failing", fail)
-        list(channel)
+    def run() -> None:
+        with StageThreads(channel) as threads:
+            threads.start("failing", fail)
+            list(channel)
+
+    with pytest.raises(ZeroDivisionError, match="in the thread"):
+        run()
     assert num_threads() == 0
 
 
@@ -65,11 +69,19 @@ def test_an_error_of_the_block_wakes_threads_that_wait() -> None:
         while True:
             full.put(1)
 
-    with pytest.raises(KeyboardInterrupt), StageThreads(full, empty) as threads:
-        threads.start("filling", fill)
-        threads.start("waiting", lambda: [None for _ in empty] and None)
-        time.sleep(0.01)
-        raise KeyboardInterrupt
+    def drain() -> None:
+        for _ in empty:
+            pass
+
+    def run() -> None:
+        with StageThreads(full, empty) as threads:
+            threads.start("filling", fill)
+            threads.start("waiting", drain)
+            time.sleep(0.01)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
     assert num_threads() == 0
 
 
