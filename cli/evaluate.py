@@ -12,7 +12,7 @@ from cli import upscale_options as options
 from cli.errors import UsageError, reported_errors
 
 if TYPE_CHECKING:
-    from training.evaluation import Upscale
+    from training.evaluation import Score, Upscale
     from workers.models import Model
 
 
@@ -46,7 +46,7 @@ def evaluate(
         loaded = load_model(model, device=device, dtype=dtype)
         baselines = [load_model(name) for name in INTERPOLATION_MODELS]
         methods = {entry.name: frames_of(entry) for entry in (*baselines, loaded)}
-        scores = []
+        scores: list[Score] = []
         for path in list_clips(folder):
             typer.echo(f"scoring {path.name}", err=True)
             scores += evaluate_clip(

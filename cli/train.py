@@ -12,9 +12,13 @@ from cli.errors import reported_errors
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="Training configuration (YAML), for example configs/nano.yaml.")],
+    config: Annotated[
+        Path, typer.Argument(help="Training configuration (YAML), for example configs/nano.yaml.")
+    ],
     data: Annotated[Path, typer.Option(help="Folder with the picture and video folders to train on.")],
-    output: Annotated[Path, typer.Option(help="Folder for log, state, curves and checkpoint.")] = Path("runs/nano"),
+    output: Annotated[Path, typer.Option(help="Folder for log, state, curves and checkpoint.")] = Path(
+        "runs/nano"
+    ),
     device: Annotated[str, typer.Option(help="cpu, or a CUDA device such as cuda:0.")] = "cpu",
 ) -> None:
     """Train a small one-step checkpoint: latent stage, then pixel stage.

@@ -1,8 +1,8 @@
 """Keeping an encoder library from taking the machine.
 
 SVT-AV1 as root (so in most containers) puts the thread that opens it, and threads it starts, into real-time
-scheduling at the highest priority (measured with the library in av 18.1: SCHED_FIFO 99 after one frame, and it
-stays). Such a thread starves every ordinary process on its core, the API and other workers among them.
+scheduling at the highest priority (measured with the library in av 18.1: SCHED_FIFO 99 after one frame, and
+it stays). Such a thread starves every ordinary process on its core, the API and other workers among them.
 """
 
 import os

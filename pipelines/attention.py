@@ -131,7 +131,8 @@ class WindowAttnProcessor:
         )
         windows = _attend(query, key, value)
         video_out = _merge(windows, token_grid, rows, cols, batch_size)
-        text_out = F.scaled_dot_product_attention(*text).transpose(1, 2).reshape(batch_size, num_text, dim)
+        text_out = F.scaled_dot_product_attention(text[0], text[1], text[2])
+        text_out = text_out.transpose(1, 2).reshape(batch_size, num_text, dim)
 
         joint = attn.to_out[1](attn.to_out[0](torch.cat([text_out, video_out], dim=1)))
         text_states, video_states = joint.split([num_text, num_video], dim=1)

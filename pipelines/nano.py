@@ -3,9 +3,9 @@
 CogVideoX's VAE costs 71-78 % of DOVE's arithmetic. OASIS (arXiv 2509.23980) drops the encoder for a
 pixel-unshuffle, FlashVSR (arXiv 2510.12747) replaces the decoder by a tiny one that also sees the LR frames.
 Both fit here: the latents are the upsampled frames themselves, rearranged (spatial ratio 8, temporal ratio 1,
-3 * 8 * 8 = 192 channels), so `encode` costs nothing and the latent loss of DOVE's first stage is a pixel loss;
-the decoder works at LR resolution on the restored latents and on three LR frames, and adds its residual to the
-bicubic upsampling of the LR frame.
+3 * 8 * 8 = 192 channels), so `encode` costs nothing and the latent loss of DOVE's first stage is a pixel
+loss; the decoder works at LR resolution on the restored latents and on three LR frames, and adds its residual
+to the bicubic upsampling of the LR frame.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import nn
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(act(conv(x))), both 3x3; the second convolution starts at zero so a new block is the identity."""
+    """x + conv(act(conv(x))), both 3x3; the second starts at zero, so a new block is the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -113,10 +113,10 @@ class SpaceToDepthAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
             frames.flatten(0, 1).float(), scale_factor=self.scale, mode="bicubic", align_corners=False
         )
         out = base + residual.float()
-        return out.to(lq.dtype).unflatten(0, (batch_size, num_frames)).transpose(1, 2)
+        return out.to(lq.dtype).reshape(batch_size, num_frames, *out.shape[1:]).transpose(1, 2)
 
     def _neighbours(self, frames: torch.Tensor) -> torch.Tensor:
-        """(B, F, 3, h, w) -> (B, F, 3 * num_lq_frames, h, w): each frame with those around it, ends repeated."""
+        """(B, F, 3, h, w) -> (B, F, 3 * num_lq_frames, h, w): each frame with neighbours, ends repeated."""
         reach = self.num_lq_frames // 2
         num_frames = frames.shape[1]
         index = torch.arange(num_frames, device=frames.device)

@@ -18,7 +18,7 @@ class StrictModel(BaseModel):
 class BlurConfig(StrictModel):
     """Random blur kernels (Real-ESRGAN's families, as in DOVE's degradation.yaml)."""
 
-    probability: float = Field(1.0, ge=0, le=1)
+    probability: float = Field(default=1.0, ge=0, le=1)
     kernel_sizes: tuple[int, ...] = (7, 9, 11, 13, 15, 17, 19, 21)
     # iso, aniso, generalised iso, generalised aniso, plateau iso, plateau aniso, sinc
     kernel_probabilities: tuple[float, float, float, float, float, float, float] = (
@@ -45,7 +45,7 @@ class ResizeConfig(StrictModel):
 class NoiseConfig(StrictModel):
     """Gaussian or Poisson noise; sigma in 8-bit levels."""
 
-    probability: float = Field(1.0, ge=0, le=1)
+    probability: float = Field(default=1.0, ge=0, le=1)
     gaussian_probability: float = 0.5
     sigma: tuple[float, float] = (1.0, 30.0)
     sigma_step: float = 0.0
@@ -55,7 +55,7 @@ class NoiseConfig(StrictModel):
 
 
 class JpegConfig(StrictModel):
-    probability: float = Field(1.0, ge=0, le=1)
+    probability: float = Field(default=1.0, ge=0, le=1)
     quality: tuple[float, float] = (30.0, 95.0)
     quality_step: float = 3.0
 
@@ -64,7 +64,7 @@ class CodecConfig(StrictModel):
     """Video coding at the size the clip has at that point; bit rate relative to 160x320 at 25 fps as in
     DOVE's yaml, scaled by the clip's own area so that bits per pixel stay comparable."""
 
-    probability: float = Field(1.0, ge=0, le=1)
+    probability: float = Field(default=1.0, ge=0, le=1)
     codecs: tuple[str, ...] = ("libx264", "mpeg4")
     crf: tuple[float, float] | None = None
     bits_per_pixel: tuple[float, float] = (0.008, 0.3)
@@ -88,15 +88,15 @@ class DegradationConfig(StrictModel):
 class DataConfig(StrictModel):
     images: str = "images"
     videos: str = "video"
-    image_probability: float = Field(0.6, ge=0, le=1)
+    image_probability: float = Field(default=0.6, ge=0, le=1)
     num_frames: int = 6
     hr_size: int = 256
     max_video_frames: int = 120
     downscale: tuple[float, float] = (0.4, 1.0)
     max_pan: float = 6.0
     static_probability: float = 0.25
-    block_size: int = Field(384, description="samples in one block of the pool")
-    steps_per_block: int = Field(384, description="optimiser steps for which a block is used")
+    block_size: int = Field(default=384, description="samples in one block of the pool")
+    steps_per_block: int = Field(default=384, description="optimiser steps for which a block is used")
 
 
 class ModelConfig(StrictModel):
@@ -128,7 +128,7 @@ class StageConfig(StrictModel):
     degradations: dict[str, Annotated[float, Field(gt=0)]] = Field(
         min_length=1, description="profile -> weight among the samples of this stage"
     )
-    clean_probability: float = Field(0.35, description="share of samples degraded by bicubic alone")
+    clean_probability: float = Field(default=0.35, description="share of samples degraded by bicubic alone")
     pixel_loss: Literal["charbonnier", "mse"] = "charbonnier"
     perceptual_weight: float = 0.0
     temporal_weight: float = 0.0
@@ -159,9 +159,8 @@ class TrainingConfig(StrictModel):
         for stage in self.stages:
             unknown = set(stage.degradations) - set(self.degradations)
             if unknown:
-                raise ValueError(
-                    f"a stage asks for the degradations {sorted(unknown)}; defined are {sorted(self.degradations)}"
-                )
+                defined = sorted(self.degradations)
+                raise ValueError(f"stages ask for the degradations {sorted(unknown)}; defined are {defined}")
         return self
 
     def stage_at(self, step: int) -> StageConfig:
@@ -178,7 +177,7 @@ def load_config(path: Path) -> TrainingConfig:
     """Reads and validates a training configuration.
 
     Raises:
-        TrainingConfigError: If the file is missing or no YAML, or a field is unknown, missing or out of range.
+        TrainingConfigError: If the file is missing or no YAML, or a field unknown, missing or out of range.
     """
     try:
         return TrainingConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))

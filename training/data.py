@@ -1,9 +1,9 @@
 """Training clips: random crops of pictures and videos, and the pool of degraded samples made from them.
 
-Degrading one sample takes 50-150 ms on a CPU core, a training step of a small model not much longer, so samples
-are made ahead by another process in blocks, and each block is used for a fixed number of steps with fresh
-crops, flips and frame ranges. Block k is a pure function of the seed and k, and the step decides the block, so a
-run gives the same weights however fast either process is, and resumes anywhere.
+Degrading one sample takes 50-150 ms on a CPU core, a training step of a small model not much longer, so
+samples are made ahead by another process in blocks, and each block is used for a fixed number of steps with
+fresh crops, flips and frame ranges. Block k is a pure function of the seed and k, and the step decides the
+block, so a run gives the same weights however fast either process is, and resumes anywhere.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class SourceLibrary:
         pictures = sorted((root / config.images).glob("*"))
         videos = sorted((root / config.videos).glob("*"))
         if not pictures and not videos:
-            raise TrainingDataError(f"no pictures in {root / config.images} and no videos in {root / config.videos}")
+            raise TrainingDataError(
+                f"no pictures in {root / config.images} and no videos in {root / config.videos}"
+            )
         self.pictures = [np.asarray(Image.open(path).convert("RGB")) for path in pictures]
         self.videos = [decode_frames(path, config.max_video_frames) for path in videos]
 
@@ -66,7 +68,7 @@ class SourceLibrary:
         return clip
 
     def _picture_clip(self, rng: np.random.Generator) -> torch.Tensor:
-        """A camera pan over a picture (or a still): the picture is shrunk by a random factor, then cropped."""
+        """A camera pan over a picture (or a still): the picture is shrunk by a random factor, cropped."""
         config = self.config
         picture = self.pictures[rng.integers(len(self.pictures))]
         factor = self._shrink_factor(rng, picture.shape)
@@ -95,7 +97,9 @@ class SourceLibrary:
         low, high = self.config.downscale
         return float(max(rng.uniform(low, high), min(smallest, 1.0)))
 
-    def _crop(self, frames: np.ndarray, span: np.ndarray, factor: float, rng: np.random.Generator) -> torch.Tensor:
+    def _crop(
+        self, frames: np.ndarray, span: np.ndarray, factor: float, rng: np.random.Generator
+    ) -> torch.Tensor:
         """A random window that is `span` large after shrinking by `factor`: (F, 3, *span)."""
         source_span = np.minimum(np.ceil(span / factor).astype(int), frames.shape[1:3])
         y, x = (int(rng.integers(n - s + 1)) for n, s in zip(frames.shape[1:3], source_span, strict=True))
@@ -103,7 +107,9 @@ class SourceLibrary:
         size = (int(span[0]), int(span[1]))
         if window.shape[-2:] == size:
             return window
-        return F.interpolate(window, size=size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+        return F.interpolate(window, size=size, mode="bicubic", align_corners=False, antialias=True).clamp(
+            0, 1
+        )
 
 
 def decode_frames(path: Path, max_frames: int) -> np.ndarray:
@@ -201,7 +207,9 @@ def block_path(directory: Path, index: int) -> Path:
 
 def _produce(config: TrainingConfig, data_dir: Path, pool_dir: Path, wanted: object) -> None:
     torch.set_num_threads(1)
-    os.nice(3)  # the trainer waits for this process only at the start; otherwise it should not be slowed by it
+    os.nice(
+        3
+    )  # the trainer waits for this process only at the start; otherwise it should not be slowed by it
     library = SourceLibrary(data_dir, config.data)
     index = wanted.value  # type: ignore[attr-defined]
     trainer = multiprocessing.parent_process()

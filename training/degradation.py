@@ -3,10 +3,11 @@
 One pass is blur -> resize -> noise -> JPEG -> video codec; the second pass repeats it with milder parameters,
 then the clip is brought to the LR size. Parameters are drawn once per clip; where a `*_step` is not zero they
 walk from frame to frame (uniform steps, clipped to the range), which is the temporally inconsistent phase of
-OASIS (arXiv 2509.23980) with RealBasicVSR's step sizes. Ranges of the configurations: DOVE's degradation.yaml.
+OASIS (arXiv 2509.23980) with RealBasicVSR's step sizes. Ranges of the configurations: DOVE's
+degradation.yaml.
 
-All functions take and return clips (F, 3, H, W), float32 in [0, 1], and draw from the generator they are given,
-so a clip's degradation is a pure function of the seed.
+All functions take and return clips (F, 3, H, W), float32 in [0, 1], and draw from the generator they are
+given, so a clip's degradation is a pure function of the seed.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from __future__ import annotations
 import io
 import math
 from fractions import Fraction
+from typing import cast
 
 import av
 import numpy as np
 import torch
 import torch.nn.functional as F
+from av.video.stream import VideoStream
 from PIL import Image
 from scipy import special
 
@@ -38,7 +41,9 @@ KERNEL_FAMILIES = (
 _RESIZE_MODES = ("bilinear", "area", "bicubic")
 
 
-def degrade_clip(clip: torch.Tensor, config: DegradationConfig, lq_size: tuple[int, int], rng: np.random.Generator) -> torch.Tensor:
+def degrade_clip(
+    clip: torch.Tensor, config: DegradationConfig, lq_size: tuple[int, int], rng: np.random.Generator
+) -> torch.Tensor:
     """Degrades a clip and brings it to its LR size.
 
     Args:
@@ -146,7 +151,9 @@ def sinc_kernel(size: int, omega: float) -> torch.Tensor:
     radius = np.hypot(*np.meshgrid(axis, axis, indexing="ij"))
     centre = radius == 0
     safe = np.where(centre, 1.0, radius)
-    kernel = np.where(centre, omega**2 / (4 * math.pi), omega * special.j1(omega * safe) / (2 * math.pi * safe))
+    kernel = np.where(
+        centre, omega**2 / (4 * math.pi), omega * special.j1(omega * safe) / (2 * math.pi * safe)
+    )
     return torch.from_numpy(kernel / kernel.sum()).float()
 
 
@@ -164,9 +171,11 @@ def filter_frames(clip: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
     padded = F.pad(clip, (pad,) * 4, mode=mode)
     if len(kernels) == 1 or bool((kernels == kernels[:1]).all()):
         weight = kernels[:1, None]
-        return F.conv2d(padded.flatten(0, 1)[:, None], weight)[:, 0].unflatten(0, (num_frames, channels))
+        return F.conv2d(padded.flatten(0, 1)[:, None], weight).reshape(clip.shape)
     weight = kernels.repeat_interleave(channels, 0)[:, None]
-    return F.conv2d(padded.reshape(1, -1, *padded.shape[-2:]), weight, groups=num_frames * channels).reshape(clip.shape)
+    return F.conv2d(padded.reshape(1, -1, *padded.shape[-2:]), weight, groups=num_frames * channels).reshape(
+        clip.shape
+    )
 
 
 # --- resize -------------------------------------------------------------------------------------------------
@@ -184,14 +193,20 @@ def resize(clip: torch.Tensor, size: tuple[int, int], mode: str) -> torch.Tensor
 
 def random_resize(clip: torch.Tensor, config: ResizeConfig, rng: np.random.Generator) -> torch.Tensor:
     """Up, down or keep; with a step, frames get sizes of their own and are brought back to the first's."""
-    direction = rng.choice(("up", "down", "keep"), p=np.asarray(config.probabilities) / sum(config.probabilities))
-    bounds = {"up": (1.0, config.scale[1]), "down": (config.scale[0], 1.0), "keep": (1.0, 1.0)}[str(direction)]
+    direction = rng.choice(
+        ("up", "down", "keep"), p=np.asarray(config.probabilities) / sum(config.probabilities)
+    )
+    bounds = {"up": (1.0, config.scale[1]), "down": (config.scale[0], 1.0), "keep": (1.0, 1.0)}[
+        str(direction)
+    ]
     scales = walk(bounds, config.scale_step if direction != "keep" else 0.0, len(clip), rng)
     mode = str(rng.choice(_RESIZE_MODES))
     sizes = [_even_size(clip.shape[-2:], scale) for scale in scales]
     if len(set(sizes)) == 1:
         return resize(clip, sizes[0], mode).clamp(0, 1)
-    frames = [resize(resize(f[None], size, mode), sizes[0], mode) for f, size in zip(clip, sizes, strict=True)]
+    frames = [
+        resize(resize(f[None], size, mode), sizes[0], mode) for f, size in zip(clip, sizes, strict=True)
+    ]
     return torch.cat(frames).clamp(0, 1)
 
 
@@ -238,7 +253,9 @@ def random_codec(clip: torch.Tensor, config: CodecConfig, rng: np.random.Generat
     return code_video(clip, codec=codec, bits_per_pixel=bits_per_pixel, crf=crf)
 
 
-def code_video(clip: torch.Tensor, *, codec: str, bits_per_pixel: float = 0.1, crf: float | None = None) -> torch.Tensor:
+def code_video(
+    clip: torch.Tensor, *, codec: str, bits_per_pixel: float = 0.1, crf: float | None = None
+) -> torch.Tensor:
     """Sends a clip through a video encoder and decoder, 4:2:0, 25 fps.
 
     Args:
@@ -252,23 +269,25 @@ def code_video(clip: torch.Tensor, *, codec: str, bits_per_pixel: float = 0.1, c
     frames = to_uint8(padded)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="matroska") as container:
-        stream = container.add_stream(codec, rate=25)
+        stream = cast(VideoStream, container.add_stream(codec, rate=25))
         stream.width, stream.height, stream.pix_fmt = padded.shape[-1], padded.shape[-2], "yuv420p"
         stream.codec_context.thread_count = 1
         if codec == "libx264":
-            stream.options = {"preset": "veryfast"} | ({"crf": f"{crf:.1f}"} if crf is not None else {})
+            stream.options = {"preset": "veryfast"}
+            if crf is not None:
+                stream.options = {"preset": "veryfast", "crf": f"{crf:.1f}"}
         if crf is None:
             stream.bit_rate = max(4000, int(bits_per_pixel * padded.shape[-1] * padded.shape[-2] * 25))
         stream.codec_context.time_base = Fraction(1, 25)
         for index, array in enumerate(frames):
-            # Converted here: the encoder's implicit conversion leaves padding unset, and x264's bits vary with it.
+            # Converted here: the encoder's own conversion leaves padding unset, and x264's bits vary with it.
             frame = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(format="yuv420p")
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     buffer.seek(0)
-    with av.open(buffer) as container:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(buffer, "r") as coded:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in coded.decode(video=0)]
     # A low-delay encoder may drop a frame at starvation rates: the player would show the last one longer.
     decoded += [decoded[-1]] * (num_frames - len(decoded))
     return from_uint8(np.stack(decoded[:num_frames]))[..., :height, :width]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from training.config import JpegConfig
 from training.data import decode_frames
 from training.degradation import (
     code_video,
@@ -25,7 +26,6 @@ from training.degradation import (
     resize,
     to_uint8,
 )
-from training.config import JpegConfig
 from training.errors import TrainingDataError
 from training.metrics import LOWER_IS_BETTER, METRICS
 
@@ -79,7 +79,7 @@ def make_lq(hr: torch.Tensor, recipe: str, scale: int) -> torch.Tensor:
 
 
 def load_hr(path: Path, *, scale: int, max_frames: int) -> torch.Tensor:
-    """Frames of a clip or a still, cropped to whole LR pixels (an even number of them): (F, 3, H, W), [0, 1]."""
+    """Frames of a clip or a still, cropped to an even number of LR pixels: (F, 3, H, W), [0, 1]."""
     if path.suffix.lower() in STILL_SUFFIXES:
         frames = np.asarray(Image.open(path).convert("RGB"))[None].copy()
     else:
@@ -150,7 +150,9 @@ def format_table(scores: list[Score], reference: str = "bicubic") -> str:
     lines = [header, "|---" * (len(names) + 4) + "|"]
     base = {(s.clip, s.recipe): s.values for s in scores if s.method == reference}
 
-    def row(clip: str, recipe: str, method: str, values: Mapping[str, float], over: Mapping[str, float]) -> str:
+    def row(
+        clip: str, recipe: str, method: str, values: Mapping[str, float], over: Mapping[str, float]
+    ) -> str:
         cells = " | ".join(f"{values[n]:.2f}" if n == "psnr_y" else f"{values[n]:.4f}" for n in names)
         return f"| {clip} | {recipe} | {method} | {cells} | {values['psnr_y'] - over['psnr_y']:+.2f} |"
 

@@ -1,8 +1,8 @@
 """Losses of the two stages (DOVE, arXiv 2505.16239, equations of sections 3.2-3.3).
 
 Stage 1: MSE between restored and HR latents. Stage 2: a pixel loss, a perceptual term, and for clips the L1
-distance of frame differences. DOVE's perceptual term is DISTS, which needs VGG weights; ours compares gradient
-magnitudes at several scales (gradient magnitude similarity, Xue et al. 2014), which needs none.
+distance of frame differences. DOVE's perceptual term is DISTS, which needs VGG weights; ours compares
+gradient magnitudes at several scales (gradient magnitude similarity, Xue et al. 2014), which needs none.
 """
 
 from __future__ import annotations

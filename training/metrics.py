@@ -1,8 +1,8 @@
 """Full-reference image quality, none of which needs downloaded weights.
 
 PSNR-Y, SSIM (torchmetrics), and two perceptual metrics: GMSD (Xue et al. 2014, smaller is better) and HaarPSI
-(Reisenhofer et al. 2018, larger is better). piq has both, but depends on torchvision, of which there is no CPU
-build; so they are written here from the papers.
+(Reisenhofer et al. 2018, larger is better). piq has both, but depends on torchvision, of which there is no
+CPU build; so they are written here from the papers.
 
 All functions take uint8-quantised images as float32 (N, 3, H, W) in [0, 1] and return (N,) float32.
 """

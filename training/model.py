@@ -93,4 +93,4 @@ def upsample(lq: torch.Tensor, scale: int) -> torch.Tensor:
     batch_size, _, num_frames = lq.shape[:3]
     frames = lq.transpose(1, 2).flatten(0, 1)
     large = F.interpolate(frames, scale_factor=scale, mode="bilinear", align_corners=False)
-    return large.unflatten(0, (batch_size, num_frames)).transpose(1, 2)
+    return large.reshape(batch_size, num_frames, *large.shape[1:]).transpose(1, 2)

@@ -128,9 +128,11 @@ class Trainer:
             group["lr"] = rate * ratio
         dtype = torch.bfloat16 if self.config.dtype == "bfloat16" else torch.float32
         with torch.autocast(self.device.type, dtype, enabled=self.config.dtype == "bfloat16"):
-            losses = self._latent_losses(hr, lq) if stage.kind == "latent" else self._pixel_losses(stage, hr, lq)
+            losses = (
+                self._latent_losses(hr, lq) if stage.kind == "latent" else self._pixel_losses(stage, hr, lq)
+            )
         self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
+        torch.autograd.backward(losses["loss"])
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
         self.optimizer.step()
         self._update_ema()
@@ -164,8 +166,8 @@ class Trainer:
             losses["latent"] = (latents.float() - self.model.vae.encode(hr)).square().mean()
             loss = loss + stage.latent_weight * losses["latent"]
         with torch.no_grad():
-            frames = lq.transpose(1, 2).flatten(0, 1) * 0.5 + 0.5
-            bicubic = F.interpolate(frames, scale_factor=self.config.model.scale, mode="bicubic")
+            lq01 = lq.transpose(1, 2).flatten(0, 1) * 0.5 + 0.5
+            bicubic = F.interpolate(lq01, scale_factor=self.config.model.scale, mode="bicubic")
             losses["baseline"] = pixel_loss(bicubic, hr01.transpose(1, 2).flatten(0, 1), stage.pixel_loss)
         return losses | {"loss": loss}
 
@@ -240,7 +242,9 @@ def draw_batch(
         frames = slice(first, first + stage.num_frames)
         hr_size = stage.lq_size * scale
         hr_y, hr_x = y * scale, x * scale
-        hr = torch.from_numpy(block.hr[index, frames, :, hr_y : hr_y + hr_size, hr_x : hr_x + hr_size]).float()
+        hr = torch.from_numpy(
+            block.hr[index, frames, :, hr_y : hr_y + hr_size, hr_x : hr_x + hr_size]
+        ).float()
         if rng.random() < stage.clean_probability:
             lq = F.interpolate(
                 hr, scale_factor=1 / scale, mode="bicubic", align_corners=False, antialias=True

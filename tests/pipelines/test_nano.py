@@ -54,7 +54,7 @@ def test_decoding_a_window_equals_the_window_of_a_decoding_away_from_its_border(
     with torch.no_grad():
         whole = autoencoder.decode(latents, lq)
         part = autoencoder.decode(latents[..., :8, :8], lq[..., :16, :16])
-    # conv_in, two blocks of two, conv_mid, conv_out: seven 3x3 convolutions reach 7 LR pixels; bicubic 2 more.
+    # conv_in, two blocks of two, conv_mid, conv_out: seven 3x3 convolutions reach 7 LR pixels; bicubic 2.
     inside = (16 - 9) * 4
     torch.testing.assert_close(part[..., :inside, :inside], whole[..., :inside, :inside])
 

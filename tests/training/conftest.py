@@ -65,8 +65,8 @@ def tiny_config() -> TrainingConfig:
             "window": [2, 2],
             "transformer": {
                 "num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 192, "out_channels": 192,
-                "time_embed_dim": 16, "text_embed_dim": 8, "num_layers": 2, "patch_size": 2, "patch_size_t": 2,
-                "max_text_seq_length": 1, "temporal_compression_ratio": 1,
+                "time_embed_dim": 16, "text_embed_dim": 8, "num_layers": 2, "patch_size": 2,
+                "patch_size_t": 2, "max_text_seq_length": 1, "temporal_compression_ratio": 1,
                 "use_rotary_positional_embeddings": True,
             },
             "vae": {"channels": 8, "num_blocks": 1},

@@ -127,4 +127,6 @@ def test_a_profile_without_passes_is_bicubic() -> None:
     clip = make_clip(2, 64)
     out = degrade_clip(clip, DegradationConfig(), (16, 16), np.random.default_rng(0))
     expected = F.interpolate(clip, size=(16, 16), mode="bicubic", antialias=True).clamp(0, 1)
-    torch.testing.assert_close(from_uint8(out.permute(0, 2, 3, 1).numpy()), expected, atol=0.5 / 255 + 1e-6, rtol=0)
+    torch.testing.assert_close(
+        from_uint8(out.permute(0, 2, 3, 1).numpy()), expected, atol=0.5 / 255 + 1e-6, rtol=0
+    )

@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.training.conftest import textured_picture
 from training.losses import perceptual_loss, pixel_loss, temporal_loss
 from training.metrics import LOWER_IS_BETTER, METRICS, haarpsi, psnr_y
-from tests.training.conftest import textured_picture
 
 
 def make_image(seed: int = 0) -> torch.Tensor:

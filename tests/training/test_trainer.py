@@ -23,7 +23,9 @@ def weights(model: OneStepModel) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def test_blocks_are_a_pure_function_of_seed_and_index(training_data: Path, tiny_config: TrainingConfig) -> None:
+def test_blocks_are_a_pure_function_of_seed_and_index(
+    training_data: Path, tiny_config: TrainingConfig
+) -> None:
     library = SourceLibrary(training_data, tiny_config.data)
     first, again, next_block = (make_block(tiny_config, library, i) for i in (2, 2, 3))
     assert first.hr.shape == (4, 3, 3, 64, 64)
@@ -52,14 +54,19 @@ def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(
     assert whole.step == whole.total_steps == 8
 
     # The first part ends in the middle of the second stage, as a killed run would, with its last saved state.
-    stages = (tiny_config.stages[0], tiny_config.stages[1].model_copy(update={"steps": 1, "schedule": "constant"}))
+    stages = (
+        tiny_config.stages[0],
+        tiny_config.stages[1].model_copy(update={"steps": 1, "schedule": "constant"}),
+    )
     constant = tiny_config.model_copy(
         update={"stages": (stages[0], tiny_config.stages[1].model_copy(update={"schedule": "constant"}))}
     )
     reference = Trainer(constant, data_dir=training_data, run_dir=tmp_path / "reference")
     reference.run()
     part = Trainer(
-        tiny_config.model_copy(update={"stages": stages}), data_dir=training_data, run_dir=tmp_path / "resumed"
+        tiny_config.model_copy(update={"stages": stages}),
+        data_dir=training_data,
+        run_dir=tmp_path / "resumed",
     )
     part.run()
     assert part.step == 4
@@ -119,7 +126,10 @@ def test_a_block_is_degraded_as_its_stage_says(training_data: Path, tiny_config:
     errors = []
     for block in (first, second):
         small = torch.nn.functional.interpolate(
-            torch.from_numpy(block.hr).flatten(0, 1).float(), scale_factor=0.25, mode="bicubic", antialias=True
+            torch.from_numpy(block.hr).flatten(0, 1).float(),
+            scale_factor=0.25,
+            mode="bicubic",
+            antialias=True,
         )
         errors.append(float((small.clamp(0, 255) - torch.from_numpy(block.lq).flatten(0, 1)).abs().max()))
     assert errors[0] > 5
