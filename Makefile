@@ -26,9 +26,9 @@ format: install
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-# Writes requirements.lock from what is installed now; run it after a change of dependencies.
-lock: install
-	scripts/lock.sh $(VENV)
+# Writes requirements.lock from pyproject.toml, in a fresh environment; run it after a change of dependencies.
+lock:
+	scripts/lock.sh
 
 clean:
 	rm -rf $(VENV) demo build dist

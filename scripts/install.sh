@@ -4,6 +4,7 @@
 # A GPU machine installs with pip itself (README, "On a GPU machine"): this script is for development, CI and the
 # demo, where several GB of CUDA libraries would be a waste.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 venv=${1:?usage: scripts/install.sh VENV_DIR}
 python=${PYTHON:-python3}
 
@@ -15,7 +16,8 @@ fi
 # Debian ships venv in a package of its own.
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    apt-get update -qq && apt-get install -y -qq python3-venv
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv
   else
     echo "python3-venv is missing: sudo apt-get install python3-venv" >&2
     exit 1
@@ -23,8 +25,10 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
 fi
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-# torch first and alone: the pinned version is the only one here that comes without CUDA libraries, and the
-# packages after it are then satisfied by it.
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$(grep '^torch==' requirements.lock)"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.lock
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+# torch alone first: where pip's sources have a CPU build of the pinned version (its local tag +cpu sorts above the
+# plain one) that is taken, and it satisfies the packages after it. `PIP_EXTRA_INDEX_URL` can name such a source.
+echo "installing into $venv (torch, the largest part, first) ..."
+pip install "$(grep '^torch==' requirements.lock)"
+pip install --requirement requirements.lock
+pip install --no-deps --editable .
