@@ -21,7 +21,7 @@ Stage = Literal["vae", "transformer"]
 MAX_TOKENS = 42_000
 # Frames per chunk and smallest overlap where the checkpoint does not say: DOVE was evaluated on 33 frames,
 # the small checkpoints were trained on short clips.
-DEFAULT_CHUNK: dict[str, tuple[int, int]] = {"cogvideox": (33, 9), "space_to_depth": (16, 4)}
+DEFAULT_CHUNK: dict[str, tuple[int, int]] = {"cogvideox": (33, 9), "space_to_depth": (16, 2)}
 DEFAULT_OVERLAP = 64
 VAE_OVERLAP = 64
 MAX_TILE_BATCH = 4

@@ -196,9 +196,8 @@ def random_resize(clip: torch.Tensor, config: ResizeConfig, rng: np.random.Gener
     direction = rng.choice(
         ("up", "down", "keep"), p=np.asarray(config.probabilities) / sum(config.probabilities)
     )
-    bounds = {"up": (1.0, config.scale[1]), "down": (config.scale[0], 1.0), "keep": (1.0, 1.0)}[
-        str(direction)
-    ]
+    low, high = config.scale
+    bounds = {"up": (1.0, high), "down": (low, min(high, 1.0)), "keep": (1.0, 1.0)}[str(direction)]
     scales = walk(bounds, config.scale_step if direction != "keep" else 0.0, len(clip), rng)
     mode = str(rng.choice(_RESIZE_MODES))
     sizes = [_even_size(clip.shape[-2:], scale) for scale in scales]
