@@ -78,6 +78,10 @@ class StreamDecoder:
                     if self._is_closed:  # to go on reading a closed container crashes the process
                         return
                 return
+            except IndexError:
+                # PyAV gives one empty packet per stream at the end of the file, and stumbles over streams
+                # that appeared after the file was opened (MPEG-TS). Nothing is missing.
+                return
             except (av.FFmpegError, OSError):
                 failures += 1
                 self.is_cut_off = True

@@ -45,7 +45,7 @@ def open_input(path: str | Path, *, limits: InputLimits = DEFAULT_LIMITS) -> Inp
     """Open a file for reading. The caller closes it: an open container holds its memory until then.
 
     Args:
-        path: A regular file. Its name means nothing: "concat:a", "a%03d.png" or "-i" are files of that name.
+        path: A regular file. Its name means nothing: "concat:a" or "-i" are files of that name.
         limits: What to refuse.
 
     Raises:
@@ -98,6 +98,10 @@ def _explain(name: str, error: BaseException) -> str:
             f"{_quoted(name)} is an MP4 or MOV without a usable index (moov): it was cut off or is still "
             "being written; copy or upload it again"
         )
+    if "%" in Path(name).name:
+        # FFmpeg takes such a name for a numbered series of pictures, which stays closed like all that opens
+        # other files.
+        return f"{_quoted(name)} cannot be opened under this name; rename it to one without '%'"
     reason = getattr(error, "strerror", None) or str(error)
     return f"{_quoted(name)} is not a media file we can read ({reason}); accepted are {_ACCEPTED}"
 

@@ -77,7 +77,9 @@ def probe(path: str | Path, *, limits: InputLimits = DEFAULT_LIMITS) -> MediaInf
 
 
 def _explain_no_video(path: Path, container: InputContainer) -> str:
-    kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+    kinds = ", ".join(sorted({stream.type for stream in container.streams}))
+    if kinds in ("", "data", "unknown"):
+        return f"'{path.name}' has no readable stream; it was probably cut off, so copy or upload it again"
     cover = " (a cover picture, which is no video)" if container.streams.video else ""
     return f"'{path.name}' has no video stream, only {kinds}{cover}; give a file with moving pictures"
 
