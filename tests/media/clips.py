@@ -12,6 +12,8 @@ import numpy as np
 from av.video.format import VideoFormat
 from numpy.typing import NDArray
 
+from media._scheduling import ordinary_scheduling
+
 WIDTH, HEIGHT = 64, 48
 RATE = 25
 
@@ -66,8 +68,15 @@ def write_clip(
 ) -> Path:
     """Encode frames given as planes (padding excluded), each at its pts."""
     clip = clip or Clip()
+    with ordinary_scheduling():  # SVT-AV1 would leave this process with real-time priority
+        _encode(path, list(frames), clip, pts, last_duration)
+    return path
+
+
+def _encode(
+    path: Path, planes: list[Planes], clip: Clip, pts: Sequence[int] | None, last_duration: int | None
+) -> None:
     time_base = clip.time_base or 1 / clip.rate
-    planes = list(frames)
     times = list(pts) if pts is not None else list(range(len(planes)))
     with av.open(
         str(path),
@@ -108,7 +117,6 @@ def write_clip(
                 stream.encode(frame if clip.field_order is None else flag_fields(frame, clip.field_order))
             )
         output.mux(stream.encode(None))
-    return path
 
 
 def flag_fields(frame: av.VideoFrame, order: Literal["tff", "bff"]) -> av.VideoFrame:
