@@ -1,0 +1,70 @@
+"""Rules of the house that no other tool checks on its own."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+LOCK = (ROOT / "requirements.lock").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCKED = dict(line.split("==") for line in LOCK.splitlines() if line and not line.startswith("#"))
+
+
+def test_imports_run_one_way() -> None:
+    command = Path(sys.executable).with_name("lint-imports")
+    finished = subprocess.run([command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+@pytest.mark.parametrize("module", ["cli.main", "cli.upscale", "cli.train", "cli.evaluate"])
+def test_command_line_is_ready_without_heavy_packages(module: str) -> None:
+    heavy = ("torch", "diffusers", "transformers", "av", "matplotlib", "scipy", "training", "pipelines")
+    code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert finished.stdout.strip() == "[]"
+
+
+def test_lock_pins_every_requirement_within_its_range() -> None:
+    locked = {canonicalize_name(name): version for name, version in LOCKED.items()}
+    optional = PROJECT["optional-dependencies"]
+    wanted = [*PROJECT["dependencies"], *optional["prompt"], *optional["training"], *optional["dev"]]
+    for requirement in map(Requirement, wanted):
+        name = canonicalize_name(requirement.name)
+        if name != PROJECT["name"]:
+            assert requirement.specifier.contains(locked[name]), requirement
+
+
+def test_lock_fits_machines_with_and_without_a_gpu() -> None:
+    assert "+" not in LOCK  # a local build such as +cpu exists on some machines only
+    assert not re.search(r"^(nvidia|triton|xformers|cuda)", LOCK, re.MULTILINE)
+
+
+def test_weights_in_the_repository_stay_small() -> None:
+    folders = [path for path in (ROOT / "pipelines" / "checkpoints").iterdir() if path.is_dir()]
+    assert folders
+    for folder in folders:
+        assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 20_000_000
+
+
+def links_of(document: Path) -> list[str]:
+    """Targets of a Markdown file's links and pictures that lie in the repository, without anchors."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8"))
+    return [target.split("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_links_in_the_documents_lead_somewhere(document: Path) -> None:
+    missing = [target for target in links_of(document) if not (document.parent / target).exists()]
+    assert missing == []
