@@ -2,7 +2,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo test install check format lock clean
+.PHONY: demo test install check format docs lock clean
 
 install: $(VENV)/.installed
 
@@ -25,6 +25,10 @@ check: install
 format: install
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+# Writes the list of options in docs/cli.md.
+docs: install
+	$(PYTHON) scripts/cli_docs.py
 
 # Writes requirements.lock from pyproject.toml, in a fresh environment; run it after a change of dependencies.
 lock:

@@ -1,10 +1,10 @@
 """Attention patterns for CogVideoX's joint text-video attention, as diffusers attention processors.
 
 `full` is the checkpoint's own attention. `window` restricts each video token to a spatial window that spans
-all frames of the chunk, odd layers shifted by half a window (SwiftVR, arXiv 2606.09516, section 6.3 of our
-digest): windows are clamped to the grid, so all of them have the same size and need neither mask nor padding;
-a token covered by two windows is read from the one in which it lies more centrally. Text tokens are visible
-to every window and attend only to each other, which makes them constants of the checkpoint.
+all frames of the chunk, odd layers shifted by half a window (SwiftVR, arXiv 2606.09516): windows are clamped
+to the grid, so all of them have the same size and need neither mask nor padding; a token covered by two
+windows is read from the one in which it lies more centrally. Text tokens are visible to every window and
+attend only to each other, which makes them constants of the checkpoint.
 """
 
 from __future__ import annotations

@@ -54,6 +54,12 @@ def test_weights_in_the_repository_stay_small() -> None:
         assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 20_000_000
 
 
+def test_list_of_options_is_that_of_the_commands() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "cli_docs.py"), "--check"]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+
+
 def links_of(document: Path) -> list[str]:
     """Targets of a Markdown file's links and pictures that lie in the repository, without anchors."""
     targets = re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8"))
