@@ -114,9 +114,11 @@ class ModelConfig(StrictModel):
 
 
 class StageConfig(StrictModel):
-    """One of the two stages. `latent` trains the transformer on latents, `pixel` everything on pixels."""
+    """A part of one of the two stages. `latent` trains the transformer on latents; `pixel` trains on pixels,
+    everything or the decoder alone (DOVE's stages train the transformer alone: its VAE is given)."""
 
     kind: Literal["latent", "pixel"]
+    trains: Literal["all", "decoder"] = "all"
     steps: int
     learning_rate: float
     schedule: Literal["constant", "cosine"] = "cosine"

@@ -19,20 +19,14 @@ import av
 import numpy as np
 import torch
 import torch.nn.functional as F
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from training.config import DataConfig, DegradationConfig, TrainingConfig
-from training.degradation import degrade_clip, from_uint8
+from training.degradation import ACCURATE, degrade_clip, from_uint8
 from training.errors import TrainingDataError
 
 _BLOCKS_AHEAD = 2
-_ACCURATE = (
-    Interpolation.BICUBIC
-    | Interpolation.ACCURATE_RND
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP
-)
 
 
 class SourceLibrary:
@@ -118,7 +112,7 @@ def decode_frames(path: Path, max_frames: int) -> np.ndarray:
     frames: list[np.ndarray] = []
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
-            frames.append(reformatter.reformat(frame, format="rgb24", interpolation=_ACCURATE).to_ndarray())
+            frames.append(reformatter.reformat(frame, format="rgb24", interpolation=ACCURATE).to_ndarray())
             if len(frames) == max_frames:
                 break
     return np.stack(frames)

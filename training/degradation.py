@@ -21,6 +21,7 @@ import av
 import numpy as np
 import torch
 import torch.nn.functional as F
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from PIL import Image
 from scipy import special
@@ -38,6 +39,12 @@ from training.config import (
 KERNEL_FAMILIES = (
     "iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso", "sinc",
 )  # fmt: skip
+ACCURATE = (
+    Interpolation.BICUBIC
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.FULL_CHR_H_INP
+)
 _RESIZE_MODES = ("bilinear", "area", "bicubic")
 
 
@@ -267,6 +274,8 @@ def code_video(
     padded = F.pad(clip, (0, width % 2, 0, height % 2), mode="replicate")
     frames = to_uint8(padded)
     buffer = io.BytesIO()
+    # The default conversions are biased by half a level in luma, which a network would learn to take back.
+    to_yuv, to_rgb = VideoReformatter(), VideoReformatter()
     with av.open(buffer, "w", format="matroska") as container:
         stream = cast(VideoStream, container.add_stream(codec, rate=25))
         stream.width, stream.height, stream.pix_fmt = padded.shape[-1], padded.shape[-2], "yuv420p"
@@ -280,13 +289,17 @@ def code_video(
         stream.codec_context.time_base = Fraction(1, 25)
         for index, array in enumerate(frames):
             # Converted here: the encoder's own conversion leaves padding unset, and x264's bits vary with it.
-            frame = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(format="yuv420p")
+            rgb = av.VideoFrame.from_ndarray(array, format="rgb24")
+            frame = to_yuv.reformat(rgb, format="yuv420p", interpolation=ACCURATE)
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     buffer.seek(0)
     with av.open(buffer, "r") as coded:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in coded.decode(video=0)]
+        decoded = [
+            to_rgb.reformat(frame, format="rgb24", interpolation=ACCURATE).to_ndarray()
+            for frame in coded.decode(video=0)
+        ]
     # A low-delay encoder may drop a frame at starvation rates: the player would show the last one longer.
     decoded += [decoded[-1]] * (num_frames - len(decoded))
     return from_uint8(np.stack(decoded[:num_frames]))[..., :height, :width]

@@ -151,7 +151,9 @@ class Trainer:
     def _pixel_losses(
         self, stage: StageConfig, hr: torch.Tensor, lq: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        sr, latents = self.model(lq)
+        with torch.set_grad_enabled(stage.trains == "all"):
+            latents = self.model.restore_latents(lq)
+        sr = self.model.vae.decode(latents, lq)
         sr01, hr01 = sr.float() * 0.5 + 0.5, hr * 0.5 + 0.5
         losses = {"pixel": pixel_loss(sr01, hr01, stage.pixel_loss)}
         loss = losses["pixel"]
