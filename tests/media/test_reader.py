@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from media import InputLimitError, InputLimits, NoFramesError, VideoReader, probe
-from media._clock import Clock
+from media._clock import Clock, with_durations
+from media._decoder import StreamDecoder
 from media._notes import Notes
 from media._rates import choose_rate
 from tests.media.clips import (
@@ -40,6 +41,12 @@ def times(path: Path, **options: object) -> tuple[list[int], list[int], VideoRea
     return [f.pts for f in frames], [f.duration for f in frames], reader
 
 
+def timed_frame(pts: int, duration: int) -> av.VideoFrame:
+    frame = av.VideoFrame(16, 16, "gray")
+    frame.pts, frame.duration = pts, duration
+    return frame
+
+
 class TestTimes:
     @pytest.mark.parametrize("num_b_frames", [0, 2])
     @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
@@ -55,16 +62,25 @@ class TestTimes:
         assert durations[:-1] == [after - before for before, after in pairwise(pts)]
         assert durations[-1] * reader.time_base == Fraction(77, 1000)
 
-    def test_a_last_duration_that_cannot_be_believed_is_the_one_before(self, tmp_path: Path) -> None:
-        # Without a default duration Matroska says 1 ms for every frame.
-        source = write_clip(tmp_path / "a.mkv", moving_pictures(5))
+    @pytest.mark.parametrize(
+        ("said", "last"),
+        [
+            ((40, 40, 25), 25),
+            ((1, 1, 1), 40),  # Matroska without a default duration says 1 ms for every frame
+            ((40, 40, 0), 40),
+        ],
+    )
+    def test_the_last_duration_counts_where_the_others_were_right(
+        self, said: tuple[int, ...], last: int
+    ) -> None:
+        frames = [timed_frame(40 * number, duration) for number, duration in enumerate(said)]
+        timed = list(with_durations(frames, frame_interval=Fraction(50)))
+        assert [frame.duration for frame in timed] == [40, 40, last]
 
-        def forget_duration(packet: av.Packet, number: int) -> bool:
-            packet.duration = 1
-            return True
-
-        remux(source, tmp_path / "b.nut", change=forget_duration)
-        assert times(tmp_path / "b.nut")[1][-1] == times(tmp_path / "b.nut")[1][0]
+    @pytest.mark.parametrize(("said", "expected"), [(30, 30), (0, 50)])
+    def test_a_single_frame_lasts_as_it_says_or_one_interval(self, said: int, expected: int) -> None:
+        timed = list(with_durations([timed_frame(0, said)], frame_interval=Fraction(50)))
+        assert [frame.duration for frame in timed] == [expected]
 
     def test_b_frames_come_in_order(self, tmp_path: Path) -> None:
         planes = [flat_picture([20 + 8 * n, 128, 128], pix_fmt="yuv420p") for n in range(25)]
@@ -383,6 +399,14 @@ class TestLifetime:
         assert open_files(info.path) == 0
         with pytest.raises(ValueError, match="closed"):
             reader.frames()
+
+    def test_a_closed_decoder_gives_no_more_packets(self, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / "a.mp4", moving_pictures(8))
+        decoder = StreamDecoder(path, 0, num_threads=1, limits=InputLimits(), notes=Notes())
+        packets = decoder.packets()
+        next(packets)
+        decoder.close()
+        assert list(packets) == []  # reading on in a closed container crashes the process
 
     def test_two_iterators_do_not_disturb_each_other(self, tmp_path: Path) -> None:
         info = probe(write_clip(tmp_path / "a.mp4", moving_pictures(20)))
