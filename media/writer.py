@@ -16,8 +16,8 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from media._encoders import configure_context, require_encoder, tag_frame
-from media._scheduling import ordinary_scheduling
 from media._rgb_to_yuv import RgbToYuv
+from media._scheduling import ordinary_scheduling
 from media.encoding import EncodeOptions, ResolvedEncoding, VideoFormat, resolve_encoding
 from media.errors import EncodeError
 
