@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typer
 
+from cli.bench import bench
 from cli.evaluate import evaluate
 from cli.exit_codes import exit_codes_help
 from cli.models import models
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command(epilog=exit_codes_help())(upscale)
 app.command()(probe)
 app.command()(models)
+app.command()(bench)
 app.command()(train)
 app.command()(evaluate)
 

@@ -62,6 +62,7 @@ def upscale_file(
     use_sha256: bool = False,
     on_progress: ProgressCallback | None = None,
     report: UpscaleReport | None = None,
+    clock: StageClock | None = None,
 ) -> UpscaleReport:
     """Upscales a video file to an MP4.
 
@@ -79,6 +80,7 @@ def upscale_file(
         use_sha256: Whether the report has a digest of the output.
         on_progress: Told how far the run is.
         report: Filled in; a new one if None. It also tells how far a run came that raises.
+        clock: Counts the time of the stages; a new one if None.
 
     Raises:
         MediaError: If the input cannot be read or the output cannot be encoded.
@@ -88,7 +90,16 @@ def upscale_file(
     report = report or UpscaleReport(source=source, destination=destination)
     start = time.perf_counter()
     try:
-        _Run(source, destination, model, options, existing, on_progress or (lambda _: None), report).run()
+        _Run(
+            source,
+            destination,
+            model=model,
+            options=options,
+            existing=existing,
+            on_progress=on_progress or (lambda _: None),
+            report=report,
+            clock=clock or StageClock(),
+        ).run()
         if use_sha256 and report.output is not None:
             report.output = replace(report.output, sha256=_file_sha256(report.output.path))
     except BaseException as error:
@@ -123,16 +134,18 @@ class _Run:
         self,
         source: Path,
         destination: Path,
+        *,
         model: Model,
         options: UpscaleOptions,
         existing: Existing,
         on_progress: ProgressCallback,
         report: UpscaleReport,
+        clock: StageClock,
     ) -> None:
         self.source, self.destination = source, destination
         self.model, self.options, self.existing = model, options, existing
         self.on_progress, self.report = on_progress, report
-        self.clock = StageClock()
+        self.clock = clock
 
     def run(self) -> None:
         if self.existing == "refuse":
