@@ -169,8 +169,7 @@ class VideoReader:
             raise NoFramesError(self._explain_emptiness())
 
     def _frames_after_seek(self, position: int) -> Iterator[Frame]:
-        """Frames from a time (in output ticks from the container's start) on, by the shortest way that is
-        sure.
+        """Frames from a time on (output ticks, from the container's start), by the shortest sure way.
 
         Raises:
             PacketMismatchError: The way was not sure after all.

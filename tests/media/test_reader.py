@@ -196,6 +196,17 @@ class TestClock:
         assert "jump back" in notes[0]
 
 
+class TestNotes:
+    def test_repeated_messages_are_counted_in_place_and_never_count_down(self) -> None:
+        notes = Notes()
+        for _ in range(3):
+            notes.add("packet", lambda count: f"{count} packets")
+        notes.add("other", "said once")
+        notes.begin_pass()  # a second reading, from the middle, meets fewer of them
+        notes.add("packet", lambda count: f"{count} packets")
+        assert notes == ["3 packets", "said once"]
+
+
 class TestRates:
     @pytest.mark.parametrize(
         ("claims", "step", "expected"),
