@@ -34,6 +34,7 @@ def upscale(
     dtype: options.Dtype = "auto",
     attention: options.Attention = "auto",
     use_compile: options.UseCompile = False,
+    use_offload: options.UseOffload = False,
     tile: options.Tile = None,
     overlap: options.Overlap = None,
     chunk: options.Chunk = None,
@@ -97,6 +98,7 @@ def upscale(
                 dtype=dtype,
                 attention_backend=attention,
                 use_compile=use_compile,
+                use_offload=use_offload,
             )
             reports = upscale_jobs(
                 jobs, model=loaded, options=wanted, existing=existing, use_sha256=use_sha256, display=display

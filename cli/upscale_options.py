@@ -60,6 +60,14 @@ Attention = Annotated[
 UseCompile = Annotated[
     bool, typer.Option("--compile", help="Compile the model before it runs.", rich_help_panel=_MODEL)
 ]
+UseOffload = Annotated[
+    bool,
+    typer.Option(
+        "--offload",
+        help="Keep the model in host memory and move its parts to the GPU in turn, for small GPUs.",
+        rich_help_panel=_MODEL,
+    ),
+]
 Tile = Annotated[
     int | None,
     typer.Option(help="Side of tiles in pixels, 0 for none. Default: by memory.", rich_help_panel=_MODEL),

@@ -163,8 +163,8 @@ class SourceStream:
                 if packet.size > 0:
                     yield packet
         except IndexError:
-            # PyAV's last, empty packets, one per stream, stumble over streams that an MPEG-TS showed only after
-            # it was opened. Nothing is missing.
+            # PyAV's last, empty packets, one per stream, stumble over streams that an MPEG-TS showed only
+            # after it was opened. Nothing is missing.
             return
         except av.FFmpegError as error:
             self.error = f"the source cannot be read to its end ({error.strerror})"

@@ -136,6 +136,7 @@ def load_model(
     dtype: DtypeName = "auto",
     attention_backend: AttentionBackend = "auto",
     use_compile: bool = False,
+    use_offload: bool = False,
     **options: Any,
 ) -> Model:
     """Loads a model.
@@ -147,6 +148,7 @@ def load_model(
         dtype: "auto" for the fastest that is good enough on the device.
         attention_backend: Attention kernel.
         use_compile: Compile the transformer; slower to start, faster to run.
+        use_offload: Keep the parts of the model in host memory while they do not work.
         **options: Passed to `DovePipeline.from_checkpoint`.
 
     Raises:
@@ -174,6 +176,7 @@ def load_model(
         dtype=chosen_dtype,
         attention_backend=attention_backend,
         use_compile=use_compile,
+        use_offload=use_offload,
         **options,
     )
     return Model(
