@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="bicubic")
     parser.add_argument("--seconds", type=int, nargs="+", default=[10, 600])
-    parser.add_argument("--size", default="160x120")
+    parser.add_argument("--size", default="64x48")
     parser.add_argument("--scale", default="2")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
