@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,16 +18,13 @@ import torch
 from media import (
     JoinReport,
     MediaInfo,
-    ResolvedEncoding,
-    VideoFormat,
     VideoReader,
     join_segments,
     probe,
-    resolve_encoding,
 )
-from pipelines.planning import UpscalePlan
 from workers.disk import check_room
 from workers.errors import OutputExistsError, OutputFolderError, ResumeMismatchError
+from workers.job import QUEUED_FRAMES, Job, plan_job
 from workers.manifest import InputIdentity, Manifest
 from workers.models import Model, plan_from_json
 from workers.options import Existing, UpscaleOptions
@@ -36,20 +32,11 @@ from workers.progress import Progress, ProgressCallback
 from workers.reading import SourceFrame, read_frames
 from workers.report import ErrorReport, OutputReport, UpscaleReport, peak_device_bytes, peak_host_bytes
 from workers.restoring import Restorer, RestoreSettings
-from workers.sizes import TargetSize, target_size
 from workers.stages import Channel, StageThreads
 from workers.timing import StageClock, watch_pipeline
 from workers.values import to_json_value
 from workers.workfolder import WorkFolder, work_folder_path
 from workers.writing import ComparisonRequest, FinishedFrame, SegmentEnd, SegmentSink
-
-# Frames that wait between two stages. Enough to even out their rhythm (an encoder's lookahead, a keyframe),
-# few enough that a 2160p output, 100 MB a frame, stays small.
-QUEUED_FRAMES = 4
-# Frames of the output in memory outside the pipeline: waiting, shared by two chunks, in the encoder.
-RESERVED_FRAMES = 2 * QUEUED_FRAMES + 12
-# A length for the planner where the source does not say its own; longer than any chunk.
-UNKNOWN_NUM_FRAMES = 100_000
 
 
 def upscale_file(
@@ -114,19 +101,6 @@ def upscale_file(
     return report
 
 
-@dataclass(frozen=True)
-class _Job:
-    """All that is decided before the first frame is read."""
-
-    info: MediaInfo
-    target: TargetSize
-    video_format: VideoFormat
-    encoding: ResolvedEncoding
-    plan: UpscalePlan
-    num_frames: int | None
-    """An estimate."""
-
-
 class _Run:
     """One call of `upscale_file`."""
 
@@ -163,7 +137,8 @@ class _Run:
         self.report.input = info
         self.report.warn(info.warnings)
         with self._open_reader(info) as reader:
-            job = self._decide(info, reader)
+            job = plan_job(info, reader, model=self.model, options=self.options)
+            self.report.warn((*job.target.warnings, *job.encoding.warnings))
             with WorkFolder(self.destination, existing=self.existing) as work:
                 try:
                     self._work(work, job, identity, reader)
@@ -172,7 +147,7 @@ class _Run:
                     raise
         self.report.status = "done"
 
-    def _work(self, work: WorkFolder, job: _Job, identity: InputIdentity, reader: VideoReader) -> None:
+    def _work(self, work: WorkFolder, job: Job, identity: InputIdentity, reader: VideoReader) -> None:
         manifest = self._begin_manifest(work, job, identity)
         job = replace(job, plan=plan_from_json(manifest.plan))
         self._describe(job, manifest)
@@ -219,44 +194,7 @@ class _Run:
             deinterlace=options.deinterlace,
         )
 
-    def _decide(self, info: MediaInfo, reader: VideoReader) -> _Job:
-        options, video = self.options, info.video
-        target = target_size(
-            options.size,
-            width=reader.width,
-            height=reader.height,
-            sample_aspect_ratio=video.sample_aspect_ratio,
-            rotation=video.rotation,
-            default_scale=self.model.scale,
-        )
-        video_format = VideoFormat(
-            width=target.width,
-            height=target.height,
-            time_base=reader.time_base,
-            rate=reader.rate,
-            color=reader.color,
-            sample_aspect_ratio=target.sample_aspect_ratio,
-            mastering_display=video.mastering_display,
-            content_light=video.content_light,
-            bit_depth=video.bit_depth,
-        )
-        encoding = resolve_encoding(options.encode, video_format)
-        num_frames = estimate_num_frames(info, reader.rate, options)
-        frame_bytes = 3 * 4 * target.height * target.width
-        plan = self.model.plan(
-            num_frames=num_frames or UNKNOWN_NUM_FRAMES,
-            size=(reader.height, reader.width),
-            out_size=(target.height, target.width),
-            reserved_bytes=RESERVED_FRAMES * frame_bytes * (2 if options.use_compare_video else 1),
-            tile=options.tile,
-            overlap=options.overlap,
-            chunk=options.chunk,
-            chunk_overlap=options.chunk_overlap,
-        )
-        self.report.warn((*target.warnings, *encoding.warnings))
-        return _Job(info, target, video_format, encoding, plan, num_frames)
-
-    def _begin_manifest(self, work: WorkFolder, job: _Job, identity: InputIdentity) -> Manifest:
+    def _begin_manifest(self, work: WorkFolder, job: Job, identity: InputIdentity) -> Manifest:
         """The manifest of this run, or of the one to be continued.
 
         Raises:
@@ -282,15 +220,13 @@ class _Run:
         mine.save(work.path)
         return mine
 
-    def _describe(self, job: _Job, manifest: Manifest) -> None:
+    def _describe(self, job: Job, manifest: Manifest) -> None:
         report, model = self.report, self.model
         report.model = {"name": model.name, "licence": model.licence, **model.identity()}
         report.plan, report.encoding, report.options = job.plan, job.encoding, self.options.to_json()
         report.num_resumed_frames = manifest.num_frames
 
-    def _make_segments(
-        self, work: WorkFolder, job: _Job, manifest: Manifest, reader: VideoReader
-    ) -> Manifest:
+    def _make_segments(self, work: WorkFolder, job: Job, manifest: Manifest, reader: VideoReader) -> Manifest:
         """Reads, restores and writes at the same time.
 
         Returns:
@@ -347,7 +283,7 @@ class _Run:
             self.report.num_segments = len(sink.manifest.segments)
         return sink.manifest
 
-    def _comparison(self, job: _Job) -> ComparisonRequest:
+    def _comparison(self, job: Job) -> ComparisonRequest:
         options = self.options
         return ComparisonRequest(
             use_video=options.use_compare_video,
@@ -355,7 +291,7 @@ class _Run:
             rotation=job.info.video.rotation,
         )
 
-    def _restore_settings(self, job: _Job) -> RestoreSettings:
+    def _restore_settings(self, job: Job) -> RestoreSettings:
         options = self.options
         return RestoreSettings(
             height=job.target.height,
@@ -367,7 +303,7 @@ class _Run:
             keep_source=options.use_compare_video or options.use_compare_image,
         )
 
-    def _join(self, work: WorkFolder, job: _Job, manifest: Manifest) -> None:
+    def _join(self, work: WorkFolder, job: Job, manifest: Manifest) -> None:
         """Makes the final files."""
         num_frames = manifest.num_frames
         self.on_progress(Progress("joining", num_frames, num_frames, self.report.num_resumed_frames))
@@ -376,10 +312,12 @@ class _Run:
             if self.options.use_compare_video:
                 compare_video = compare_path(self.destination, ".mp4")
                 self._join_files(work, job, manifest, 1, compare_video)
-            if self.options.use_compare_image:
-                compare_image = compare_path(self.destination, ".png")
-                work.image_path.replace(compare_image)
             joined = self._join_files(work, job, manifest, 0, self.destination)
+        if self.options.use_compare_image:
+            compare_image = compare_path(self.destination, ".png")
+            # A run that was killed right here has moved it already.
+            if work.image_path.exists():
+                work.image_path.replace(compare_image)
         self.report.warn(joined.warnings)
         self.report.streams = joined.streams
         self.report.num_segments = len(manifest.segments)
@@ -396,7 +334,7 @@ class _Run:
         )
 
     def _join_files(
-        self, work: WorkFolder, job: _Job, manifest: Manifest, which: int, destination: Path
+        self, work: WorkFolder, job: Job, manifest: Manifest, which: int, destination: Path
     ) -> JoinReport:
         return join_segments(
             [work.path / segment.names[which] for segment in manifest.segments],
@@ -405,17 +343,6 @@ class _Run:
             start_seconds=self.options.start_seconds,
             duration_seconds=self.options.duration_seconds,
         )
-
-
-def estimate_num_frames(info: MediaInfo, rate: Fraction, options: UpscaleOptions) -> int | None:
-    """Frames to come, as well as the source tells; None where neither it nor the options do."""
-    start, wanted = options.start_seconds or Fraction(0), options.duration_seconds
-    stated = info.video.duration_seconds or info.duration_seconds
-    if start == 0 and wanted is None and info.video.num_frames_estimate:
-        return round(info.video.num_frames_estimate * rate / info.video.rate)
-    left = None if stated is None else max(Fraction(0), stated - start)
-    known = [length for length in (left, wanted) if length is not None]
-    return max(1, round(min(known) * rate)) if known else None
 
 
 def compare_path(destination: Path, suffix: str) -> Path:

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from typer.testing import Result
+
+from tests.pipelines.tiny import save_nano
+
+Dovetail = Callable[..., Result]
+SMALL = ("--frames", "9", "--size", "32x32", "--device", "cpu", "--repeat", "1")
+
+
+def test_both_paths_are_measured_stage_by_stage(tmp_path: Path, dovetail: Dovetail) -> None:
+    checkpoint = save_nano(tmp_path / "nano")
+    result = dovetail("bench", "-m", checkpoint, "--dtype", "float32", *SMALL, "--json")
+    assert result.exit_code == 0, result.stderr
+    values = json.loads(result.stdout)
+    assert (values["num_frames"], values["size"], values["out_size"]) == (9, [32, 32], [128, 128])
+    for path in ("ours", "plain"):
+        assert values[path]["frames_per_second"] > 0
+        stages = {"read", "model", "encode", "transformer", "decode", "write", "join"}
+        assert set(values[path]["stage_seconds"]) == stages
+    ratio = values["ours"]["frames_per_second"] / values["plain"]["frames_per_second"]
+    assert values["speedup"] == ratio
+
+
+def test_the_table_is_for_people(clip: Path, dovetail: Dovetail) -> None:
+    result = dovetail("bench", clip, "-m", "bicubic", "--duration", "0.2", "--no-plain", "--repeat", "1")
+    assert result.exit_code == 0, result.stderr
+    assert "64x48 to 256x192" in result.stdout
+    assert "frames per second" in result.stdout
+
+
+def test_a_size_that_is_none_is_refused(dovetail: Dovetail) -> None:
+    assert dovetail("bench", "--size", "large").exit_code == 2
