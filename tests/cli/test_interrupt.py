@@ -19,9 +19,12 @@ OPTIONS = ("-m", "bicubic", "-s", "2", "--preset", "ultrafast", "--segment-secon
 
 # The process sends itself the signal when so many frames are written, so that the moment is always the same.
 STOPPED_RUN = """
-    import os, sys
+    import os, signal, sys
     import cli.upscale
     from cli.main import app
+
+    # Tests that run in the background of a shell inherit an ignored SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     class Stopping:
         def __enter__(self):
