@@ -72,6 +72,9 @@ def _error_code(error: BaseException) -> str:
         return "interrupted"
     if isinstance(error, UsageError):
         return UsageError.code
+    training_errors = sys.modules.get("training.errors")
+    if training_errors is not None and isinstance(error, training_errors.TrainingError):
+        return str(error.code)
     if "workers.report" not in sys.modules and "torch" not in sys.modules:
         return "unexpected"
     from workers.report import error_code

@@ -38,6 +38,7 @@ _BY_ERROR_CODE = {
     "no_frames": ExitCode.INPUT,
     "unsupported_codec": ExitCode.INPUT,
     "input_limit": ExitCode.INPUT,
+    "training_data": ExitCode.INPUT,
     "encoder_unavailable": ExitCode.OUTPUT,
     "encode_failed": ExitCode.OUTPUT,
     "segment_mismatch": ExitCode.OUTPUT,
