@@ -166,6 +166,7 @@ def _partition(
     heads: torch.Tensor, grid: tuple[int, int, int], rows: AxisWindows, cols: AxisWindows
 ) -> torch.Tensor:
     """(B, heads, T*H*W, d) -> (B * windows, heads, T * window tokens, d)."""
+    # torch leaves Tensor.unflatten untyped, here and below.
     x = cols.gather(rows.gather(heads.unflatten(2, grid), 3), 5)  # type: ignore[no-untyped-call]
     # (B, heads, T, rows, row_size, cols, col_size, d) -> windows first
     return x.permute(0, 3, 5, 1, 2, 4, 6, 7).flatten(4, 6).flatten(0, 2)

@@ -44,6 +44,7 @@ from pipelines.tiling import Span
 logger = logging.getLogger(__name__)
 
 
+# diffusers has no type hints: its classes are Any to mypy.
 class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
     """One-step diffusion video super-resolution.
 

@@ -33,6 +33,7 @@ class ResidualBlock(nn.Module):
         return x + cast(torch.Tensor, self.conv2(F.silu(self.conv1(x))))
 
 
+# diffusers has no type hints: its classes and decorators are Any to mypy.
 class SpaceToDepthAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Latents by rearrangement, pixels by a conditional decoder.
 

@@ -115,5 +115,6 @@ def one_step(
 
 def needs_token_grid(transformer: torch.nn.Module) -> bool:
     """Whether the attention processors work on the token grid (windows) rather than on a flat sequence."""
+    # nn.Module types its attributes as Tensor or Module; this is a list of blocks.
     processor: Any = transformer.transformer_blocks[0].attn1.processor  # type: ignore[union-attr, index]
     return bool(getattr(processor, "uses_token_grid", False))
