@@ -1,0 +1,1 @@
+"""A typed client of Dovetail's HTTP API."""

@@ -1,0 +1,73 @@
+"""What can go wrong with records, queue and storage, as exceptions with a stable `code`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class JobsError(Exception):
+    """Base of every error this package raises on purpose; the message says what was received and the way
+    out."""
+
+    code: ClassVar[str] = "jobs_error"
+
+
+class JobNotFoundError(JobsError):
+    """Raised when there is no job of that id, or none that the asker may see."""
+
+    code = "not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"there is no job {job_id!r}; it was deleted, has expired, or never existed")
+        self.job_id = job_id
+
+
+class JobStateError(JobsError):
+    """Raised when a job's state does not allow what was asked, such as cancelling a completed one."""
+
+    code = "wrong_state"
+
+
+class QueueFullError(JobsError):
+    """Raised when as many jobs wait as the queue takes.
+
+    Attributes:
+        limit: How many may wait.
+    """
+
+    code = "queue_full"
+
+    def __init__(self, num_waiting: int, limit: int) -> None:
+        super().__init__(f"{num_waiting} jobs are waiting, the queue takes {limit}; try again later")
+        self.limit = limit
+
+
+class LostLeaseError(JobsError):
+    """Raised when an attempt no longer holds the lease of its task: another one has taken over, or the job
+    was cancelled. What it has made is thrown away."""
+
+    code = "lost_lease"
+
+
+class StorageError(JobsError):
+    """Raised when objects cannot be read or written."""
+
+    code = "storage_error"
+
+
+class ObjectNotFoundError(StorageError):
+    """Raised when there is no object under a key."""
+
+    code = "object_not_found"
+
+
+class StorageFullError(StorageError):
+    """Raised when there is no room for an object. Nothing of it is left, and no job is lost."""
+
+    code = "storage_full"
+
+
+class StoreUnavailableError(JobsError):
+    """Raised when Redis does not answer in time."""
+
+    code = "store_unavailable"

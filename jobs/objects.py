@@ -1,0 +1,43 @@
+"""Names of objects in the storage. Made of our ids only, never of anything a customer sent."""
+
+from __future__ import annotations
+
+
+def upload_key(upload_id: str) -> str:
+    """A finished upload that no job has taken yet."""
+    return f"uploads/{upload_id}"
+
+
+def job_prefix(job_id: str) -> str:
+    """Everything that goes when a job goes."""
+    return f"jobs/{job_id}/"
+
+
+def input_key(job_id: str) -> str:
+    """The source."""
+    return f"jobs/{job_id}/input"
+
+
+def segment_key(job_id: str, index: int, token: str) -> str:
+    """A segment; no two attempts write the same object."""
+    return f"jobs/{job_id}/segments/{index:06d}-{token[:8]}.mp4"
+
+
+def preview_key(job_id: str, index: int, token: str) -> str:
+    """A before/after picture of a segment's last frame."""
+    return f"jobs/{job_id}/previews/{index:06d}-{token[:8]}.jpg"
+
+
+def audio_key(job_id: str, token: str) -> str:
+    """The sound for the growing stream."""
+    return f"jobs/{job_id}/audio-{token[:8]}.mp4"
+
+
+def output_key(job_id: str, token: str) -> str:
+    """The finished file."""
+    return f"jobs/{job_id}/output-{token[:8]}.mp4"
+
+
+def report_key(job_id: str, token: str) -> str:
+    """The media report."""
+    return f"jobs/{job_id}/report-{token[:8]}.json"

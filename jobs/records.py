@@ -1,0 +1,285 @@
+"""The values that API and workers exchange through the store: jobs, their states, segments, errors."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from ulid import ULID
+
+from jobs.options import JobOptions
+
+
+class JobState(StrEnum):
+    """Where a job is. The words are those of `docs/glossary.md`."""
+
+    QUEUED = "queued"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more happens by itself (a failed job can be tried again)."""
+        return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+
+
+class Stage(StrEnum):
+    """What is being done to a job that is in progress."""
+
+    PLANNING = "planning"
+    UPSCALING = "upscaling"
+    JOINING = "joining"
+
+
+class Priority(StrEnum):
+    """A job of a higher priority goes first, always. Also the names of the queues."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+PRIORITIES = tuple(Priority)
+"""Highest first."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class JobError(_Record):
+    """Why a job failed.
+
+    Attributes:
+        code: Stable name of the kind of error.
+        message: For people.
+    """
+
+    code: str
+    message: str
+
+
+class InputInfo(_Record):
+    """What the probe found in the upload.
+
+    Attributes:
+        filename: What the customer called it; never used as a path.
+        size_bytes: Size.
+        format_name: Of the container.
+        codec: Of the video.
+        width: Stored picture, in pixels.
+        height: Stored picture, in pixels.
+        rotation: Degrees by which players turn it.
+        frame_rate: Nominal frames per second.
+        duration_seconds: Of the video; None where the file does not say.
+        num_frames: An estimate; None where nothing tells.
+        has_audio: Whether there is sound.
+        warnings: What will be repaired or lost.
+    """
+
+    filename: str
+    size_bytes: int
+    format_name: str
+    codec: str
+    width: int
+    height: int
+    rotation: int = 0
+    frame_rate: float
+    duration_seconds: float | None = None
+    num_frames: int | None = None
+    has_audio: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+class OutputInfo(_Record):
+    """The finished file.
+
+    Attributes:
+        width: In pixels.
+        height: In pixels.
+        num_frames: Frames.
+        duration_seconds: End of the last frame.
+        size_bytes: Size.
+        sha256: Of the file; also its ETag.
+    """
+
+    width: int
+    height: int
+    num_frames: int
+    duration_seconds: float
+    size_bytes: int
+    sha256: str
+
+
+class WebhookTarget(_Record):
+    """Who is told about a job or batch.
+
+    Attributes:
+        url: Where to post.
+        events: Names of the events that are wanted; empty for all.
+    """
+
+    url: str
+    events: tuple[str, ...] = ()
+
+
+class JobSpec(_Record):
+    """What was submitted. Never changes.
+
+    Attributes:
+        id: "job_" and a ULID: ids sort by time of creation.
+        owner: Id of the API key, or "local" on a server without keys.
+        created_at: UTC.
+        input_key: Of the source in the storage.
+        input: What the probe found.
+        options: What to make of it.
+        priority: Of the job.
+        labels: To find jobs by.
+        metadata: Anything of the customer's, given back as it is.
+        webhook: Whom to tell.
+        batch_id: Of the batch it belongs to.
+    """
+
+    id: str
+    owner: str
+    created_at: datetime
+    input_key: str
+    input: InputInfo
+    options: JobOptions
+    priority: Priority = Priority.NORMAL
+    labels: dict[str, str] = Field(default_factory=dict)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    webhook: WebhookTarget | None = None
+    batch_id: str | None = None
+
+
+class PlannedSegment(_Record):
+    """A part of the output, before it is made.
+
+    Attributes:
+        index: Position in the output.
+        num_frames: Frames in it.
+        first_pts: Of its first frame, in ticks of the output's time base.
+        end_pts: End of its last frame.
+        detail: What the worker needs to make it; opaque to all others.
+    """
+
+    index: int
+    num_frames: int
+    first_pts: int
+    end_pts: int
+    detail: dict[str, Any]
+
+
+class FinishedSegment(_Record):
+    """A part of the output that is in the storage.
+
+    Attributes:
+        index: Position in the output.
+        key: Of the file in the storage.
+        num_frames: Frames in it.
+        size_bytes: Size of the file.
+        seconds: How long the attempt took.
+        output_pixels: Width times height times frames.
+        boxes: Index of its fragments (`media.growing`), for streaming.
+        preview_key: Of a before/after picture of its last frame.
+        warnings: What had to be repaired in it.
+    """
+
+    index: int
+    key: str
+    num_frames: int
+    size_bytes: int
+    seconds: float
+    output_pixels: int
+    boxes: dict[str, Any] = Field(default_factory=dict)
+    preview_key: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Job(_Record):
+    """A job as it is now.
+
+    Attributes:
+        spec: What was submitted.
+        state: Where it is.
+        stage: What is being done; None unless it is in progress.
+        version: Grows with every change; the ETag.
+        updated_at: Of the last change.
+        started_at: When the first attempt began.
+        completed_at: When it reached its final state.
+        expires_at: When record and files go; None while it is unfinished.
+        processed_frames: In finished segments and in running attempts.
+        total_frames: Exact once the plan is complete, an estimate before.
+        upscaling_started_at: When the first segment's first attempt began.
+        num_segments: Planned so far.
+        num_finished_segments: Of these.
+        is_planned: Whether all segments are known.
+        attempts: Largest number of attempts that one of its tasks has taken.
+        plan: What the planner decided (size, tiles, encoding), for workers and reports; None before.
+        streaming: What the growing stream needs besides the segments (audio, frame rate, size).
+        output: The finished file.
+        warnings: What the customer should know about the result.
+        error: Why it failed.
+    """
+
+    spec: JobSpec
+    state: JobState
+    stage: Stage | None = None
+    version: int = 1
+    updated_at: datetime
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    expires_at: datetime | None = None
+    processed_frames: int = 0
+    total_frames: int | None = None
+    upscaling_started_at: datetime | None = None
+    num_segments: int = 0
+    num_finished_segments: int = 0
+    is_planned: bool = False
+    attempts: int = 0
+    plan: dict[str, Any] | None = None
+    streaming: dict[str, Any] | None = None
+    output: OutputInfo | None = None
+    warnings: tuple[str, ...] = ()
+    error: JobError | None = None
+
+    @property
+    def id(self) -> str:
+        return self.spec.id
+
+    @property
+    def progress(self) -> int:
+        """0-100; 100 only when the file is there."""
+        if self.state is JobState.COMPLETED:
+            return 100
+        if not self.total_frames:
+            return 0
+        return min(99, 100 * self.processed_frames // self.total_frames)
+
+    @property
+    def frames_per_second(self) -> float | None:
+        """Of all workers together since upscaling began; None before there is anything to measure."""
+        if self.upscaling_started_at is None or not self.processed_frames:
+            return None
+        end = self.completed_at or datetime.now(UTC)
+        seconds = (end - self.upscaling_started_at).total_seconds()
+        return self.processed_frames / seconds if seconds > 0 else None
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds until the frames are done at the speed so far; None where that is unknown."""
+        speed = self.frames_per_second
+        if self.state is not JobState.IN_PROGRESS or speed is None or self.total_frames is None:
+            return None
+        return max(0, self.total_frames - self.processed_frames) / speed
+
+
+def new_id(prefix: str) -> str:
+    """A new id such as "job_01K9...": sorts by time, cannot be guessed from another one."""
+    return f"{prefix}_{str(ULID()).lower()}"

@@ -1,0 +1,1 @@
+"""The HTTP API and its web page. No torch in this process."""
