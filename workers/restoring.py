@@ -11,10 +11,11 @@ from torch import Tensor
 
 from pipelines.options import DoveOptions
 from pipelines.planning import UpscalePlan
-from workers.chunks import Chunk, ChunkScheduler, CrossFader
+from workers.chunks import Chunk, CrossFader
 from workers.manifest import ResumePoint
 from workers.models import Model
 from workers.reading import SourceFrame
+from workers.segment_borders import ReadyChunk, SegmentCutter
 from workers.timing import StageClock
 from workers.writing import FinishedFrame, SegmentEnd
 
@@ -29,8 +30,11 @@ class RestoreSettings:
         options: Of the pipeline.
         plan: Chunks and tiles.
         seed: Of the noise, for pipelines that draw any.
-        segment_ticks: A segment ends with the first chunk after so many ticks.
+        segment_ticks: A segment ends with the first chunk after so many ticks; None ends none before the
+            last frame.
         keep_source: Whether finished frames carry the frame they were made from.
+        memory_plan: What the pipeline is given in place of `plan`, after that one ran out of memory. The
+            chunks that it is given stay those of `plan`.
     """
 
     height: int
@@ -38,8 +42,9 @@ class RestoreSettings:
     options: DoveOptions
     plan: UpscalePlan
     seed: int
-    segment_ticks: int
+    segment_ticks: int | None
     keep_source: bool
+    memory_plan: UpscalePlan | None = None
 
 
 class Restorer:
@@ -62,58 +67,49 @@ class Restorer:
         clock: StageClock,
         resume: ResumePoint | None = None,
     ) -> None:
-        self.num_cuts = 0
         self._model, self._settings, self._put, self._clock = model, settings, put, clock
         self._first_frame = resume.next_frame if resume else 0
-        plan = settings.plan
-        self._scheduler = ChunkScheduler(
-            plan.chunk_len,
-            # More than half would let three chunks meet, and a continued run would have to make all three
-            # again.
-            min(plan.chunk_overlap, plan.chunk_len // 2),
-            first_frame=resume.chunk_frame if resume else 0,
+        self._cutter: SegmentCutter[SourceFrame] = SegmentCutter(
+            chunk_len=settings.plan.chunk_len,
+            chunk_overlap=settings.plan.chunk_overlap,
+            segment_ticks=settings.segment_ticks,
+            resume=resume,
         )
         self._fader = CrossFader(self._emit)
-        self._buffer: dict[int, SourceFrame] = {}
-        self._segment_start: int | None = None
-        self._segment_end = 0
-        self._pending_end: SegmentEnd | None = None
+        self._held: dict[int, SourceFrame] = {}
+
+    @property
+    def num_cuts(self) -> int:
+        """Scene cuts among the frames so far."""
+        return self._cutter.num_cuts
 
     @torch.no_grad()
     def run(self, frames: Iterable[SourceFrame]) -> None:
         """Takes all frames."""
-        for frame in frames:
-            if frame.number < self._scheduler.start:
-                continue  # read for the cut detector only
-            self._end_segment()
-            self.num_cuts += frame.is_cut
-            self._process(self._scheduler.begin_frame(is_cut=frame.is_cut))
-            self._end_segment()
-            self._buffer[frame.number] = frame
-            self._process(self._scheduler.end_frame())
-        self._process(self._scheduler.finish())
+        for step in self._cutter.run(frames):
+            if isinstance(step, ReadyChunk):
+                self._restore(step)
+            elif step.resume is not None:
+                self._put(SegmentEnd(step.resume))
         self._fader.flush()
         self._put(SegmentEnd(None))
 
-    def _process(self, chunk: Chunk | None) -> None:
-        """Runs the pipeline on a chunk whose frames are all there."""
-        if chunk is None:
-            return
-        settings = self._settings
-        frames = [self._buffer[number] for number in range(chunk.start, chunk.stop)]
-        clip = torch.stack([frame.image for frame in frames]).to(self._model.device)
+    def _restore(self, ready: ReadyChunk[SourceFrame]) -> None:
+        """Runs the pipeline on a chunk."""
+        settings, chunk = self._settings, ready.chunk
+        self._held |= {frame.number: frame for frame in ready.frames}
+        clip = torch.stack([frame.image for frame in ready.frames]).to(self._model.device)
         batches = self._model.pipeline.stream(
             clip,
             height=settings.height,
             width=settings.width,
             options=settings.options,
-            plan=settings.plan,
+            plan=settings.memory_plan or settings.plan,
             generator=self._generator(chunk),
         )
         self._fader.add(chunk, (_to_host(batch) for batch in self._clock.iterate("model", batches)))
-        self._plan_segment_end(chunk, frames)
-        for number in [n for n in self._buffer if n < min(self._scheduler.start, chunk.final_stop)]:
-            del self._buffer[number]
+        for number in [n for n in self._held if n < chunk.final_stop]:
+            del self._held[number]
 
     def _generator(self, chunk: Chunk) -> torch.Generator:
         """Noise that depends on the chunk alone, so that a continued run draws the same."""
@@ -121,45 +117,10 @@ class Restorer:
         return generator.manual_seed(self._settings.seed + chunk.start)
 
     def _emit(self, number: int, image: Tensor) -> None:
-        frame = self._buffer[number]
-        if number < self._first_frame:
-            return
-        if self._segment_start is None:
-            self._segment_start = frame.pts
-        self._segment_end = frame.pts + frame.duration
-        source = frame.image if self._settings.keep_source else None
-        self._put(FinishedFrame(number, image, source, frame.pts, frame.duration))
-
-    def _plan_segment_end(self, chunk: Chunk, frames: list[SourceFrame]) -> None:
-        """Ends the segment before the first frame that is not final, if it is long enough."""
-        if (
-            self._segment_start is None
-            or self._segment_end - self._segment_start < self._settings.segment_ticks
-        ):
-            return
-        # With shared frames at the border, their chunk is run again. Without, the chunk begins after the
-        # border, and one frame more is read: whether a shot begins there depends on it.
-        read = frames[0] if chunk.tail else frames[-1]
-        self._segment_start = None
-        self._pending_end = SegmentEnd(
-            ResumePoint(
-                next_frame=chunk.final_stop,
-                chunk_frame=chunk.start if chunk.tail else chunk.stop,
-                read_frame=read.number,
-                read_pts=read.pts,
-                cut_history=read.cut_history,
-            )
-        )
-        if chunk.tail:
-            self._end_segment()
-
-    def _end_segment(self) -> None:
-        """Passes on the end that was planned. After a chunk without a tail that waits for the next frame:
-        only it
-        tells that the segment was not the last."""
-        if self._pending_end is not None:
-            self._put(self._pending_end)
-            self._pending_end = None
+        frame = self._held[number]
+        if number >= self._first_frame:
+            source = frame.image if self._settings.keep_source else None
+            self._put(FinishedFrame(number, image, source, frame.pts, frame.duration))
 
 
 def _to_host(batch: Tensor) -> Tensor:
