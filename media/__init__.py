@@ -1,32 +1,43 @@
-"""Reading, writing and joining video files: containers, streams, frames, colour and time stamps. No model."""
+"""Reading, writing and joining video files: containers, streams, frames, colour and time stamps. No model.
 
-from media.encoding import EncodeOptions, ResolvedEncoding, VideoFormat, resolve_encoding
-from media.errors import (
-    EncodeError,
-    EncoderUnavailableError,
-    InputLimitError,
-    MediaError,
-    NoFramesError,
-    NoVideoError,
-    SegmentMismatchError,
-    UnreadableInputError,
-    UnsupportedCodecError,
-)
-from media.info import (
-    AudioStreamInfo,
-    Chapter,
-    ColorTags,
-    ContentLight,
-    MasteringDisplay,
-    MediaInfo,
-    OtherStreamInfo,
-    SubtitleStreamInfo,
-    VideoStreamInfo,
-)
-from media.join import JoinReport, StreamOutcome, join_segments
-from media.probe import InputLimits, probe
-from media.reader import Frame, VideoReader
-from media.writer import SegmentInfo, SegmentWriter
+A name is imported when it is first used: probing needs no torch, and `media.sandbox` neither torch nor av.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from media.encoding import EncodeOptions, ResolvedEncoding, VideoFormat, resolve_encoding
+    from media.errors import (
+        EncodeError,
+        EncoderUnavailableError,
+        InputLimitError,
+        InputMemoryError,
+        InputTimeoutError,
+        MediaError,
+        NoFramesError,
+        NoVideoError,
+        SandboxError,
+        SegmentMismatchError,
+        UnreadableInputError,
+        UnsupportedCodecError,
+    )
+    from media.info import (
+        AudioStreamInfo,
+        Chapter,
+        ColorTags,
+        ContentLight,
+        MasteringDisplay,
+        MediaInfo,
+        OtherStreamInfo,
+        SubtitleStreamInfo,
+        VideoStreamInfo,
+    )
+    from media.join import JoinReport, StreamOutcome, join_segments
+    from media.limits import InputLimits
+    from media.probing import probe
+    from media.reader import Frame, VideoReader
+    from media.writer import SegmentInfo, SegmentWriter
 
 __all__ = [  # noqa: RUF022 - grouped by topic
     # Describing
@@ -59,10 +70,76 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "EncodeError",
     "EncoderUnavailableError",
     "InputLimitError",
+    "InputMemoryError",
+    "InputTimeoutError",
     "MediaError",
     "NoFramesError",
     "NoVideoError",
+    "SandboxError",
     "SegmentMismatchError",
     "UnreadableInputError",
     "UnsupportedCodecError",
 ]
+
+_HOMES = {
+    "media.encoding": (
+        "EncodeOptions",
+        "ResolvedEncoding",
+        "VideoFormat",
+        "resolve_encoding",
+    ),
+    "media.errors": (
+        "EncodeError",
+        "EncoderUnavailableError",
+        "InputLimitError",
+        "InputMemoryError",
+        "InputTimeoutError",
+        "MediaError",
+        "NoFramesError",
+        "NoVideoError",
+        "SandboxError",
+        "SegmentMismatchError",
+        "UnreadableInputError",
+        "UnsupportedCodecError",
+    ),
+    "media.info": (
+        "AudioStreamInfo",
+        "Chapter",
+        "ColorTags",
+        "ContentLight",
+        "MasteringDisplay",
+        "MediaInfo",
+        "OtherStreamInfo",
+        "SubtitleStreamInfo",
+        "VideoStreamInfo",
+    ),
+    "media.join": (
+        "JoinReport",
+        "StreamOutcome",
+        "join_segments",
+    ),
+    "media.limits": ("InputLimits",),
+    "media.probing": ("probe",),
+    "media.reader": (
+        "Frame",
+        "VideoReader",
+    ),
+    "media.writer": (
+        "SegmentInfo",
+        "SegmentWriter",
+    ),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # The result is kept, or `from media import x` would find the submodule of the same name once it exists.
+    value: object = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,8 +14,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from media._notes import Notes
-from media._open import InputLimits, open_input
+from media._open import open_input
 from media.errors import UnsupportedCodecError
+from media.limits import InputLimits
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"  # PyAV's class is generic in its type stubs only
 

@@ -13,10 +13,16 @@ from av.video.frame import VideoFrame
 
 from media._decoder import StreamDecoder, VideoPacket
 from media._notes import Notes
-from media._open import InputLimits
-from media._yuv_to_rgb import TRANSPARENCY_WARNING, FrameToRgb, has_alpha, is_full_range
+from media._planar import (
+    TRANSPARENCY_WARNING,
+    FrameToPlanar,
+    has_alpha,
+    has_transparent_pixels,
+    is_full_range,
+)
 from media.errors import InputLimitError, NoFramesError, UnsupportedCodecError
 from media.info import UNSPECIFIED, ColorTags, ContentLight, MasteringDisplay
+from media.limits import InputLimits
 
 # Packets to try before a stream counts as undecodable. A recording that starts between keyframes has some
 # hundred.
@@ -142,15 +148,14 @@ def _refuse_unseen_size(path: Path, decoder: StreamDecoder, limits: InputLimits)
 
 def _convert_once(path: Path, frame: VideoFrame, codec: str) -> bool:
     """Make sure that the pictures can be read; returns whether this one is transparent somewhere."""
-    converter = FrameToRgb(frame.width, frame.height, codec=codec)
+    converter = FrameToPlanar(frame.width, frame.height, codec=codec)
     try:
-        converter.convert(frame)
+        return has_transparent_pixels(converter.convert(frame))
     except (av.FFmpegError, ValueError, NotImplementedError) as error:
         raise UnsupportedCodecError(
             f"'{path.name}' has pictures in the pixel format {frame.format.name}, which cannot be turned "
             "into RGB; convert it to yuv420p first"
         ) from error
-    return converter.has_met_transparency
 
 
 def _side_data(frame: VideoFrame) -> dict[str, bytes]:

@@ -2,13 +2,13 @@
 
 import errno
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import av
 from av.container import InputContainer
 
 from media.errors import InputLimitError, UnreadableInputError
+from media.limits import DEFAULT_LIMITS, InputLimits
 
 # Demuxers that read one file and nothing else. Left out: hls, concat, dash, sdp, rtsp, image2 and lavfi,
 # which open what the file's text or name tells them to (other files of this machine, URLs), and tty, which
@@ -19,26 +19,6 @@ _FORMATS = (
     "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
 _ACCEPTED = "MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG-PS, FLV, WMV, OGG, GIF, MXF or a single picture"
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputLimits:
-    """How much an input may ask for. The defaults admit 8K video of a day and stop decompression bombs."""
-
-    max_pixels: int = 8192 * 4320
-    """Width times height of one frame."""
-    max_seconds: float = 24 * 3600
-    """Length of the video."""
-    max_streams: int = 200
-    """Streams of all kinds."""
-
-    def __post_init__(self) -> None:
-        for name in ("max_pixels", "max_seconds", "max_streams"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-
-
-DEFAULT_LIMITS = InputLimits()
 
 
 def open_input(path: str | Path, *, limits: InputLimits = DEFAULT_LIMITS) -> InputContainer:

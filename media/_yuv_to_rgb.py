@@ -1,35 +1,15 @@
-"""Decoded frames to R'G'B' float images.
-
-libswscale only brings chroma to full resolution here: into `yuv444p16le`, where a sample is the source's code
-shifted up, exactly. The matrix is ours, in float. Letting libswscale make R'G'B' costs 1.3 levels on average
-(its fast path takes the nearest chroma sample), and its outputs of more than 8 bits put white at 0.996.
-"""
+"""Decoded frames to R'G'B' float images: the matrix, in float. `_planar` says what libswscale does before."""
 
 from functools import cache
 
 import torch
-from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from torch import Tensor
 
+from media._planar import FrameToPlanar, Planar, is_float, is_full_range, peak
 from media.color import LUMA_COEFFICIENTS, YCGCO, effective_matrix
 
-_CHROMA_FILTER = (
-    Interpolation.BICUBIC
-    | Interpolation.ACCURATE_RND
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP
-)
 _WORK_BITS = 16
-_FULL_RANGE = 2
-_LIMITED_RANGE = 1
-
-# Decoders whose grey pictures are limited range unless tagged; for the others (PNG, FFV1, ...) grey means
-# 0...max.
-_LIMITED_GRAY_CODECS = frozenset({"h264", "hevc", "vp9", "av1", "vvc"})
-
-TRANSPARENCY_WARNING = "transparency is dropped; the picture is laid over black"
 
 Affine = tuple[tuple[tuple[float, float, float], ...], tuple[float, float, float]]
 
@@ -48,8 +28,7 @@ class FrameToRgb:
         self.has_met_transparency = False
         """Whether any pixel so far let the black behind it through."""
         self._codec = codec
-        self._reformatter = VideoReformatter()
-        self._scaler = VideoReformatter()
+        self._to_planar = FrameToPlanar(width, height, codec=codec)
 
     def convert(self, frame: VideoFrame) -> Tensor:
         """Make an image. The frame is only read: its planes may be references of frames still to be decoded.
@@ -60,41 +39,27 @@ class FrameToRgb:
         Returns:
             (3, height, width), float32, R'G'B' code values in [0, 1], own memory.
         """
-        if (frame.width, frame.height) != (self.width, self.height):
-            frame = self._scaler.reformat(
-                frame, self.width, self.height, interpolation=_CHROMA_FILTER, threads=1
-            )
-        layout = frame.format
-        if is_rgb(layout):
-            image, alpha = self._from_rgb(frame)
-        elif is_gray(layout):
-            image, alpha = self._from_gray(frame)
+        planar = self._to_planar.convert(frame)
+        if planar.kind == "rgb":
+            image = _from_rgb(planar.frame)
+        elif planar.kind == "gray":
+            image = self._from_gray(planar.frame)
         else:
-            image, alpha = self._from_yuv(frame)
-        if alpha is not None and float(alpha.min()) < 1.0:
-            self.has_met_transparency = True
-            image.mul_(alpha)
+            image = self._from_yuv(planar)
+        if planar.alpha is not None:
+            alpha = _alpha_plane(*planar.alpha)
+            if float(alpha.min()) < 1.0:
+                self.has_met_transparency = True
+                image.mul_(alpha)
         return image
 
-    def _from_yuv(self, frame: VideoFrame) -> tuple[Tensor, Tensor | None]:
-        full_range = is_full_range(frame, self._codec)
-        # The same tags on both sides: no matrix and no range conversion happens, and tags that libswscale
-        # does not know (or reserved ones) are not looked at.
-        code = ColorRange.JPEG if full_range else ColorRange.MPEG
-        work = self._reformatter.reformat(
-            frame,
-            format="yuv444p16le",
-            src_colorspace=Colorspace.ITU709,
-            dst_colorspace=Colorspace.ITU709,
-            src_color_range=code,
-            dst_color_range=code,
-            interpolation=_CHROMA_FILTER,
-            threads=1,
-        )
-        matrix = effective_matrix(frame.colorspace, self.width, self.height)
-        bits = min(frame.format.components[0].bits, _WORK_BITS)
+    def _from_yuv(self, planar: Planar) -> Tensor:
+        source = planar.source
+        matrix = effective_matrix(source.colorspace, self.width, self.height)
+        bits = min(source.format.components[0].bits, _WORK_BITS)
+        full_range = is_full_range(source, self._codec)
         weights, offsets = yuv_to_rgb_affine(matrix, full_range=full_range, bits=bits)
-        y, u, v = (_samples(work, index) for index in range(3))
+        y, u, v = (_samples(planar.frame, index) for index in range(3))
         image = torch.empty(3, self.height, self.width)
         for channel, (from_y, from_u, from_v) in enumerate(weights):
             out = torch.mul(y, from_y, out=image[channel])
@@ -103,29 +68,20 @@ class FrameToRgb:
             if from_v:
                 out.add_(v, alpha=from_v)
             out.add_(offsets[channel]).clamp_(0.0, 1.0)
-        return image, _alpha_plane(frame)
+        return image
 
-    def _from_gray(self, frame: VideoFrame) -> tuple[Tensor, Tensor | None]:
+    def _from_gray(self, frame: VideoFrame) -> Tensor:
         layout = frame.format
-        bits = layout.components[0].bits
-        if not _is_readable_planar(layout):  # grey with alpha interleaved, big-endian, one bit per pixel
-            return self._from_rgb(frame)
-        unit = 2.0 ** (bits - 8)
+        unit = 2.0 ** (layout.components[0].bits - 8)
         is_full = is_full_range(frame, self._codec)
-        low, span = (0.0, _peak(layout, 0)) if is_full else (16 * unit, 219 * unit)
+        low, span = (0.0, peak(layout, 0)) if is_full else (16 * unit, 219 * unit)
         luma = _samples(frame, 0).sub_(low).div_(span).clamp_(0.0, 1.0)
-        return luma.expand(3, -1, -1).clone(), None
+        return luma.expand(3, -1, -1).clone()
 
-    def _from_rgb(self, frame: VideoFrame) -> tuple[Tensor, Tensor | None]:
-        layout = frame.format
-        if not (layout.name.startswith("gbr") and _is_readable_planar(layout)):
-            suffix = "16le" if layout.components[0].bits > 8 else ""
-            planar = ("gbrap" if has_alpha(layout) else "gbrp") + suffix
-            if layout.has_palette:  # there is no direct way from a palette to planes with alpha
-                frame = self._scaler.reformat(frame, format="rgba", threads=1)
-            frame = self._reformatter.reformat(frame, format=planar, interpolation=_CHROMA_FILTER, threads=1)
-        image = torch.stack([_samples(frame, index) for index in (2, 0, 1)])  # planes are G, B, R
-        return image.div_(_peak(frame.format, 0)).clamp_(0.0, 1.0), _alpha_plane(frame)
+
+def _from_rgb(frame: VideoFrame) -> Tensor:
+    image = torch.stack([_samples(frame, index) for index in (2, 0, 1)])  # planes are G, B, R
+    return image.div_(peak(frame.format, 0)).clamp_(0.0, 1.0)
 
 
 @cache
@@ -163,41 +119,10 @@ def _unit_rows(matrix: int) -> tuple[tuple[float, float, float], ...]:
     )
 
 
-def is_rgb(layout: VideoFormat) -> bool:
-    """Whether the samples are R'G'B' already, directly or through a palette."""
-    return layout.is_rgb or layout.has_palette
-
-
-def is_gray(layout: VideoFormat) -> bool:
-    """Whether there is luma only (and perhaps alpha)."""
-    return layout.name.startswith(("gray", "ya8", "ya16", "mono"))
-
-
-def has_alpha(layout: VideoFormat) -> bool:
-    """Whether pixels carry transparency."""
-    return layout.has_palette or any(component.is_alpha for component in layout.components)
-
-
-def is_full_range(frame: VideoFrame, codec: str) -> bool:
-    """Whether code values span the whole range, from the tag or from what the format implies."""
-    layout = frame.format
-    if is_rgb(layout) or layout.name.startswith("yuvj"):
-        return True
-    if frame.color_range in (_FULL_RANGE, _LIMITED_RANGE):
-        return frame.color_range == _FULL_RANGE
-    return is_gray(layout) and codec not in _LIMITED_GRAY_CODECS
-
-
-def _is_readable_planar(layout: VideoFormat) -> bool:
-    """Whether each component is its own plane of native integers or floats."""
-    planes = [component.plane for component in layout.components]
-    return len(set(planes)) == len(planes) and not layout.is_big_endian and not layout.is_bit_stream
-
-
 def _samples(frame: VideoFrame, index: int) -> Tensor:
     """A plane's samples as new float32, (H, W)."""
     plane = frame.planes[index]
-    if "f32" in frame.format.name:  # PyAV exports integers only
+    if is_float(frame.format):  # PyAV exports integers only
         rows = torch.frombuffer(bytearray(plane), dtype=torch.float32).view(plane.height, -1)
         return rows[:, : plane.width].clone()
     # dlpack hands out the decoder's own memory; the conversion to float is the copy that makes it ours.
@@ -205,14 +130,6 @@ def _samples(frame: VideoFrame, index: int) -> Tensor:
     return samples.to(torch.float32, copy=True)
 
 
-def _peak(layout: VideoFormat, component: int) -> float:
-    """The value that means 1.0."""
-    return 1.0 if "f32" in layout.name else (1 << layout.components[component].bits) - 1.0
-
-
-def _alpha_plane(frame: VideoFrame) -> Tensor | None:
-    """Opacity, (H, W), float32, [0, 1]; None where the format has none."""
-    layout = frame.format
-    if not has_alpha(layout) or not _is_readable_planar(layout):
-        return None
-    return _samples(frame, layout.components[-1].plane).div_(_peak(layout, -1))
+def _alpha_plane(frame: VideoFrame, index: int) -> Tensor:
+    """Opacity, (H, W), float32, [0, 1]."""
+    return _samples(frame, index).div_(peak(frame.format, -1))

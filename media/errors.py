@@ -59,3 +59,21 @@ class SegmentMismatchError(MediaError):
     """Raised when segments cannot be joined because they were encoded differently or do not fit in time."""
 
     code = "segment_mismatch"
+
+
+class SandboxError(MediaError):
+    """Raised when the process that reads an input died of it, or answered with nonsense."""
+
+    code = "input_crashed_decoder"
+
+
+class InputTimeoutError(SandboxError):
+    """Raised when reading an input takes longer, by the clock or in processor time, than it may."""
+
+    code = "input_timeout"
+
+
+class InputMemoryError(SandboxError):
+    """Raised when reading an input takes more memory than it may."""
+
+    code = "input_memory"

@@ -16,12 +16,13 @@ from media._clock import Clock, TimedFrame, with_durations
 from media._decoder import StreamDecoder, VideoPacket
 from media._deinterlace import FIELDS_PER_FRAME, SETTLING_FRAMES, Deinterlacer
 from media._notes import Notes
-from media._open import DEFAULT_LIMITS, InputLimits
+from media._planar import TRANSPARENCY_WARNING
 from media._seek import PacketList, PacketMismatchError, choose_entry, list_packets, seek_to_entry
-from media._yuv_to_rgb import TRANSPARENCY_WARNING, FrameToRgb
+from media._yuv_to_rgb import FrameToRgb
 from media.color import RGB, effective_tags
 from media.errors import InputLimitError, NoFramesError
 from media.info import ColorTags, MediaInfo
+from media.limits import DEFAULT_LIMITS, InputLimits
 
 DEFAULT_NUM_THREADS = 4
 """Decoder threads. A 4K decoder takes 73 MB with one, 244 MB with 8, and the network is slower than one

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from media import JoinReport, join_segments
-from media.probe import probe
+from media.probing import probe
 from tests.media import boxes as mp4
 from tests.media.sources import Sound, make_source, write_segment
 

@@ -12,7 +12,7 @@ import pytest
 from torch.utils.dlpack import from_dlpack
 
 from media import EncodeError, EncodeOptions, JoinReport, MediaInfo, SegmentMismatchError, join_segments
-from media.probe import probe
+from media.probing import probe
 from tests.media import boxes as mp4
 from tests.media.sources import HEIGHT, WIDTH, Sound, Text, make_source, write_segment
 from tests.media.test_writer import CODECS, MIRRORED, ROTATED_90, fast

@@ -11,7 +11,7 @@ from torch.utils.dlpack import from_dlpack
 
 from media import EncodeOptions, SegmentWriter
 from media.info import ColorTags
-from media.probe import probe
+from media.probing import probe
 from media.reader import VideoReader
 from tests.media.sources import HDR10, HLG, SDR, video_format
 from tests.media.test_writer import CODECS, fast

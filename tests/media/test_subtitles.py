@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from media import join_segments
 from media._subtitles import Cue, flatten_cues
-from media.probe import probe
+from media.probing import probe
 from tests.media.sources import Text, make_source, write_segment
 
 CUES = [(100, 600, "Grüße, Welt"), (700, 900, r"zwei\NZeilen"), (1200, 1900, r"{\i1}schräg{\i0} 日本")]

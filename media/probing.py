@@ -13,7 +13,7 @@ from av.video.stream import VideoStream
 
 from media._decoder import has_decoder
 from media._first_look import FirstLook, check_size, look
-from media._open import DEFAULT_LIMITS, InputLimits, open_input
+from media._open import open_input
 from media._rates import choose_rate
 from media.errors import InputLimitError, MediaError, NoVideoError
 from media.info import (
@@ -24,8 +24,9 @@ from media.info import (
     SubtitleStreamInfo,
     VideoStreamInfo,
 )
+from media.limits import DEFAULT_LIMITS, InputLimits
 
-__all__ = ["InputLimits", "probe"]
+__all__ = ["probe"]
 
 _MICROSECOND = Fraction(1, 1_000_000)
 
