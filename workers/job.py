@@ -84,6 +84,11 @@ def plan_job(info: MediaInfo, reader: VideoReader, *, model: Model, options: Ups
     return Job(info, target, video_format, resolve_encoding(options.encode, video_format), plan, num_frames)
 
 
+def segment_ticks(job: Job, options: UpscaleOptions) -> int:
+    """Length of a segment in ticks of the video format, at least 1."""
+    return max(1, round(options.segment_seconds / job.video_format.time_base))
+
+
 def estimate_num_frames(info: MediaInfo, rate: Fraction, options: UpscaleOptions) -> int | None:
     """Frames to come, as well as the source tells; None where neither it nor the options do."""
     start, wanted = options.start_seconds or Fraction(0), options.duration_seconds

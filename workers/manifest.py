@@ -24,11 +24,13 @@ MANIFEST_VERSION = 1
 _DIGEST_BYTES = 1 << 20
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """A value that is kept as JSON; unknown fields are errors."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class InputIdentity(_Record):
+class InputIdentity(Record):
     """Tells one input file from another without reading all of it.
 
     Attributes:
@@ -58,7 +60,7 @@ class InputIdentity(_Record):
         return cls(size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest.hexdigest())
 
 
-class ResumePoint(_Record):
+class ResumePoint(Record):
     """Where to go on after a segment.
 
     Frames that two chunks share at the border are made again from both, so the first chunk may begin before
@@ -79,7 +81,7 @@ class ResumePoint(_Record):
     cut_history: tuple[float, ...] = ()
 
 
-class SegmentRecord(_Record):
+class SegmentRecord(Record):
     """A finished segment.
 
     Attributes:
@@ -97,7 +99,7 @@ class SegmentRecord(_Record):
     resume: ResumePoint | None
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """Contents of `manifest.json`.
 
     Attributes:

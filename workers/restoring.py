@@ -12,8 +12,10 @@ from torch import Tensor
 from pipelines.options import DoveOptions
 from pipelines.planning import UpscalePlan
 from workers.chunks import Chunk, CrossFader
+from workers.job import Job
 from workers.manifest import ResumePoint
 from workers.models import Model
+from workers.options import UpscaleOptions
 from workers.reading import SourceFrame
 from workers.segment_borders import ReadyChunk, SegmentCutter
 from workers.timing import StageClock
@@ -45,6 +47,27 @@ class RestoreSettings:
     segment_ticks: int | None
     keep_source: bool
     memory_plan: UpscalePlan | None = None
+
+
+def restore_settings(
+    job: Job,
+    options: UpscaleOptions,
+    *,
+    segment_ticks: int | None,
+    keep_source: bool,
+    memory_plan: UpscalePlan | None = None,
+) -> RestoreSettings:
+    """The settings of a job; the arguments by name are those of `RestoreSettings`."""
+    return RestoreSettings(
+        height=job.target.height,
+        width=job.target.width,
+        options=options.model,
+        plan=job.plan,
+        seed=options.seed,
+        segment_ticks=segment_ticks,
+        keep_source=keep_source,
+        memory_plan=memory_plan,
+    )
 
 
 class Restorer:

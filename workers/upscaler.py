@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,16 +25,17 @@ from media import (
 )
 from workers.disk import check_room
 from workers.errors import OutputExistsError, OutputFolderError, ResumeMismatchError
-from workers.job import QUEUED_FRAMES, Job, plan_job
+from workers.job import QUEUED_FRAMES, Job, plan_job, segment_ticks
 from workers.manifest import InputIdentity, Manifest
 from workers.models import Model, plan_from_json
 from workers.options import Existing, UpscaleOptions
 from workers.progress import Progress, ProgressCallback
 from workers.reading import SourceFrame, read_frames
 from workers.report import ErrorReport, OutputReport, UpscaleReport, peak_device_bytes, peak_host_bytes
-from workers.restoring import Restorer, RestoreSettings
-from workers.stages import Channel, StageThreads
-from workers.timing import StageClock, watch_pipeline
+from workers.restoring import Restorer, restore_settings
+from workers.running import run_stages
+from workers.stages import Channel
+from workers.timing import StageClock
 from workers.values import to_json_value
 from workers.workfolder import WorkFolder, work_folder_path
 from workers.writing import ComparisonRequest, FinishedFrame, SegmentEnd, SegmentSink
@@ -233,7 +235,6 @@ class _Run:
             The manifest with all segments.
         """
         resume = manifest.segments[-1].resume if manifest.segments else None
-        read: Channel[SourceFrame] = Channel(QUEUED_FRAMES)
         finished: Channel[FinishedFrame | SegmentEnd] = Channel(QUEUED_FRAMES)
         num_resumed = manifest.num_frames
         progress = Progress("upscaling", num_resumed, job.num_frames, num_resumed)
@@ -253,29 +254,26 @@ class _Run:
             clock=self.clock,
             on_frame=count_frame,
         )
-        restorer = Restorer(
-            self.model, self._restore_settings(job), finished.put, clock=self.clock, resume=resume
+        settings = restore_settings(
+            job,
+            self.options,
+            segment_ticks=segment_ticks(job, self.options),
+            keep_source=self.options.use_compare_video or self.options.use_compare_image,
         )
+        restorer = Restorer(self.model, settings, finished.put, clock=self.clock, resume=resume)
 
-        def read_all() -> None:
-            _use_few_threads()
-            frames = read_frames(
-                reader, resume=resume, detect_cuts=self.options.detect_cuts, clock=self.clock
-            )
-            for frame in frames:
-                read.put(frame)
-            read.finish()
-
-        def write_all() -> None:
-            _use_few_threads()
-            sink.run(finished)
+        def read() -> Iterator[SourceFrame]:
+            return read_frames(reader, resume=resume, detect_cuts=self.options.detect_cuts, clock=self.clock)
 
         try:
-            with StageThreads(read, finished) as threads, watch_pipeline(self.model.pipeline, self.clock):
-                threads.start("reader", read_all)
-                threads.start("writer", write_all)
-                restorer.run(read)
-                finished.finish()
+            run_stages(
+                restorer,
+                finished,
+                read=read,
+                write=sink.run,
+                pipeline=self.model.pipeline,
+                clock=self.clock,
+            )
         finally:
             self.report.num_cuts = restorer.num_cuts
             self.report.stage_seconds = self.clock.seconds
@@ -289,18 +287,6 @@ class _Run:
             use_video=options.use_compare_video,
             image_frame=(job.num_frames or 0) // 2 if options.use_compare_image else None,
             rotation=job.info.video.rotation,
-        )
-
-    def _restore_settings(self, job: Job) -> RestoreSettings:
-        options = self.options
-        return RestoreSettings(
-            height=job.target.height,
-            width=job.target.width,
-            options=options.model,
-            plan=job.plan,
-            seed=options.seed,
-            segment_ticks=max(1, round(options.segment_seconds / job.video_format.time_base)),
-            keep_source=options.use_compare_video or options.use_compare_image,
         )
 
     def _join(self, work: WorkFolder, job: Job, manifest: Manifest) -> None:
@@ -357,12 +343,6 @@ def _identify(source: Path) -> InputIdentity:
         # `probe` explains what is wrong with it.
         probe(source)
         raise
-
-
-def _use_few_threads() -> None:
-    """Reading and writing run beside the model; torch's thread count is per thread and would be all cores
-    in each."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 4))
 
 
 def _add_speed(report: UpscaleReport) -> None:
