@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
-from media import MediaInfo, ResolvedEncoding, VideoFormat, VideoReader, resolve_encoding
+from media import ColorTags, MediaInfo, ResolvedEncoding, VideoFormat, resolve_encoding
 from pipelines.planning import UpscalePlan
 from workers.models import Model
 from workers.options import UpscaleOptions
@@ -18,6 +19,21 @@ QUEUED_FRAMES = 4
 RESERVED_FRAMES = 2 * QUEUED_FRAMES + 12
 # A length for the planner where the source does not say its own; longer than any chunk.
 UNKNOWN_NUM_FRAMES = 100_000
+
+
+class SourceShape(Protocol):
+    """What a job depends on of the reader: that of a `VideoReader`, in this process or another."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def time_base(self) -> Fraction: ...
+    @property
+    def rate(self) -> Fraction: ...
+    @property
+    def color(self) -> ColorTags: ...
 
 
 @dataclass(frozen=True)
@@ -41,8 +57,23 @@ class Job:
     num_frames: int | None
 
 
-def plan_job(info: MediaInfo, reader: VideoReader, *, model: Model, options: UpscaleOptions) -> Job:
+def plan_job(
+    info: MediaInfo,
+    reader: SourceShape,
+    *,
+    model: Model,
+    options: UpscaleOptions,
+    plan: UpscalePlan | None = None,
+) -> Job:
     """Decides size, format, encoding, chunks and tiles.
+
+    Args:
+        info: The source.
+        reader: Opened with the range and deinterlacing of `options`.
+        model: The model.
+        options: What to make of it.
+        plan: Chunks and tiles if another process has chosen them; None chooses them for the memory that is
+            free here.
 
     Raises:
         InvalidRequestError: If the size is impossible.
@@ -71,7 +102,7 @@ def plan_job(info: MediaInfo, reader: VideoReader, *, model: Model, options: Ups
     )
     num_frames = estimate_num_frames(info, reader.rate, options)
     frame_bytes = 3 * 4 * target.height * target.width
-    plan = model.plan(
+    chosen = plan or model.plan(
         num_frames=num_frames or UNKNOWN_NUM_FRAMES,
         size=(reader.height, reader.width),
         out_size=(target.height, target.width),
@@ -81,7 +112,8 @@ def plan_job(info: MediaInfo, reader: VideoReader, *, model: Model, options: Ups
         chunk=options.chunk,
         chunk_overlap=options.chunk_overlap,
     )
-    return Job(info, target, video_format, resolve_encoding(options.encode, video_format), plan, num_frames)
+    encoding = resolve_encoding(options.encode, video_format)
+    return Job(info, target, video_format, encoding, chosen, num_frames)
 
 
 def segment_ticks(job: Job, options: UpscaleOptions) -> int:

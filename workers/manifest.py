@@ -137,7 +137,7 @@ class Manifest(Record):
         count."""
         found = [
             f"the input's {name} was {_show(name, before)} and is {_show(name, after)}"
-            for name, before, after in _changed(self.input.model_dump(), other.input.model_dump())
+            for name, before, after in changed_values(self.input.model_dump(), other.input.model_dump())
         ]
         for what, mine, others in (
             ("option", self.options, other.options),
@@ -145,7 +145,7 @@ class Manifest(Record):
         ):
             found += [
                 f"{what} {name} was {before!r} and is {after!r}"
-                for name, before, after in _changed(mine, others)
+                for name, before, after in changed_values(mine, others)
             ]
         return found
 
@@ -197,7 +197,8 @@ def load_manifest(folder: Path) -> Manifest | None:
     return manifest
 
 
-def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def changed_values(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Name, value before and value after, for each that differs; None where one is absent."""
     names = [*before, *(name for name in after if name not in before)]
     return [
         (name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)

@@ -19,6 +19,7 @@ from pipelines.manifest import read_manifest
 from pipelines.options import DoveOptions
 from pipelines.planning import ModelShape, PlanRequest, UpscalePlan, plan_upscale
 from pipelines.runtime import AttentionBackend, available_memory
+from workers.standin import STANDIN_PREFIX, parse_standin
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -143,7 +144,7 @@ def load_model(
 
     Args:
         name: A checkpoint (folder, embedded name or hub id), "bicubic" or "lanczos"; None for the embedded
-            default.
+            default. "standin:sleep=0.05" is for load tests, see `workers.standin`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
         dtype: "auto" for the fastest that is good enough on the device.
         attention_backend: Attention kernel.
@@ -166,6 +167,9 @@ def load_model(
             scale=INTERPOLATION_SCALE,
             licence="none needed",
         )
+    if name is not None and name.startswith(STANDIN_PREFIX):
+        standin, scale = parse_standin(name)
+        return Model(name, standin, torch.device("cpu"), torch.float32, scale, licence="none needed")
     name = name or _default_model()
     chosen_dtype = choose_dtype(dtype, chosen_device)
     folder = resolve_checkpoint(name)
