@@ -31,11 +31,14 @@ class JobOptions(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, json_schema_extra={"examples": [{"scale": 2, "codec": "h264", "crf": 18}]}
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"examples": [{"scale": 2, "codec": "h264", "crf": 18}]},
     )
 
     model: Annotated[
-        str | None, Field(min_length=1, max_length=200, description="One of GET /v1/models; null for the default.")
+        str | None,
+        Field(min_length=1, max_length=200, description="One of GET /v1/models; null for the default."),
     ] = None
     scale: Annotated[
         float | None,
@@ -50,7 +53,11 @@ class JobOptions(BaseModel):
     codec: Annotated[Codec, Field(description="Video codec of the result.")] = "h264"
     crf: Annotated[
         float | None,
-        Field(ge=0, le=63, description="Constant quality, lower is better: 0-51 for h264 and h265, 0-63 for av1."),
+        Field(
+            ge=0,
+            le=63,
+            description="Constant quality, lower is better: 0-51 for h264 and h265, 0-63 for av1.",
+        ),
     ] = None
     preset: Annotated[
         str | None,
@@ -60,10 +67,12 @@ class JobOptions(BaseModel):
         str | None, Field(max_length=20, description="yuv420p, yuv422p or yuv444p, or these with 10le.")
     ] = None
     start_seconds: Annotated[
-        float | None, Field(ge=0, le=864_000, description="Where the part to upscale begins; null is the start.")
+        float | None,
+        Field(ge=0, le=864_000, description="Where the part to upscale begins; null is the start."),
     ] = None
     duration_seconds: Annotated[
-        float | None, Field(gt=0, le=864_000, description="How long the part is, as for a preview; null is all.")
+        float | None,
+        Field(gt=0, le=864_000, description="How long the part is, as for a preview; null is all."),
     ] = None
     deinterlace: Annotated[
         bool | None, Field(description="Make each field a frame; null does what the video says.")
@@ -75,7 +84,9 @@ class JobOptions(BaseModel):
         if self.scale is not None and (self.height is not None or self.width is not None):
             raise ValueError("give either a scale or a height and/or width, not both")
         if self.crf is not None and self.crf > _MAX_CRF[self.codec]:
-            raise ValueError(f"crf {self.crf:g} is outside 0-{_MAX_CRF[self.codec]}, the range of {self.codec}")
+            raise ValueError(
+                f"crf {self.crf:g} is outside 0-{_MAX_CRF[self.codec]}, the range of {self.codec}"
+            )
         if self.crf is not None and self.codec == "av1" and self.crf != int(self.crf):
             raise ValueError(f"crf {self.crf:g} is not whole; av1 takes whole numbers 0-63")
         presets = _AV1_PRESETS if self.codec == "av1" else _X26X_PRESETS

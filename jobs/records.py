@@ -106,6 +106,8 @@ class OutputInfo(_Record):
         duration_seconds: End of the last frame.
         size_bytes: Size.
         sha256: Of the file; also its ETag.
+        key: Of the file in the storage.
+        report_key: Of the media report in the storage.
     """
 
     width: int
@@ -114,6 +116,8 @@ class OutputInfo(_Record):
     duration_seconds: float
     size_bytes: int
     sha256: str
+    key: str
+    report_key: str
 
 
 class WebhookTarget(_Record):

@@ -1,0 +1,158 @@
+"""API keys: only their digests are kept, with what each key may do."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import redis
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.errors import JobsError
+from jobs.records import new_id
+
+_PREFIX = "dv_"
+_KEYS = "dv:keys"
+_DIGESTS = "dv:keys:by-digest"
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    READ = "jobs:read"
+    WRITE = "jobs:write"
+    METRICS = "metrics:read"
+    ADMIN = "admin"
+
+
+class KeyLimits(BaseModel):
+    """How much a key may ask for; 0 leaves it to the server's settings.
+
+    Attributes:
+        requests_per_minute: Requests.
+        max_unfinished_jobs: Jobs that are queued or in progress.
+        max_upload_bytes: Size of one input.
+        max_output_pixels: Width times height times frames of one result.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requests_per_minute: int = Field(default=0, ge=0)
+    max_unfinished_jobs: int = Field(default=0, ge=0)
+    max_upload_bytes: int = Field(default=0, ge=0)
+    max_output_pixels: int = Field(default=0, ge=0)
+
+
+class ApiKey(BaseModel):
+    """A key, without its secret.
+
+    Attributes:
+        id: "key_..."; also the owner of its jobs.
+        name: For people.
+        hint: The first characters of the secret.
+        scopes: What it may do.
+        limits: How much.
+        created_at: UTC.
+        expires_at: UTC; None for never.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    name: str
+    hint: str
+    scopes: tuple[Scope, ...]
+    limits: KeyLimits = KeyLimits()
+    created_at: datetime
+    expires_at: datetime | None = None
+
+    def allows(self, scope: Scope) -> bool:
+        """Whether the key may do what the scope names."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+class KeyNotFoundError(JobsError):
+    """Raised when there is no key of that id."""
+
+    code = "not_found"
+
+
+class ApiKeyStore:
+    """The keys of an installation, in Redis.
+
+    Args:
+        client: Of the store's database, without `decode_responses`.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client: Any = client
+
+    def create(
+        self,
+        name: str,
+        *,
+        scopes: tuple[Scope, ...] = (Scope.READ, Scope.WRITE),
+        limits: KeyLimits | None = None,
+        expires_at: datetime | None = None,
+    ) -> tuple[ApiKey, str]:
+        """Makes a key.
+
+        Returns:
+            The key and its secret, which cannot be read again.
+        """
+        secret = _PREFIX + secrets.token_urlsafe(32)
+        key = ApiKey(
+            id=new_id("key"),
+            name=name,
+            hint=secret[:7],
+            scopes=scopes,
+            limits=limits or KeyLimits(),
+            created_at=datetime.now(UTC),
+            expires_at=expires_at,
+        )
+        with self._client.pipeline() as pipeline:
+            pipeline.hset(_KEYS, key.id, key.model_dump_json())
+            pipeline.hset(_DIGESTS, _digest(secret), key.id)
+            pipeline.execute()
+        return key, secret
+
+    def find(self, secret: str) -> ApiKey | None:
+        """The key of a secret; None if there is none or it has expired."""
+        key_id = self._client.hget(_DIGESTS, _digest(secret))
+        content = self._client.hget(_KEYS, key_id) if key_id else None
+        if content is None:
+            return None
+        key = ApiKey.model_validate_json(content)
+        return None if key.expires_at is not None and key.expires_at <= datetime.now(UTC) else key
+
+    def list(self) -> list[ApiKey]:
+        """All keys, the oldest first."""
+        found = [ApiKey.model_validate_json(content) for content in self._client.hvals(_KEYS)]
+        return sorted(found, key=lambda key: key.id)
+
+    def revoke(self, key_id: str) -> ApiKey:
+        """Makes a key useless. Its jobs stay until they expire.
+
+        Raises:
+            KeyNotFoundError: If there is none.
+        """
+        content = self._client.hget(_KEYS, key_id)
+        if content is None:
+            raise KeyNotFoundError(f"there is no key {key_id!r}; `dovetail keys list` shows all")
+        for digest, owner in self._client.hgetall(_DIGESTS).items():
+            if owner.decode() == key_id:
+                self._client.hdel(_DIGESTS, digest)
+        self._client.hdel(_KEYS, key_id)
+        return ApiKey.model_validate_json(content)
+
+    def has_any(self) -> bool:
+        """Whether there are keys at all."""
+        return bool(self._client.hlen(_KEYS))
+
+
+def _digest(secret: str) -> str:
+    """A plain hash: the secret has 256 random bits, which no salt or slow hash makes safer."""
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,155 @@
+"""Which workers are alive and what they can do, in Redis: written by workers, read by the API."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import redis
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.records import Job
+
+_ALIVE = timedelta(seconds=20)
+"""A worker reports every few seconds, also while it works."""
+_SPEED_SMOOTHING = 0.2
+
+
+class ModelInfo(BaseModel):
+    """A model that workers offer.
+
+    Attributes:
+        name: What jobs call it.
+        kind: "checkpoint", "interpolation" or "standin".
+        scale: Factor when a job gives none.
+        licence: SPDX identifier or a sentence.
+        source: Where it comes from.
+        is_default: Taken by jobs that name none.
+        is_listed: Whether customers are told of it.
+        shape: What the planner needs to know of it, as JSON; None for interpolation.
+        device: "cuda" or "cpu".
+        memory_bytes: Free memory of the device when the worker started.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+    name: str
+    kind: str
+    scale: int
+    licence: str = ""
+    source: str = ""
+    is_default: bool = False
+    is_listed: bool = True
+    shape: dict[str, Any] | None = None
+    device: str = "cpu"
+    memory_bytes: int = 0
+
+
+class WorkerInfo(BaseModel):
+    """A worker as it reported last.
+
+    Attributes:
+        id: Host name, process and a random part.
+        host: Host name.
+        pid: Process.
+        device: "cuda:0 NVIDIA H200" or "cpu".
+        task: "job_...:segment:7" while it works, else "".
+        is_draining: Whether it will take no more.
+        gpu_memory_used_bytes: Of its device.
+        gpu_memory_total_bytes: Of its device; 0 without one.
+        host_memory_bytes: Resident memory of the process.
+        reported_at: Unix time in seconds.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: str
+    host: str
+    pid: int
+    device: str = "cpu"
+    task: str = ""
+    is_draining: bool = False
+    gpu_memory_used_bytes: int = 0
+    gpu_memory_total_bytes: int = 0
+    host_memory_bytes: int = 0
+    reported_at: float = Field(default_factory=time.time)
+
+
+class Fleet:
+    """Reads and writes the register of workers and models.
+
+    Args:
+        client: Of the store's database, without `decode_responses`.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client: Any = client
+
+    def report(self, worker: WorkerInfo) -> None:
+        """Says that a worker is alive."""
+        self._client.hset("dv:workers", worker.id, worker.model_dump_json())
+
+    def sign_off(self, worker_id: str) -> None:
+        """Says that a worker stops."""
+        self._client.hdel("dv:workers", worker_id)
+
+    def workers(self) -> list[WorkerInfo]:
+        """All that are alive; forgets the others."""
+        oldest = time.time() - _ALIVE.total_seconds()
+        alive = []
+        for key, content in self._client.hgetall("dv:workers").items():
+            worker = WorkerInfo.model_validate_json(content)
+            if worker.reported_at >= oldest:
+                alive.append(worker)
+            else:
+                self._client.hdel("dv:workers", key)
+        return alive
+
+    def offer(self, models: list[ModelInfo]) -> None:
+        """Adds or renews models in the catalogue. They stay in it while no worker is there."""
+        if models:
+            self._client.hset("dv:models", mapping={model.name: model.model_dump_json() for model in models})
+
+    def models(self) -> list[ModelInfo]:
+        """The catalogue, the default first."""
+        found = [ModelInfo.model_validate_json(content) for content in self._client.hvals("dv:models")]
+        return sorted(found, key=lambda model: (not model.is_default, model.name))
+
+    def count_segment(
+        self,
+        job: Job,
+        model: str,
+        *,
+        output_pixels: int,
+        num_frames: int,
+        seconds: float,
+        stages: dict[str, float],
+    ) -> None:
+        """Adds a finished segment to what estimates and metrics are made of."""
+        speed = output_pixels / 1e6 / max(seconds, 1e-6)
+        before = self._client.hget("dv:speed", model)
+        smoothed = speed if before is None else float(before) + _SPEED_SMOOTHING * (speed - float(before))
+        with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.hset("dv:speed", model, smoothed)
+            pipeline.hincrbyfloat("dv:totals", "output_megapixels", output_pixels / 1e6)
+            pipeline.hincrby("dv:totals", "frames", num_frames)
+            pipeline.hincrby("dv:totals", "segments", 1)
+            for stage, value in stages.items():
+                pipeline.hincrbyfloat("dv:stage_seconds", stage, value)
+                pipeline.hincrby("dv:stage_counts", stage, 1)
+            pipeline.execute()
+
+    def speeds(self) -> dict[str, float]:
+        """Output megapixels per second of one worker, by model, as measured lately."""
+        return {name.decode(): float(value) for name, value in self._client.hgetall("dv:speed").items()}
+
+    def totals(self) -> dict[str, float]:
+        """Sums since the beginning: output_megapixels, frames, segments."""
+        return {name.decode(): float(value) for name, value in self._client.hgetall("dv:totals").items()}
+
+    def stage_seconds(self) -> dict[str, tuple[float, int]]:
+        """Seconds and segments by stage since the beginning."""
+        seconds = self._client.hgetall("dv:stage_seconds")
+        counts = self._client.hgetall("dv:stage_counts")
+        return {name.decode(): (float(value), int(counts.get(name, 0))) for name, value in seconds.items()}

@@ -1,0 +1,166 @@
+"""The queue: dramatiq on Redis, one queue per priority, messages of ids only.
+
+Messages are enqueued by name, so the API needs no code of the workers. A message may be delivered more than
+once; tasks are harmless when run twice (`jobs.store`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import redis
+from dramatiq import Message
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.errors import ConnectionError as BrokerConnectionError
+from dramatiq.middleware import Callbacks, CurrentMessage, Middleware, Retries
+
+from jobs.errors import StoreUnavailableError
+from jobs.records import PRIORITIES, Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAMESPACE = "dramatiq"
+PLAN, SEGMENT, JOIN = "plan", "segment", "join"
+WEBHOOKS_QUEUE = "webhooks"
+
+# A failed task decides itself what becomes of its job; these retries are for a storage or store that is away.
+MAX_INFRASTRUCTURE_RETRIES = 1_000
+_MIN_BACKOFF_MS, _MAX_BACKOFF_MS = 1_000, 60_000
+# A dead worker's messages wait for the next maintenance, which by default takes about 20 minutes to come.
+_ALWAYS = 1_000_000
+
+
+@dataclass(frozen=True)
+class TaskId:
+    """One task of one job.
+
+    Attributes:
+        job_id: Of the job.
+        task: "plan", "segment:7" or "join".
+    """
+
+    job_id: str
+    task: str
+
+
+def make_broker(
+    client: redis.Redis, *, heartbeat_timeout: timedelta, middleware: Iterable[Middleware] = ()
+) -> RedisBroker:
+    """The broker of one process.
+
+    TimeLimit (kills a task after 10 minutes) and AgeLimit are left out: a segment takes as long as it takes.
+
+    Args:
+        client: Of the queue's database.
+        heartbeat_timeout: After which a silent worker's messages go to others.
+        middleware: Comes after the usual ones.
+    """
+    broker = RedisBroker(  # type: ignore[no-untyped-call] # dramatiq types only part of itself
+        client=client,
+        heartbeat_timeout=int(heartbeat_timeout.total_seconds() * 1000),
+        maintenance_chance=_ALWAYS,
+        namespace=NAMESPACE,
+        middleware=[
+            Callbacks(),
+            CurrentMessage(),
+            Retries(
+                max_retries=MAX_INFRASTRUCTURE_RETRIES,
+                min_backoff=_MIN_BACKOFF_MS,
+                max_backoff=_MAX_BACKOFF_MS,
+            ),
+            *middleware,
+        ],
+    )
+    for priority in PRIORITIES:
+        broker.declare_queue(priority)
+    return broker
+
+
+class JobQueue:
+    """Puts tasks into the queue and tells which are there.
+
+    Args:
+        broker: From `make_broker`.
+
+    Raises:
+        StoreUnavailableError: By every method, when Redis does not answer.
+    """
+
+    def __init__(self, broker: RedisBroker) -> None:
+        self.broker = broker
+
+    def enqueue_plan(self, job_id: str, priority: Priority) -> None:
+        """Asks for a job to be planned, or planned on."""
+        self._enqueue(priority, PLAN, (job_id,))
+
+    def enqueue_segment(
+        self, job_id: str, index: int, priority: Priority, *, delay: timedelta = timedelta()
+    ) -> None:
+        """Asks for a segment to be made."""
+        self._enqueue(priority, SEGMENT, (job_id, index), delay)
+
+    def enqueue_join(self, job_id: str, priority: Priority) -> None:
+        """Asks for the final file."""
+        self._enqueue(priority, JOIN, (job_id,))
+
+    def enqueue(self, task: TaskId, priority: Priority, *, delay: timedelta = timedelta()) -> None:
+        """Asks for any task."""
+        name, _, index = task.task.partition(":")
+        self._enqueue(priority, name, (task.job_id, int(index)) if index else (task.job_id,), delay)
+
+    def tasks(self) -> set[TaskId]:
+        """All tasks with a message: waiting, delayed, or given to a worker that has not acknowledged it."""
+        found = set()
+        for priority in PRIORITIES:
+            for name in (priority, f"{priority}.DQ"):
+                with _reported_outage():
+                    messages = self.broker.client.hvals(f"{NAMESPACE}:{name}.msgs")
+                for content in messages:
+                    message = json.loads(content)
+                    job_id, *index = message["args"]
+                    task = message["actor_name"]
+                    found.add(TaskId(job_id, f"{task}:{index[0]}" if index else task))
+        return found
+
+    def depths(self) -> dict[Priority, tuple[int, int]]:
+        """Messages by priority: (waiting or delayed, given to workers)."""
+        depths = {}
+        with _reported_outage(), self.broker.client.pipeline(transaction=False) as pipeline:
+            for priority in PRIORITIES:
+                pipeline.llen(f"{NAMESPACE}:{priority}")
+                pipeline.hlen(f"{NAMESPACE}:{priority}.msgs")
+                pipeline.hlen(f"{NAMESPACE}:{priority}.DQ.msgs")
+            values = pipeline.execute()
+        for position, priority in enumerate(PRIORITIES):
+            waiting, known, delayed = values[3 * position : 3 * position + 3]
+            depths[priority] = (waiting + delayed, max(0, known - waiting))
+        return depths
+
+    def _enqueue(
+        self, queue: str, actor: str, arguments: tuple[object, ...], delay: timedelta = timedelta()
+    ) -> None:
+        message: Message[object] = Message(
+            queue_name=str(queue), actor_name=actor, args=arguments, kwargs={}, options={}
+        )
+        milliseconds = int(delay.total_seconds() * 1000)
+        with _reported_outage():
+            self.broker.enqueue(message, delay=milliseconds or None)
+
+
+@contextmanager
+def _reported_outage() -> Iterator[None]:
+    try:
+        yield
+    except (
+        BrokerConnectionError,
+        redis.ConnectionError,
+        redis.TimeoutError,
+        redis.BusyLoadingError,
+    ) as error:
+        raise StoreUnavailableError("the queue does not answer; try again in a moment") from error

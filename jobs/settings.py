@@ -1,0 +1,150 @@
+"""Settings of API and worker processes, from the environment (`DOVETAIL_...`)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+GIB = 1 << 30
+
+
+class CommonSettings(BaseSettings):
+    """What every process of one installation must agree on.
+
+    Attributes:
+        data_dir: Folder for everything that has no other place: uploads in progress, the embedded server's
+            data, and objects unless `storage_url` says otherwise.
+        redis_url: Of the store (job records).
+        queue_redis_url: Of the queue: a database of its own, since keys of others slow its maintenance (188
+            to 8,313 us per message with 100,000 of them). None is the store's server, next database.
+        storage_url: Folder or `s3://bucket/prefix`; None is a folder in `data_dir`.
+        heartbeat_timeout: After so long without a sign of life a worker counts as dead and its message goes
+            to another one. Not much below a minute in production: C code that holds the interpreter's lock
+            for 25 s made a job start twice at 10 s.
+        lease_ttl: How long an attempt holds its task without renewing the lease; below `heartbeat_timeout`:
+            a message that comes back must find the dead attempt's lease expired.
+        max_attempts: Of one task, before its job fails.
+        segment_seconds: Length of the parts that survive a kill.
+        result_ttl: How long a finished job and its files are kept.
+        failed_ttl: The same for failed and cancelled jobs; until then they can be tried again.
+        upload_ttl: How long an upload waits for its job.
+        min_free_bytes: Room on the disk of `data_dir` that nothing is allowed to take.
+        max_input_pixels: Width times height of one frame of an input.
+        max_input_seconds: Length of an input.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="DOVETAIL_", extra="ignore", frozen=True)
+
+    data_dir: Path = Path("dovetail-data")
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    queue_redis_url: str | None = None
+    storage_url: str | None = None
+    heartbeat_timeout: Annotated[timedelta, Field(ge=timedelta(seconds=1))] = timedelta(seconds=60)
+    lease_ttl: Annotated[timedelta, Field(ge=timedelta(milliseconds=500))] = timedelta(seconds=30)
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 4
+    segment_seconds: Annotated[float, Field(gt=0, le=600)] = 10
+    result_ttl: Annotated[timedelta, Field(gt=timedelta())] = timedelta(days=7)
+    failed_ttl: Annotated[timedelta, Field(gt=timedelta())] = timedelta(days=2)
+    upload_ttl: Annotated[timedelta, Field(gt=timedelta())] = timedelta(days=1)
+    min_free_bytes: Annotated[int, Field(ge=0)] = 1 * GIB
+    max_input_pixels: Annotated[int, Field(ge=1)] = 8192 * 4320
+    max_input_seconds: Annotated[float, Field(gt=0)] = 24 * 3600
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        if self.lease_ttl >= self.heartbeat_timeout:
+            raise ValueError(
+                f"lease_ttl ({self.lease_ttl.total_seconds():g} s) must be below heartbeat_timeout "
+                f"({self.heartbeat_timeout.total_seconds():g} s)"
+            )
+        return self
+
+    @property
+    def effective_queue_redis_url(self) -> str:
+        """Where the queue is."""
+        return self.queue_redis_url or _next_database(self.redis_url)
+
+    @property
+    def effective_storage_url(self) -> str:
+        """Where objects are: an absolute folder or an s3:// address."""
+        return self.storage_url or str((self.data_dir / "storage").absolute())
+
+
+class WorkerSettings(CommonSettings):
+    """Settings of `dovetail worker`.
+
+    Attributes:
+        models: Names that `dovetail upscale --model` takes; the first is the default of jobs without a model.
+        device: auto, cpu, cuda, cuda:1, ...
+        dtype: auto, float32, bfloat16 or float16.
+        work_dir: For files of the running task; None is a temporary folder.
+        drain_seconds: How long a stopped worker may take to finish its segment.
+        decode_memory_bytes: Memory that decoding one input may take.
+        decode_idle_seconds: Longest time without a decoded frame.
+        metrics_port: Port of the worker's own `/metrics`; 0 is none.
+        allow_standins: Whether jobs may name models that only imitate a GPU's speed; for load tests.
+    """
+
+    models: tuple[str, ...] = ("dovetail-nano", "bicubic", "lanczos")
+    device: str = "auto"
+    dtype: str = "auto"
+    work_dir: Path | None = None
+    drain_seconds: Annotated[float, Field(ge=0)] = 600
+    decode_memory_bytes: Annotated[int, Field(ge=64 << 20)] = 4 * GIB
+    decode_idle_seconds: Annotated[float, Field(gt=0)] = 60
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    allow_standins: bool = False
+
+
+class ServiceSettings(CommonSettings):
+    """Settings of the HTTP API.
+
+    Attributes:
+        host: Address to listen on.
+        port: Port to listen on.
+        public_url: How customers reach the server, for absolute links in webhooks; None leaves them relative.
+        max_upload_bytes: Of one input.
+        max_waiting_jobs: In all queues together; more are refused with 503.
+        max_batch_inputs: Of one batch.
+        source_hosts: Hosts that https:// sources may name ("example.com", "*.example.com"); none by default.
+        source_buckets: Buckets that s3:// sources may name.
+        allow_private_targets: Whether sources and webhooks may lie in private networks; for tests and closed
+            installations.
+        webhook_secret: Signs webhooks ("whsec_..."); None makes one in `data_dir`.
+        webhook_old_secrets: Earlier ones, which sign too until receivers have changed.
+        webhook_max_attempts: Deliveries of one event before it is given up.
+        requests_per_minute: Of one API key, unless the key says otherwise.
+        cors_origins: Web pages of other origins that may call the API.
+        num_probes: Uploads that are looked into at the same time.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    public_url: str | None = None
+    max_upload_bytes: Annotated[int, Field(ge=1)] = 50 * GIB
+    max_waiting_jobs: Annotated[int, Field(ge=1)] = 100_000
+    max_batch_inputs: Annotated[int, Field(ge=1)] = 10_000
+    source_hosts: tuple[str, ...] = ()
+    source_buckets: tuple[str, ...] = ()
+    allow_private_targets: bool = False
+    webhook_secret: SecretStr | None = None
+    webhook_old_secrets: tuple[SecretStr, ...] = ()
+    webhook_max_attempts: Annotated[int, Field(ge=1)] = 10
+    requests_per_minute: Annotated[int, Field(ge=1)] = 600
+    cors_origins: tuple[str, ...] = ()
+    num_probes: Annotated[int, Field(ge=1)] = 4
+
+
+def _next_database(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return url
+    number = parts.path.strip("/") or "0"
+    if not number.isdigit():
+        raise ValueError(f"redis_url {url!r} has no database number; write redis://host:port/0")
+    return urlunsplit(parts._replace(path=f"/{int(number) + 1}"))

@@ -1,0 +1,270 @@
+"""Objects (uploads, segments, results) in a folder or in S3, through one interface."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, S3Store
+
+from jobs.errors import ObjectNotFoundError, StorageError, StorageFullError
+
+CHUNK_BYTES = 1 << 20
+_PART_BYTES = 16 << 20
+_LIST_PAGE = 1000
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object as a listing tells it.
+
+    Attributes:
+        key: Name.
+        size_bytes: Size.
+        modified_at: UTC.
+    """
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+
+
+class Storage:
+    """Objects by key. Writing is all or nothing: an object is either not there or whole. Thread-safe.
+
+    Args:
+        url: A folder, which is made where it is missing, or `s3://bucket/prefix`. Credentials, region and
+            endpoint come from the usual AWS_... variables; an endpoint with http:// is accepted.
+        min_free_bytes: Room on a folder's disk that is not to be used.
+
+    Raises:
+        StorageError: If the address is no such thing.
+    """
+
+    def __init__(self, url: str, *, min_free_bytes: int = 0) -> None:
+        self.url, self._min_free_bytes = url, min_free_bytes
+        self.folder: Path | None = None
+        self._store: LocalStore | S3Store
+        parts = urlsplit(url)
+        if parts.scheme == "s3" and parts.netloc:
+            self._store = S3Store(
+                parts.netloc,
+                prefix=parts.path.strip("/") or None,
+                client_options={"allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")},
+            )
+        elif parts.scheme in ("", "file"):
+            self.folder = Path(parts.path if parts.scheme else url).absolute()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._store = LocalStore(self.folder)
+        else:
+            raise StorageError(f"{url!r} is not a storage; give a folder or s3://bucket/prefix")
+
+    def put_file(self, key: str, path: Path, *, is_movable: bool = False) -> None:
+        """Stores a file.
+
+        Args:
+            key: Name.
+            path: The file.
+            is_movable: Whether it may be moved instead of copied, which takes no time on the same disk.
+
+        Raises:
+            StorageFullError: If there is no room.
+            StorageError: If it cannot be stored.
+        """
+        if self.folder is None:
+            with _reported(key), path.open("rb") as file:
+                self._store.put(key, file, use_multipart=True, chunk_size=_PART_BYTES)
+            return
+        self.check_room(0 if is_movable else path.stat().st_size)
+        target = self._local(key)
+        part = target.with_name(f".{target.name}.part")
+        with _reported(key):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                if is_movable:
+                    shutil.move(path, part)
+                else:
+                    shutil.copyfile(path, part)
+                part.replace(target)
+            except BaseException:
+                if not is_movable:
+                    part.unlink(missing_ok=True)
+                raise
+
+    def put_bytes(self, key: str, content: bytes) -> None:
+        """Stores a small object.
+
+        Raises:
+            StorageFullError: If there is no room.
+            StorageError: If it cannot be stored.
+        """
+        self.check_room(len(content))
+        with _reported(key):
+            self._store.put(key, content)
+
+    def get_bytes(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """Reads an object, or a range of it that lies within it, at once.
+
+        Raises:
+            ObjectNotFoundError: If there is none.
+            StorageError: If it cannot be read.
+        """
+        with _reported(key):
+            if offset == 0 and length is None:
+                return bytes(self._store.get(key).bytes())
+            end = self.size(key) if length is None else offset + length
+            return bytes(self._store.get_range(key, start=offset, end=end))
+
+    async def stream(self, key: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """Reads an object in pieces of about a MiB, without holding more than a few of them.
+
+        Raises:
+            ObjectNotFoundError: If there is none.
+            StorageError: If it cannot be read.
+        """
+        with _reported(key):
+            end = self.size(key) if length is None else offset + length
+            if end <= offset:
+                return
+            result = await obstore.get_async(self._store, key, options={"range": (offset, end)})
+            async for piece in result.stream(min_chunk_size=CHUNK_BYTES):
+                yield bytes(piece)
+
+    @contextmanager
+    def local_file(self, key: str, *, work_dir: Path) -> Iterator[Path]:
+        """The object as a file to be read: in place where objects are files, else a copy in `work_dir` that
+        is removed afterwards.
+
+        Raises:
+            ObjectNotFoundError: If there is none.
+            StorageFullError: If there is no room for the copy.
+            StorageError: If it cannot be read.
+        """
+        if self.folder is not None:
+            path = self._local(key)
+            if not path.is_file():
+                raise ObjectNotFoundError(f"there is no object {key}")
+            yield path
+            return
+        copy = work_dir / key.replace("/", "_")
+        try:
+            with _reported(key), copy.open("wb") as file:
+                for piece in self._store.get(key).stream(min_chunk_size=CHUNK_BYTES):
+                    file.write(piece)
+            yield copy
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def size(self, key: str) -> int:
+        """Size in bytes.
+
+        Raises:
+            ObjectNotFoundError: If there is none.
+        """
+        with _reported(key):
+            return int(self._store.head(key)["size"])
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object."""
+        try:
+            self.size(key)
+        except ObjectNotFoundError:
+            return False
+        return True
+
+    def copy(self, source: str, target: str) -> None:
+        """Gives an object a second name."""
+        with _reported(source):
+            self._store.copy(source, target)
+
+    def move(self, source: str, target: str) -> None:
+        """Gives an object another name.
+
+        Raises:
+            ObjectNotFoundError: If there is none.
+        """
+        with _reported(source):
+            self._store.rename(source, target)
+
+    def delete(self, key: str) -> None:
+        """Removes an object; harmless if there is none."""
+        try:
+            with _reported(key):
+                self._store.delete(key)
+        except ObjectNotFoundError:
+            return
+
+    def delete_prefix(self, prefix: str) -> int:
+        """Removes all objects whose keys begin with `prefix`, a name with a slash at its end.
+
+        Returns:
+            How many.
+        """
+        count = 0
+        for stored in list(self.list(prefix)):
+            self.delete(stored.key)
+            count += 1
+        if self.folder is not None:
+            shutil.rmtree(self._local(prefix), ignore_errors=True)
+        return count
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        """All objects whose keys begin with `prefix`."""
+        with _reported(prefix):
+            for page in self._store.list(prefix or None, chunk_size=_LIST_PAGE):
+                for meta in page:
+                    yield StoredObject(meta["path"], int(meta["size"]), meta["last_modified"])
+
+    def check_room(self, num_bytes: int) -> None:
+        """Makes sure that so many bytes fit on a folder's disk. S3 tells by itself.
+
+        Raises:
+            StorageFullError: If they do not.
+        """
+        if self.folder is None:
+            return
+        free = shutil.disk_usage(self.folder).free
+        if free - num_bytes < self._min_free_bytes:
+            raise StorageFullError(
+                f"the storage has {free >> 20} MiB left, {self._min_free_bytes >> 20} MiB of them reserved; "
+                f"{num_bytes >> 20} MiB more do not fit"
+            )
+
+    def check(self) -> None:
+        """Makes sure that the storage answers.
+
+        Raises:
+            StorageError: If it does not.
+        """
+        with _reported("(listing)"):
+            next(iter(self._store.list("uploads/", chunk_size=1)), None)
+
+    def _local(self, key: str) -> Path:
+        assert self.folder is not None
+        return self.folder / key
+
+
+@contextmanager
+def _reported(key: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ObjectNotFoundError(f"there is no object {key}") from error
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFullError(f"no room in the storage for {key}") from error
+        raise StorageError(f"the storage failed at {key}: {error.strerror or error}") from error
+    except BaseError as error:
+        if "No space left" in str(error):
+            raise StorageFullError(f"no room in the storage for {key}") from error
+        raise StorageError(f"the storage failed at {key}: {error}") from error
