@@ -1,6 +1,6 @@
 """One video stream from packets to frames; damage costs the damaged packets and is counted."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -36,6 +36,7 @@ class StreamDecoder:
         num_threads: Decoder threads, at least 1.
         limits: Frames larger than `max_pixels` fail to decode.
         notes: Where damage is reported.
+        on_packet: Called for each packet that is read.
 
     Raises:
         UnreadableInputError: The file cannot be opened.
@@ -43,9 +44,16 @@ class StreamDecoder:
     """
 
     def __init__(
-        self, path: Path, index: int, *, num_threads: int, limits: InputLimits, notes: Notes
+        self,
+        path: Path,
+        index: int,
+        *,
+        num_threads: int,
+        limits: InputLimits,
+        notes: Notes,
+        on_packet: Callable[[], None] | None = None,
     ) -> None:
-        self._notes = notes
+        self._notes, self._on_packet = notes, on_packet
         self._is_closed = False
         self.is_cut_off = False
         """Whether reading ended with an error instead of the end of the file."""
@@ -75,6 +83,8 @@ class StreamDecoder:
                     if packet.size > 0:
                         failures = 0
                         self.is_cut_off = False
+                        if self._on_packet is not None:
+                            self._on_packet()
                         yield packet
                     if self._is_closed:  # to go on reading a closed container crashes the process
                         return

@@ -1,7 +1,7 @@
 """Reading a video: R'G'B' float frames with time stamps that increase from 0."""
 
 import math
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -59,6 +59,8 @@ class VideoReader:
             interlaced.
         num_threads: Decoder threads, at least 1.
         limits: Reading stops with an error where a limit is exceeded.
+        on_packet: Called for each packet that is read, also for those that give no frame: a sign of life
+            while a reader looks for its place in a long file.
 
     Raises:
         ValueError: `start_seconds` is negative, or `duration_seconds` or `num_threads` is not positive.
@@ -73,6 +75,7 @@ class VideoReader:
         deinterlace: bool | None = None,
         num_threads: int = DEFAULT_NUM_THREADS,
         limits: InputLimits = DEFAULT_LIMITS,
+        on_packet: Callable[[], None] | None = None,
     ) -> None:
         _check_range(start_seconds, duration_seconds, num_threads)
         video = info.video
@@ -97,7 +100,7 @@ class VideoReader:
         self.warnings: list[str] = Notes()
         """What had to be repaired or skipped; grows while frames are read."""
         self._is_forced = deinterlace is True
-        self._num_threads, self._limits = num_threads, limits
+        self._num_threads, self._limits, self._on_packet = num_threads, limits, on_packet
         self._first = math.ceil((start_seconds or 0) / self.time_base)
         self._end = (
             None
@@ -301,6 +304,7 @@ class VideoReader:
             num_threads=self._num_threads,
             limits=self._limits,
             notes=self._notes,
+            on_packet=self._on_packet,
         )
 
 

@@ -1,0 +1,38 @@
+"""Everything that touches a file nobody has vouched for, in processes with limited rights.
+
+Decoders are large C libraries, and uploads are chosen by strangers. So probing, decoding and joining happen
+in a child: it gets one request, has limits on memory, processor time, files and descriptors, has no network,
+starts no program, signals and sees no other process (seccomp), opens no file but those it is given and
+Python's own (Landlock), has no secret in its environment, and dies with its parent. What it answers is plain
+values and pixels; a crash, a hang or a lack of memory there is a `SandboxError` here.
+
+Importing this package loads neither torch nor av; `SandboxedReader` does when it is first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from media.sandbox._calls import sandboxed_join, sandboxed_probe
+from media.sandbox._limits import SandboxLimits
+from media.sandbox._sandbox import PROBE_MODULES, READ_MODULES, Sandbox, shared_sandbox
+
+if TYPE_CHECKING:
+    from media.sandbox._reader import SandboxedReader
+
+__all__ = [
+    "PROBE_MODULES",
+    "READ_MODULES",
+    "Sandbox",
+    "SandboxLimits",
+    "SandboxedReader",
+    "sandboxed_join",
+    "sandboxed_probe",
+    "shared_sandbox",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "SandboxedReader":
+        from media.sandbox._reader import SandboxedReader
+
+        return SandboxedReader
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

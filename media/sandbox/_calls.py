@@ -1,0 +1,133 @@
+"""Probing and joining in the sandbox: the same functions, for files that nobody has vouched for."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from media.info import MediaInfo
+from media.limits import DEFAULT_LIMITS, InputLimits
+from media.sandbox._limits import SandboxLimits
+from media.sandbox._sandbox import Sandbox, shared_sandbox
+
+if TYPE_CHECKING:
+    from media.join import JoinReport
+
+_GIB = 1 << 30
+
+# Sound that MP4 does not carry is encoded to AAC, which may be some times as large.
+_AUDIO_GROWTH = 4
+
+
+def sandboxed_probe(
+    path: str | Path,
+    *,
+    limits: InputLimits = DEFAULT_LIMITS,
+    timeout: float = 30.0,
+    sandbox_limits: SandboxLimits | None = None,
+    sandbox: Sandbox | None = None,
+) -> MediaInfo:
+    """`media.probe` in a process of its own.
+
+    Args:
+        path: As for `media.probe`.
+        limits: As for `media.probe`.
+        timeout: Seconds by the clock.
+        sandbox_limits: Resources of the process; None: 2 GiB and as many seconds as `timeout`.
+        sandbox: Where to run; None: the one for probing that this process shares.
+
+    Raises:
+        MediaError: As `media.probe` raises.
+        InputTimeoutError: It takes too long.
+        InputMemoryError: It takes too much memory.
+        SandboxError: The process that reads the file died of it.
+    """
+    return (sandbox or shared_sandbox("probe")).call(
+        _probe,
+        Path(path),
+        limits,
+        timeout=timeout,
+        limits=sandbox_limits or SandboxLimits(cpu_seconds=max(1, round(timeout))),
+        readable=[path],
+    )
+
+
+def sandboxed_join(
+    segments: Sequence[Path],
+    destination: Path,
+    *,
+    source: MediaInfo,
+    start_seconds: Fraction | None = None,
+    duration_seconds: Fraction | None = None,
+    timeout: float = 3600.0,
+    sandbox_limits: SandboxLimits | None = None,
+    sandbox: Sandbox | None = None,
+) -> "JoinReport":
+    """`media.join_segments` in a process of its own, which may write in the destination's folder only.
+
+    Args:
+        segments: As for `join_segments`.
+        destination: As for `join_segments`.
+        source: As for `join_segments`.
+        start_seconds: As for `join_segments`.
+        duration_seconds: As for `join_segments`.
+        timeout: Seconds by the clock.
+        sandbox_limits: Resources of the process; None: 2 GiB, as many seconds as `timeout`, and an output
+            somewhat larger than what goes in.
+        sandbox: Where to run; None: the one for reading that this process shares.
+
+    Raises:
+        MediaError: As `join_segments` raises.
+        InputTimeoutError: It takes too long.
+        InputMemoryError: It takes too much memory.
+        SandboxError: The process that reads the files died of it. Nothing is left of the output.
+    """
+    if sandbox_limits is None:
+        sandbox_limits = SandboxLimits(
+            cpu_seconds=max(1, round(timeout)),
+            file_bytes=_GIB + _AUDIO_GROWTH * source.size_bytes + sum(_size(path) for path in segments),
+        )
+    try:
+        return (sandbox or shared_sandbox("read")).call(
+            _join,
+            tuple(segments),
+            destination,
+            source,
+            start_seconds,
+            duration_seconds,
+            timeout=timeout,
+            limits=sandbox_limits,
+            readable=[*segments, source.path],
+            writable=[destination.absolute().parent],
+        )
+    finally:
+        # Where the process was killed it could not clean up. After success there is no such file.
+        destination.with_name(destination.name + ".part").unlink(missing_ok=True)
+
+
+def _probe(path: Path, limits: InputLimits) -> MediaInfo:
+    from media.probing import probe  # the caller's process is to do without av
+
+    return probe(path, limits=limits)
+
+
+def _join(
+    segments: Sequence[Path],
+    destination: Path,
+    source: MediaInfo,
+    start_seconds: Fraction | None,
+    duration_seconds: Fraction | None,
+) -> "JoinReport":
+    from media.join import join_segments  # needs av and torch
+
+    return join_segments(
+        segments,
+        destination,
+        source=source,
+        start_seconds=start_seconds,
+        duration_seconds=duration_seconds,
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

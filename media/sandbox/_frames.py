@@ -1,0 +1,86 @@
+"""The sandboxed side of `SandboxedReader`: decodes, converts, and lays the images into shared memory."""
+
+import mmap
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+
+from media._notes import Notes
+from media.info import MediaInfo
+from media.limits import InputLimits
+from media.reader import VideoReader
+from media.sandbox._child import Port
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """The arguments of a `VideoReader`."""
+
+    start_seconds: Fraction | None
+    duration_seconds: Fraction | None
+    deinterlace: bool | None
+    num_threads: int
+    limits: InputLimits
+
+
+class ForwardedNotes(Notes):
+    """Notes that are also kept as they come, to be said again elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fresh: list[tuple[str, str]] = []
+        self._said: dict[str, int] = {}
+
+    def add(self, key: str, message: str | Callable[[int], str]) -> None:
+        """As `Notes.add`."""
+        count = self._said[key] = self._said.get(key, 0) + 1
+        text = message if isinstance(message, str) else message(count)
+        self._fresh.append((key, text))
+        super().add(key, text)
+
+    def take(self) -> list[tuple[str, str]]:
+        """What was added since the last call."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+
+def send_frames(
+    port: Port, info: MediaInfo, options: ReadingOptions, from_pts: int | None, num_slots: int
+) -> list[tuple[str, str]]:
+    """Read frames until the end. Each is laid into a free slot and announced with its slot, pts, duration and
+    new notes; the caller sends back the number of a slot it has emptied.
+
+    Args:
+        port: To the caller; its file is the ring.
+        info: From `probe`.
+        options: For the reader.
+        from_pts: For `VideoReader.frames`.
+        num_slots: Of the ring, each (3, height, width), float32.
+
+    Returns:
+        Notes after the last frame.
+    """
+    torch.set_num_threads(options.num_threads)
+    shape = (num_slots, 3, info.video.height, info.video.width)
+    ring = torch.frombuffer(mmap.mmap(port.file, 0), dtype=torch.float32).view(shape)
+    free = deque(range(num_slots))
+    notes = ForwardedNotes()
+    with VideoReader(
+        info,
+        start_seconds=options.start_seconds,
+        duration_seconds=options.duration_seconds,
+        deinterlace=options.deinterlace,
+        num_threads=options.num_threads,
+        limits=options.limits,
+        on_packet=port.show_life,
+    ) as reader:
+        reader.warnings = notes
+        for frame in reader.frames(from_pts=from_pts):
+            slot = free.popleft() if free else port.receive_byte()
+            ring[slot].copy_(frame.image)
+            port.renew_cpu_limit()
+            port.send("frame", slot, frame.pts, frame.duration, notes.take())
+    return notes.take()

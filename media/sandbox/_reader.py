@@ -1,0 +1,247 @@
+"""`VideoReader` with the decoder in a sandboxed process."""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Generator, Iterator
+from fractions import Fraction
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakSet
+
+import torch
+
+from media._notes import Notes
+from media.errors import SandboxError
+from media.info import ColorTags, MediaInfo
+from media.limits import DEFAULT_LIMITS, InputLimits
+from media.reader import DEFAULT_NUM_THREADS, Frame, VideoReader
+from media.sandbox._frames import ReadingOptions, send_frames
+from media.sandbox._limits import SandboxLimits
+from media.sandbox._process import SandboxedProcess
+from media.sandbox._sandbox import Sandbox, shared_sandbox
+
+# Frames that wait between the two processes. Two would let decoding and taking overlap; more evens out
+# keyframes, and costs 11 MB each at 1280x720.
+_MAX_SLOTS = 4
+_MAX_RING_BYTES = 512 << 20
+
+# A process that was taken over could say new things for ever.
+_MAX_WARNINGS = 200
+
+DEFAULT_READING_LIMITS = SandboxLimits(memory_bytes=4 << 30, cpu_seconds=300)
+"""The limits of a reader's process, besides the memory that it shares. 8K takes 2 GiB, 4K 0.6 GiB."""
+
+
+class SandboxedReader:
+    """Reads a video as `VideoReader` does, bit for bit, but decodes it in a process with limited rights. Not
+    thread-safe, except `close`.
+
+    Each iteration is a process of its own. It decodes ahead by at most five frames.
+
+    Args:
+        info: From `sandboxed_probe`.
+        start_seconds: As for `VideoReader`.
+        duration_seconds: As for `VideoReader`.
+        deinterlace: As for `VideoReader`.
+        num_threads: As for `VideoReader`.
+        limits: As for `VideoReader`.
+        timeout: Seconds the process may take for a frame, or between two signs of progress where it has to
+            read a long way to the first one.
+        sandbox_limits: Resources of the process; its `cpu_seconds` count between signs of progress.
+        sandbox: Where to run; None: the one for reading that this process shares.
+
+    Raises:
+        ValueError: As `VideoReader` raises.
+    """
+
+    def __init__(
+        self,
+        info: MediaInfo,
+        *,
+        start_seconds: Fraction | None = None,
+        duration_seconds: Fraction | None = None,
+        deinterlace: bool | None = None,
+        num_threads: int = DEFAULT_NUM_THREADS,
+        limits: InputLimits = DEFAULT_LIMITS,
+        timeout: float = 60.0,
+        sandbox_limits: SandboxLimits = DEFAULT_READING_LIMITS,
+        sandbox: Sandbox | None = None,
+    ) -> None:
+        self._options = ReadingOptions(
+            start_seconds=start_seconds,
+            duration_seconds=duration_seconds,
+            deinterlace=deinterlace,
+            num_threads=num_threads,
+            limits=limits,
+        )
+        # Never read from here: it knows what the frames will be like.
+        twin = VideoReader(
+            info,
+            start_seconds=start_seconds,
+            duration_seconds=duration_seconds,
+            deinterlace=deinterlace,
+            num_threads=num_threads,
+            limits=limits,
+        )
+        self.info = info
+        self.is_deinterlaced: bool = twin.is_deinterlaced
+        """Whether each field becomes a frame."""
+        self.width: int = twin.width
+        """Of the images, in pixels: as stored, not rotated."""
+        self.height: int = twin.height
+        self.time_base: Fraction = twin.time_base
+        """Seconds per tick of the frames' pts and durations."""
+        self.rate: Fraction = twin.rate
+        """Nominal frames per second."""
+        self.color: ColorTags = twin.color
+        """What the images' values mean; the matrix is the one that was used, never "unspecified"."""
+        self._notes = Notes()
+        self._timeout, self._sandbox_limits, self._sandbox = timeout, sandbox_limits, sandbox
+        self._iterators: WeakSet[Generator[Frame, None, None]] = WeakSet()
+        self._processes: set[SandboxedProcess] = set()
+        self._is_closed = False
+
+    @property
+    def warnings(self) -> list[str]:
+        """What had to be repaired or skipped; grows while frames are read."""
+        return self._notes
+
+    def frames(self, *, from_pts: int | None = None) -> Iterator[Frame]:
+        """Read frames; may be called again, each call reads the file anew in a new process.
+
+        Args:
+            from_pts: As for `VideoReader.frames`.
+
+        Returns:
+            The frames. Their images are own memory.
+
+        Raises:
+            NoFramesError: As `VideoReader.frames` raises.
+            InputLimitError: As `VideoReader.frames` raises.
+            UnreadableInputError: As `VideoReader.frames` raises.
+            InputTimeoutError: A frame takes too long.
+            InputMemoryError: The process needs too much memory.
+            SandboxError: The process died of the file.
+            ValueError: The reader is closed.
+        """
+        if self._is_closed:
+            raise ValueError("the reader is closed; make a new one to read again")
+        self._notes.begin_pass()
+        frames = self._frames(from_pts)
+        self._iterators.add(frames)
+        return frames
+
+    def close(self) -> None:
+        """End all unfinished iterators and their processes; harmless a second time.
+
+        An iterator that another thread is just advancing ends by itself before its next frame.
+        """
+        self._is_closed = True
+        for process in list(self._processes):
+            process.kill()
+        for frames in list(self._iterators):
+            with contextlib.suppress(ValueError):  # it is being advanced
+                frames.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _frames(self, from_pts: int | None) -> Generator[Frame, None, None]:
+        frame_bytes = 3 * self.height * self.width * 4
+        num_slots = max(2, min(_MAX_SLOTS, _MAX_RING_BYTES // frame_bytes))
+        with contextlib.ExitStack() as stack:
+            ring = _make_ring(num_slots * frame_bytes)
+            stack.callback(os.close, ring)
+            process = self._start(ring, from_pts, num_slots, frame_bytes)
+            stack.callback(process.close)
+            self._processes.add(process)
+            stack.callback(self._processes.discard, process)
+            while True:
+                try:
+                    kind, *values = process.receive(timeout=self._timeout)
+                except SandboxError:
+                    if self._is_closed:  # it was killed by `close`
+                        return
+                    raise
+                if self._is_closed:
+                    return
+                if kind == "result":
+                    self._note(values[0])
+                    return
+                if kind == "frame":
+                    slot, pts, duration = self._check_frame(values, num_slots)
+                    image = torch.empty(3, self.height, self.width)
+                    _copy_from(ring, slot * frame_bytes, image)
+                    process.send(bytes([slot]), timeout=self._timeout)
+                    yield Frame(image, pts, duration)
+
+    def _start(self, ring: int, from_pts: int | None, num_slots: int, frame_bytes: int) -> SandboxedProcess:
+        limits = SandboxLimits(
+            # The process maps the ring too.
+            memory_bytes=self._sandbox_limits.memory_bytes + num_slots * frame_bytes,
+            cpu_seconds=self._sandbox_limits.cpu_seconds,
+            file_bytes=self._sandbox_limits.file_bytes,
+            open_files=self._sandbox_limits.open_files,
+        )
+        return (self._sandbox or shared_sandbox("read")).start(
+            send_frames,
+            self.info,
+            self._options,
+            from_pts,
+            num_slots,
+            limits=limits,
+            readable=[self.info.path],
+            files=[ring],
+        )
+
+    def _check_frame(self, values: list[Any], num_slots: int) -> tuple[int, int, int]:
+        slot, pts, duration = values[:3]
+        if not (all(type(value) is int for value in (slot, pts, duration)) and 0 <= slot < num_slots):
+            raise SandboxError(f"the process that reads the input announced a frame that cannot be: {values}")
+        self._note(values[3])
+        return slot, pts, duration
+
+    def _note(self, notes: list[tuple[str, str]]) -> None:
+        for key, text in notes:
+            if len(self._notes) < _MAX_WARNINGS:
+                self._notes.add(key, text)
+
+
+def _make_ring(size: int) -> int:
+    """Memory that has no name, so nothing of it is left when both processes are gone; zero pages until they
+    are written. A container's small /dev/shm does not limit it.
+
+    Returns:
+        A descriptor.
+    """
+    if hasattr(os, "memfd_create"):
+        ring = os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(ring, size)
+        # Neither side can pull it away under the other, nor fill the memory through it.
+        fcntl.fcntl(ring, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+        return ring
+    with tempfile.TemporaryFile() as file:
+        file.truncate(size)
+        return os.dup(file.fileno())
+
+
+def _copy_from(ring: int, offset: int, image: torch.Tensor) -> None:
+    """Fill an image from the ring: by a read, so that what the other process does to its copy of the
+    mapping cannot change an image that has been handed on."""
+    view = memoryview(image.numpy().data).cast("B")
+    done = 0
+    while done < len(view):
+        count = os.preadv(ring, [view[done:]], offset + done)
+        if count == 0:
+            raise SandboxError("the memory shared with the process that reads the input is too short")
+        done += count

@@ -1,0 +1,285 @@
+"""Starting sandboxed processes, through a fork server that is started when the first is asked for."""
+
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, Self, TypeVar, cast
+
+from media.errors import SandboxError
+from media.sandbox._forkserver import READY, REQUEST
+from media.sandbox._limits import SandboxLimits
+from media.sandbox._messages import Request
+from media.sandbox._process import SandboxedProcess
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
+
+# Importing torch on a busy machine takes some ten seconds.
+_START_SECONDS = 120.0
+_STOP_SECONDS = 5.0
+
+# What a child may know of this process's environment: nothing that could be a secret.
+_ENVIRONMENT = frozenset(
+    {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "OMP_NUM_THREADS", "SVT_LOG"}
+)
+_ENVIRONMENT_PREFIXES = ("LC_", "LD_", "PYTHON")
+
+PROBE_MODULES = ("media.probing",)
+"""What a child needs to probe; no torch."""
+
+READ_MODULES = ("media.probing", "media.reader", "media.join", "media.sandbox._frames")
+"""What a child needs to probe, decode and join."""
+
+
+class Sandbox:
+    """Runs functions on untrusted files in processes of their own. Thread-safe; close it when done.
+
+    A process may use limited memory, time and files, has no network, starts no program, and sees of the
+    environment and the file system only what it needs. What it answers cannot do anything here. It dies with
+    this process, however this one ends.
+
+    Args:
+        preload: Modules that the functions need. They are imported once, when the first process is started,
+            outside the limits.
+    """
+
+    def __init__(self, *, preload: Sequence[str] = PROBE_MODULES) -> None:
+        self._preload = tuple(preload)
+        self._lock = threading.Lock()
+        self._server: _ForkServer | None = None
+        self._has_warned = False
+
+    def call(
+        self,
+        function: Callable[..., T],
+        *args: object,
+        timeout: float,
+        limits: SandboxLimits | None = None,
+        readable: Iterable[str | Path] = (),
+        writable: Iterable[str | Path] = (),
+    ) -> T:
+        """Call a function in a process of its own.
+
+        Args:
+            function: Of a module, or a `functools.partial` of one. Its result is made of None, bool, int,
+                float, str, bytes, tuple, list, dict, Fraction, Path, and the dataclasses of `media.info` and
+                `media.join`.
+            args: For the function; anything that can be pickled.
+            timeout: Seconds by the clock.
+            limits: Resources; None: the default ones.
+            readable: Files and folders it may read.
+            writable: Folders it may write in; `limits.file_bytes` says how much.
+
+        Raises:
+            MediaError: As raised by the function.
+            InputTimeoutError: The time is over, by the clock or the processor's.
+            InputMemoryError: It needs more memory than allowed.
+            SandboxError: The process crashed, or the function raised something else.
+        """
+        deadline = time.monotonic() + timeout
+        process = self.start(
+            function, *args, limits=limits, readable=readable, writable=writable, takes_port=False
+        )
+        with contextlib.closing(process):
+            kind, *values = process.receive(timeout=max(0.0, deadline - time.monotonic()))
+        if kind != "result" or len(values) != 1:
+            raise SandboxError(f"the process that reads the input answered nonsense: {str(kind)[:40]!r}")
+        return cast(T, values[0])
+
+    def start(
+        self,
+        function: Callable[..., Any],
+        *args: object,
+        limits: SandboxLimits | None = None,
+        readable: Iterable[str | Path] = (),
+        writable: Iterable[str | Path] = (),
+        files: Sequence[int] = (),
+        takes_port: bool = True,
+    ) -> SandboxedProcess:
+        """Start a function that answers more than once, through the `Port` it gets as first argument.
+
+        Args:
+            function: As for `call`.
+            args: As for `call`.
+            limits: As for `call`; processor time counts from the last sign of progress.
+            readable: As for `call`.
+            writable: As for `call`.
+            files: Descriptors to hand over.
+            takes_port: Whether the function gets the port.
+
+        Returns:
+            The process. Close it.
+
+        Raises:
+            SandboxError: The process does not start.
+        """
+        limits = limits or SandboxLimits()
+        request = Request(
+            function=function,
+            arguments=args,
+            takes_port=takes_port,
+            limits=limits,
+            readable=tuple(Path(path).absolute() for path in readable),
+            writable=tuple(Path(path).absolute() for path in writable),
+        ).to_message()
+        process = self._fork(files, cpu_seconds=limits.cpu_seconds)
+        try:
+            process.send(request, timeout=_START_SECONDS)
+            kind, *values = process.receive(timeout=_START_SECONDS)
+            if kind != "ready":
+                raise SandboxError("the process that reads the input answered nonsense before it began")
+            self._warn_of_missing(values)
+        except BaseException:
+            process.close()
+            raise
+        return process
+
+    def close(self) -> None:
+        """End the fork server and all processes. Harmless a second time; a later call starts a new one."""
+        with self._lock:
+            server, self._server = self._server, None
+        if server is not None:
+            server.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _fork(self, files: Sequence[int], *, cpu_seconds: int) -> SandboxedProcess:
+        for _ in range(2):  # a server that has died is noticed when it is used
+            server = self._running_server()
+            channel, far_channel = socket.socketpair()
+            lifeline, far_lifeline = socket.socketpair()
+            process = SandboxedProcess(channel, lifeline, cpu_seconds=cpu_seconds)
+            with far_channel, far_lifeline:
+                if server.request([far_channel.fileno(), far_lifeline.fileno(), *files]):
+                    return process
+            process.close()
+            self._discard(server)
+        raise SandboxError("the fork server of the sandbox dies as soon as it is started")
+
+    def _running_server(self) -> "_ForkServer":
+        with self._lock:
+            if self._server is not None and not self._server.is_alive():
+                self._server.close()
+                self._server = None
+            if self._server is None:
+                self._server = _ForkServer(self._preload)
+            return self._server
+
+    def _discard(self, server: "_ForkServer") -> None:
+        with self._lock:
+            if self._server is server:
+                self._server = None
+        server.close()
+
+    def _warn_of_missing(self, values: list[Any]) -> None:
+        missing = [str(name)[:20] for name in values[0]] if values and isinstance(values[0], list) else []
+        if missing and not self._has_warned:
+            self._has_warned = True
+            _logger.warning("files are read without %s, which this system lacks", " and ".join(missing))
+
+
+class _ForkServer:
+    """The running fork server of one `Sandbox`.
+
+    Raises:
+        SandboxError: It does not start.
+    """
+
+    def __init__(self, preload: Sequence[str]) -> None:
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._control, far_control = socket.socketpair()
+        with far_control:
+            fd = far_control.fileno()
+            # -P: the working directory is not to be imported from, unless this process does.
+            command = [sys.executable, "-P", "-m", "media.sandbox", str(fd), *preload]
+            self._process = subprocess.Popen(
+                command,
+                pass_fds=[fd],
+                env=clean_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C in a terminal is for the caller, who then ends the server
+            )
+        self._stop = weakref.finalize(self, _stop_server, self._control, self._process, self._owner)
+        self._control.settimeout(_START_SECONDS)
+        try:
+            is_ready = self._control.recv(1) == READY
+        except OSError:
+            is_ready = False
+        if not is_ready:
+            self.close()
+            raise SandboxError("the fork server of the sandbox does not start; its own words are on stderr")
+
+    def is_alive(self) -> bool:
+        """Whether it can be asked; not where this process is a fork of the one that started it."""
+        return os.getpid() == self._owner and self._process.poll() is None
+
+    def request(self, descriptors: list[int]) -> bool:
+        """Have a process forked; returns whether the server could be reached."""
+        with self._lock:
+            try:
+                socket.send_fds(self._control, [REQUEST], descriptors)
+            except OSError:
+                return False
+        return True
+
+    def close(self) -> None:
+        """End it and its children."""
+        self._stop()
+
+
+def _stop_server(control: socket.socket, process: "subprocess.Popen[bytes]", owner: int) -> None:
+    control.close()
+    if os.getpid() != owner:
+        return
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment of the fork server: this process's, without anything that could be a secret."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
+    }
+    return kept | {
+        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+        "OPENBLAS_NUM_THREADS": "1",  # or numpy starts threads when it is imported, which a fork would lose
+        "MALLOC_ARENA_MAX": "2",  # an arena reserves 64 MB of address space, and each thread would have one
+    }
+
+
+@cache
+def shared_sandbox(purpose: Literal["probe", "read"]) -> Sandbox:
+    """The sandbox that all callers in this process share.
+
+    Args:
+        purpose: "probe" needs no torch and so takes 60 MB; "read" is for all that is done to files.
+    """
+    return Sandbox(preload=PROBE_MODULES if purpose == "probe" else READ_MODULES)
