@@ -53,10 +53,10 @@ def bench(
         if frames < 1 or duration <= 0:
             raise UsageError("a clip has at least one frame")
 
+        from media.sizes import SizeRequest
         from workers.bench import make_source, run_benchmark
         from workers.models import load_model
         from workers.options import UpscaleOptions
-        from workers.sizes import SizeRequest
 
         load = partial(load_model, model, device=device, dtype=dtype, attention_backend=attention)
         loaded = load(use_compile=use_compile)

@@ -67,9 +67,9 @@ def upscale(
         jobs = plan_jobs(paths, stdin=sys.stdin)
 
         from media import EncodeError, EncodeOptions
+        from media.sizes import SizeRequest
         from workers.models import load_model
         from workers.options import UpscaleOptions
-        from workers.sizes import SizeRequest
 
         try:
             encode = EncodeOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)

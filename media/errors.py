@@ -37,6 +37,12 @@ class UnsupportedCodecError(MediaError):
     code = "unsupported_codec"
 
 
+class InvalidSizeError(MediaError):
+    """Raised when the size that is asked for is impossible or contradicts itself."""
+
+    code = "invalid_request"
+
+
 class InputLimitError(MediaError):
     """Raised when the input is larger, longer or more complex than the limits allow."""
 

@@ -28,11 +28,11 @@ from media import (
     join_segments,
     probe,
 )
+from media.sizes import target_size
 from pipelines.options import DoveOptions
 from workers.models import Model
 from workers.options import UpscaleOptions
 from workers.report import REPORT_VERSION, peak_device_bytes
-from workers.sizes import target_size
 from workers.timing import Stage, StageClock, watch_pipeline
 from workers.upscaler import upscale_file
 from workers.values import to_json_value

@@ -7,10 +7,10 @@ from fractions import Fraction
 from typing import Protocol
 
 from media import ColorTags, MediaInfo, ResolvedEncoding, VideoFormat, resolve_encoding
+from media.sizes import TargetSize, target_size
 from pipelines.planning import UpscalePlan
 from workers.models import Model
 from workers.options import UpscaleOptions
-from workers.sizes import TargetSize, target_size
 
 # Frames that wait between two stages. Enough to even out their rhythm (an encoder's lookahead, a keyframe),
 # few enough that a 2160p output, 100 MB a frame, stays small.
@@ -76,7 +76,7 @@ def plan_job(
             free here.
 
     Raises:
-        InvalidRequestError: If the size is impossible.
+        InvalidSizeError: If the size is impossible.
         EncodeError: If the encoder cannot do what is asked.
         PipelineError: If the model cannot, or memory does not suffice.
     """

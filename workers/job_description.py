@@ -10,13 +10,13 @@ from fractions import Fraction
 from typing import Any
 
 from media import EncodeOptions, MediaInfo
+from media.sizes import SizeRequest
 from pipelines.options import DoveOptions
 from workers.errors import UpscaleError
 from workers.job import Job, SourceShape, plan_job
 from workers.manifest import changed_values
 from workers.models import Model, plan_from_json
 from workers.options import UpscaleOptions
-from workers.sizes import SizeRequest
 from workers.values import to_json_value
 
 DESCRIPTION_VERSION = 1

@@ -7,9 +7,9 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from media import EncodeOptions
+from media.sizes import SizeRequest
 from pipelines.options import DoveOptions
 from workers.errors import InvalidRequestError
-from workers.sizes import SizeRequest
 from workers.values import to_json_value
 
 Existing = Literal["refuse", "overwrite", "resume"]

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from media.sizes import SizeRequest
 from tests.pipelines.tiny import save_nano
 from tests.workers.made import FAST, decode, make_video, video_packets
 from workers.errors import OutputFolderError, ResumeMismatchError, UnfinishedWorkError
 from workers.manifest import MANIFEST_NAME, load_manifest
 from workers.models import Model, load_model
 from workers.options import UpscaleOptions
-from workers.sizes import SizeRequest
 from workers.upscaler import upscale_file
 from workers.workfolder import WorkFolder, work_folder_path
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from media import EncodeOptions, VideoReader, probe
+from media.sizes import SizeRequest
 from pipelines.options import DoveOptions
 from tests.pipelines.tiny import save_nano
 from tests.workers.made import FAST, make_video
@@ -18,7 +19,6 @@ from workers.job import Job, plan_job
 from workers.job_description import JobMismatchError, describe_job, options_from_json, rebuild_job
 from workers.models import Model, load_model
 from workers.options import UpscaleOptions
-from workers.sizes import SizeRequest
 from workers.values import to_json_value
 
 OPTIONS = UpscaleOptions(

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 
 from media import Frame, VideoReader, join_segments, probe
+from media.sandbox import SandboxedReader
+from media.sizes import SizeRequest
 from pipelines.errors import OutOfMemoryError
 from pipelines.planning import UpscalePlan
 from tests.media.clips import Clip, field_pictures, interlace, moving_pictures, write_clip
@@ -39,7 +41,6 @@ from workers.segment_making import (
     smaller_plan,
 )
 from workers.segment_planning import PlanMismatchError, SegmentPlan, plan_source
-from workers.sizes import SizeRequest
 from workers.upscaler import upscale_file
 from workers.workfolder import WorkFolder
 
@@ -312,6 +313,19 @@ def test_segments_of_two_processes_join_to_the_whole_run(
     assert join(job, plans, tmp_path, wanted).read_bytes() == whole.path.read_bytes()
 
 
+def test_a_sandboxed_reader_plans_and_makes_the_same_segments(
+    clip: Path, tmp_path: Path, tinting: Model
+) -> None:
+    wanted = options()
+    job, plans = plan_all(clip, tinting, wanted)
+    with SandboxedReader(job.info) as reader:
+        assert plan_job(job.info, reader, model=tinting, options=wanted) == job
+        assert list(plan_source(reader, job, options=wanted)) == plans
+        make_segment(reader, tinting, job, plans[2], tmp_path / "boxed.mp4", options=wanted)
+    make(clip, tinting, job, plans[2], tmp_path / "plain.mp4", wanted)
+    assert (tmp_path / "boxed.mp4").read_bytes() == (tmp_path / "plain.mp4").read_bytes()
+
+
 class CountingSource:
     """A reader that counts the frames it gives."""
 
@@ -394,6 +408,16 @@ def test_smaller_plans_need_less_memory_down_to_the_smallest(nano: Model) -> Non
     assert needed[1] < needed[0]
     assert smaller_plan(plan, 59) == smaller_plan(plan, 58)
     assert smaller_plan(UpscalePlan(chunk_len=8, chunk_overlap=0), 3).chunk_len == 8
+
+
+def test_a_network_makes_the_segment_with_a_smaller_plan_too(tmp_path: Path, nano: Model) -> None:
+    source = make_video(tmp_path / "clip.mp4", 20, size=(32, 32))
+    wanted = options(size=SizeRequest(scale=Fraction(4)), chunk=16, chunk_overlap=2)
+    job, plans = plan_all(source, nano, wanted)
+    smaller = smaller_plan(job.plan, 1)
+    assert smaller.chunk_len < job.plan.chunk_len
+    made = make(source, nano, job, plans[0], tmp_path / "one.mp4", wanted, memory_plan=smaller)
+    assert made.info.num_frames == plans[0].num_frames
 
 
 @pytest.mark.parametrize(

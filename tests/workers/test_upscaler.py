@@ -17,13 +17,13 @@ from PIL import Image
 from torch import Tensor
 
 from media import NoFramesError, SegmentWriter, UnreadableInputError
+from media.sizes import SizeRequest
 from tests.workers.made import FAST, SIZE, StandInPipeline, decode, make_video, stand_in_model
 from workers.errors import DiskFullError, OutputExistsError, OutputFolderError
 from workers.models import Model
 from workers.options import Existing, UpscaleOptions
 from workers.progress import Progress
 from workers.report import UpscaleReport, error_code
-from workers.sizes import SizeRequest
 from workers.upscaler import upscale_file
 
 

@@ -4,8 +4,8 @@ from fractions import Fraction
 
 import pytest
 
-from workers.errors import InvalidRequestError
-from workers.sizes import SizeRequest, TargetSize, target_size
+from media.errors import InvalidSizeError
+from media.sizes import SizeRequest, TargetSize, target_size
 
 
 def size(request: SizeRequest, width: int = 640, height: int = 360, rotation: int = 0) -> tuple[int, int]:
@@ -57,10 +57,10 @@ def test_rounding_a_side_keeps_square_pixels() -> None:
     [{"scale": Fraction(0)}, {"scale": Fraction(17)}, {"height": 0}, {"scale": Fraction(2), "width": 10}],
 )
 def test_impossible_requests_are_refused(arguments: dict[str, Fraction]) -> None:
-    with pytest.raises(InvalidRequestError):
+    with pytest.raises(InvalidSizeError):
         SizeRequest(**arguments)  # type: ignore[arg-type]
 
 
 def test_a_side_beyond_what_encoders_take_is_refused() -> None:
-    with pytest.raises(InvalidRequestError, match="30720"):
+    with pytest.raises(InvalidSizeError, match="30720"):
         size(SizeRequest(scale=Fraction(16)), 1920, 1080)

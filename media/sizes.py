@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from workers.errors import InvalidRequestError
+from media.errors import InvalidSizeError
 
 MAX_SCALE = 16
 # What H.264 level 6.2 and the muxers around it can say; encoders check their own limits when they open.
@@ -29,15 +29,15 @@ class SizeRequest:
 
     def __post_init__(self) -> None:
         if self.scale is not None and (self.height is not None or self.width is not None):
-            raise InvalidRequestError("give either a scale or a height and/or width, not both")
+            raise InvalidSizeError("give either a scale or a height and/or width, not both")
         if self.scale is not None and not 0 < self.scale <= MAX_SCALE:
-            raise InvalidRequestError(
+            raise InvalidSizeError(
                 f"scale must be above 0 and at most {MAX_SCALE}, got {float(self.scale):g}"
             )
         for name in ("height", "width"):
             side = getattr(self, name)
             if side is not None and not 1 <= side <= MAX_SIDE:
-                raise InvalidRequestError(f"{name} must lie in 1-{MAX_SIDE} pixels, got {side}")
+                raise InvalidSizeError(f"{name} must lie in 1-{MAX_SIDE} pixels, got {side}")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def target_size(
         default_scale: The model's own factor.
 
     Raises:
-        InvalidRequestError: If a side would be 0 or too large.
+        InvalidSizeError: If a side would be 0 or too large.
     """
     asked_width, asked_height = request.width, request.height
     if rotation % 180:
@@ -104,7 +104,7 @@ def target_size(
         out_width = asked_width or _scaled(width, scale)
         out_height = asked_height or _scaled(height, scale)
     if not (1 <= out_width <= MAX_SIDE and 1 <= out_height <= MAX_SIDE):
-        raise InvalidRequestError(
+        raise InvalidSizeError(
             f"{width}x{height} would become {out_width}x{out_height}; sides must lie in 1-{MAX_SIDE} pixels, "
             "choose another scale"
         )
