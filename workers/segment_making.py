@@ -106,7 +106,8 @@ def make_segment(
         memory_plan: Tiles for the pipeline in place of those of `job.plan`, after these ran out of memory;
             see `smaller_plan`.
         on_frame: Told from the writer's thread how many frames are written.
-        should_stop: Asked before each frame is taken and each one is passed on to the writer.
+        should_stop: Asked before each frame is taken and each one is passed on to the writer. To end
+            a long search for the first frame at once, close the reader too, in any thread.
         clock: Counts the time of the stages.
 
     Raises:
@@ -136,10 +137,12 @@ def make_segment(
             clock=clock,
             check=gate.check_stop,
         )
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemoryError(f"out of memory while making segment {plan.index}: {error}") from error
+    except Exception as error:
+        # Whoever wants it to stop may have closed the reader as well, in the middle of anything.
+        gate.check_stop(error)
+        if is_out_of_memory(error):
+            raise OutOfMemoryError(f"out of memory while making segment {plan.index}: {error}") from error
+        raise
     assert gate.last is not None
     info, warnings = written[0]
     return MadeSegment(info, _pair(gate.last, job), (*reader.warnings, *warnings))
@@ -197,9 +200,12 @@ class _Gate:
         self._plan, self._put, self._should_stop = plan, put, should_stop
         self._num_frames = self._first_pts = 0
 
-    def check_stop(self) -> None:
+    def check_stop(self, error: Exception | None = None) -> None:
+        """Raises SegmentStoppedError, from an error that it explains, if the segment was told to stop."""
+        if isinstance(error, SegmentStoppedError):
+            raise error
         if self._should_stop():
-            raise SegmentStoppedError(f"segment {self._plan.index} was told to stop")
+            raise SegmentStoppedError(f"segment {self._plan.index} was told to stop") from error
 
     def put(self, item: FinishedFrame | SegmentEnd) -> None:
         self.check_stop()

@@ -372,6 +372,50 @@ def test_a_stopped_segment_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+class ClosedSource(CountingSource):
+    """A reader that another thread closes before or while it looks for its first frame."""
+
+    def __init__(self, reader: VideoReader, *, is_early: bool) -> None:
+        super().__init__(reader)
+        self.is_early = is_early
+
+    def frames(self, *, from_pts: int | None = None) -> Iterator[Frame]:
+        if self.is_early:
+            self.reader.close()
+        frames = self.reader.frames(from_pts=from_pts)
+        self.reader.close()
+        return frames
+
+
+@pytest.mark.parametrize(
+    ("is_told", "is_early", "error"),
+    [
+        (True, True, SegmentStoppedError),
+        (True, False, SegmentStoppedError),
+        (False, True, ValueError),
+        (False, False, PlanMismatchError),
+    ],
+)
+def test_closing_the_reader_ends_a_search_for_the_first_frame(
+    clip: Path, tmp_path: Path, tinting: Model, is_told: bool, is_early: bool, error: type[Exception]
+) -> None:
+    wanted = options()
+    job, (_, plan, *_) = plan_all(clip, tinting, wanted)
+    with opened(clip, wanted) as reader:
+        source = ClosedSource(reader, is_early=is_early)
+        with pytest.raises(error):
+            make_segment(
+                source,
+                tinting,
+                job,
+                plan,
+                tmp_path / "one.mp4",
+                options=wanted,
+                should_stop=lambda: is_told,
+            )
+    assert list(tmp_path.iterdir()) == []
+
+
 class PickyPipeline(ChunkTintPipeline):
     """Runs out of memory with all plans but one, and remembers the chunks it got."""
 
