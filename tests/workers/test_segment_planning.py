@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from workers.chunks import Chunk, ChunkScheduler
 from workers.reading import FrameMark
+from workers.segment_borders import MIN_SHARE_AT_CUT
 from workers.segment_planning import PlanMismatchError, PlannerState, SegmentPlan, plan_segments
 
 
@@ -76,7 +77,9 @@ def test_segments_follow_one_another_and_have_all_frames(
         assert plan.first_pts == frames[plan.first_frame].pts
         last = frames[plan.end_frame - 1]
         assert plan.end_pts == last.pts + last.duration
-        assert plan.is_last or plan.end_pts - plan.first_pts >= rule["segment_ticks"]
+        is_at_cut = rule["chunk_overlap"] > 0 and plan.read_stop == plan.end_frame
+        share = MIN_SHARE_AT_CUT if is_at_cut else 1
+        assert plan.is_last or plan.end_pts - plan.first_pts >= share * rule["segment_ticks"]
 
 
 @given(sources(), rules())
@@ -120,6 +123,22 @@ def test_a_plan_is_known_before_more_is_read_than_its_successor_needs(
 
     for plan in plan_segments(counted(), **rule):
         assert num_read <= min(plan.read_stop + 1, len(frames))
+
+
+@pytest.mark.parametrize(
+    ("cut", "chunk_overlap", "expected"),
+    [
+        (78, 2, [78, 102]),  # 102: where the chunk that makes it long enough ends
+        (70, 2, [100, 102]),
+        (78, 0, [102, 104]),
+    ],
+)
+def test_a_segment_ends_at_a_cut_a_little_before_its_length_if_chunks_overlap(
+    cut: int, chunk_overlap: int, expected: list[int]
+) -> None:
+    frames = [FrameMark(n, n, 1, n == cut, ()) for n in range(300)]
+    plans = list(plan_segments(frames, chunk_len=8, chunk_overlap=chunk_overlap, segment_ticks=100))
+    assert [plan.num_frames for plan in plans[:2]] == expected
 
 
 def test_a_plan_survives_json() -> None:
