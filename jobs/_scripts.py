@@ -114,6 +114,7 @@ redis.call('HSET', job_key(id), 'spec', ARGV[9], 'owner', owner, 'priority', pri
   'attempts', 0, 'labels', ARGV[11])
 if ARGV[8] ~= '' then redis.call('HSET', job_key(id), 'total_frames', ARGV[8]) end
 add_warnings(id, ARGV[10])
+redis.call('SADD', prefix .. 'input:' .. cjson.decode(ARGV[9]).input_key, id)
 redis.call('ZADD', prefix .. 'jobs:' .. owner, 0, id)
 redis.call('ZADD', prefix .. 'jobs:' .. owner .. ':state:queued', 0, id)
 for _, label in ipairs(cjson.decode(ARGV[11])) do
@@ -387,6 +388,7 @@ for _, label in ipairs(cjson.decode(get(id, 'labels') or '[]')) do
   redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':label:' .. label, id)
 end
 redis.call('HINCRBY', prefix .. 'counts', state, -1)
+redis.call('SREM', prefix .. 'input:' .. cjson.decode(get(id, 'spec')).input_key, id)
 local batch = get(id, 'batch_id')
 if batch and batch ~= '' then
   redis.call('ZREM', prefix .. 'batch:' .. batch .. ':jobs', id)

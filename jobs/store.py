@@ -426,6 +426,11 @@ class JobStore:
             now = seconds * 1000 + micros // 1000
             return [i.decode() for i in self.client.zrangebyscore("dv:expiring", 0, now, start=0, num=limit)]
 
+    def is_input_used(self, key: str) -> bool:
+        """Whether a job reads the object with this key; several may read one upload."""
+        with _reported_outage():
+            return bool(self.client.scard(f"dv:input:{key}"))
+
     def counts(self) -> dict[JobState, int]:
         """Jobs by state."""
         with _reported_outage():

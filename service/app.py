@@ -1,0 +1,111 @@
+"""The API as an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.openapi.utils import get_openapi
+
+from jobs.settings import ServiceSettings
+from service import problems
+from service.auth import RateLimiter
+from service.background import run_background
+from service.context import make_context
+from service.jobs.endpoints import router as jobs_router
+from service.jobs.schemas import JobForm, JobRequest
+from service.request_ids import RequestIdMiddleware
+
+_DESCRIPTION = """
+Send a soft, noisy, compressed video; get it back larger and clean, with its sound, subtitles and every time
+stamp.
+
+Errors are [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457) problems with a stable `code`. Requests need
+`Authorization: Bearer dv_...` unless the server listens on this machine only.
+"""
+
+
+def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
+    """Makes the application.
+
+    Args:
+        settings: Of the process.
+        uses_keys: Whether requests need an API key.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            context = make_context(settings, uses_keys=uses_keys)
+            stack.push_async_callback(context.close)
+            app.state.context = context
+            app.state.rate_limiter = RateLimiter(settings.redis_url)
+            listening = asyncio.create_task(context.events.run())
+            stack.push_async_callback(_cancel, listening)
+            await stack.enter_async_context(run_background(context))
+            yield
+
+    app = FastAPI(
+        title="Dovetail",
+        summary="One-step diffusion video super-resolution.",
+        description=_DESCRIPTION,
+        version=version("dovetail-vsr"),
+        lifespan=lifespan,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    problems.install(app)
+    app.add_middleware(RequestIdMiddleware)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=[
+                "Location",
+                "ETag",
+                "Retry-After",
+                "Upload-Offset",
+                "Upload-Length",
+                "X-Request-Id",
+            ],
+        )
+    for router in (jobs_router,):
+        app.include_router(router)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The document, with what FastAPI cannot see: bodies that we read ourselves, problems, keys."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            description=app.description,
+            routes=app.routes,
+            license_info=app.license_info,
+        )
+        schemas = document["components"]["schemas"]
+        for model in (problems.Problem, JobForm, JobRequest):
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(schema.pop("$defs", {}))
+            schemas[model.__name__] = schema
+        document["components"]["securitySchemes"] = {
+            "key": {"type": "http", "scheme": "bearer", "description": "An API key from `dovetail keys`."}
+        }
+        document["security"] = [{"key": []}, {}]
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,97 @@
+"""What the endpoints work with, made once per process and passed on by FastAPI's dependencies."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import redis
+import redis.asyncio
+from fastapi import Depends, Request
+
+from jobs.api_keys import ApiKeyStore
+from jobs.connections import async_client, impatient_client
+from jobs.fleet import Fleet
+from jobs.queue import JobQueue, make_broker
+from jobs.settings import ServiceSettings
+from jobs.storage import Storage
+from jobs.store import AsyncJobReader, JobStore
+from service.event_hub import EventHub
+
+
+@dataclass(frozen=True)
+class ServiceContext:
+    """Connections and helpers of one API process.
+
+    Attributes:
+        settings: Of the process.
+        client: Redis, for code in threads.
+        async_client: Redis, for code on the event loop.
+        store: Job records, from threads.
+        reader: Job records, from the event loop.
+        queue: To enqueue tasks.
+        storage: Objects.
+        fleet: Workers and models.
+        keys: API keys.
+        events: Wakes those who wait for a job's events.
+        uses_keys: Whether requests need an API key.
+    """
+
+    settings: ServiceSettings
+    client: redis.Redis
+    async_client: redis.asyncio.Redis
+    store: JobStore
+    reader: AsyncJobReader
+    queue: JobQueue
+    storage: Storage
+    fleet: Fleet
+    keys: ApiKeyStore
+    events: EventHub
+    uses_keys: bool
+    probes: asyncio.Semaphore = field(repr=False)
+
+    @property
+    def incoming_dir(self) -> Path:
+        """Where uploads arrive before they are probed and stored."""
+        return self.settings.data_dir / "incoming"
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self.async_client.aclose()
+        self.client.close()
+
+
+def make_context(settings: ServiceSettings, *, uses_keys: bool) -> ServiceContext:
+    """Connects to Redis and the storage.
+
+    Raises:
+        StorageError: If the storage's address is no such thing.
+    """
+    client, waiting = impatient_client(settings.redis_url), async_client(settings.redis_url)
+    queue_client = impatient_client(settings.effective_queue_redis_url)
+    context = ServiceContext(
+        settings=settings,
+        client=client,
+        async_client=waiting,
+        store=JobStore(client),
+        reader=AsyncJobReader(waiting),
+        queue=JobQueue(make_broker(queue_client, heartbeat_timeout=settings.heartbeat_timeout)),
+        storage=Storage(settings.effective_storage_url, min_free_bytes=settings.min_free_bytes),
+        fleet=Fleet(client),
+        keys=ApiKeyStore(client),
+        events=EventHub(settings.redis_url),
+        uses_keys=uses_keys,
+        probes=asyncio.Semaphore(settings.num_probes),
+    )
+    context.incoming_dir.mkdir(parents=True, exist_ok=True)
+    return context
+
+
+def _context(request: Request) -> ServiceContext:
+    context: ServiceContext = request.app.state.context
+    return context
+
+
+Context = Annotated[ServiceContext, Depends(_context)]

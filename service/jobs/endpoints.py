@@ -1,0 +1,234 @@
+"""`/v1/jobs`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from jobs.objects import job_prefix
+from jobs.records import Job
+from service.auth import Caller, Reader, Writer
+from service.context import Context, ServiceContext
+from service.errors import InvalidRequestError
+from service.forms import FILE_FIELD, is_form, receive_form
+from service.idempotency import fingerprint_of, idempotent
+from service.jobs.dependencies import JobId, OwnJob
+from service.jobs.events import job_events
+from service.jobs.requests import FORM_FIELDS, file_fingerprint, parse_form, read_json_request
+from service.jobs.schemas import JobEventSchema, JobForm, JobListSchema, JobRequest, JobSchema, ListQuery
+from service.jobs.service import submit_file, submit_stored
+from service.problems import responses
+from service.sources.service import open_source
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key", max_length=255, description="The same key and request make one job only."
+    ),
+]
+_POLL_SECONDS = 2
+_DEFINED_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FILE_FIELD],
+                    "properties": {
+                        FILE_FIELD: {"type": "string", "format": "binary", "description": "The video."},
+                        "request": {
+                            "type": "string",
+                            "contentMediaType": "application/json",
+                            "contentSchema": {"$ref": "#/components/schemas/JobForm"},
+                            "description": "Options and all else, as JSON.",
+                        },
+                        "scale": {"type": "number", "description": "Any option may be a field of its own."},
+                        "model": {"type": "string"},
+                        "priority": {"$ref": "#/components/schemas/Priority"},
+                    },
+                    "additionalProperties": False,
+                },
+            },
+            "application/json": {"schema": {"$ref": "#/components/schemas/JobRequest"}},
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Submit a video",
+    response_model=JobSchema,
+    responses=responses(400, 404, 409, 410, 413, 415, 507),
+    openapi_extra=_DEFINED_BODY,
+)
+async def create_job(
+    request: Request,
+    response: Response,
+    context: Context,
+    caller: Writer,
+    idempotency_key: IdempotencyKey = None,
+) -> JobSchema:
+    """Takes a video as a multipart field, as a finished upload, or from an allowed address, and queues it."""
+    if is_form(request):
+        job = await _submit_form(request, context, caller, idempotency_key)
+    else:
+        job = await _submit_source(await read_json_request(request), context, caller, idempotency_key)
+    return await _accepted(context, response, job)
+
+
+@router.get("", summary="List jobs", responses=responses())
+async def list_jobs(context: Context, caller: Reader, query: Annotated[ListQuery, Query()]) -> JobListSchema:
+    """Jobs of this API key, newest first unless asked otherwise."""
+    jobs, has_more = await run_in_threadpool(
+        context.store.list_jobs,
+        caller.owner,
+        limit=query.limit,
+        after=query.after,
+        is_descending=query.order == "desc",
+        states=query.status,
+        labels=query.labels,
+        batch_id=query.batch_id,
+    )
+    data = [JobSchema.of(job, await context.reader.queue_position(job)) for job in jobs]
+    return JobListSchema(data=data, has_more=has_more, next=jobs[-1].id if has_more else None)
+
+
+@router.get(
+    "/{job_id}",
+    summary="Look at a job",
+    response_model=JobSchema,
+    responses={**responses(404), 304: {"description": "It has not changed."}},
+)
+async def get_job(
+    job_id: JobId,
+    response: Response,
+    context: Context,
+    caller: Reader,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Any:
+    """State, progress and links. Cheap; `Retry-After` says when it is worth asking again."""
+    job = await context.reader.get(job_id, owner=caller.owner)
+    position = await context.reader.queue_position(job)
+    etag = f'"{job.version}-{position or 0}"'
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    if not job.state.is_final:
+        headers["Retry-After"] = str(_POLL_SECONDS)
+    if if_none_match is not None and etag in [tag.strip() for tag in if_none_match.split(",")]:
+        return Response(status_code=304, headers=headers)
+    # Straight to JSON: checking the response against its model takes several times as long as reading it.
+    return Response(
+        JobSchema.of(job, position).model_dump_json(), headers=headers, media_type="application/json"
+    )
+
+
+@router.post("/{job_id}/cancel", status_code=202, summary="Cancel a job", responses=responses(404, 409))
+async def cancel_job(job_id: JobId, response: Response, context: Context, caller: Writer) -> JobSchema:
+    """Cancels at once what waits, and at the next chunk what runs."""
+    await context.reader.get(job_id, owner=caller.owner)
+    job = await run_in_threadpool(context.store.cancel, job_id, ttl=context.settings.failed_ttl)
+    return await _accepted(context, response, job)
+
+
+@router.post("/{job_id}/retry", status_code=202, summary="Try a job again", responses=responses(404, 409))
+async def retry_job(job_id: JobId, response: Response, context: Context, caller: Writer) -> JobSchema:
+    """Queues a failed or cancelled job again; its finished segments are kept."""
+    await context.reader.get(job_id, owner=caller.owner)
+    job = await run_in_threadpool(context.store.retry, job_id)
+    await run_in_threadpool(context.queue.enqueue_plan, job.id, job.spec.priority)
+    return await _accepted(context, response, job)
+
+
+@router.delete("/{job_id}", status_code=204, summary="Delete a job", responses=responses(404))
+async def delete_job(job_id: JobId, context: Context, caller: Writer) -> None:
+    """Cancels the job if it is unfinished, and removes its record and files."""
+    await context.reader.get(job_id, owner=caller.owner)
+    await run_in_threadpool(context.store.delete, job_id)
+    await run_in_threadpool(context.storage.delete_prefix, job_prefix(job_id))
+
+
+@router.get(
+    "/{job_id}/events",
+    summary="Follow a job",
+    response_class=EventSourceResponse,
+    responses=responses(404),
+)
+async def follow_job(
+    job: OwnJob,
+    context: Context,
+    caller: Reader,
+    last_event_id: Annotated[str | None, Header(pattern=r"^\d{1,20}-\d{1,20}$|^$")] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: `status`, `progress`, `segment`; at the end `completed`, `failed` or `cancelled`.
+
+    A client that comes back with `Last-Event-ID` gets what it missed; where that is no longer kept, `reset`.
+    """
+    async for event_id, kind, at, detail, current in job_events(context, job.id, caller.owner, last_event_id):
+        yield ServerSentEvent(
+            id=event_id,
+            event=kind,
+            data=JobEventSchema(type=kind, at=at, detail=detail, job=current),
+        )
+
+
+async def _submit_form(
+    request: Request, context: ServiceContext, caller: Caller, idempotency_key: str | None
+) -> Job:
+    limit = caller.limits.max_upload_bytes or context.settings.max_upload_bytes
+    async with receive_form(
+        request, context, field_names=FORM_FIELDS, max_files=1, max_bytes=limit
+    ) as received:
+        if not received.files:
+            raise InvalidRequestError(
+                f"the form has no field {FILE_FIELD!r} with the video",
+                errors=[{"loc": ["body", FILE_FIELD], "message": "required", "received": None}],
+            )
+        form, file = parse_form(received), received.files[0]
+        fingerprint = fingerprint_of(
+            form.model_dump(mode="json"), file.filename, await run_in_threadpool(file_fingerprint, file.path)
+        )
+        async with idempotent(
+            context.async_client, owner=caller.owner, key=idempotency_key, fingerprint=fingerprint
+        ) as call:
+            if call.earlier is not None:
+                return await context.reader.get(call.earlier, owner=caller.owner)
+            job = await submit_file(context, caller, file.path, form, filename=file.filename)
+            call.finish(job.id)
+            return job
+
+
+async def _submit_source(
+    body: JobRequest, context: ServiceContext, caller: Caller, idempotency_key: str | None
+) -> Job:
+    async with idempotent(
+        context.async_client,
+        owner=caller.owner,
+        key=idempotency_key,
+        fingerprint=fingerprint_of(body.model_dump(mode="json")),
+    ) as call:
+        if call.earlier is not None:
+            return await context.reader.get(call.earlier, owner=caller.owner)
+        form = JobForm.model_validate(body.model_dump(exclude={"source"}))
+        async with open_source(context, caller, body.source) as source:
+            if source.path is not None:
+                job = await submit_file(context, caller, source.path, form, filename=source.filename)
+            else:
+                job = await run_in_threadpool(
+                    submit_stored, context, caller, form, source.found, key=source.key
+                )
+        call.finish(job.id)
+        return job
+
+
+async def _accepted(context: ServiceContext, response: Response, job: Job) -> JobSchema:
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    response.headers["Retry-After"] = str(_POLL_SECONDS)
+    return JobSchema.of(job, await context.reader.queue_position(job))

@@ -1,0 +1,353 @@
+"""What jobs look like on the wire."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from jobs.options import JobOptions
+from jobs.records import Job, JobState, Priority, Stage
+
+MAX_LABELS = 20
+MAX_METADATA_BYTES = 16_384
+
+LabelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f:]{0,200}$")]
+WebhookEvent = Literal["job.started", "job.completed", "job.failed", "job.cancelled", "batch.completed"]
+
+_EXAMPLE_ID = "job_01k9zq3v5n8w2c7m4t6y1x0abc"
+
+
+class UploadSource(BaseModel):
+    """A finished upload (`/v1/uploads`)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["upload"]
+    upload_id: Annotated[str, Field(max_length=64, examples=["upl_01k9zq3v5n8w2c7m4t6y1x0abc"])]
+
+
+class UrlSource(BaseModel):
+    """An address the server fetches: https:// on an allowed host, or s3:// in an allowed bucket."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["url"]
+    url: Annotated[str, Field(max_length=4096, examples=["https://videos.example.com/clip.mp4"])]
+
+
+Source = Annotated[UploadSource | UrlSource, Field(discriminator="type")]
+
+
+class WebhookRequest(BaseModel):
+    """Whom to tell when something happens (Standard Webhooks)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Annotated[str, Field(max_length=2048, examples=["https://example.com/hooks/dovetail"])]
+    events: Annotated[list[WebhookEvent], Field(max_length=10, description="Empty for all.")] = []
+
+
+class JobSettings(BaseModel):
+    """What a job is to do, apart from its source; a batch shares these among its jobs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    options: JobOptions = JobOptions()
+    priority: Priority = Priority.NORMAL
+    labels: Annotated[
+        dict[LabelName, LabelValue], Field(max_length=MAX_LABELS, description="To find jobs by.")
+    ] = {}
+    metadata: Annotated[
+        dict[str, Any], Field(description="Anything of yours, at most 16 KiB as JSON; given back as it is.")
+    ] = {}
+    webhook: WebhookRequest | None = None
+
+    @field_validator("metadata")
+    @classmethod
+    def _check_size(cls, value: dict[str, Any]) -> dict[str, Any]:
+        size = len(json.dumps(value))
+        if size > MAX_METADATA_BYTES:
+            raise ValueError(f"metadata takes {size} bytes as JSON, at most {MAX_METADATA_BYTES} are kept")
+        return value
+
+
+class JobForm(JobSettings):
+    """The `request` field of a multipart submission."""
+
+    filename: Annotated[
+        str | None, Field(max_length=255, description="Shown to people, and the name of the download.")
+    ] = None
+
+
+class JobRequest(JobForm):
+    """A submission without a file in it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "source": {"type": "upload", "upload_id": "upl_01k9zq3v5n8w2c7m4t6y1x0abc"},
+                    "options": {"scale": 2, "codec": "h265", "crf": 20},
+                    "labels": {"project": "archive"},
+                }
+            ]
+        }
+    )
+
+    source: Source
+
+
+class InputSchema(BaseModel):
+    """What was found in the upload."""
+
+    filename: str
+    size_bytes: int
+    format: str
+    codec: str
+    width: int
+    height: int
+    rotation: int
+    frame_rate: float
+    duration_seconds: float | None
+    num_frames: int | None
+    has_audio: bool
+
+
+class OutputSchema(BaseModel):
+    """The finished file."""
+
+    width: int
+    height: int
+    num_frames: int
+    duration_seconds: float
+    size_bytes: int
+    sha256: str
+
+
+class ErrorSchema(BaseModel):
+    """Why a job failed."""
+
+    code: Annotated[str, Field(examples=["no_frames"])]
+    message: str
+
+
+class JobLinks(BaseModel):
+    """Where to go from here; paths on this server."""
+
+    self: str
+    events: str
+    cancel: str
+    retry: str
+    content: str
+    stream: str
+    hls: str
+    preview: str
+    source: str
+    report: str
+
+
+class JobSchema(BaseModel):
+    """A job."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": _EXAMPLE_ID,
+                    "object": "job",
+                    "status": "in_progress",
+                    "stage": "upscaling",
+                    "progress": 41,
+                    "processed_frames": 123,
+                    "total_frames": 300,
+                    "fps": 2.9,
+                    "eta_seconds": 61.0,
+                    "queue_position": None,
+                    "attempts": 1,
+                    "created_at": "2026-11-21T12:00:00Z",
+                    "updated_at": "2026-11-21T12:00:42Z",
+                    "started_at": "2026-11-21T12:00:01Z",
+                    "completed_at": None,
+                    "expires_at": None,
+                    "input": {
+                        "filename": "clip.mp4",
+                        "size_bytes": 182044,
+                        "format": "mov,mp4,m4a,3gp,3g2,mj2",
+                        "codec": "h264",
+                        "width": 320,
+                        "height": 180,
+                        "rotation": 0,
+                        "frame_rate": 30.0,
+                        "duration_seconds": 10.0,
+                        "num_frames": 300,
+                        "has_audio": True,
+                    },
+                    "output": None,
+                    "options": {"scale": 4, "codec": "h264"},
+                    "priority": "normal",
+                    "labels": {"project": "archive"},
+                    "metadata": {},
+                    "batch_id": None,
+                    "warnings": [],
+                    "error": None,
+                    "links": {
+                        "self": f"/v1/jobs/{_EXAMPLE_ID}",
+                        "events": f"/v1/jobs/{_EXAMPLE_ID}/events",
+                        "cancel": f"/v1/jobs/{_EXAMPLE_ID}/cancel",
+                        "retry": f"/v1/jobs/{_EXAMPLE_ID}/retry",
+                        "content": f"/v1/jobs/{_EXAMPLE_ID}/content",
+                        "stream": f"/v1/jobs/{_EXAMPLE_ID}/stream",
+                        "hls": f"/v1/jobs/{_EXAMPLE_ID}/hls/playlist.m3u8",
+                        "preview": f"/v1/jobs/{_EXAMPLE_ID}/preview.jpg",
+                        "source": f"/v1/jobs/{_EXAMPLE_ID}/source",
+                        "report": f"/v1/jobs/{_EXAMPLE_ID}/report",
+                    },
+                }
+            ]
+        }
+    )
+
+    id: str
+    object: Literal["job"] = "job"
+    status: JobState
+    stage: Annotated[Stage | None, Field(description="What is being done while it is in progress.")]
+    progress: Annotated[int, Field(ge=0, le=100, description="100 only when the file is there.")]
+    processed_frames: int
+    total_frames: Annotated[int | None, Field(description="An estimate until the plan is complete.")]
+    fps: Annotated[float | None, Field(description="Frames per second of all workers together.")]
+    eta_seconds: float | None
+    queue_position: Annotated[int | None, Field(description="1 is next; only while it is queued.")]
+    attempts: Annotated[int, Field(description="Most attempts that one of its tasks has taken.")]
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    expires_at: Annotated[datetime | None, Field(description="When record and files are removed.")]
+    input: InputSchema
+    output: OutputSchema | None
+    options: JobOptions
+    priority: Priority
+    labels: dict[str, str]
+    metadata: dict[str, Any]
+    batch_id: str | None
+    warnings: Annotated[list[str], Field(description="What was repaired, changed or dropped.")]
+    error: ErrorSchema | None
+    links: JobLinks
+
+    @classmethod
+    def of(cls, job: Job, queue_position: int | None) -> Self:
+        """A job as customers see it."""
+        spec, found, output = job.spec, job.spec.input, job.output
+        return cls.model_construct(
+            id=spec.id,
+            object="job",
+            status=job.state,
+            stage=job.stage,
+            progress=job.progress,
+            processed_frames=job.processed_frames,
+            total_frames=job.total_frames,
+            fps=_rounded(job.frames_per_second),
+            eta_seconds=_rounded(job.eta_seconds),
+            queue_position=queue_position,
+            attempts=job.attempts,
+            created_at=spec.created_at,
+            updated_at=job.updated_at,
+            started_at=job.started_at,
+            completed_at=job.completed_at,
+            expires_at=job.expires_at,
+            input=InputSchema.model_construct(
+                filename=found.filename,
+                size_bytes=found.size_bytes,
+                format=found.format_name,
+                codec=found.codec,
+                width=found.width,
+                height=found.height,
+                rotation=found.rotation,
+                frame_rate=found.frame_rate,
+                duration_seconds=found.duration_seconds,
+                num_frames=found.num_frames,
+                has_audio=found.has_audio,
+            ),
+            output=None
+            if output is None
+            else OutputSchema.model_construct(
+                **{name: getattr(output, name) for name in OutputSchema.model_fields}
+            ),
+            options=spec.options,
+            priority=spec.priority,
+            labels=spec.labels,
+            metadata=spec.metadata,
+            batch_id=spec.batch_id,
+            warnings=list(job.warnings),
+            error=None
+            if job.error is None
+            else ErrorSchema.model_construct(code=job.error.code, message=job.error.message),
+            links=_links(spec.id),
+        )
+
+
+class JobListSchema(BaseModel):
+    """One page of jobs."""
+
+    object: Literal["list"] = "list"
+    data: list[JobSchema]
+    has_more: bool
+    next: Annotated[str | None, Field(description="Give as `after` for the next page.")]
+
+
+class JobEventSchema(BaseModel):
+    """The data of a server-sent event."""
+
+    type: Annotated[str, Field(examples=["progress"])]
+    at: datetime
+    detail: dict[str, Any]
+    job: JobSchema | None
+
+
+class ListQuery(BaseModel):
+    """Which jobs to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    after: Annotated[str | None, Field(max_length=64, description="`next` of the page before.")] = None
+    order: Literal["desc", "asc"] = "desc"
+    status: Annotated[list[JobState], Field(max_length=6)] = []
+    label: Annotated[list[str], Field(max_length=MAX_LABELS, description="name:value; all must fit.")] = []
+    batch_id: Annotated[str | None, Field(max_length=64)] = None
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        for label in self.label:
+            if ":" not in label:
+                raise ValueError(f"label {label!r} is not of the form name:value")
+        return self
+
+    @property
+    def labels(self) -> list[tuple[str, str]]:
+        """Names and values."""
+        return [(name, value) for name, _, value in (label.partition(":") for label in self.label)]
+
+
+def _links(job_id: str) -> JobLinks:
+    base = f"/v1/jobs/{job_id}"
+    return JobLinks.model_construct(
+        self=base,
+        events=f"{base}/events",
+        cancel=f"{base}/cancel",
+        retry=f"{base}/retry",
+        content=f"{base}/content",
+        stream=f"{base}/stream",
+        hls=f"{base}/hls/playlist.m3u8",
+        preview=f"{base}/preview.jpg",
+        source=f"{base}/source",
+        report=f"{base}/report",
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

@@ -1,0 +1,206 @@
+"""From a file or a finished upload to a queued job."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+
+from jobs.fleet import ModelInfo
+from jobs.objects import input_key, job_prefix
+from jobs.records import InputInfo, Job, JobSpec, WebhookTarget, new_id
+from media import MediaError, MediaInfo
+from media.limits import InputLimits
+from media.sandbox import sandboxed_probe
+from service.auth import Caller
+from service.context import ServiceContext
+from service.errors import InvalidRequestError, QuotaError, UnavailableError, from_media_error
+from service.jobs.schemas import JobForm
+from service.jobs.sizes import output_frames, output_size
+from service.webhooks.targets import check_target
+
+_MAX_FILENAME = 255
+
+
+async def probe_file(context: ServiceContext, path: Path, filename: str | None) -> InputInfo:
+    """Looks into a file that nobody has vouched for, in a sandbox.
+
+    Args:
+        context: Of the process.
+        path: The file.
+        filename: What the customer calls it.
+
+    Raises:
+        UnsupportedMediaError: If it is not a video that can be read.
+        InvalidRequestError: If it is larger or longer than accepted.
+    """
+    settings = context.settings
+    limits = InputLimits(max_pixels=settings.max_input_pixels, max_seconds=settings.max_input_seconds)
+    async with context.probes:
+        try:
+            info = await run_in_threadpool(sandboxed_probe, path, limits=limits)
+        except MediaError as error:
+            name = clean_filename(filename)
+            message = str(error).replace(f"'{path.name}'", f"'{name}'")
+            raise from_media_error(error.code, message) from error
+    return describe_input(info, filename)
+
+
+def describe_input(info: MediaInfo, filename: str | None) -> InputInfo:
+    """What is kept of a probe."""
+    video = info.video
+    duration = video.duration_seconds or info.duration_seconds
+    return InputInfo(
+        filename=clean_filename(filename),
+        size_bytes=info.size_bytes,
+        format_name=info.format_name,
+        codec=video.codec,
+        width=video.width,
+        height=video.height,
+        rotation=video.rotation,
+        frame_rate=float(video.rate),
+        duration_seconds=None if duration is None else float(duration),
+        num_frames=video.num_frames_estimate,
+        has_audio=bool(info.audio),
+        warnings=info.warnings,
+    )
+
+
+async def submit_file(
+    context: ServiceContext, caller: Caller, path: Path, form: JobForm, *, filename: str | None
+) -> Job:
+    """Makes a job of a file, which is moved into the storage.
+
+    Raises:
+        ServiceError: If the file, the options or the caller's quota do not allow it. Nothing is left then.
+        JobsError: If the queue is full, or store or storage do not answer.
+    """
+    found = await probe_file(context, path, form.filename or filename)
+    job_id = new_id("job")
+    await run_in_threadpool(check_request, context, caller, form, found)
+    key = input_key(job_id)
+    await run_in_threadpool(context.storage.put_file, key, path, is_movable=True)
+    try:
+        return await run_in_threadpool(enqueue_job, context, caller, form, found, key=key, job_id=job_id)
+    except BaseException:
+        await run_in_threadpool(context.storage.delete_prefix, job_prefix(job_id))
+        raise
+
+
+def submit_stored(
+    context: ServiceContext,
+    caller: Caller,
+    form: JobForm,
+    found: InputInfo,
+    *,
+    key: str,
+    batch_id: str | None = None,
+) -> Job:
+    """Makes a job of an object in the storage that was probed before. Blocking.
+
+    Raises:
+        ServiceError: If the options or the caller's quota do not allow it.
+        JobsError: If the queue is full, or the store does not answer.
+    """
+    check_request(context, caller, form, found)
+    if form.filename is not None:
+        found = found.model_copy(update={"filename": clean_filename(form.filename)})
+    return enqueue_job(context, caller, form, found, key=key, job_id=new_id("job"), batch_id=batch_id)
+
+
+def enqueue_job(
+    context: ServiceContext,
+    caller: Caller,
+    form: JobForm,
+    found: InputInfo,
+    *,
+    key: str,
+    job_id: str,
+    batch_id: str | None = None,
+) -> Job:
+    """Writes the record and asks for the plan. Where the second fails, the reconciler does it later."""
+    model = find_model(context, form.options.model)
+    spec = JobSpec(
+        id=job_id,
+        owner=caller.owner,
+        created_at=datetime.now(UTC),
+        input_key=key,
+        input=found,
+        options=form.options.model_copy(update={"model": model.name}),
+        priority=form.priority,
+        labels=form.labels,
+        metadata=form.metadata,
+        webhook=None
+        if form.webhook is None
+        else WebhookTarget(url=form.webhook.url, events=tuple(form.webhook.events)),
+        batch_id=batch_id,
+    )
+    job = context.store.create(
+        spec,
+        max_waiting=context.settings.max_waiting_jobs,
+        max_of_owner=caller.limits.max_unfinished_jobs,
+    )
+    context.queue.enqueue_plan(job.id, spec.priority)
+    return job
+
+
+def check_request(context: ServiceContext, caller: Caller, form: JobForm, found: InputInfo) -> None:
+    """Checks what a job asks for against the model, the input and the caller's limits.
+
+    Raises:
+        InvalidRequestError: If the model does not exist or cannot do it.
+        QuotaError: If the result is larger than the key allows.
+        UnavailableError: If no worker has told yet which models there are.
+    """
+    model = find_model(context, form.options.model)
+    if form.webhook is not None:
+        check_target(form.webhook.url, allow_private=context.settings.allow_private_targets)
+    start = form.options.start_seconds
+    if start is not None and found.duration_seconds is not None and start >= found.duration_seconds:
+        raise InvalidRequestError(
+            f"start_seconds {start:g} lies behind the end of the video, {found.duration_seconds:g} s",
+            errors=[
+                {
+                    "loc": ["options", "start_seconds"],
+                    "message": f"below {found.duration_seconds:g}",
+                    "received": f"{start:g}",
+                }
+            ],
+        )
+    width, height = output_size(form.options, found, model)
+    pixels = width * height * (output_frames(form.options, found) or 0)
+    if caller.limits.max_output_pixels and pixels > caller.limits.max_output_pixels:
+        raise QuotaError(
+            f"the result would have {pixels / 1e9:.2f} gigapixels, your key allows "
+            f"{caller.limits.max_output_pixels / 1e9:.2f}; choose a smaller scale or a part of the video"
+        )
+
+
+def find_model(context: ServiceContext, name: str | None) -> ModelInfo:
+    """The model of a name, or the default.
+
+    Raises:
+        InvalidRequestError: If there is none of that name.
+        UnavailableError: If no worker has told yet which models there are.
+    """
+    models = context.fleet.models()
+    if not models:
+        raise UnavailableError("no worker has started yet, so no model is known; try again in a moment")
+    if name is None:
+        return models[0]
+    for model in models:
+        if model.name == name:
+            return model
+    known = ", ".join(model.name for model in models if model.is_listed)
+    raise InvalidRequestError(
+        f"there is no model {name!r}; there are {known}",
+        errors=[{"loc": ["options", "model"], "message": f"one of {known}", "received": repr(name)}],
+    )
+
+
+def clean_filename(filename: str | None) -> str:
+    """A customer's file name, for people to read: without folders and control characters."""
+    name = (filename or "").replace("\\", "/").rsplit("/", 1)[-1]
+    name = "".join(c for c in name if c.isprintable()).strip()
+    return name[-_MAX_FILENAME:] or "video"
