@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
-
-import torch
-import torch.nn.functional as F
-from PIL import Image
-from torch import Tensor
 
 from media import SegmentInfo, SegmentWriter
 from pipelines.errors import OutOfMemoryError, is_out_of_memory
@@ -23,43 +17,16 @@ from workers.reading import FrameSource, SourceFrame, read_frames
 from workers.restoring import Restorer, restore_settings
 from workers.running import run_stages
 from workers.segment_planning import PlanMismatchError, SegmentPlan
+from workers.segment_preview import FramePair, make_pair
 from workers.stages import Channel
 from workers.timing import StageClock
 from workers.writing import FinishedFrame, SegmentEnd
-
-# Long side of the preview pictures: as wide as a page shows them, about 100 KB as a JPEG.
-PREVIEW_SIDE = 1280
 
 
 class SegmentStoppedError(UpscaleError):
     """Raised when `should_stop` ended the making of a segment. Nothing of it is left on the disk."""
 
     code = "segment_stopped"
-
-
-@dataclass(frozen=True, eq=False)
-class FramePair:
-    """A frame before and after, for people to look at: upright, square pixels, both of one size.
-
-    Attributes:
-        number: As in `SourceFrame`.
-        pts: In ticks of the video format.
-        source: (3, h, w), uint8, interpolated to the result's size.
-        result: (3, h, w), uint8. The long side has at most `PREVIEW_SIDE` pixels.
-    """
-
-    number: int
-    pts: int
-    source: Tensor
-    result: Tensor
-
-    def images(self) -> tuple[Image.Image, Image.Image]:
-        """Source and result as pictures that can be saved."""
-        source, result = (
-            Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-            for image in (self.source, self.result)
-        )
-        return source, result
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +112,7 @@ def make_segment(
         raise
     assert gate.last is not None
     info, warnings = written[0]
-    return MadeSegment(info, _pair(gate.last, job), (*reader.warnings, *warnings))
+    return MadeSegment(info, make_pair(gate.last, job), (*reader.warnings, *warnings))
 
 
 def smaller_plan(plan: UpscalePlan, times: int) -> UpscalePlan:
@@ -229,23 +196,3 @@ class _Gate:
                 f"segment {plan.index} was planned with {planned[0]} frames from tick {planned[1]} to "
                 f"{planned[2]}, the source gave {got[0]} from {got[1]} to {got[2]}; has the file changed?"
             )
-
-
-def _pair(frame: FinishedFrame, job: Job) -> FramePair:
-    assert frame.source is not None
-    height, width = frame.image.shape[-2:]
-    shown_width = width * job.video_format.sample_aspect_ratio
-    factor = min(Fraction(1), PREVIEW_SIDE / max(Fraction(height), shown_width))
-    size = (max(1, round(height * factor)), max(1, round(shown_width * factor)))
-    return FramePair(
-        frame.number,
-        frame.pts,
-        _to_preview(frame.source, size, job.info.video.rotation),
-        _to_preview(frame.image, size, job.info.video.rotation),
-    )
-
-
-def _to_preview(image: Tensor, size: tuple[int, int], rotation: int) -> Tensor:
-    resized = F.interpolate(image[None], size=size, mode="bicubic", align_corners=False, antialias=True)[0]
-    levels = (resized.clamp(0, 1) * 255).round().to(torch.uint8)
-    return torch.rot90(levels, round(rotation / 90) % 4, dims=(-2, -1)).contiguous()

@@ -4,13 +4,16 @@ import json
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
+from weakref import WeakSet
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from workers.chunks import Chunk, ChunkScheduler
-from workers.reading import FrameMark
+from workers.reading import FrameMark, SourceFrame
 from workers.segment_borders import MIN_SHARE_AT_CUT
 from workers.segment_planning import PlanMismatchError, PlannerState, SegmentPlan, plan_segments
 
@@ -139,6 +142,23 @@ def test_a_segment_ends_at_a_cut_a_little_before_its_length_if_chunks_overlap(
     frames = [FrameMark(n, n, 1, n == cut, ()) for n in range(300)]
     plans = list(plan_segments(frames, chunk_len=8, chunk_overlap=chunk_overlap, segment_ticks=100))
     assert [plan.num_frames for plan in plans[:2]] == expected
+
+
+def test_planning_keeps_no_images() -> None:
+    images: WeakSet[Tensor] = WeakSet()
+    most = 0
+
+    def frames() -> Iterator[SourceFrame]:
+        nonlocal most
+        for number in range(50):
+            image = torch.zeros(3, 4, 4)
+            images.add(image)
+            most = max(most, len(images))
+            yield SourceFrame(number, number, 1, False, (), image)
+
+    plans = list(plan_segments(frames(), chunk_len=20, chunk_overlap=4, segment_ticks=30))
+    assert plans[-1].end_frame == 50
+    assert most <= 3
 
 
 def test_a_plan_survives_json() -> None:
