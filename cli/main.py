@@ -11,8 +11,10 @@ import typer
 from cli.bench import bench
 from cli.evaluate import evaluate
 from cli.exit_codes import exit_codes_help
+from cli.keys import keys
 from cli.models import models
 from cli.probe import probe
+from cli.serve import api, serve
 from cli.train import train
 from cli.upscale import upscale
 
@@ -31,6 +33,9 @@ app.command()(models)
 app.command()(bench)
 app.command()(train)
 app.command()(evaluate)
+app.command()(serve)
+app.command()(api)
+app.add_typer(keys, name="keys")
 
 
 def main() -> None:

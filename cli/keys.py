@@ -1,0 +1,132 @@
+"""`dovetail keys`: who may use the API."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.errors import UsageError, reported_errors
+
+if TYPE_CHECKING:
+    from jobs.api_keys import ApiKey, ApiKeyStore
+
+keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
+
+DataDir = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of the service, where DOVETAIL_REDIS_URL is not set.", envvar="DOVETAIL_DATA_DIR"
+    ),
+]
+_DEFAULT_DATA_DIR = Path("dovetail-data")
+
+
+@keys.command()
+def create(
+    name: Annotated[str, typer.Argument(help="For people: who or what uses the key.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="jobs:read, jobs:write, metrics:read or admin; may be repeated. Default: both jobs."
+        ),
+    ] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Days until it expires. Default: never.")] = None,
+    requests_per_minute: Annotated[int, typer.Option(min=0, help="0: the server's setting.")] = 0,
+    max_unfinished_jobs: Annotated[int, typer.Option(min=0, help="0: any number.")] = 0,
+    max_upload_bytes: Annotated[int, typer.Option(min=0, help="0: the server's setting.")] = 0,
+    max_output_pixels: Annotated[
+        int, typer.Option(min=0, help="Width times height times frames of one result; 0: any.")
+    ] = 0,
+    use_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    data_dir: DataDir = _DEFAULT_DATA_DIR,
+) -> None:
+    """Create a key and show it, once."""
+    with reported_errors(), _store(data_dir) as store:
+        from jobs.api_keys import KeyLimits, Scope
+
+        try:
+            scopes = tuple(Scope(text) for text in scope) if scope else (Scope.READ, Scope.WRITE)
+        except ValueError as error:
+            raise UsageError(f"{error}; scopes are {', '.join(Scope)}") from error
+        key, secret = store.create(
+            name,
+            scopes=scopes,
+            limits=KeyLimits(
+                requests_per_minute=requests_per_minute,
+                max_unfinished_jobs=max_unfinished_jobs,
+                max_upload_bytes=max_upload_bytes,
+                max_output_pixels=max_output_pixels,
+            ),
+            expires_at=None if days is None else datetime.now(UTC) + timedelta(days=days),
+        )
+    if use_json:
+        typer.echo(json.dumps({"key": secret, **key.model_dump(mode="json")}, indent=2))
+        return
+    typer.echo(secret)
+    typer.echo(
+        f"{key.id} ({key.name}): keep it, it is not shown again. Running servers ask for keys from", err=True
+    )
+    typer.echo("their next start on.", err=True)
+
+
+@keys.command("list")
+def list_keys(
+    use_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    data_dir: DataDir = _DEFAULT_DATA_DIR,
+) -> None:
+    """List all keys, without their secrets."""
+    with reported_errors(), _store(data_dir) as store:
+        found = store.list()
+    if use_json:
+        typer.echo(json.dumps([key.model_dump(mode="json") for key in found], indent=2))
+        return
+    for key in found:
+        typer.echo(_line(key))
+    if not found:
+        typer.echo("there are no keys; create one with 'dovetail keys create NAME'", err=True)
+
+
+@keys.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="Of the key, as 'list' shows it.")],
+    data_dir: DataDir = _DEFAULT_DATA_DIR,
+) -> None:
+    """Make a key useless, at once. Its jobs stay until they expire."""
+    with reported_errors(), _store(data_dir) as store:
+        key = store.revoke(key_id)
+    typer.echo(f"revoked {key.id} ({key.name})", err=True)
+
+
+@contextmanager
+def _store(data_dir: Path) -> Iterator[ApiKeyStore]:
+    from jobs.api_keys import ApiKeyStore
+    from jobs.connections import impatient_client
+
+    url, stop = os.environ.get("DOVETAIL_REDIS_URL"), None
+    if not url:
+        from jobs.embedded_redis import EmbeddedRedis
+
+        embedded = EmbeddedRedis(data_dir / "redis")
+        if embedded.ensure_running():
+            stop = embedded.stop
+        url = embedded.url
+    client = impatient_client(url)
+    try:
+        yield ApiKeyStore(client)
+    finally:
+        client.close()
+        if stop is not None:
+            stop()
+
+
+def _line(key: ApiKey) -> str:
+    ends = "never" if key.expires_at is None else f"{key.expires_at:%Y-%m-%d}"
+    limits = ", ".join(f"{name}={value}" for name, value in key.limits.model_dump().items() if value)
+    return f"{key.id}  {key.hint}...  {','.join(key.scopes)}  expires {ends}  {key.name}  {limits}".rstrip()

@@ -1,0 +1,241 @@
+"""`dovetail serve` and `dovetail api`: the service on one machine, and its HTTP part alone."""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.errors import UsageError, reported_errors
+
+if TYPE_CHECKING:
+    from jobs.settings import ServiceSettings
+
+Host = Annotated[
+    str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.", show_default=False)
+]
+Port = Annotated[int | None, typer.Option(help="Port to listen on. Default: 8000.", show_default=False)]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for uploads, results and job records. Default: dovetail-data.", show_default=False
+    ),
+]
+
+
+def serve(
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    num_workers: Annotated[
+        int, typer.Option("--workers", min=0, help="Workers on this machine; one per GPU.")
+    ] = 1,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Device of the worker; with several workers and GPUs each takes its own.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Run the whole service on this machine: API, web page, queue and workers.
+
+    Needs no other server. DOVETAIL_REDIS_URL and DOVETAIL_STORAGE_URL point it at real ones.
+    """
+    with reported_errors():
+        settings = _settings(host, port, data_dir)
+        from cli._supervisor import Child, Supervisor, child_environment, python_command
+
+        with _locked(settings.data_dir):
+            url, keep_redis, stop_redis = _redis(settings.data_dir)
+            settings = settings.model_copy(update={"redis_url": url})
+            _check_exposure(settings)
+            _check_port(settings.host, settings.port)
+            environment = child_environment(
+                {
+                    "DOVETAIL_REDIS_URL": url,
+                    "DOVETAIL_DATA_DIR": str(settings.data_dir.absolute()),
+                    "DOVETAIL_HOST": settings.host,
+                    "DOVETAIL_PORT": str(settings.port),
+                }
+            )
+            parent = ["--parent-pid", str(os.getpid())]
+            drain = float(os.environ.get("DOVETAIL_DRAIN_SECONDS", "600"))
+            workers = [
+                Child(
+                    f"worker {number + 1}" if num_workers > 1 else "worker",
+                    python_command("worker", *parent, *_device_arguments(device, number, num_workers)),
+                    environment,
+                    drain + 30,
+                )
+                for number in range(num_workers)
+            ]
+            api = Child("API", python_command("api", *parent), environment, 30)
+            typer.echo(f"Dovetail listens on http://{_shown(settings.host)}:{settings.port}", err=True)
+            typer.echo(f"data: {settings.data_dir.absolute()}", err=True)
+            try:
+                Supervisor([*workers, api], keep_services=keep_redis, say=_say).run()
+            finally:
+                stop_redis()
+
+
+def api(
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    parent_pid: Annotated[
+        int | None, typer.Option(hidden=True, help="End when this process is gone.")
+    ] = None,
+) -> None:
+    """Run the HTTP API alone; workers run with `dovetail worker`."""
+    with reported_errors():
+        settings = _settings(host, port, data_dir)
+        _check_exposure(settings)
+        import uvicorn
+
+        from cli._logging import configure_logging
+        from cli._parent import end_with_parent
+        from service.app import create_app
+
+        configure_logging()
+        if parent_pid is not None:
+            end_with_parent(parent_pid)
+        uvicorn.run(
+            create_app(settings, uses_keys=_needs_keys(settings)),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=65,
+            # Streams of unfinished jobs would hold a stopping server for hours.
+            timeout_graceful_shutdown=10,
+        )
+
+
+def _settings(host: str | None, port: int | None, data_dir: Path | None) -> ServiceSettings:
+    from pydantic import ValidationError
+
+    try:
+        from jobs.settings import ServiceSettings
+    except ImportError as error:
+        raise UsageError(f"{error.name} is missing: pip install 'dovetail-vsr[serve]'") from error
+    given = {"host": host, "port": port, "data_dir": data_dir}
+    try:
+        return ServiceSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = "; ".join(
+            f"DOVETAIL_{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}, received {item['input']!r}"
+            for item in error.errors()
+        )
+        raise UsageError(problems) from error
+
+
+def _redis(data_dir: Path) -> tuple[str, Callable[[], None], Callable[[], None]]:
+    """Address of Redis, what keeps it running, and what stops it."""
+    url = os.environ.get("DOVETAIL_REDIS_URL")
+    if url:
+        return url, _nothing, _nothing
+    from jobs.embedded_redis import EmbeddedRedis
+
+    embedded = EmbeddedRedis(data_dir / "redis")
+    embedded.ensure_running()
+
+    def keep_running() -> None:
+        if embedded.ensure_running():
+            _say("the embedded Redis had ended and was started again")
+
+    return embedded.url, keep_running, embedded.stop
+
+
+def _needs_keys(settings: ServiceSettings) -> bool:
+    return not _is_loopback(settings.host) or _has_keys(settings)
+
+
+def _has_keys(settings: ServiceSettings) -> bool:
+    from jobs.api_keys import ApiKeyStore
+    from jobs.connections import impatient_client
+
+    client = impatient_client(settings.redis_url)
+    try:
+        return ApiKeyStore(client).has_any()
+    finally:
+        client.close()
+
+
+def _check_exposure(settings: ServiceSettings) -> None:
+    """Refuses to listen where others can reach it as long as anybody could use it.
+
+    Raises:
+        UsageError: If there are no keys and the address is not loopback.
+    """
+    if not _is_loopback(settings.host) and not _has_keys(settings):
+        raise UsageError(
+            f"{settings.host} can be reached from other machines and there are no API keys; create one with "
+            "'dovetail keys create NAME' first, or listen on 127.0.0.1"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UsageError(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
+            ) from error
+
+
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    """Makes sure that one `serve` only works in a folder."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        file = (data_dir / "serve.lock").open("a+")
+    except OSError as error:
+        raise UsageError(f"cannot use the folder {data_dir}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"another 'dovetail serve' works in {data_dir}; stop it, or choose another --data-dir"
+            ) from error
+        yield
+
+
+def _device_arguments(device: str | None, number: int, num_workers: int) -> list[str]:
+    if device is not None:
+        return ["--device", device]
+    # Several workers on one machine mean one per GPU; a machine without takes them all on its CPU.
+    return ["--device-index", str(number)] if num_workers > 1 else []
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _say(message: str) -> None:
+    print(f"dovetail serve: {message}", file=sys.stderr, flush=True)  # noqa: T201 - logging is the children's
+
+
+def _nothing() -> None:
+    return
