@@ -1,0 +1,190 @@
+// What the picture area shows of a job: a hint, the growing result, the finished one, or before and after.
+
+import { Compare } from "./compare.js";
+import { hideControls, showControls } from "./controls.js";
+import { $, setText } from "./dom.js";
+import { isFinal } from "./events.js";
+import { makeVideo, release } from "./media.js";
+import { VideoPair } from "./pair.js";
+import { ResultPlayer } from "./result_player.js";
+import { StillPair } from "./stills.js";
+
+const NOTES = {
+  before: "This browser cannot play the original video, so single frames are compared instead.",
+  after: "This browser cannot play the result's codec. Download it, or compare single frames here.",
+  stills: "The newest finished frame. It becomes a video when the job is done.",
+};
+
+const compare = new Compare();
+let job = null;
+let mode = "watch";
+// What is on the stage: "" before a job, "nothing", "growing", "result", "pair" or "stills", and the thing that draws it.
+let kind = "";
+let shown = null;
+let hasPart = false;
+// The side that failed to play once need not be tried again.
+let unplayable = null;
+let position = 0;
+
+/** Starts with a job that was opened. */
+export function openStage(opened) {
+  closeStage();
+  job = opened;
+  hasPart = job.processed_frames > 0 && job.stage !== "planning";
+  mode = job.status === "completed" ? "compare" : "watch";
+  compare.reset();
+  setRatio();
+  render();
+}
+
+/** Goes on with a newer state of the same job. */
+export function updateStage(next, eventName) {
+  const wasFinished = job.status === "completed";
+  job = next;
+  hasPart ||= eventName === "segment" || job.status === "completed";
+  if (job.status === "completed" && !wasFinished) setRatio();
+  render();
+  if (eventName !== "segment") return;
+  if (kind === "growing") shown.retry(job.links.stream);
+  if (kind === "stills") showStills();
+}
+
+export function closeStage() {
+  unmount();
+  job = null;
+  hasPart = false;
+  unplayable = null;
+  position = 0;
+}
+
+function wantedKind() {
+  if (job.status === "completed") {
+    if (mode === "watch") return "result";
+    return unplayable ? "stills" : "pair";
+  }
+  if (!hasPart) return "nothing";
+  return mode === "watch" ? "growing" : "stills";
+}
+
+function render() {
+  for (const button of document.querySelectorAll("[data-mode]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
+  }
+  $("player").hidden = isFinal(job) && !hasPart;
+  const wanted = $("player").hidden ? "" : wantedKind();
+  if (wanted === kind) {
+    if (kind === "nothing") setText($("placeholder-text"), placeholderWords());
+    return;
+  }
+  if (kind === "growing" && wanted === "result") {
+    kind = "result";
+    shown.finish(job.links.content);
+    return;
+  }
+  unmount();
+  kind = wanted;
+  if (kind === "") return;
+  ({ nothing: mountNothing, growing: mountGrowing, result: mountResult, pair: mountPair, stills: mountStills })[kind]();
+}
+
+function unmount() {
+  if (shown && "position" in shown && Number.isFinite(shown.position)) position = shown.position;
+  shown?.close();
+  shown = null;
+  kind = "";
+  compare.hide();
+  hideControls();
+  $("placeholder").hidden = true;
+  setText($("player-note"), "");
+}
+
+// The original, dimmed, where the browser can play it: people see at once that it is theirs.
+function mountNothing() {
+  setText($("placeholder-text"), placeholderWords());
+  const video = makeVideo({ "aria-hidden": "true", src: `${job.links.self}/source`, preload: "metadata", tabindex: "-1" });
+  video.muted = true;
+  video.addEventListener("error", () => video.remove());
+  $("placeholder").prepend(video);
+  $("placeholder").hidden = false;
+  shown = { close: () => release(video) };
+}
+
+function mountGrowing() {
+  shown = newResultPlayer();
+  shown.grow(job.links.stream);
+}
+
+function mountResult() {
+  shown = newResultPlayer();
+  shown.finish(job.links.content, position);
+}
+
+function newResultPlayer() {
+  return new ResultPlayer($("watch"), {
+    onWaiting: (isWaiting) => ($("waiting").hidden = !isWaiting),
+    onFailure: () => setText($("player-note"), NOTES.after),
+  });
+}
+
+async function mountPair() {
+  const { links, input, options } = job;
+  const pair = new VideoPair({
+    before: `${links.self}/source`,
+    after: links.content,
+    offset: options.start_seconds ?? 0,
+    fps: input.frame_rate,
+  });
+  shown = pair;
+  compare.show(pair.before, pair.after);
+  showControls(pair, { hasSound: input.has_audio });
+  try {
+    await pair.open(position);
+  } catch (error) {
+    if (shown !== pair) return;
+    unplayable = error.side;
+    render();
+    return;
+  }
+  const { videoWidth, videoHeight } = pair.after;
+  if (shown === pair) $("stage").style.setProperty("--ratio", String(videoWidth / videoHeight));
+}
+
+function mountStills() {
+  shown = new StillPair(job.links.preview);
+  setText($("player-note"), unplayable ? NOTES[unplayable] : NOTES.stills);
+  showStills();
+}
+
+async function showStills() {
+  const stills = shown;
+  const hasPicture = await stills.refresh();
+  if (shown !== stills) return;
+  $("placeholder").hidden = hasPicture;
+  if (!hasPicture) {
+    setText($("placeholder-text"), "There is no picture of this video yet.");
+    return;
+  }
+  if ($("compare").hidden) {
+    compare.show(stills.before, stills.after);
+    showControls(null);
+  }
+}
+
+function placeholderWords() {
+  return job.status === "queued" ? "Starts when it is this video's turn." : "The first sharp frames appear here in a moment.";
+}
+
+// Before anything is loaded, so that nothing jumps when it is.
+function setRatio() {
+  const { width, height, rotation } = job.input;
+  const isTurned = Math.abs(rotation ?? 0) % 180 === 90;
+  const ratio = isTurned ? height / width : width / height;
+  $("stage").style.setProperty("--ratio", String(ratio || 16 / 9));
+}
+
+for (const button of document.querySelectorAll("[data-mode]")) {
+  button.addEventListener("click", () => {
+    mode = button.dataset.mode;
+    render();
+  });
+}

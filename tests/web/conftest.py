@@ -1,0 +1,165 @@
+"""A browser, a server for the page, and an eye on everything that goes wrong in it.
+
+Tests that only need a server that works take `site`; with DOVETAIL_WEB_URL (such as that of `dovetail serve`)
+they run against that one. Tests that turn the knobs of the fake take `fake`, and are skipped then.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, sync_playwright
+
+from tests.web.fake_api import FakeApi
+from tests.web.line import Line
+from tests.web.made import Clip, make_clip
+
+BROWSER = os.environ.get("DOVETAIL_BROWSER") or shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = [
+    "--headless=new",
+    "--no-sandbox",  # needed as root, which CI is
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+TIMEOUT_MS = 15_000
+
+# Collects what a page never may do. Runs before the page's own scripts.
+_WATCH_POLICY = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (event) => {
+  window.violations.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sample}`);
+});
+"""
+
+
+@dataclass
+class Site:
+    """A server with the page, behind a line that can be cut."""
+
+    url: str
+    line: Line
+
+
+@dataclass
+class Watch:
+    """What went wrong on a page; `allowed` are parts of messages that a test expects."""
+
+    allowed: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+
+    def note(self, message: str) -> None:
+        """Keep a message unless it is expected."""
+        if not any(part in message for part in self.allowed):
+            self.messages.append(message)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    """What jobs are made of."""
+    return make_clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture(scope="session")
+def playwright_driver() -> Iterator[Playwright]:
+    """One for all tests: it starts a process."""
+    if BROWSER is None:
+        reason = "there is no Chromium: run scripts/install_browser.sh, or name one in DOVETAIL_BROWSER"
+        if os.environ.get("DOVETAIL_REQUIRE_BROWSER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def browser(playwright_driver: Playwright) -> Iterator[Browser]:
+    """Debian's Chromium, which plays H.264."""
+    browser = playwright_driver.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def fake(clip: Clip) -> FakeApi:
+    """The knobs of the fake API that `site` is."""
+    if "DOVETAIL_WEB_URL" in os.environ:
+        pytest.skip("this test turns knobs that a real server does not have")
+    return FakeApi(clip)
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """The fake API on a port of its own, or the server named by DOVETAIL_WEB_URL."""
+    real = os.environ.get("DOVETAIL_WEB_URL")
+    if real:
+        with Line(urlsplit(real).port or 80) as line:
+            yield Site(f"http://127.0.0.1:{line.port}", line)
+        return
+    is_by_hand = "fake" in request.fixturenames
+    api: FakeApi = request.getfixturevalue("fake")
+    api.does_work = not is_by_hand
+    config = uvicorn.Config(api.app, port=0, log_level="error", lifespan="off", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    with Line(port) as line:
+        yield Site(f"http://127.0.0.1:{line.port}", line)
+    # Streams of unfinished jobs have no end to wait for.
+    server.should_exit = server.force_exit = True
+    thread.join(timeout=10)
+
+
+@pytest.fixture
+def watch() -> Watch:
+    """Errors of the page, checked when the test is over."""
+    return Watch()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A fresh profile."""
+    context = browser.new_context(viewport={"width": 1280, "height": 860}, reduced_motion="no-preference")
+    context.set_default_timeout(TIMEOUT_MS)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, site: Site, watch: Watch) -> Iterator[Page]:
+    """A page that is not open yet. Errors on the console and violations of the policy fail the test."""
+    page = context.new_page()
+    page.add_init_script(_WATCH_POLICY)
+
+    def note(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            watch.note(f"{message.type}: {message.text} {message.location.get('url')}")
+
+    page.on("console", note)
+    page.on("pageerror", lambda error: watch.note(f"thrown: {error}"))
+    page.on("dialog", lambda dialog: dialog.accept())
+    yield page
+    violations = page.evaluate("window.violations ?? []")
+    assert violations == []
+    assert watch.messages == []
+
+
+@pytest.fixture
+def clip_file(clip: Clip) -> Path:
+    """A video to upload."""
+    return clip.source
