@@ -1,1 +1,115 @@
-"""A typed client of Dovetail's HTTP API."""
+"""A typed client of Dovetail's HTTP API.
+
+from dovetail_client import Dovetail
+
+with Dovetail("http://127.0.0.1:8000") as client:
+    job = client.submit("clip.mp4", scale=2)
+    client.wait(job)
+    client.download(job, "clip-2x.mp4")
+"""
+
+from dovetail_client._sources import Source
+from dovetail_client.aclient import AsyncDovetail
+from dovetail_client.client import Dovetail
+from dovetail_client.errors import (
+    APIError,
+    ChecksumMismatchError,
+    ConflictError,
+    ConnectionFailedError,
+    DovetailError,
+    ForbiddenError,
+    GoneError,
+    IdempotencyConflictError,
+    InvalidRequestError,
+    JobCancelledError,
+    JobFailedError,
+    NotAVideoError,
+    NotFoundError,
+    NotReadyError,
+    QueueFullError,
+    QuotaExceededError,
+    RateLimitedError,
+    StorageFullError,
+    TooLargeError,
+    TransferError,
+    UnauthorizedError,
+    UnavailableError,
+    UnexpectedAnswerError,
+    WaitTimeoutError,
+)
+from dovetail_client.models import (
+    Batch,
+    BatchCounts,
+    BatchResult,
+    BatchStatus,
+    Estimate,
+    Job,
+    JobEvent,
+    JobInput,
+    JobList,
+    JobOutput,
+    JobStatus,
+    Me,
+    Model,
+    Priority,
+    Problem,
+    Stage,
+    Upload,
+    UploadStatus,
+)
+from dovetail_client.options import JobOptions, SubmitOptions, WebhookTarget
+
+__all__ = [  # noqa: RUF022 - grouped by topic
+    # Clients
+    "AsyncDovetail",
+    "Dovetail",
+    # What goes in
+    "JobOptions",
+    "Source",
+    "SubmitOptions",
+    "WebhookTarget",
+    # What comes back
+    "Batch",
+    "BatchCounts",
+    "BatchResult",
+    "BatchStatus",
+    "Estimate",
+    "Job",
+    "JobEvent",
+    "JobInput",
+    "JobList",
+    "JobOutput",
+    "JobStatus",
+    "Me",
+    "Model",
+    "Priority",
+    "Problem",
+    "Stage",
+    "Upload",
+    "UploadStatus",
+    # Errors
+    "APIError",
+    "ChecksumMismatchError",
+    "ConflictError",
+    "ConnectionFailedError",
+    "DovetailError",
+    "ForbiddenError",
+    "GoneError",
+    "IdempotencyConflictError",
+    "InvalidRequestError",
+    "JobCancelledError",
+    "JobFailedError",
+    "NotAVideoError",
+    "NotFoundError",
+    "NotReadyError",
+    "QueueFullError",
+    "QuotaExceededError",
+    "RateLimitedError",
+    "StorageFullError",
+    "TooLargeError",
+    "TransferError",
+    "UnauthorizedError",
+    "UnavailableError",
+    "UnexpectedAnswerError",
+    "WaitTimeoutError",
+]

@@ -1,0 +1,297 @@
+"""What the service says, as frozen values. Fields that a newer service adds are kept, not refused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Self
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+
+class _TolerantEnum(StrEnum):
+    """A closed set that may grow on the other side: a new word becomes UNKNOWN."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self:
+        return cls["UNKNOWN"]
+
+
+class JobStatus(_TolerantEnum):
+    """Where a job is."""
+
+    QUEUED = "queued"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class BatchStatus(_TolerantEnum):
+    """Where a batch is; completed means that every job is final, not that each one succeeded."""
+
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self in (BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.CANCELLED)
+
+
+class Stage(_TolerantEnum):
+    """What is being done to a job that is in progress."""
+
+    PLANNING = "planning"
+    UPSCALING = "upscaling"
+    JOINING = "joining"
+    UNKNOWN = "unknown"
+
+
+class UploadStatus(_TolerantEnum):
+    """Whether all bytes of an upload are there."""
+
+    UPLOADING = "uploading"
+    COMPLETED = "completed"
+    UNKNOWN = "unknown"
+
+
+class Priority(_TolerantEnum):
+    """A job of a higher priority goes first."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+    UNKNOWN = "unknown"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, protected_namespaces=())
+
+
+class Problem(_Model):
+    """Why a job failed or an input was refused: a stable code, and words for people."""
+
+    code: str
+    message: str = ""
+
+
+class JobInput(_Model):
+    """What the service found in the video. Pixels, bytes and seconds."""
+
+    filename: str | None = None
+    size_bytes: int | None = None
+    format: str | None = None
+    codec: str | None = None
+    width: int | None = None
+    height: int | None = None
+    rotation: int = 0
+    frame_rate: float | None = None
+    duration_seconds: float | None = None
+    num_frames: int | None = None
+    has_audio: bool = False
+
+
+class JobOutput(_Model):
+    """The result. Pixels, bytes and seconds; `sha256` is that of the file."""
+
+    width: int
+    height: int
+    num_frames: int
+    duration_seconds: float
+    size_bytes: int
+    sha256: str
+
+
+class Job(_Model):
+    """A job as it was when the service answered.
+
+    Attributes:
+        progress: 0-100.
+        processed_frames: Frames that are finished.
+        total_frames: Frames of the result; None until it is planned.
+        fps: Frames per second of work.
+        eta_seconds: Estimate of the time left.
+        queue_position: 1 is the next one; None unless queued.
+        expires_at: When the service deletes the job and its files.
+        options: Every option by name, as the service uses it.
+        links: Paths of everything that belongs to the job.
+    """
+
+    id: str
+    status: JobStatus
+    stage: Stage | None = None
+    progress: float = 0
+    processed_frames: int = 0
+    total_frames: int | None = None
+    fps: float | None = None
+    eta_seconds: float | None = None
+    queue_position: int | None = None
+    attempts: int = 0
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    expires_at: datetime | None = None
+    input: JobInput = JobInput()
+    output: JobOutput | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    priority: Priority = Priority.NORMAL
+    labels: dict[str, str] = Field(default_factory=dict)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    batch_id: str | None = None
+    warnings: tuple[str, ...] = ()
+    error: Problem | None = None
+    links: dict[str, str | None] = Field(default_factory=dict)
+
+
+class JobList(_Model):
+    """One page of jobs.
+
+    Attributes:
+        next: What to give as `after` for the next page; None on the last one.
+    """
+
+    data: tuple[Job, ...]
+    has_more: bool = False
+    next: str | None = None
+
+
+class JobEvent(_Model):
+    """Something that happened to a job.
+
+    Attributes:
+        id: Where one may go on listening (`last_event_id`).
+        type: status, progress, segment, warning, completed, failed, cancelled; reset where events were lost.
+        job: The job as it was then; None where the event does not say.
+    """
+
+    id: str
+    type: str
+    job: Job | None = None
+
+
+class BatchCounts(_Model):
+    """How many jobs of a batch are in which state."""
+
+    total: int = 0
+    queued: int = 0
+    in_progress: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+class RejectedInput(_Model):
+    """An input of a batch of which no job was made."""
+
+    index: int
+    filename: str | None = None
+    error: Problem
+
+
+class Batch(_Model):
+    """Jobs that were submitted together; `progress` is 0-100."""
+
+    id: str
+    status: BatchStatus
+    counts: BatchCounts = BatchCounts()
+    progress: float = 0
+    rejected: tuple[RejectedInput, ...] = ()
+    created_at: datetime | None = None
+    links: dict[str, str | None] = Field(default_factory=dict)
+
+
+class BatchList(_Model):
+    """One page of batches."""
+
+    data: tuple[Batch, ...]
+    has_more: bool = False
+    next: str | None = None
+
+
+class BatchResult(_Model):
+    """What became of one job of a batch."""
+
+    job_id: str
+    filename: str | None = None
+    status: JobStatus
+    size_bytes: int | None = Field(default=None, validation_alias=AliasChoices("size_bytes", "size"))
+    error: Problem | None = None
+
+
+class Upload(_Model):
+    """A file on its way to the service, or there.
+
+    Attributes:
+        offset: Bytes that are there.
+        expires_at: When the service forgets it unless a job uses it.
+    """
+
+    id: str
+    status: UploadStatus
+    size_bytes: int
+    offset: int
+    filename: str | None = None
+    expires_at: datetime | None = None
+
+
+class Model(_Model):
+    """A model that the service offers."""
+
+    id: str
+    kind: str | None = None
+    scale: float | None = None
+    licence: str | None = None
+    is_default: bool = False
+    megapixels_per_second: float | None = None
+    available: bool = True
+
+
+class OutputSize(_Model):
+    """Width and height of a result in pixels."""
+
+    width: int
+    height: int
+
+
+class Estimate(_Model):
+    """What a job would cost. Seconds are None while the service has no measurements.
+
+    Attributes:
+        memory_bytes: Of the device, at most.
+        seconds: Of work.
+        queue_seconds: Before work begins.
+        fits: Whether the service can do it at all.
+    """
+
+    frames: int | None = None
+    output: OutputSize | None = None
+    megapixels: float | None = None
+    tiles: dict[str, Any] | None = None
+    memory_bytes: int | None = None
+    seconds: float | None = None
+    queue_seconds: float | None = None
+    fits: bool = True
+    warnings: tuple[str, ...] = ()
+
+
+class Me(_Model):
+    """Who the key belongs to and what it may do."""
+
+    owner: str
+    name: str | None = None
+    scopes: tuple[str, ...] = ()
+    limits: dict[str, Any] = Field(default_factory=dict)
+    auth_required: bool = False

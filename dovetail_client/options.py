@@ -1,0 +1,80 @@
+"""What may be asked of a job, as the keyword arguments of `submit` and its relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NotRequired, TypedDict
+
+PriorityName = Literal["high", "normal", "low"]
+
+
+class JobOptions(TypedDict, total=False):
+    """What to make of a video; the service has a default for everything, and checks the values.
+
+    Keys:
+        model: One of `models()`.
+        scale: Factor for both sides; or `height` and/or `width` of the result, in pixels.
+        codec: Of the result.
+        crf: Constant quality, lower is better: 0-51, for av1 0-63.
+        preset: Speed of the encoder: ultrafast ... placebo, for av1 0 ... 13.
+        pix_fmt: yuv420p, yuv422p, yuv444p, or these with 10le.
+        start_seconds, duration_seconds: The part to upscale.
+        deinterlace: None does what the video says.
+        detect_cuts: Whether each shot is treated for itself.
+    """
+
+    model: str | None
+    scale: float | None
+    height: int | None
+    width: int | None
+    codec: Literal["h264", "h265", "av1"]
+    crf: float | None
+    preset: str | None
+    pix_fmt: str | None
+    start_seconds: float | None
+    duration_seconds: float | None
+    deinterlace: bool | None
+    detect_cuts: bool
+
+
+class WebhookTarget(TypedDict):
+    """Who is told: `url`, and the names of the events that are wanted (all, if it has none)."""
+
+    url: str
+    events: NotRequired[Sequence[str]]
+
+
+class JobFields(TypedDict, total=False):
+    """What a job carries besides its options.
+
+    Keys:
+        priority: A job of a higher priority goes first.
+        labels: To find jobs by.
+        metadata: Anything of your own, given back as it is.
+        webhook: A URL, or a URL and events.
+    """
+
+    priority: PriorityName
+    labels: Mapping[str, str]
+    metadata: Mapping[str, Any]
+    webhook: str | WebhookTarget
+
+
+class SubmitOptions(JobOptions, JobFields, total=False):
+    """All keyword arguments that say what job to make."""
+
+
+def request_fields(given: SubmitOptions) -> dict[str, Any]:
+    """The fields of a request: options in their own object, `webhook` always as an object."""
+    options = {name: given[name] for name in JobOptions.__annotations__ if name in given}  # type: ignore[literal-required]
+    fields: dict[str, Any] = {"options": options} if options else {}
+    for name in JobFields.__annotations__:
+        if name in given:
+            fields[name] = given[name]  # type: ignore[literal-required]
+    if isinstance(fields.get("webhook"), str):
+        fields["webhook"] = {"url": fields["webhook"]}
+    unknown = given.keys() - JobOptions.__annotations__.keys() - JobFields.__annotations__.keys()
+    if unknown:
+        known = [*JobOptions.__annotations__, *JobFields.__annotations__]
+        raise TypeError(f"no option {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return fields
