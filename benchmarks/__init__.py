@@ -1,0 +1,1 @@
+"""Measurements: speed, memory, scaling and survival; run with `python -m benchmarks.NAME`."""

@@ -1,0 +1,185 @@
+"""Kills workers, API and Redis at random moments under load, and checks that nothing is lost or done twice.
+
+    python -m benchmarks.chaos                                    # 30 jobs, 40 kills
+    python -m benchmarks.chaos --jobs 6 --kills 6 --workers 2     # the short form that the tests run
+
+Every clip is first upscaled undisturbed; each job's file must have the same bytes. Jobs are submitted with
+idempotency keys through the Python client, which repeats what a killed API did not answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import get_args
+
+import httpx
+
+from benchmarks.installation import Installation, Part
+from benchmarks.made_clips import make_clip
+from benchmarks.results_file import RESULTS, write_results
+from dovetail_client import Dovetail, DovetailError
+
+# Workers die more often than servers; so they do here.
+WEIGHTS: dict[Part, int] = {"worker": 7, "api": 2, "redis": 1}
+
+
+@dataclass
+class ChaosReport:
+    """What happened.
+
+    Attributes:
+        num_jobs: Submitted.
+        states: Final states of the jobs.
+        kills: By part.
+        num_different: Jobs whose file differs from the undisturbed one.
+        num_published_twice: Segments with more than one publication in their job's events.
+        num_attempts: Most attempts that a task of each job took, by number.
+        seconds: From the first submission to the last final state.
+    """
+
+    num_jobs: int
+    states: dict[str, int] = field(default_factory=dict)
+    kills: dict[str, int] = field(default_factory=dict)
+    num_different: int = 0
+    num_published_twice: int = 0
+    num_attempts: dict[int, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def is_good(self) -> bool:
+        """Whether all jobs completed, each with the right bytes and no segment twice."""
+        is_complete = self.states == {"completed": self.num_jobs}
+        return is_complete and not self.num_different and not self.num_published_twice
+
+
+def run_chaos(
+    folder: Path,
+    *,
+    num_jobs: int,
+    num_kills: int,
+    num_workers: int,
+    pause: float,
+    model: str,
+    seed: int,
+    num_clips: int = 5,
+    clip_seconds: float = 8.0,
+) -> ChaosReport:
+    """Runs an installation, submits jobs, kills its parts meanwhile, and waits for the end.
+
+    Args:
+        folder: For everything.
+        num_jobs: To submit.
+        num_kills: To do, unless all jobs end before.
+        num_workers: Of the installation.
+        pause: Mean seconds between kills.
+        model: Of the jobs.
+        seed: Of what is killed when.
+        num_clips: Different inputs.
+        clip_seconds: Length of each.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    clips = [make_clip(folder / f"clip{n}.mp4", seconds=clip_seconds, seed=n) for n in range(num_clips)]
+    # A segment may die more often here than in years of ordinary life.
+    environment = {
+        "DOVETAIL_SEGMENT_SECONDS": "1",
+        "DOVETAIL_MAX_ATTEMPTS": "25",
+        "DOVETAIL_ALLOW_STANDINS": "true",
+    }
+    report = ChaosReport(num_jobs)
+    with Installation(folder, num_workers=num_workers, environment=environment) as installation:
+        client = Dovetail(installation.url, max_retries=60)
+        wanted = [client.wait(client.submit(clip, model=model).id, timeout=300).output for clip in clips]
+        start = time.monotonic()
+        is_over = threading.Event()
+        killer = threading.Thread(
+            target=_kill_parts, args=(installation, num_kills, pause, random.Random(seed), report, is_over)
+        )
+        killer.start()
+        try:
+            ids = [client.submit(clips[n % num_clips], model=model).id for n in range(num_jobs)]
+            jobs = [client.wait(job_id, timeout=1800) for job_id in ids]
+        finally:
+            is_over.set()
+            killer.join()
+        report.seconds = round(time.monotonic() - start, 1)
+        installation.wait_until_ready()
+        for number, job in enumerate(jobs):
+            expected = wanted[number % num_clips]
+            assert expected is not None
+            if job.output is None or job.output.sha256 != expected.sha256:
+                report.num_different += 1
+            report.num_published_twice += _count_twice(installation.url, job.id)
+        report.states = dict(Counter(str(job.status) for job in jobs))
+        report.num_attempts = dict(sorted(Counter(job.attempts for job in jobs).items()))
+    return report
+
+
+def _kill_parts(
+    installation: Installation,
+    num_kills: int,
+    pause: float,
+    dice: random.Random,
+    report: ChaosReport,
+    is_over: threading.Event,
+) -> None:
+    kills: Counter[str] = Counter()
+    while kills.total() < num_kills and not is_over.wait(dice.uniform(0.5, 1.5) * pause):
+        part = dice.choices(list(get_args(Part)), [WEIGHTS[name] for name in get_args(Part)])[0]
+        running = installation.processes(part)
+        if running:
+            installation.kill(dice.choice(running))
+            kills[part] += 1
+            report.kills = dict(kills)
+
+
+def _count_twice(url: str, job_id: str) -> int:
+    """Segments of a job that were published more than once, by its events."""
+    published: Counter[int] = Counter()
+    text = httpx.get(f"{url}/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "1-0"}, timeout=30).text
+    for block in text.split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
+        if lines.get("event") == "segment":
+            published[json.loads(lines["data"])["detail"]["index"]] += 1
+    return sum(count > 1 for count in published.values())
+
+
+def main() -> int:
+    """Runs it and writes the numbers."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=30)
+    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--pause", type=float, default=4.0, help="mean seconds between kills")
+    parser.add_argument("--model", default="standin:sleep=0.02,scale=2")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="dovetail-chaos-") as name:
+        report = run_chaos(
+            arguments.folder or Path(name),
+            num_jobs=arguments.jobs,
+            num_kills=arguments.kills,
+            num_workers=arguments.workers,
+            pause=arguments.pause,
+            model=arguments.model,
+            seed=arguments.seed,
+        )
+    write_results("chaos", {"is_good": report.is_good, **asdict(report)}, folder=arguments.results)
+    return 0 if report.is_good else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except DovetailError as error:
+        sys.exit(f"error: {error}")

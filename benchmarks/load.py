@@ -1,0 +1,257 @@
+"""What the API bears on one machine: polls, uploads, and how soon work begins.
+
+    apt-get install wrk curl
+    python -m benchmarks.load
+
+* Status polls per second and their p99 with 10,000 jobs in the store, by wrk on the same machine, beside a bare
+  Starlette route that answers the same bytes.
+* Upload throughput of `POST /v1/jobs` beside a bare Starlette route that writes the same body to the same disk.
+* Seconds from an accepted upload to the begin of its first segment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+
+from benchmarks.installation import Installation
+from benchmarks.made_clips import make_clip
+from benchmarks.results_file import RESULTS, write_results
+from dovetail_client import Dovetail
+from jobs.embedded_redis import EmbeddedRedis
+from jobs.options import JobOptions
+from jobs.records import InputInfo, JobSpec, new_id
+from jobs.store import JobStore
+
+MIB = 1 << 20
+_DAY = timedelta(days=1)
+
+_BARE_APP = """
+import os, sys
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+import uvicorn
+
+BODY = open(sys.argv[2], "rb").read()
+
+async def poll(request):
+    return Response(BODY, media_type="application/json")
+
+async def upload(request):
+    with open(sys.argv[3], "wb") as file:
+        async for piece in request.stream():
+            file.write(piece)
+    return Response(status_code=202)
+
+app = Starlette(routes=[Route("/poll", poll), Route("/upload", upload, methods=["POST"])])
+uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False)
+"""
+
+
+def fill_store(installation: Installation, num_jobs: int) -> list[str]:
+    """Puts jobs into the store, without messages: nobody works on them."""
+    url = EmbeddedRedis(installation.folder / "data" / "redis").url
+    store = JobStore(redis.Redis.from_url(url))
+    info = InputInfo(
+        filename="clip.mp4",
+        size_bytes=1000,
+        format_name="mov,mp4",
+        codec="h264",
+        width=320,
+        height=180,
+        frame_rate=30.0,
+        duration_seconds=10.0,
+        num_frames=300,
+        has_audio=True,
+    )
+    ids = []
+    for _ in range(num_jobs):
+        spec = JobSpec(
+            id=new_id("job"),
+            owner="local",
+            created_at=datetime.now(UTC),
+            input_key="none",
+            input=info,
+            options=JobOptions(model="bicubic"),
+        )
+        store.create(spec, max_waiting=10 * num_jobs)
+        # Seen as finished: waiting jobs without messages would be picked up by the reconciler.
+        store.cancel(spec.id, ttl=_DAY)
+        ids.append(spec.id)
+    return ids
+
+
+def run_wrk(url: str, paths: list[str], *, folder: Path, seconds: int, connections: int) -> dict[str, float]:
+    """Polls paths in turn.
+
+    Returns:
+        Requests per second and latencies in milliseconds.
+    """
+    script = folder / "wrk.lua"
+    listed = ",\n".join(f'"{path}"' for path in paths)
+    script.write_text(
+        f"local paths = {{{listed}}}\nlocal n = 0\n"
+        "request = function() n = n + 1; return wrk.format('GET', paths[n % #paths + 1]) end\n"
+    )
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), url]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in output:
+        raise RuntimeError(f"the server answered errors:\n{output}")
+    return {
+        "requests_per_second": float(_find(r"Requests/sec:\s+([\d.]+)", output)),
+        "p50_ms": _milliseconds(_find(r"50%\s+(\S+)", output)),
+        "p99_ms": _milliseconds(_find(r"99%\s+(\S+)", output)),
+    }
+
+
+def make_large_clip(path: Path, size_mib: int) -> Path:
+    """A video that plays, with a box behind it that players skip, as large as wanted."""
+    make_clip(path, seconds=2)
+    with path.open("ab") as file:
+        size = size_mib * MIB
+        file.write(struct.pack(">I4sQ", 1, b"free", size))
+        for _ in range(size_mib):
+            file.write(bytes(MIB))
+        file.truncate(file.tell() - 16)
+    return path
+
+
+def time_upload(url: str, clip: Path, *arguments: str) -> float:
+    """Seconds that curl takes to send a file as a form."""
+    command = ["curl", "-sS", "-f", "-o", "/dev/null", "-w", "%{time_total}", "-F", f"file=@{clip}"]
+    finished = subprocess.run([*command, *arguments, url], capture_output=True, text=True, check=True)
+    return float(finished.stdout)
+
+
+def time_to_first_segment(client: Dovetail, clip: Path, model: str) -> float:
+    """Seconds from the accepted submission to the event that its first segment is being made."""
+    job = client.submit(clip, model=model)
+    accepted = time.monotonic()
+    for event in client.events(job.id):
+        if event.job is not None and (event.job.stage == "upscaling" or event.job.status == "completed"):
+            break
+    waited = time.monotonic() - accepted
+    client.wait(job.id, timeout=300)
+    return waited
+
+
+@contextmanager
+def bare_server(folder: Path, body: bytes) -> Iterator[str]:
+    """A Starlette server with nothing behind its routes."""
+    script, answer, port = folder / "bare.py", folder / "answer.json", 18_999
+    script.write_text(_BARE_APP)
+    answer.write_bytes(body)
+    command = [sys.executable, str(script), str(port), str(answer), str(folder / "bare-upload")]
+    process = subprocess.Popen(command)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(200):
+            try:
+                httpx.get(f"{url}/poll")
+                break
+            except httpx.ConnectError:
+                time.sleep(0.05)
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def main() -> int:
+    """Runs all of it and writes the numbers."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=10_000)
+    parser.add_argument("--seconds", type=int, default=10, help="of each polling run")
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--upload-mib", type=int, default=1024)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    for program in ("wrk", "curl"):
+        if shutil.which(program) is None:
+            sys.exit(f"{program} is missing: apt-get install {program}")
+    with tempfile.TemporaryDirectory(prefix="dovetail-load-") as name:
+        folder = Path(name)
+        with Installation(folder, num_workers=1) as installation:
+            values = _measure(folder, installation, arguments)
+    write_results("load", values, folder=arguments.results)
+    return 0
+
+
+def _measure(folder: Path, installation: Installation, arguments: argparse.Namespace) -> dict[str, Any]:
+    client = Dovetail(installation.url)
+    small = make_clip(folder / "small.mp4", seconds=2)
+    client.wait(client.submit(small, model="bicubic").id, timeout=300)
+    begins = [time_to_first_segment(client, small, "bicubic") for _ in range(5 * arguments.repeats)]
+    paths = [f"/v1/jobs/{job_id}" for job_id in fill_store(installation, arguments.jobs)]
+    large = make_large_clip(folder / "large.mp4", arguments.upload_mib)
+    body = httpx.get(installation.url + paths[0]).content
+    polls, bare_polls, uploads, bare_uploads = [], [], [], []
+    with bare_server(folder, body) as bare:
+        # Turn by turn, so that a slow minute of the machine hits both.
+        for _ in range(arguments.repeats):
+            settings: dict[str, Any] = {
+                "folder": folder,
+                "seconds": arguments.seconds,
+                "connections": arguments.connections,
+            }
+            polls.append(run_wrk(installation.url, paths, **settings))
+            bare_polls.append(run_wrk(bare, ["/poll"], **settings))
+            uploads.append(
+                time_upload(f"{installation.url}/v1/jobs", large, "-F", "model=bicubic", "-F", "priority=low")
+            )
+            bare_uploads.append(time_upload(f"{bare}/upload", large))
+    return {
+        "num_jobs": arguments.jobs,
+        "connections": arguments.connections,
+        "polls": _medians(polls),
+        "bare_polls": _medians(bare_polls),
+        "polls_ratio": round(
+            _medians(polls)["requests_per_second"] / _medians(bare_polls)["requests_per_second"], 3
+        ),
+        "upload_mib": arguments.upload_mib,
+        "upload_mib_per_second": round(arguments.upload_mib / statistics.median(uploads), 1),
+        "bare_upload_mib_per_second": round(arguments.upload_mib / statistics.median(bare_uploads), 1),
+        "upload_ratio": round(statistics.median(bare_uploads) / statistics.median(uploads), 3),
+        "seconds_to_first_segment": {
+            "median": round(statistics.median(begins), 3),
+            "max": round(max(begins), 3),
+            "count": len(begins),
+        },
+    }
+
+
+def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {name: round(statistics.median(run[name] for run in runs), 2) for name in runs[0]}
+
+
+def _find(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    if match is None:
+        raise RuntimeError(f"wrk's output has no {pattern!r}:\n{text}")
+    return match.group(1)
+
+
+def _milliseconds(text: str) -> float:
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr]
+    return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
