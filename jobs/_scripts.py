@@ -1,5 +1,8 @@
 """The store's changes that must happen as a whole, as Lua scripts that Redis runs one at a time.
 
+A client that lost the connection sends a script again without knowing whether it ran: each one that writes
+for an attempt gives the same answer when it is run twice.
+
 All scripts begin with the same prelude. Leases live in one hash per job (task -> "token expiry_ms"): an
 attempt may write as long as the hash still names its token, even after the expiry, because nobody has taken
 over; so a paused process never loses work that nobody else has begun, and never overwrites another one's.
@@ -34,6 +37,10 @@ local function live_leases(id, except)
     if all[i] ~= except and expiry > now then found = found + 1 end
   end
   return found
+end
+local function is_leased(id, task)
+  local lease = redis.call('HGET', job_key(id) .. ':leases', task)
+  return lease and tonumber(string.match(lease, ' (%d+)$')) > now_ms()
 end
 local function holds(id, task, token)
   local lease = redis.call('HGET', job_key(id) .. ':leases', task)
@@ -147,6 +154,9 @@ local now = now_ms()
 local lease = redis.call('HGET', job_key(id) .. ':leases', task)
 if lease then
   local left = tonumber(string.match(lease, ' (%d+)$')) - now
+  if string.match(lease, '^(%S+)') == token then
+    return {'ok', tonumber(redis.call('HGET', job_key(id) .. ':attempts', task))}
+  end
   if left > 0 then return {'busy', left} end
 end
 if redis.call('HGET', job_key(id) .. ':failed_on', task) == ARGV[6] and tonumber(ARGV[7]) > 1 then
@@ -155,6 +165,7 @@ end
 local attempt = redis.call('HINCRBY', job_key(id) .. ':attempts', task, 1)
 if attempt > tonumber(ARGV[5]) then return {'exhausted', attempt - 1} end
 redis.call('HSET', job_key(id) .. ':leases', task, token .. ' ' .. (now + tonumber(ARGV[4])))
+if task == 'plan' then redis.call('HDEL', job_key(id), 'planning_asked') end
 if attempt > tonumber(get(id, 'attempts')) then redis.call('HSET', job_key(id), 'attempts', attempt) end
 if not get(id, 'started_at') then redis.call('HSET', job_key(id), 'started_at', now) end
 local stage = index and 'upscaling' or (task == 'join' and 'joining' or 'planning')
@@ -225,7 +236,11 @@ APPEND_PLAN = (
 local id, token = ARGV[1], ARGV[2]
 if get(id, 'state') ~= 'in_progress' then return 'stopped' end
 if not holds(id, 'plan', token) then return 'lost' end
-if redis.call('LLEN', job_key(id) .. ':plan') ~= tonumber(ARGV[3]) then return 'lost' end
+local length = redis.call('LLEN', job_key(id) .. ':plan')
+if length > tonumber(ARGV[3]) and redis.call('LINDEX', job_key(id) .. ':plan', -1) == ARGV[#ARGV] then
+  return 'ok'
+end
+if length ~= tonumber(ARGV[3]) then return 'lost' end
 for i = 7, #ARGV do redis.call('RPUSH', job_key(id) .. ':plan', ARGV[i]) end
 redis.call('HSET', job_key(id), 'num_segments', redis.call('LLEN', job_key(id) .. ':plan'),
   'plan_state', ARGV[4], 'is_planned', ARGV[5])
@@ -260,6 +275,7 @@ PUBLISH = (
 local id, index, token = ARGV[1], ARGV[2], ARGV[3]
 local state, task = get(id, 'state'), 'segment:' .. index
 if not state then return 'gone' end
+if redis.call('HGET', job_key(id) .. ':segments', index) == ARGV[4] then return 'ok' end
 if state ~= 'in_progress' then return 'stopped' end
 if not holds(id, task, token) then return 'lost' end
 if redis.call('HSETNX', job_key(id) .. ':segments', index, ARGV[4]) == 0 then return 'done' end
@@ -296,7 +312,11 @@ while outstanding < window and cursor < planned do
 end
 redis.call('HSET', job_key(id), 'next_segment', cursor)
 if is_planned and planned > 0 and tonumber(get(id, 'num_finished')) == planned then result[2] = 1 end
-if not is_planned and planned - cursor < window then result[3] = 1 end
+if not is_planned and planned - cursor < window and get(id, 'planning_asked') ~= '1'
+    and not is_leased(id, 'plan') then
+  redis.call('HSET', job_key(id), 'planning_asked', 1)
+  result[3] = 1
+end
 return result
 """
 )
@@ -308,6 +328,7 @@ COMPLETE = (
 local id, token = ARGV[1], ARGV[2]
 local state = get(id, 'state')
 if not state then return 'gone' end
+if state == 'completed' and get(id, 'output') == ARGV[3] then return 'ok' end
 if state ~= 'in_progress' then return 'stopped' end
 if not holds(id, 'join', token) then return 'lost' end
 redis.call('HDEL', job_key(id) .. ':leases', 'join')
@@ -363,7 +384,8 @@ local id = ARGV[1]
 local state = get(id, 'state')
 if not state then return 'gone' end
 if state ~= 'failed' and state ~= 'cancelled' then return state end
-redis.call('HDEL', job_key(id), 'error', 'completed_at', 'expires_at', 'started_at', 'upscaling_started_at')
+redis.call('HDEL', job_key(id), 'error', 'completed_at', 'expires_at', 'started_at', 'upscaling_started_at',
+  'planning_asked')
 redis.call('DEL', job_key(id) .. ':attempts', job_key(id) .. ':failed_on', job_key(id) .. ':handed_on',
   job_key(id) .. ':leases', job_key(id) .. ':partial', job_key(id) .. ':enqueued', job_key(id) .. ':smaller')
 redis.call('HSET', job_key(id), 'next_segment', 0, 'attempts', 0)

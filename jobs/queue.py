@@ -50,7 +50,11 @@ class TaskId:
 
 
 def make_broker(
-    client: redis.Redis, *, heartbeat_timeout: timedelta, middleware: Iterable[Middleware] = ()
+    client: redis.Redis,
+    *,
+    heartbeat_timeout: timedelta,
+    middleware: Iterable[Middleware] = (),
+    broker_class: type[RedisBroker] = RedisBroker,
 ) -> RedisBroker:
     """The broker of one process.
 
@@ -60,8 +64,9 @@ def make_broker(
         client: Of the queue's database.
         heartbeat_timeout: After which a silent worker's messages go to others.
         middleware: Comes after the usual ones.
+        broker_class: A kind of its own, for processes that consume.
     """
-    broker = RedisBroker(  # type: ignore[no-untyped-call] # dramatiq types only part of itself
+    broker = broker_class(  # type: ignore[no-untyped-call] # dramatiq types only part of itself
         client=client,
         heartbeat_timeout=int(heartbeat_timeout.total_seconds() * 1000),
         maintenance_chance=_ALWAYS,

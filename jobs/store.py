@@ -414,6 +414,23 @@ class JobStore:
         now = seconds * 1000 + micros // 1000
         return {task.decode() for task, lease in leases.items() if int(lease.split()[1]) > now}
 
+    def awaited_tasks(self, job_id: str) -> set[str]:
+        """Tasks of an unfinished job that must have a message or a lease, or it stands still. "plan" also
+        stands for finding out what is next."""
+        key = JOB_KEY.format(job_id)
+        with _reported_outage(), self.client.pipeline(transaction=True) as pipeline:
+            pipeline.hmget(key, "state", "is_planned", "num_segments", "num_finished", "planning_asked")
+            pipeline.smembers(f"{key}:enqueued")
+            (state, is_planned, num_segments, num_finished, is_asked), enqueued = pipeline.execute()
+        if state not in (b"queued", b"in_progress"):
+            return set()
+        if is_planned == b"1" and int(num_segments) == int(num_finished) > 0:
+            return {"join"}
+        awaited = {f"segment:{int(index)}" for index in enqueued}
+        if is_asked == b"1" or not awaited:
+            awaited.add("plan")
+        return awaited
+
     def enqueued_segments(self, job_id: str) -> set[int]:
         """Segments that were given to the queue and are not published."""
         with _reported_outage():

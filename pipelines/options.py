@@ -7,12 +7,12 @@ from typing import Literal, get_args, get_type_hints
 
 import torch
 
-from pipelines.codec import LatentRule
 from pipelines.color import ColorMatch
 from pipelines.errors import InvalidOptionError
 from pipelines.planning import Segmentation
 from pipelines.tiling import Blend
 
+LatentRule = Literal["mode", "sample"]
 Padding = Literal["replicate", "black_source"]
 Upsample = Literal["bilinear", "bicubic"]
 TileFusionRule = Literal["latent", "pixel", "cut"]

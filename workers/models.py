@@ -6,20 +6,21 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from pipelines.baseline import InterpolationMethod, InterpolationPipeline
-from pipelines.dove import DovePipeline
 from pipelines.errors import CheckpointError, InvalidOptionError
-from pipelines.loading import COMPONENT_PATTERNS, embedded_checkpoints, resolve_checkpoint
-from pipelines.manifest import read_manifest
 from pipelines.options import DoveOptions
 from pipelines.planning import ModelShape, PlanRequest, UpscalePlan, plan_upscale
-from pipelines.runtime import AttentionBackend, available_memory
 from workers.standin import STANDIN_PREFIX, parse_standin
+
+if TYPE_CHECKING:
+    from pipelines.runtime import AttentionBackend
+
+# diffusers takes three seconds to import, so what needs it is imported where a checkpoint is loaded.
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -112,6 +113,8 @@ class Model:
         if self.shape is None:
             length = chunk or INTERPOLATION_CHUNK
             return UpscalePlan(chunk_len=length, chunk_overlap=chunk_overlap or 0)
+        from pipelines.runtime import available_memory
+
         memory = available_memory(self.device)
         if self.device.type == "cpu":
             memory = max(memory - reserved_bytes, 0)
@@ -170,23 +173,30 @@ def load_model(
     if name is not None and name.startswith(STANDIN_PREFIX):
         standin, scale = parse_standin(name)
         return Model(name, standin, torch.device("cpu"), torch.float32, scale, licence="none needed")
-    name = name or _default_model()
-    chosen_dtype = choose_dtype(dtype, chosen_device)
-    folder = resolve_checkpoint(name)
-    manifest = read_manifest(folder)
-    pipeline = DovePipeline.from_checkpoint(
-        folder,
+    return _load_checkpoint(
+        name or _default_model(),
         device=chosen_device,
-        dtype=chosen_dtype,
+        dtype=dtype,
         attention_backend=attention_backend,
         use_compile=use_compile,
         use_offload=use_offload,
         **options,
     )
+
+
+def _load_checkpoint(name: str, *, device: torch.device, dtype: DtypeName, **options: Any) -> Model:
+    from pipelines.dove import DovePipeline
+    from pipelines.loading import resolve_checkpoint
+    from pipelines.manifest import read_manifest
+
+    chosen_dtype = choose_dtype(dtype, device)
+    folder = resolve_checkpoint(name)
+    manifest = read_manifest(folder)
+    pipeline = DovePipeline.from_checkpoint(folder, device=device, dtype=chosen_dtype, **options)
     return Model(
         name=name,
         pipeline=pipeline,
-        device=chosen_device,
+        device=device,
         dtype=chosen_dtype,
         scale=manifest.scale,
         fingerprint=checkpoint_fingerprint(folder),
@@ -232,6 +242,8 @@ def choose_dtype(dtype: DtypeName, device: torch.device) -> torch.dtype:
 def checkpoint_fingerprint(folder: Path) -> str:
     """A digest over the names, sizes, heads and tails of a checkpoint's files: enough to notice other
     weights."""
+    from pipelines.loading import COMPONENT_PATTERNS
+
     digest = hashlib.sha256()
     for path in sorted({path for pattern in COMPONENT_PATTERNS for path in folder.glob(pattern)}):
         size = path.stat().st_size
@@ -261,6 +273,8 @@ def plan_from_json(values: dict[str, Any]) -> UpscalePlan:
 
 
 def _default_model() -> str:
+    from pipelines.loading import embedded_checkpoints
+
     if DEFAULT_MODEL in embedded_checkpoints():
         return DEFAULT_MODEL
     raise CheckpointError(
