@@ -7,7 +7,7 @@ factor and a rhythm of 8k+1 frames; the space-to-depth autoencoder has none of t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from diffusers import AutoencoderKLCogVideoX
@@ -16,9 +16,8 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from pipelines.cogvideox_vae import decode_batches, encode_moments
 from pipelines.errors import CheckpointError
 from pipelines.nano import SpaceToDepthAutoencoder
-from pipelines.tiling import Span, TileGrid
-
-LatentRule = Literal["mode", "sample"]
+from pipelines.options import LatentRule
+from pipelines.spans import Span, TileGrid
 
 
 class Codec(Protocol):
