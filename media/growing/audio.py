@@ -8,6 +8,7 @@ import os
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -17,7 +18,7 @@ from av.container import OutputContainer
 from media._audio import CopiedAudio, TranscodedAudio, mp4_takes
 from media._tracks import SourceStream, Timeline, Track
 from media.errors import EncodeError
-from media.growing.boxes import descend, scan_file, unpack
+from media.growing.boxes import descend, only, scan_file, unpack
 from media.growing.index import SegmentIndex, index_segment
 from media.info import AudioStreamInfo, MediaInfo
 from media.probing import probe
@@ -166,7 +167,7 @@ def _mux(track: Track, output: OutputContainer) -> int:
 
 def _write_edit(file: BinaryIO, media_time: int) -> None:
     """Make the only edit of the file's init begin at a media time."""
-    moov = next(box for box in scan_file(file) if box.kind == "moov")
+    moov = only(list(islice(scan_file(file), 2)), "moov")  # behind ftyp
     file.seek(0)
     init = file.read(min(moov.end, _MAX_INIT_BYTES))
     elst = descend(init, moov, "trak", "edts", "elst")

@@ -82,8 +82,11 @@ class SegmentIndex:
         return Fraction(ticks - self.edit_start, self.timescale)
 
     def to_dict(self) -> dict[str, Any]:
-        """Values for JSON, about 10 bytes per fragment: [size, duration, samples], and where a fragment does
-        not follow directly on the one before, also its gaps in bytes and ticks and whether it is a key."""
+        """Values for JSON, some 20 bytes per fragment.
+
+        A fragment is [size, duration, samples]; where it is no key or does not follow directly on the one
+        before, its gaps in bytes and in ticks and whether it is a key come behind.
+        """
         rows: list[list[int]] = []
         offset, start = self.init_size, 0
         for fragment in self.fragments:

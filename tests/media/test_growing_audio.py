@@ -86,6 +86,15 @@ def test_fragments_are_short_and_follow_without_holes(tmp_path: Path) -> None:
     assert max(fragment.duration for fragment in fragments) < 1.1 * 44_100
 
 
+@pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
+def test_one_packet_of_sound_is_enough(tmp_path: Path, codec: str) -> None:
+    source = make_source(tmp_path / "source.mkv", seconds=0.04, sounds=[Sound(codec)])
+    track = extract_audio(source, tmp_path / "audio.mp4", duration_seconds=Fraction(1, 100))
+    assert track is not None
+    assert len(track.index.fragments) == 1
+    assert 0 < track.index.end_seconds < Fraction(4, 100)
+
+
 def test_hole_in_the_sound_stays_a_hole(tmp_path: Path) -> None:
     """Half a second of packets is missing from a file that is copied."""
     source, holed = make_source(tmp_path / "s.mp4", seconds=3, sounds=[Sound("aac")]), tmp_path / "holed.mkv"

@@ -148,6 +148,23 @@ def test_every_duration_rounds_to_the_target_or_less(tmp_path: Path) -> None:
     assert tag(text, "EXT-X-TARGETDURATION") == "10"
 
 
+def test_entry_never_begins_with_a_fragment_that_is_no_key(growing: Growing) -> None:
+    index = growing.indices[0]
+    first = index.fragments[0]
+    fragments = tuple(
+        first._replace(
+            offset=first.offset + n * first.size, start=n * 4000, duration=4000, is_key=n in (0, 3)
+        )
+        for n in range(5)
+    )
+    text = video_text([replace(index, fragments=fragments)])
+    assert [(seconds, offset) for seconds, _, offset, _ in entries(text)] == [
+        (12, fragments[0].offset),
+        (8, fragments[3].offset),
+    ]
+    assert SegmentIndex.from_dict(replace(index, fragments=fragments).to_dict()).fragments == fragments
+
+
 @pytest.mark.parametrize(
     ("codec", "color", "written", "video_range"),
     [
