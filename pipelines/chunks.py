@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from pipelines.tiling import Blend, Span, blend_weights
+from pipelines.spans import Span
+from pipelines.tiling import Blend, blend_weights
 
 
 class ChunkStitcher:

@@ -26,7 +26,8 @@ from diffusers.models.autoencoders.autoencoder_kl_cogvideox import (
 )
 from torch import nn
 
-from pipelines.tiling import TileFusion, TileGrid
+from pipelines.spans import TileGrid
+from pipelines.tiling import TileFusion
 
 # diffusers splits above 2 GiB of 2-byte elements because cuDNN then falls back to slow kernels; same limit.
 MAX_CONV_ELEMENTS = 2**30

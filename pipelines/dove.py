@@ -39,7 +39,7 @@ from pipelines.runtime import (
     resolve_device,
     use_xformers,
 )
-from pipelines.tiling import Span
+from pipelines.spans import Span
 
 logger = logging.getLogger(__name__)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-
-import torch
 
 
 class PipelineError(Exception):
@@ -68,7 +67,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     torch has a class for the GPU only; the CPU allocator raises a plain RuntimeError.
     """
-    if isinstance(error, torch.OutOfMemoryError):
+    # Not imported here: the planner's errors are also raised where there is no torch, and where nobody has
+    # imported it nobody can have raised its error.
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
     text = str(error)
     return isinstance(error, RuntimeError) and (

@@ -9,7 +9,7 @@ from typing import Literal
 from pipelines._ladders import TileSize, chunk_ladder, next_smaller, round_up, tile_ladder, vae_ladder
 from pipelines.errors import InvalidOptionError, OutOfMemoryError, UnsupportedSizeError
 from pipelines.model_shape import ModelShape
-from pipelines.tiling import Span, TileGrid, equal_spans, reference_spans
+from pipelines.spans import Span, TileGrid, equal_spans, reference_spans
 
 __all__ = ["ModelShape", "PlanRequest", "Segmentation", "Stage", "UpscalePlan", "plan_upscale"]
 

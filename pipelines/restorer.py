@@ -20,7 +20,8 @@ from pipelines.one_step import (
 from pipelines.options import DoveOptions
 from pipelines.planning import Stage, UpscalePlan
 from pipelines.runtime import AttentionBackend, attention_kernel
-from pipelines.tiling import Span, TileFusion, TileGrid
+from pipelines.spans import Span, TileGrid
+from pipelines.tiling import TileFusion
 
 # Equal tiles need one table, the reference's merged ones up to four per chunk length.
 MAX_ROTARY_TABLES = 8

@@ -16,7 +16,7 @@ from pipelines.cogvideox_vae import (
     prepare_vae,
     time_batches,
 )
-from pipelines.tiling import Span, TileGrid, equal_spans
+from pipelines.spans import Span, TileGrid, equal_spans
 from tests.pipelines.tiny import make_vae
 
 DTYPES = [torch.float32, torch.bfloat16]

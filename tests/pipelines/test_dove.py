@@ -21,7 +21,7 @@ from pipelines.errors import (
 from pipelines.one_step import rotary_embedding
 from pipelines.options import DoveOptions, DoveOutput
 from pipelines.planning import UpscalePlan
-from pipelines.tiling import Span, equal_spans
+from pipelines.spans import Span, equal_spans
 from tests.pipelines.tiny import make_clip, save_checkpoint, save_nano
 
 WHOLE = UpscalePlan()

@@ -14,7 +14,8 @@ from pipelines.dove import DovePipeline
 from pipelines.options import DoveOptions
 from pipelines.planning import UpscalePlan
 from pipelines.seams import seam_ratio
-from pipelines.tiling import TileFusion, TileGrid, equal_spans
+from pipelines.spans import TileGrid, equal_spans
+from pipelines.tiling import TileFusion
 from tests.pipelines.tiny import make_clip, save_checkpoint
 
 GRID = TileGrid(tuple(equal_spans(96, 48, 16)), tuple(equal_spans(160, 48, 16)))

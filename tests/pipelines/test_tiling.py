@@ -11,15 +11,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.tiling import (
-    Span,
-    TileFusion,
-    TileGrid,
-    blend_weights,
-    equal_spans,
-    fade_weights,
-    reference_spans,
-)
+from pipelines.spans import Span, TileGrid, equal_spans, reference_spans
+from pipelines.tiling import TileFusion, blend_weights, fade_weights
 
 
 @st.composite
