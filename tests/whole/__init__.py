@@ -1,0 +1,1 @@
+"""Tests of a whole installation: `dovetail serve` in processes of its own, real HTTP, real files."""

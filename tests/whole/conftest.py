@@ -1,0 +1,25 @@
+"""One installation for all tests that only use it; those that kill things start their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.installation import Installation
+from benchmarks.made_clips import make_clip
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """`dovetail serve` with one worker."""
+    folder = tmp_path_factory.mktemp("installation")
+    with Installation(folder, num_workers=1, environment={"DOVETAIL_SEGMENT_SECONDS": "1"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seconds with sound."""
+    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", seconds=3)

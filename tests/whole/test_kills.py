@@ -1,0 +1,27 @@
+"""Nothing is lost and nothing is done twice when processes die: `benchmarks/chaos.py` in a short form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.chaos import run_chaos
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_all_jobs_complete_with_the_same_bytes_while_processes_are_killed(tmp_path: Path) -> None:
+    report = run_chaos(
+        tmp_path,
+        num_jobs=8,
+        num_kills=8,
+        num_workers=2,
+        pause=2.0,
+        model="standin:sleep=0.02,scale=2",
+        seed=1,
+        num_clips=2,
+        clip_seconds=4.0,
+    )
+    assert sum(report.kills.values()) >= 3
+    assert report.is_good, report
