@@ -1,6 +1,7 @@
 """Probing and joining in the sandbox: the same functions, for files that nobody has vouched for."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ def sandboxed_probe(
     """
     return (sandbox or shared_sandbox("probe")).call(
         _probe,
-        Path(path),
+        Path(path).absolute(),
         limits,
         timeout=timeout,
         limits=sandbox_limits or SandboxLimits(cpu_seconds=max(1, round(timeout))),
@@ -88,21 +89,22 @@ def sandboxed_join(
             file_bytes=_GIB + _AUDIO_GROWTH * source.size_bytes + sum(_size(path) for path in segments),
         )
     try:
-        return (sandbox or shared_sandbox("read")).call(
+        report = (sandbox or shared_sandbox("read")).call(
             _join,
-            tuple(segments),
-            destination,
+            tuple(segment.absolute() for segment in segments),
+            destination.absolute(),
             source,
             start_seconds,
             duration_seconds,
             timeout=timeout,
             limits=sandbox_limits,
             readable=[*segments, source.path],
-            writable=[destination.absolute().parent],
+            writable=[destination.parent],
         )
     finally:
         # Where the process was killed it could not clean up. After success there is no such file.
         destination.with_name(destination.name + ".part").unlink(missing_ok=True)
+    return replace(report, path=destination)
 
 
 def _probe(path: Path, limits: InputLimits) -> MediaInfo:

@@ -4,6 +4,7 @@ import ctypes
 import os
 import resource
 import signal
+import struct
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,10 @@ from media.sandbox import _landlock, _seccomp
 from media.sandbox._limits import SandboxLimits
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+
+# From linux/capability.h: three sets of 64 bits, each as two words; 0 is this process.
+_CAPABILITY_HEADER = struct.pack("=Ii", 0x20080522, 0)
+_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
 
 # Between the signal that can be explained and the one that cannot be ignored.
 _CPU_GRACE_SECONDS = 5
@@ -66,6 +71,7 @@ def confine(
     if sys.platform != "linux":
         return ["seccomp", "landlock"]
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _drop_capabilities()
     missing = []
     if _landlock.is_supported():
         _landlock.restrict(readable=(*_CODE, *readable), writable=writable)
@@ -103,6 +109,20 @@ def _limit(kind: int, value: int) -> None:
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
     resource.setrlimit(kind, (value, value))
+
+
+def _drop_capabilities() -> None:
+    """Give up what a process of root may do beyond others (a container's often is one), such as lifting its
+    own limits; but go on reading files of other users, which Landlock has chosen."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    sets = ctypes.create_string_buffer(24)
+    if libc.capget(_CAPABILITY_HEADER, sets) != 0:
+        raise OSError(ctypes.get_errno(), "capget failed")
+    kept = 1 << _CAP_DAC_OVERRIDE | 1 << _CAP_DAC_READ_SEARCH
+    effective, permitted, *_ = struct.unpack("=6I", sets.raw)
+    reduced = struct.pack("=6I", effective & kept, permitted & kept, 0, 0, 0, 0)
+    if libc.capset(_CAPABILITY_HEADER, reduced) != 0:
+        raise OSError(ctypes.get_errno(), "capset failed")
 
 
 def _prctl(option: int, value: int) -> None:

@@ -27,11 +27,14 @@ class SandboxedProcess:
     Args:
         channel: Socket to the process.
         lifeline: Socket to the fork server: says how the process ended, and ends it when closed.
+        server: The fork server, which lives at least as long as this object.
         cpu_seconds: Its limit, for messages.
     """
 
-    def __init__(self, channel: socket.socket, lifeline: socket.socket, *, cpu_seconds: int) -> None:
-        self._channel, self._lifeline = channel, lifeline
+    def __init__(
+        self, channel: socket.socket, lifeline: socket.socket, *, server: object, cpu_seconds: int
+    ) -> None:
+        self._channel, self._lifeline, self._server = channel, lifeline, server
         self._cpu_seconds = cpu_seconds
         self._buffer = bytearray()
 

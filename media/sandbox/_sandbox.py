@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -77,7 +76,7 @@ class Sandbox:
                 float, str, bytes, tuple, list, dict, Fraction, Path, and the dataclasses of `media.info` and
                 `media.join`.
             args: For the function; anything that can be pickled.
-            timeout: Seconds by the clock.
+            timeout: Seconds by the clock, from when the process has started.
             limits: Resources; None: the default ones.
             readable: Files and folders it may read.
             writable: Folders it may write in; `limits.file_bytes` says how much.
@@ -88,12 +87,11 @@ class Sandbox:
             InputMemoryError: It needs more memory than allowed.
             SandboxError: The process crashed, or the function raised something else.
         """
-        deadline = time.monotonic() + timeout
         process = self.start(
             function, *args, limits=limits, readable=readable, writable=writable, takes_port=False
         )
         with contextlib.closing(process):
-            kind, *values = process.receive(timeout=max(0.0, deadline - time.monotonic()))
+            kind, *values = process.receive(timeout=timeout)
         if kind != "result" or len(values) != 1:
             raise SandboxError(f"the process that reads the input answered nonsense: {str(kind)[:40]!r}")
         return cast(T, values[0])
@@ -169,7 +167,7 @@ class Sandbox:
             server = self._running_server()
             channel, far_channel = socket.socketpair()
             lifeline, far_lifeline = socket.socketpair()
-            process = SandboxedProcess(channel, lifeline, cpu_seconds=cpu_seconds)
+            process = SandboxedProcess(channel, lifeline, server=server, cpu_seconds=cpu_seconds)
             with far_channel, far_lifeline:
                 if server.request([far_channel.fileno(), far_lifeline.fileno(), *files]):
                     return process
@@ -218,6 +216,7 @@ class _ForkServer:
                 command,
                 pass_fds=[fd],
                 env=clean_environment(),
+                cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C in a terminal is for the caller, who then ends the server
@@ -269,7 +268,7 @@ def clean_environment() -> dict[str, str]:
         if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
     }
     return kept | {
-        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+        "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
         "OPENBLAS_NUM_THREADS": "1",  # or numpy starts threads when it is imported, which a fork would lose
         "MALLOC_ARENA_MAX": "2",  # an arena reserves 64 MB of address space, and each thread would have one
     }
