@@ -26,9 +26,10 @@ format: install
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-# Writes the list of options in docs/cli.md.
+# Writes the list of options in docs/cli.md, and docs/settings.md.
 docs: install
 	$(PYTHON) scripts/cli_docs.py
+	$(PYTHON) scripts/settings_docs.py
 
 # Writes requirements.lock from pyproject.toml, in a fresh environment; run it after a change of dependencies.
 lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -30,12 +31,18 @@ def describe_commands() -> str:
     """Markdown: a heading and a table for every command."""
     group = get_command(app)
     assert isinstance(group, TyperGroup)
-    parts = []
+    return "".join(describe_group("dovetail", group)) + "\n"
+
+
+def describe_group(prefix: str, group: TyperGroup) -> Iterator[str]:
+    """Markdown for the commands of a group and of the groups in it."""
     for name, command in group.commands.items():
-        parts.append(f"\n### dovetail {name}\n\n{paragraphs(command.help or '')}\n")
-        parts.append("\n| option | value | default | meaning |\n|---|---|---|---|\n")
-        parts += [row(parameter) for parameter in command.params]
-    return "".join(parts) + "\n"
+        yield f"\n### {prefix} {name}\n\n{paragraphs(command.help or '')}\n"
+        if isinstance(command, TyperGroup):
+            yield from describe_group(f"{prefix} {name}", command)
+            continue
+        yield "\n| option | value | default | meaning |\n|---|---|---|---|\n"
+        yield from (row(parameter) for parameter in command.params if not getattr(parameter, "hidden", False))
 
 
 def paragraphs(text: str) -> str:
