@@ -1,0 +1,1 @@
+"""Sources: where a job's video comes from when it is not in the request."""

@@ -1,0 +1,1 @@
+"""Webhooks: telling customers by Standard Webhooks what became of their jobs."""
