@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import redis
 from dramatiq import Message
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.errors import ConnectionError as BrokerConnectionError
+from dramatiq.errors import BrokerConnectionError
 from dramatiq.middleware import Callbacks, CurrentMessage, Middleware, Retries
 
 from jobs.errors import StoreUnavailableError

@@ -1,4 +1,4 @@
-"""Fetches what an address names into a file: bounded in size and time, only from allowed hosts and buckets."""
+"""Fetches what an address names into a file: bounded in size and time, from allowed hosts and buckets."""
 
 from __future__ import annotations
 
