@@ -13,6 +13,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.concurrency import run_in_threadpool
 
 from jobs.api_keys import KeyLimits, Scope
+from service.browser_guard import check_page
 from service.context import Context, ServiceContext
 from service.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 
@@ -74,9 +75,12 @@ async def identify(request: Request, context: Context) -> Caller:
 
     Raises:
         UnauthorizedError: If a key is needed and none, or no valid one, was sent.
+        ForbiddenError: If none is needed, and another page's script asks.
         RateLimitedError: If the key asks too often.
     """
     if not context.uses_keys:
+        settings = context.settings
+        check_page(request, allowed_origins=settings.cors_origins, own_host=settings.host)
         return LOCAL
     secret = _secret_of(request)
     if secret is None:
