@@ -14,6 +14,7 @@ demo: install
 	$(PYTHON) scripts/demo.py --output demo
 
 test: check
+	scripts/install_test_tools.sh
 	$(PYTHON) -m pytest
 
 check: install

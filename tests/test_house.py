@@ -22,9 +22,9 @@ def test_imports_run_one_way() -> None:
     assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
-@pytest.mark.parametrize("module", ["cli.main", "cli.upscale", "cli.train", "cli.evaluate"])
+@pytest.mark.parametrize("module", ["cli.main", "cli.upscale", "cli.train", "cli.evaluate", "cli.serve", "cli.keys"])
 def test_command_line_is_ready_without_heavy_packages(module: str) -> None:
-    heavy = ("torch", "diffusers", "transformers", "av", "matplotlib", "scipy", "training", "pipelines")
+    heavy = ("torch", "diffusers", "transformers", "av", "matplotlib", "scipy", "training", "pipelines", "fastapi", "redis")
     code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
     finished = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -56,6 +56,12 @@ def test_weights_in_the_repository_stay_small() -> None:
 
 def test_list_of_options_is_that_of_the_commands() -> None:
     command = [sys.executable, str(ROOT / "scripts" / "cli_docs.py"), "--check"]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_list_of_settings_is_that_of_the_classes() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "settings_docs.py"), "--check"]
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
 
