@@ -1,9 +1,9 @@
 """Keeps web pages of strangers from using a server that asks for no key.
 
-A server on loopback trusts whoever reaches it. A browser on this machine reaches it too, on behalf of any page
-it shows: a form may be sent across origins without asking (CSRF), and a name that a page's owner lets point to
-127.0.0.1 makes the page the same origin (DNS rebinding). So without keys the request must name this machine, and
-may come from no other page than ours.
+A server on loopback trusts whoever reaches it. A browser on this machine reaches it too, on behalf of any
+page it shows: a form may be sent across origins without asking (CSRF), and a name that a page's owner lets
+point to 127.0.0.1 makes the page the same origin (DNS rebinding). So without keys the request must name this
+machine, and may come from no other page than ours.
 """
 
 from __future__ import annotations
