@@ -1,11 +1,13 @@
 """Probing and joining in the sandbox: the same functions, for files that nobody has vouched for."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from media.errors import SandboxError
 from media.info import MediaInfo
 from media.limits import DEFAULT_LIMITS, InputLimits
 from media.sandbox._limits import SandboxLimits
@@ -13,6 +15,8 @@ from media.sandbox._sandbox import Sandbox, shared_sandbox
 
 if TYPE_CHECKING:
     from media.join import JoinReport
+
+T = TypeVar("T")
 
 _GIB = 1 << 30
 
@@ -43,14 +47,17 @@ def sandboxed_probe(
         InputMemoryError: It takes too much memory.
         SandboxError: The process that reads the file died of it.
     """
-    return (sandbox or shared_sandbox("probe")).call(
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - as `probe` does it, ".." taken out and links kept
+    info = (sandbox or shared_sandbox("probe")).call(
         _probe,
-        Path(path).absolute(),
+        absolute,
         limits,
         timeout=timeout,
         limits=sandbox_limits or SandboxLimits(cpu_seconds=max(1, round(timeout))),
-        readable=[path],
+        readable=[absolute],
     )
+    # Readers and joins are allowed to open the file that `info` names: the process must not choose it.
+    return replace(_expect(MediaInfo, info), path=absolute)
 
 
 def sandboxed_join(
@@ -104,7 +111,16 @@ def sandboxed_join(
     finally:
         # Where the process was killed it could not clean up. After success there is no such file.
         destination.with_name(destination.name + ".part").unlink(missing_ok=True)
-    return replace(report, path=destination)
+    from media.join import JoinReport
+
+    return replace(_expect(JoinReport, report), path=destination)
+
+
+def _expect(kind: type[T], value: object) -> T:
+    if not isinstance(value, kind):
+        name = type(value).__name__
+        raise SandboxError(f"the process that reads the input answered nonsense: a {name}")
+    return value
 
 
 def _probe(path: Path, limits: InputLimits) -> MediaInfo:

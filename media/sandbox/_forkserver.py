@@ -58,8 +58,16 @@ class Server:
         self._wakeup_write = wakeup_write
 
     def run(self) -> None:
-        """Serve until the control socket closes; children that are left die with this process."""
-        self._control.sendall(READY)
+        """Serve until the control socket closes; then end the children that are left."""
+        try:
+            self._control.sendall(READY)
+            self._serve()
+        finally:
+            signal.set_wakeup_fd(-1)  # before the socket is gone
+            for pid, _ in self._lifelines.values():
+                os.kill(pid, signal.SIGKILL)
+
+    def _serve(self) -> None:
         while True:
             for fd, _ in self._poll.poll():
                 if fd == self._control.fileno():

@@ -28,7 +28,7 @@ _MAX_SLOTS = 4
 _MAX_RING_BYTES = 512 << 20
 
 # A process that was taken over could say new things for ever.
-_MAX_WARNINGS = 200
+_MAX_WARNINGS, _MAX_WARNING_LENGTH = 200, 1000
 
 DEFAULT_READING_LIMITS = SandboxLimits(memory_bytes=4 << 30, cpu_seconds=300)
 """The limits of a reader's process, besides the memory that it shares. 8K takes 2 GiB, 4K 0.6 GiB."""
@@ -38,7 +38,8 @@ class SandboxedReader:
     """Reads a video as `VideoReader` does, bit for bit, but decodes it in a process with limited rights. Not
     thread-safe, except `close`.
 
-    Each iteration is a process of its own. It decodes ahead by at most five frames.
+    Each iteration is a process of its own. It decodes ahead by at most five frames. What it announces is
+    checked, what it paints is not: the images of one that was taken over can hold any floats.
 
     Args:
         info: From `sandboxed_probe`.
@@ -176,7 +177,7 @@ class SandboxedReader:
                 if self._is_closed:
                     return
                 if kind == "result":
-                    self._note(values[0])
+                    self._note(values[0] if values else None)
                     return
                 if kind == "frame":
                     slot, pts, duration = self._check_frame(values, num_slots)
@@ -205,16 +206,25 @@ class SandboxedReader:
         )
 
     def _check_frame(self, values: list[Any], num_slots: int) -> tuple[int, int, int]:
-        slot, pts, duration = values[:3]
-        if not (all(type(value) is int for value in (slot, pts, duration)) and 0 <= slot < num_slots):
-            raise SandboxError(f"the process that reads the input announced a frame that cannot be: {values}")
+        numbers = values[:3]
+        is_frame = len(values) == 4 and all(type(number) is int for number in numbers)
+        if not is_frame or not 0 <= values[0] < num_slots:
+            raise SandboxError(
+                f"the process that reads the input announced a frame that cannot be: {numbers!r:.100}"
+            )
         self._note(values[3])
+        slot, pts, duration = numbers
         return slot, pts, duration
 
-    def _note(self, notes: list[tuple[str, str]]) -> None:
-        for key, text in notes:
+    def _note(self, notes: object) -> None:
+        for note in notes if isinstance(notes, list) else [None]:
+            if not (
+                isinstance(note, tuple) and len(note) == 2 and all(isinstance(part, str) for part in note)
+            ):
+                raise SandboxError("the process that reads the input sent warnings that are none")
             if len(self._notes) < _MAX_WARNINGS:
-                self._notes.add(key, text)
+                key, text = note
+                self._notes.add(key, text[:_MAX_WARNING_LENGTH])
 
 
 def _make_ring(size: int) -> int:

@@ -1,7 +1,7 @@
 """What a sandboxed process may answer: values written as text, never pickles.
 
 A decoder that an input has taken over would own whoever unpickles its answer. Decoding here makes plain
-values and the dataclasses listed below, and nothing else.
+values and the dataclasses listed below, their fields of the declared types, and nothing else.
 """
 
 import base64
@@ -9,9 +9,11 @@ import json
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from fractions import Fraction
+from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 _DATACLASSES = {
     **dict.fromkeys(
@@ -89,11 +91,48 @@ def _untag(tagged: Any) -> Any:
     name, *content = tagged
     if name in _DATACLASSES:
         (members,) = content
-        kind = getattr(import_module(_DATACLASSES[name]), name)
-        return kind(**{key: _untag(item) for key, item in members.items()})
+        return _make(name, {key: _untag(item) for key, item in members.items()})
     if name not in _BUILDERS:
         raise WireError(f"unknown type {name!r}")
     return _BUILDERS[name](*content)
+
+
+def _make(name: str, members: dict[str, Any]) -> Any:
+    module = import_module(_DATACLASSES[name])
+    kind = getattr(module, name)
+    hints = _hints(kind)
+    for key, item in members.items():
+        if key not in hints or not _fits(item, hints[key]):
+            raise WireError(f"{name}.{key} cannot be {item!r:.100}")
+    return kind(**members)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value is of a declared type, as far as the listed dataclasses use types."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is Literal:
+        return value in parts
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if parts[1:] == (...,):
+            return all(_fits(item, parts[0]) for item in value)
+        return len(value) == len(parts) and all(map(_fits, value, parts))
+    if origin is dict:
+        key_type, item_type = parts
+        return isinstance(value, dict) and all(
+            _fits(key, key_type) and _fits(item, item_type) for key, item in value.items()
+        )
+    if hint is int:  # True is an int to isinstance
+        return type(value) is int
+    return isinstance(value, hint)
 
 
 _BUILDERS: dict[str, Callable[..., Any]] = {

@@ -7,10 +7,13 @@ import signal
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from media.errors import UnreadableInputError
+from media.info import MediaInfo
+from media.limits import InputLimits
 from media.sandbox._child import CHANNEL, Port
 
 
@@ -18,7 +21,7 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-def give(value: Any) -> Any:
+def give(value: Any, *_: object) -> Any:
     return value
 
 
@@ -223,6 +226,14 @@ def send_frame_at_no_tick(port: Port, *_: object) -> None:
     port.send("frame", 0, 0.5, 1, [])
 
 
+def send_notes_of_numbers(port: Port, *_: object) -> Any:
+    return [(1, 2)]
+
+
+def send_no_notes(port: Port, *_: object) -> Any:
+    port.send("frame", 0, 0, 1)
+
+
 SEND_FRAME = {
     (99, 0, 1): send_frame_99,
     (-1, 0, 1): send_frame_below_zero,
@@ -235,3 +246,10 @@ def write_part_and_die(segments: object, destination: Path, *_: object) -> None:
     """In the place of `_join`."""
     destination.with_name(destination.name + ".part").write_bytes(b"half")
     abort()
+
+
+def probe_and_point_elsewhere(path: Path, limits: InputLimits) -> MediaInfo:
+    """In the place of `_probe`."""
+    from media.probing import probe
+
+    return replace(probe(path, limits=limits), path=Path("/etc/passwd"))

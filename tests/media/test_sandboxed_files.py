@@ -32,6 +32,7 @@ from media.sandbox import (
     sandboxed_probe,
     shared_sandbox,
 )
+from tests.media import sandbox_acts as acts
 from tests.media.clips import Clip, flat_picture, moving_pictures, png, write_clip
 from tests.media.sources import Sound, make_source, write_segment
 from tests.media.test_damage import CONTAINERS, mutants
@@ -293,8 +294,6 @@ class TestJoin:
     def test_what_a_killed_join_wrote_is_removed(
         self, tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from tests.media import sandbox_acts as acts
-
         info = probe(make_source(tmp_path / "source.mp4", seconds=0.2))
         folder = tmp_path / "out"
         folder.mkdir()
@@ -302,6 +301,17 @@ class TestJoin:
         with pytest.raises(SandboxError, match="died of signal 6"):
             sandboxed_join([], folder / "a.mp4", source=info, sandbox=sandbox)
         assert list(folder.iterdir()) == []
+
+
+def test_the_process_cannot_choose_which_file_is_read_next(
+    tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_clip(tmp_path / "a.mp4", moving_pictures(3))
+    monkeypatch.setattr("media.sandbox._calls._probe", acts.probe_and_point_elsewhere)
+    assert sandboxed_probe(path, sandbox=sandbox).path == path
+    monkeypatch.setattr("media.sandbox._calls._probe", acts.give)
+    with pytest.raises(SandboxError, match="nonsense"):
+        sandboxed_probe(path, sandbox=sandbox)
 
 
 def test_the_shared_sandbox_is_one() -> None:

@@ -235,6 +235,14 @@ class TestEnd:
         ):
             list(reader.frames())
 
+    @pytest.mark.parametrize("act", [acts.send_notes_of_numbers, acts.send_no_notes])
+    def test_warnings_that_are_none_are_an_error(
+        self, tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, act: Any
+    ) -> None:
+        monkeypatch.setattr("media.sandbox._reader.send_frames", act)
+        with SandboxedReader(probe(plain(tmp_path)), sandbox=sandbox) as reader, pytest.raises(SandboxError):
+            list(reader.frames())
+
     @pytest.mark.parametrize("values", [(99, 0, 1), (-1, 0, 1), ("0", 0, 1), (0, 0.5, 1)], ids=repr)
     def test_a_frame_that_cannot_be_is_an_error(
         self, tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, values: tuple[Any, ...]
