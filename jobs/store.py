@@ -454,6 +454,12 @@ class JobStore:
             found = self.client.hgetall("dv:counts")
         return {state: int(found.get(state.encode(), 0)) for state in JobState}
 
+    def num_finished(self) -> dict[JobState, int]:
+        """Jobs that have reached a final state since the beginning, also those that are deleted since."""
+        with _reported_outage():
+            found = self.client.hgetall("dv:finished")
+        return {state: int(found.get(state.encode(), 0)) for state in JobState if state.is_final}
+
     def num_waiting(self) -> dict[Priority, int]:
         """Jobs that no worker has begun, by priority."""
         with _reported_outage(), self.client.pipeline(transaction=False) as pipeline:
@@ -546,6 +552,18 @@ class AsyncJobReader:
                     pipeline.zcard(f"dv:waiting:{name}")
                 rank, *before = await pipeline.execute()
         return None if rank is None else 1 + rank + sum(before)
+
+    async def finished_segment(self, job_id: str, index: int) -> FinishedSegment | None:
+        """A published segment; None if there is none of that number yet."""
+        with _reported_outage():
+            item = await self._client.hget(f"dv:job:{job_id}:segments", index)
+        return None if item is None else FinishedSegment.model_validate_json(item)
+
+    async def newest_segment(self, job_id: str) -> FinishedSegment | None:
+        """The published segment that comes last in the output."""
+        with _reported_outage():
+            found = await self._client.hkeys(f"dv:job:{job_id}:segments")
+        return await self.finished_segment(job_id, max(map(int, found))) if found else None
 
     async def version(self, job_id: str) -> int | None:
         """Version of a job; None if there is none."""

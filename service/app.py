@@ -19,7 +19,11 @@ from service.background import run_background
 from service.context import make_context
 from service.jobs.endpoints import router as jobs_router
 from service.jobs.schemas import JobForm, JobRequest
+from service.models.endpoints import router as models_router
 from service.request_ids import RequestIdMiddleware
+from service.results.endpoints import router as results_router
+from service.system.endpoints import router as system_router
+from service.system.http_metrics import HttpMetrics, HttpMetricsMiddleware
 
 _DESCRIPTION = """
 Send a soft, noisy, compressed video; get it back larger and clean, with its sound, subtitles and every time
@@ -60,6 +64,8 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
     )
     problems.install(app)
     app.add_middleware(RequestIdMiddleware)
+    app.state.http_metrics = HttpMetrics()
+    app.add_middleware(HttpMetricsMiddleware, metrics=app.state.http_metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -75,7 +81,12 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
                 "X-Request-Id",
             ],
         )
-    for router in (jobs_router,):
+    for router in (
+        jobs_router,
+        results_router,
+        models_router,
+        system_router,
+    ):
         app.include_router(router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
