@@ -7,10 +7,21 @@ from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 GIB = 1 << 30
+
+
+def _read_seconds(value: object) -> object:
+    """Takes "60" for 60 seconds; pydantic alone takes numbers as seconds, but no numbers in strings."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_read_seconds)]
 
 
 class CommonSettings(BaseSettings):
@@ -44,13 +55,13 @@ class CommonSettings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6379/0"
     queue_redis_url: str | None = None
     storage_url: str | None = None
-    heartbeat_timeout: Annotated[timedelta, Field(ge=timedelta(seconds=1))] = timedelta(seconds=60)
-    lease_ttl: Annotated[timedelta, Field(ge=timedelta(milliseconds=500))] = timedelta(seconds=30)
+    heartbeat_timeout: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(seconds=60)
+    lease_ttl: Annotated[Duration, Field(ge=timedelta(milliseconds=500))] = timedelta(seconds=30)
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 4
     segment_seconds: Annotated[float, Field(gt=0, le=600)] = 10
-    result_ttl: Annotated[timedelta, Field(gt=timedelta())] = timedelta(days=7)
-    failed_ttl: Annotated[timedelta, Field(gt=timedelta())] = timedelta(days=2)
-    upload_ttl: Annotated[timedelta, Field(gt=timedelta())] = timedelta(days=1)
+    result_ttl: Annotated[Duration, Field(gt=timedelta())] = timedelta(days=7)
+    failed_ttl: Annotated[Duration, Field(gt=timedelta())] = timedelta(days=2)
+    upload_ttl: Annotated[Duration, Field(gt=timedelta())] = timedelta(days=1)
     min_free_bytes: Annotated[int, Field(ge=0)] = 1 * GIB
     max_input_pixels: Annotated[int, Field(ge=1)] = 8192 * 4320
     max_input_seconds: Annotated[float, Field(gt=0)] = 24 * 3600
