@@ -30,22 +30,24 @@ class FrameToRgb:
         self._codec = codec
         self._to_planar = FrameToPlanar(width, height, codec=codec)
 
-    def convert(self, frame: VideoFrame) -> Tensor:
+    def convert(self, frame: VideoFrame, *, out: Tensor | None = None) -> Tensor:
         """Make an image. The frame is only read: its planes may be references of frames still to be decoded.
 
         Args:
             frame: As decoded, any pixel format. Transparent pixels are laid over black.
+            out: (3, height, width), float32, contiguous: where to make the image; None: in new memory.
 
         Returns:
-            (3, height, width), float32, R'G'B' code values in [0, 1], own memory.
+            (3, height, width), float32, R'G'B' code values in [0, 1]: `out`, or own memory.
         """
         planar = self._to_planar.convert(frame)
+        image = torch.empty(3, self.height, self.width) if out is None else out
         if planar.kind == "rgb":
-            image = _from_rgb(planar.frame)
+            _from_rgb(planar.frame, image)
         elif planar.kind == "gray":
-            image = self._from_gray(planar.frame)
+            self._from_gray(planar.frame, image)
         else:
-            image = self._from_yuv(planar)
+            self._from_yuv(planar, image)
         if planar.alpha is not None:
             alpha = _alpha_plane(*planar.alpha)
             if float(alpha.min()) < 1.0:
@@ -53,14 +55,13 @@ class FrameToRgb:
                 image.mul_(alpha)
         return image
 
-    def _from_yuv(self, planar: Planar) -> Tensor:
+    def _from_yuv(self, planar: Planar, image: Tensor) -> None:
         source = planar.source
         matrix = effective_matrix(source.colorspace, self.width, self.height)
         bits = min(source.format.components[0].bits, _WORK_BITS)
         full_range = is_full_range(source, self._codec)
         weights, offsets = yuv_to_rgb_affine(matrix, full_range=full_range, bits=bits)
         y, u, v = (_samples(planar.frame, index) for index in range(3))
-        image = torch.empty(3, self.height, self.width)
         for channel, (from_y, from_u, from_v) in enumerate(weights):
             out = torch.mul(y, from_y, out=image[channel])
             if from_u:
@@ -68,20 +69,18 @@ class FrameToRgb:
             if from_v:
                 out.add_(v, alpha=from_v)
             out.add_(offsets[channel]).clamp_(0.0, 1.0)
-        return image
 
-    def _from_gray(self, frame: VideoFrame) -> Tensor:
+    def _from_gray(self, frame: VideoFrame, image: Tensor) -> None:
         layout = frame.format
         unit = 2.0 ** (layout.components[0].bits - 8)
         is_full = is_full_range(frame, self._codec)
         low, span = (0.0, peak(layout, 0)) if is_full else (16 * unit, 219 * unit)
-        luma = _samples(frame, 0).sub_(low).div_(span).clamp_(0.0, 1.0)
-        return luma.expand(3, -1, -1).clone()
+        image.copy_(_samples(frame, 0).sub_(low).div_(span).clamp_(0.0, 1.0))  # to all three
 
 
-def _from_rgb(frame: VideoFrame) -> Tensor:
-    image = torch.stack([_samples(frame, index) for index in (2, 0, 1)])  # planes are G, B, R
-    return image.div_(peak(frame.format, 0)).clamp_(0.0, 1.0)
+def _from_rgb(frame: VideoFrame, image: Tensor) -> None:
+    torch.stack([_samples(frame, index) for index in (2, 0, 1)], out=image)  # planes are G, B, R
+    image.div_(peak(frame.format, 0)).clamp_(0.0, 1.0)
 
 
 @cache

@@ -234,10 +234,14 @@ class VideoReader:
             )
         if self._end is not None:
             duration = min(duration, self._end - pts)
-        image = converter.convert(frame)
+        image = converter.convert(frame, out=self._make_room())
         if converter.has_met_transparency:
             self._notes.add("alpha", TRANSPARENCY_WARNING)
         return Frame(image, pts - self._first, duration)
+
+    def _make_room(self) -> Tensor | None:
+        """Where the next image goes; None is new memory. For readers that hand images to another process."""
+        return None
 
     def _stamp(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
         """Give the frames their final pts, in the stream's ticks."""

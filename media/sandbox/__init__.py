@@ -6,6 +6,11 @@ starts no program, signals and sees no other process (seccomp), opens no file bu
 Python's own (Landlock), has no secret in its environment, and dies with its parent. What it answers is plain
 values and pixels; a crash, a hang or a lack of memory there is a `SandboxError` here.
 
+Measured on two shared cores (benchmarks/sandboxed_reading.py, 1280x720): the first probe takes 0.2 s, as it
+starts the fork server; later ones take 24 ms more than without a sandbox; the first frame comes after 70 ms,
+and frames at 0.96 of the plain reader's rate (164 and 170 per second), beside the caller's own work. A fork
+server holds 46 MB, with torch 243 MB, which its children share.
+
 Importing this package loads neither torch nor av; `SandboxedReader` does when it is first used.
 """
 

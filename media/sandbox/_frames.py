@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
+from torch import Tensor
 
 from media._notes import Notes
 from media.info import MediaInfo
@@ -47,11 +48,41 @@ class ForwardedNotes(Notes):
         return fresh
 
 
+class RingReader(VideoReader):
+    """A reader that makes each image in a free slot of the ring, and waits for one where there is none.
+
+    Args:
+        info: As for `VideoReader`.
+        options: For `VideoReader`.
+        port: To the caller, which says which slots it has emptied.
+        ring: (slots, 3, height, width), float32.
+    """
+
+    def __init__(self, info: MediaInfo, options: ReadingOptions, port: Port, ring: Tensor) -> None:
+        super().__init__(
+            info,
+            start_seconds=options.start_seconds,
+            duration_seconds=options.duration_seconds,
+            deinterlace=options.deinterlace,
+            num_threads=options.num_threads,
+            limits=options.limits,
+            on_packet=port.show_life,
+        )
+        self.slot = -1
+        """Of the last frame."""
+        self._port, self._ring = port, ring
+        self._free = deque(range(len(ring)))
+
+    def _make_room(self) -> Tensor:
+        self.slot = self._free.popleft() if self._free else self._port.receive_byte()
+        return self._ring[self.slot]
+
+
 def send_frames(
     port: Port, info: MediaInfo, options: ReadingOptions, from_pts: int | None, num_slots: int
 ) -> list[tuple[str, str]]:
-    """Read frames until the end. Each is laid into a free slot and announced with its slot, pts, duration and
-    new notes; the caller sends back the number of a slot it has emptied.
+    """Read frames until the end. Each is announced with its slot, pts, duration and new notes; the caller
+    sends back the number of a slot it has emptied.
 
     Args:
         port: To the caller; its file is the ring.
@@ -68,21 +99,10 @@ def send_frames(
     torch.set_num_threads(1)
     shape = (num_slots, 3, info.video.height, info.video.width)
     ring = torch.frombuffer(mmap.mmap(port.file, 0), dtype=torch.float32).view(shape)
-    free = deque(range(num_slots))
     notes = ForwardedNotes()
-    with VideoReader(
-        info,
-        start_seconds=options.start_seconds,
-        duration_seconds=options.duration_seconds,
-        deinterlace=options.deinterlace,
-        num_threads=options.num_threads,
-        limits=options.limits,
-        on_packet=port.show_life,
-    ) as reader:
+    with RingReader(info, options, port, ring) as reader:
         reader.warnings = notes
         for frame in reader.frames(from_pts=from_pts):
-            slot = free.popleft() if free else port.receive_byte()
-            ring[slot].copy_(frame.image)
             port.renew_cpu_limit()
-            port.send("frame", slot, frame.pts, frame.duration, notes.take())
+            port.send("frame", reader.slot, frame.pts, frame.duration, notes.take())
     return notes.take()

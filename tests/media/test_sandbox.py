@@ -17,7 +17,17 @@ from typing import Any, Self
 import pytest
 
 from media.errors import InputMemoryError, InputTimeoutError, SandboxError, UnreadableInputError
-from media.info import Chapter
+from media.info import (
+    AudioStreamInfo,
+    Chapter,
+    ColorTags,
+    ContentLight,
+    MasteringDisplay,
+    MediaInfo,
+    OtherStreamInfo,
+    SubtitleStreamInfo,
+    VideoStreamInfo,
+)
 from media.sandbox import READ_MODULES, Sandbox, SandboxLimits, _landlock, _seccomp
 from media.sandbox._messages import LENGTH, MAX_ANSWER_BYTES
 from media.sandbox._wire import encode
@@ -45,6 +55,48 @@ def goes_on(sandbox: Sandbox) -> Iterator[None]:
     assert sandbox.call(acts.add, 2, 3, timeout=TIMEOUT) == 5
 
 
+EVERYTHING = MediaInfo(
+    path=Path("/films/a.mkv"),
+    format_name="matroska,webm",
+    size_bytes=1,
+    duration_seconds=Fraction(10, 3),
+    origin_seconds=Fraction(0),
+    video=VideoStreamInfo(
+        index=0,
+        codec="hevc",
+        width=64,
+        height=48,
+        pix_fmt="yuv420p10le",
+        bit_depth=10,
+        time_base=Fraction(1, 1000),
+        rate=Fraction(24000, 1001),
+        start_seconds=Fraction(0),
+        num_frames_estimate=80,
+        display_matrix=bytes(36),
+        color=ColorTags(9, 9, 16, full_range=False),
+        mastering_display=MasteringDisplay(
+            red=(Fraction(17, 25), Fraction(8, 25)),
+            green=(Fraction(53, 200), Fraction(69, 100)),
+            blue=(Fraction(3, 20), Fraction(3, 50)),
+            white_point=(Fraction(3127, 10000), Fraction(329, 1000)),
+            min_luminance=Fraction(1, 10000),
+            max_luminance=Fraction(1000),
+        ),
+        content_light=ContentLight(1000, 400),
+    ),
+    audio=(
+        AudioStreamInfo(
+            index=1, codec="aac", sample_rate=48000, channels=2, layout="stereo", disposition=("default",)
+        ),
+    ),
+    subtitles=(SubtitleStreamInfo(index=2, codec="ass", is_text=True, language="eng"),),
+    others=(OtherStreamInfo(index=3, kind="attachment", codec="ttf", name="a.ttf"),),
+    chapters=(Chapter(start_seconds=Fraction(1, 3), end_seconds=Fraction(2), title=None),),
+    metadata={"title": "ä"},
+    warnings=("one", "two"),
+)
+
+
 class TestAnswers:
     @pytest.mark.parametrize(
         "value",
@@ -61,9 +113,9 @@ class TestAnswers:
             {1: {"b": (2,)}},
             Fraction(-24000, 1001),
             Path("/a/b"),
-            Chapter(start_seconds=Fraction(1, 3), end_seconds=Fraction(2), title=None),
+            EVERYTHING,
         ],
-        ids=repr,
+        ids=lambda value: repr(value)[:40],
     )
     def test_a_value_arrives_as_it_was_sent(self, sandbox: Sandbox, value: Any) -> None:
         result = sandbox.call(acts.give, value, timeout=TIMEOUT)
