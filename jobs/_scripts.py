@@ -219,7 +219,10 @@ if not holds(id, task, token) then return 'lost' end
 redis.call('HDEL', job_key(id) .. ':leases', task)
 redis.call('HDEL', job_key(id) .. ':partial', task)
 count_frames(id)
-if how == 'drained' then redis.call('HINCRBY', job_key(id) .. ':attempts', task, -1) end
+if how == 'finished' then redis.call('HDEL', job_key(id) .. ':attempts', task) end
+if how == 'drained' and tonumber(redis.call('HGET', job_key(id) .. ':attempts', task) or '0') > 0 then
+  redis.call('HINCRBY', job_key(id) .. ':attempts', task, -1)
+end
 if how == 'failed' then redis.call('HSET', job_key(id) .. ':failed_on', task, ARGV[5]) end
 if state == 'cancelling' and live_leases(id, '') == 0 then
   set_state(id, 'cancelled')

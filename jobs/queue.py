@@ -66,7 +66,7 @@ def make_broker(
         middleware: Comes after the usual ones.
         broker_class: A kind of its own, for processes that consume.
     """
-    broker = broker_class(  # type: ignore[no-untyped-call] # dramatiq types only part of itself
+    broker = broker_class(
         client=client,
         heartbeat_timeout=int(heartbeat_timeout.total_seconds() * 1000),
         maintenance_chance=_ALWAYS,

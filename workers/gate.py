@@ -24,6 +24,7 @@ from jobs.records import PRIORITIES
 POLL_SECONDS = 0.2
 # A busy worker says that it lives, and others' lost messages come back, at least so often.
 _HEARTBEAT_SECONDS = 1.0
+_CLOSE_SECONDS = 2.0
 
 
 class Gate:
@@ -61,8 +62,11 @@ class Gate:
             self._finished.notify_all()
 
     def close(self) -> None:
-        """Lets nothing pass any more. Safe in a signal handler."""
+        """Lets nothing pass any more. What is passing just now has passed, or not, when this returns; a Redis
+        that does not answer is not waited for."""
         self._closed.set()
+        if self._turn.acquire(timeout=_CLOSE_SECONDS):
+            self._turn.release()
 
     def wait(self, seconds: float) -> None:
         """Waits until a message is finished, at most so long."""
@@ -80,19 +84,21 @@ class GatedBroker(RedisBroker):
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
         """As in `RedisBroker`."""
         if queue_name in PRIORITIES:
-            return _GatedConsumer(self, queue_name, PRIORITIES[: PRIORITIES.index(queue_name)])  # type: ignore[arg-type]
+            return _GatedConsumer(self, queue_name, PRIORITIES[: PRIORITIES.index(queue_name)])
         return _DelayConsumer(self, queue_name, prefetch)
 
 
 class _Consumer:
     """What dramatiq's consumer threads need, for one queue.
 
-    A connection that breaks while messages are fetched leaves them on the list of this worker's messages, and
-    as long as it lives nobody gives them to another. So a consumer knows what it holds and puts the rest back.
+    A connection that breaks while messages are fetched leaves them on the list of this worker's messages,
+    and as long as it lives nobody gives them to another. So a consumer knows what it holds and puts the rest
+    back.
     """
 
     def __init__(self, broker: GatedBroker, queue_name: str) -> None:
         self.broker, self.queue_name = broker, queue_name
+        self._client: Any = broker.client  # typed as the union of what any setting gives
         self._acks_key = f"{broker.namespace}:__acks__.{broker.broker_id}.{queue_name}"
         self._held: set[str] = set()
 
@@ -103,7 +109,7 @@ class _Consumer:
         try:
             return self._next()
         except redis.ConnectionError as error:
-            raise ConnectionClosed(error) from None
+            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
 
     def _next(self) -> MessageProxy | None:
         raise NotImplementedError
@@ -131,7 +137,7 @@ class _Consumer:
         try:
             getattr(self.broker, f"do_{command}")(self.queue_name, message_id)
         except redis.ConnectionError as error:
-            raise ConnectionClosed(error) from None
+            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
         self._held.discard(message_id)
 
     def _fetch(self, count: int) -> list[MessageProxy]:
@@ -140,7 +146,7 @@ class _Consumer:
         return [MessageProxy(message) for message in fetched]
 
     def _give_back_lost(self) -> None:
-        listed = {item.decode() for item in self.broker.client.smembers(self._acks_key)}
+        listed = {item.decode() for item in self._client.smembers(self._acks_key)}
         lost = listed - self._held
         if lost:
             self.broker.do_requeue(self.queue_name, *lost)
@@ -172,7 +178,7 @@ class _GatedConsumer(_Consumer):
         return None
 
     def _is_higher_waiting(self) -> bool:
-        return any(self.broker.client.llen(key) for key in self._higher)
+        return any(self._client.llen(key) for key in self._higher)
 
     def requeue(self, messages: Any) -> None:
         """Gives messages back."""

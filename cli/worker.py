@@ -1,0 +1,81 @@
+"""`dovetail worker`: takes tasks from the queue of an installation and does them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.errors import UsageError, reported_errors
+
+
+def worker(
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N. Default: auto.", show_default=False)
+    ] = None,
+    device_index: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Number among several workers of a machine: it takes that GPU, if there are any."
+        ),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A model that jobs may name; can be given several times, the first is the default.",
+            show_default=False,
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="As for serve. Default: dovetail-data.", show_default=False)
+    ] = None,
+    parent_pid: Annotated[
+        int | None, typer.Option(hidden=True, help="End when this process is gone.")
+    ] = None,
+) -> None:
+    """Run a worker: it makes the segments of jobs, one at a time.
+
+    DOVETAIL_REDIS_URL and DOVETAIL_STORAGE_URL say where jobs and files are. SIGTERM lets it finish its
+    segment, a second one gives the segment back at once.
+    """
+    with reported_errors():
+        given = {"device": device, "models": models and tuple(models), "data_dir": data_dir}
+        settings = _settings({name: value for name, value in given.items() if value is not None})
+
+        from cli._logging import configure_logging
+        from cli._parent import end_with_parent
+
+        configure_logging()
+        if device_index is not None:
+            settings = settings.model_copy(update={"device": _numbered_device(device_index)})
+        if parent_pid is not None:
+            end_with_parent(parent_pid)
+
+        from workers.process import run_worker
+
+        run_worker(settings)
+
+
+def _settings(given: dict[str, Any]) -> Any:
+    from pydantic import ValidationError
+
+    from jobs.settings import WorkerSettings
+
+    try:
+        return WorkerSettings(**given)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"DOVETAIL_{str(problem['loc'][0]).upper() if problem['loc'] else '*'}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise UsageError(f"the settings do not work: {problems}") from error
+
+
+def _numbered_device(index: int) -> str:
+    import torch
+
+    count = torch.cuda.device_count()
+    return f"cuda:{index % count}" if count else "cpu"

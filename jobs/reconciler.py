@@ -1,0 +1,169 @@
+"""Finds jobs that stand still because a message was lost, and enqueues what they need.
+
+Messages get lost when the process that should enqueue one dies between two steps, or when Redis forgets its
+last second in a crash. Nothing else would ever touch such a job again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import redis
+import structlog
+
+from jobs.errors import JobNotFoundError, JobsError, JobStateError
+from jobs.queue import PLAN, JobQueue, TaskId
+from jobs.records import JobState
+from jobs.store import JobStore
+
+_log: Any = structlog.get_logger(__name__)
+
+RECONCILE_INTERVAL = timedelta(seconds=15)
+_LOCK = "dv:reconciler"
+
+
+def reconcile_once(
+    store: JobStore, queue: JobQueue, suspects: set[TaskId], *, cancelled_ttl: timedelta
+) -> set[TaskId]:
+    """Looks at all unfinished jobs once.
+
+    Between acknowledging one message and enqueueing the next a healthy job may have none, so a task is
+    enqueued when it was missing at the last look too.
+
+    Args:
+        store: Job records.
+        queue: Messages.
+        suspects: What the last look gave, some seconds ago.
+        cancelled_ttl: How long cancelled jobs are kept.
+
+    Returns:
+        Tasks that are missing and were not enqueued: suspects for the next look.
+
+    Raises:
+        StoreUnavailableError: If store or queue do not answer.
+    """
+    ids = store.active_ids()
+    known = queue.tasks()
+    # A job that waits to be planned is healthy; there may be a hundred thousand of them.
+    to_be_planned = {task.job_id for task in known if task.task == PLAN}
+    missing: set[TaskId] = set()
+    for job_id in ids:
+        if job_id not in to_be_planned:
+            missing |= _missing_tasks(store, job_id, known, cancelled_ttl)
+    for task in missing & suspects:
+        _enqueue(store, queue, task)
+    return missing - suspects
+
+
+def _missing_tasks(store: JobStore, job_id: str, known: set[TaskId], cancelled_ttl: timedelta) -> set[TaskId]:
+    awaited = store.awaited_tasks(job_id)
+    if not awaited:
+        _finish_cancelling(store, job_id, cancelled_ttl)
+        return set()
+    wanted = {TaskId(job_id, task) for task in awaited} - known
+    if wanted:
+        wanted -= {TaskId(job_id, task) for task in store.leased_tasks(job_id)}
+    return wanted
+
+
+def _finish_cancelling(store: JobStore, job_id: str, cancelled_ttl: timedelta) -> None:
+    """Ends a job that is being cancelled when its attempts have died: nobody else would say so."""
+    try:
+        if store.get(job_id).state is JobState.CANCELLING and not store.leased_tasks(job_id):
+            store.cancel(job_id, ttl=cancelled_ttl)
+            _log.info("reconciler.cancelled", job_id=job_id)
+    except (JobNotFoundError, JobStateError):
+        return  # ended or deleted meanwhile
+
+
+def _enqueue(store: JobStore, queue: JobQueue, task: TaskId) -> None:
+    try:
+        priority = store.get(task.job_id).spec.priority
+    except JobNotFoundError:
+        return
+    queue.enqueue(task, priority)
+    _log.warning("reconciler.enqueued", job_id=task.job_id, task=task.task)
+
+
+class Leader:
+    """Does something again and again, in one of all the processes that would: whoever holds a lock in Redis.
+
+    Args:
+        client: Of the store's database.
+        name: Of the lock.
+        interval: Between two times.
+        action: What to do; errors of Redis and storage are logged, and it is tried again next time.
+    """
+
+    def __init__(
+        self, client: redis.Redis, name: str, interval: timedelta, action: Callable[[], None]
+    ) -> None:
+        self._interval = interval.total_seconds()
+        # Held over several intervals: two leaders in turn would each see every other state only.
+        self._lock: Any = client.lock(
+            name, timeout=max(1.0, 4 * self._interval), blocking=False, thread_local=False
+        )
+        self._name, self._action = name, action
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"dovetail-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begins, in a thread of its own."""
+        self._thread.start()
+
+    def stop(self, *, timeout: float = 5.0) -> None:
+        """Ends; another process can take over at once."""
+        self._stopping.set()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval):
+            try:
+                if self._leads():
+                    self._action()
+            except (redis.RedisError, JobsError) as error:
+                _log.warning("leader.failed", name=self._name, error=str(error))
+        try:
+            if self._lock.owned():
+                self._lock.release()
+        except redis.RedisError:
+            return  # it expires by itself
+
+    def _leads(self) -> bool:
+        try:
+            if self._lock.owned():
+                return bool(self._lock.reacquire())
+        except redis.exceptions.LockError:
+            _log.info("leader.lost", name=self._name)
+        return bool(self._lock.acquire())
+
+
+class Reconciler(Leader):
+    """Reconciles every few seconds, in one process of the installation.
+
+    Args:
+        store: Job records.
+        queue: Messages.
+        cancelled_ttl: How long cancelled jobs are kept.
+        interval: Between two looks.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        queue: JobQueue,
+        *,
+        cancelled_ttl: timedelta,
+        interval: timedelta = RECONCILE_INTERVAL,
+    ) -> None:
+        super().__init__(store.client, _LOCK, interval, self._look)
+        self._store, self._queue, self._cancelled_ttl = store, queue, cancelled_ttl
+        self._suspects: set[TaskId] = set()
+
+    def _look(self) -> None:
+        self._suspects = reconcile_once(
+            self._store, self._queue, self._suspects, cancelled_ttl=self._cancelled_ttl
+        )

@@ -1,0 +1,168 @@
+"""Removes what nobody needs any more: expired jobs, uploads without a job, objects that no record names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+import structlog
+
+from jobs import objects
+from jobs.errors import JobNotFoundError
+from jobs.reconciler import Leader
+from jobs.records import Job, JobState
+from jobs.settings import CommonSettings
+from jobs.storage import Storage, StoredObject
+from jobs.store import JobStore
+
+_log: Any = structlog.get_logger(__name__)
+
+EXPIRY_INTERVAL = timedelta(minutes=1)
+# Listing a bucket of a million objects takes a thousand requests.
+LITTER_INTERVAL = timedelta(hours=1)
+# An object may be older than the record that will name it, and a player may still read a segment when the
+# job is complete.
+GRACE = timedelta(hours=1)
+_BATCH = 500
+
+
+def sweep_expired(store: JobStore, storage: Storage) -> int:
+    """Removes jobs whose time is over, with their files.
+
+    Returns:
+        How many.
+
+    Raises:
+        StoreUnavailableError: If the store does not answer.
+        StorageError: If files cannot be removed; their records are gone, `sweep_litter` finds them later.
+    """
+    count = 0
+    while ids := store.expired_ids(limit=_BATCH):
+        for job_id in ids:
+            remove_job(store, storage, job_id)
+            count += 1
+            _log.info("sweeper.expired", job_id=job_id)
+    return count
+
+
+def remove_job(store: JobStore, storage: Storage, job_id: str) -> None:
+    """Removes a job, its files, and its input if no other job reads it. Harmless if there is no such job."""
+    try:
+        input_key = store.get(job_id).spec.input_key
+    except JobNotFoundError:
+        input_key = None
+    # First the record: a job without files would be worse than files without a job.
+    store.delete(job_id)
+    storage.delete_prefix(objects.job_prefix(job_id))
+    if input_key is not None and not store.is_input_used(input_key):
+        storage.delete(input_key)
+
+
+def sweep_litter(
+    store: JobStore, storage: Storage, *, upload_ttl: timedelta, now: datetime | None = None
+) -> int:
+    """Removes objects that no record names: of killed attempts and deleted jobs, segments of completed jobs,
+    uploads that no job took. Young ones are left alone.
+
+    Args:
+        store: Job records.
+        storage: Objects.
+        upload_ttl: How long an upload waits for its job.
+        now: UTC; None is now.
+
+    Returns:
+        How many.
+
+    Raises:
+        StoreUnavailableError: If the store does not answer.
+        StorageError: If the storage does not.
+    """
+    now = now or datetime.now(UTC)
+    count = 0
+    for job_id, found in groupby(storage.list("jobs/"), key=_job_id):
+        for key in _litter(store, job_id, list(found), now):
+            storage.delete(key)
+            count += 1
+    for stored in storage.list("uploads/"):
+        if now - stored.modified_at > upload_ttl and not store.is_input_used(stored.key):
+            storage.delete(stored.key)
+            count += 1
+    if count:
+        _log.info("sweeper.swept", num_objects=count)
+    return count
+
+
+class Sweeper:
+    """Sweeps again and again, in one process of the installation.
+
+    Args:
+        store: Job records.
+        storage: Objects.
+        settings: How long what is kept.
+    """
+
+    def __init__(self, store: JobStore, storage: Storage, settings: CommonSettings) -> None:
+        upload_ttl = settings.upload_ttl
+        self._leaders = (
+            Leader(
+                store.client,
+                "dv:sweeper:expired",
+                EXPIRY_INTERVAL,
+                lambda: _run(sweep_expired, store, storage),
+            ),
+            Leader(
+                store.client,
+                "dv:sweeper:litter",
+                LITTER_INTERVAL,
+                lambda: _run(sweep_litter, store, storage, upload_ttl=upload_ttl),
+            ),
+        )
+
+    def start(self) -> None:
+        """Begins, in threads of its own."""
+        for leader in self._leaders:
+            leader.start()
+
+    def stop(self) -> None:
+        """Ends."""
+        for leader in self._leaders:
+            leader.stop()
+
+
+def _run(sweep: Any, *arguments: Any, **options: Any) -> None:
+    sweep(*arguments, **options)
+
+
+def _job_id(stored: StoredObject) -> str:
+    return stored.key.split("/")[1]
+
+
+def _litter(store: JobStore, job_id: str, found: list[StoredObject], now: datetime) -> Iterable[str]:
+    old = [stored.key for stored in found if now - stored.modified_at > GRACE]
+    if not old:
+        return []
+    try:
+        job = store.get(job_id)
+    except JobNotFoundError:
+        return old
+    if job.completed_at is not None and now - job.completed_at <= GRACE:
+        return []
+    named = _named_keys(store, job)
+    return [key for key in old if key not in named]
+
+
+def _named_keys(store: JobStore, job: Job) -> set[str]:
+    """Objects that a job's record names and somebody may still ask for."""
+    segments = store.finished_segments(job.id)
+    named = {job.spec.input_key, objects.input_key(job.id)}
+    named |= {segment.preview_key for segment in segments if segment.preview_key is not None}
+    if job.output is not None:
+        named |= {job.output.key, job.output.report_key}
+    if job.state is not JobState.COMPLETED:
+        named |= {segment.key for segment in segments}
+        audio = (job.streaming or {}).get("audio")
+        if audio is not None:
+            named.add(audio["key"])
+    return named

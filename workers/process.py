@@ -1,0 +1,200 @@
+"""The worker process: takes one task at a time from the queue until it is told to stop.
+
+run_worker -> broker with a gate -> one dramatiq thread -> workers.tasks.running
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from typing import Any
+
+import dramatiq
+import structlog
+
+from jobs import queue as names
+from jobs.connections import impatient_client, patient_client
+from jobs.fleet import Fleet
+from jobs.queue import JobQueue, TaskId, make_broker
+from jobs.reconciler import RECONCILE_INTERVAL, Reconciler
+from jobs.records import Priority
+from jobs.settings import WorkerSettings
+from jobs.storage import Storage
+from jobs.store import JobStore
+from jobs.sweeper import Sweeper
+from media.sandbox import READ_MODULES, Sandbox
+from workers.catalogue import ModelShelf
+from workers.fleet_report import FleetReporter
+from workers.gate import GatedBroker
+from workers.models import Model, load_model
+from workers.tasks.context import WorkerContext
+from workers.tasks.inputs import InputShelf
+from workers.tasks.join import join
+from workers.tasks.plan import plan
+from workers.tasks.running import Work, run_task
+from workers.tasks.segment import segment
+from workers.work_folder import own_folder
+
+_log: Any = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 0.05
+# A chunk of a large picture takes a GPU tens of seconds; a task is asked between frames.
+_LAST_SECONDS = 30.0
+_SHUTDOWN_SECONDS = 10.0
+
+
+def run_worker(settings: WorkerSettings, *, load: Callable[..., Model] = load_model) -> None:
+    """Works until SIGTERM or SIGINT, then finishes its task and returns. A second signal ends the task too.
+
+    Args:
+        settings: Of the process.
+        load: Loads models; another one is for tests.
+
+    Raises:
+        PipelineError: If a model cannot be loaded.
+        StorageError: If the storage's address is none.
+        OSError: If the work folder cannot be used.
+    """
+    signals = _Signals()
+    with ExitStack() as stack:
+        context, broker = _make_context(settings, load, stack)
+        models = context.models.describe()
+        context.fleet.offer(models)
+        _declare_tasks(broker, context)
+        reporter = FleetReporter(
+            Fleet(impatient_client(settings.redis_url)),
+            context.worker_id,
+            context.models.get().device,
+            stopping=context.stopping,
+            task=lambda: context.task,
+        )
+        stack.enter_context(reporter)
+        stack.enter_context(_housekeeping(context))
+        consumer = dramatiq.Worker(broker, worker_threads=1, worker_timeout=100)
+        consumer.start()
+        _log.info("worker.ready", worker=context.worker_id, models=[model.name for model in models])
+        try:
+            while not signals.count and not context.stopping.is_draining:
+                time.sleep(_LOOK_SECONDS)
+        finally:
+            _drain(context, broker, consumer, signals)
+    _log.info("worker.stopped")
+
+
+def _make_context(
+    settings: WorkerSettings, load: Callable[..., Model], stack: ExitStack
+) -> tuple[WorkerContext, GatedBroker]:
+    store_client = patient_client(settings.redis_url)
+    broker = make_broker(
+        patient_client(settings.effective_queue_redis_url),
+        heartbeat_timeout=settings.heartbeat_timeout,
+        broker_class=GatedBroker,
+    )
+    assert isinstance(broker, GatedBroker)
+    storage = Storage(settings.effective_storage_url, min_free_bytes=settings.min_free_bytes)
+    sandbox = stack.enter_context(Sandbox(preload=(*READ_MODULES, "workers.tasks.sound")))
+    work_dir = stack.enter_context(own_folder(settings.work_dir))
+    inputs = InputShelf(storage, sandbox, settings, work_dir)
+    stack.callback(inputs.clear)
+    context = WorkerContext(
+        settings=settings,
+        worker_id=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+        store=JobStore(store_client),
+        queue=JobQueue(broker),
+        storage=storage,
+        fleet=Fleet(store_client),
+        models=ModelShelf(
+            settings.models,
+            device=settings.device,
+            dtype=settings.dtype,  # type: ignore[arg-type] # checked by load_model
+            allow_standins=settings.allow_standins,
+            load=load,
+        ),
+        inputs=inputs,
+        sandbox=sandbox,
+        work_dir=work_dir,
+    )
+    return context, broker
+
+
+def _declare_tasks(broker: GatedBroker, context: WorkerContext) -> None:
+    """Makes the tasks known to the broker by the names that messages carry."""
+
+    def declare(name: str, work: Work) -> None:
+        def run(job_id: str, *index: int) -> None:
+            task = f"{name}:{index[0]}" if index else name
+            run_task(context, TaskId(job_id, task), work)
+
+        # A message names its queue itself; the actor's own is a formality.
+        dramatiq.actor(actor_name=name, queue_name=Priority.NORMAL, broker=broker)(run)
+
+    declare(names.PLAN, plan)
+    declare(names.SEGMENT, segment)
+    declare(names.JOIN, join)
+
+
+@contextmanager
+def _housekeeping(context: WorkerContext) -> Iterator[None]:
+    """Repairs and sweeps beside the work, if no other process does."""
+    settings = context.settings
+    # Where workers are soon taken for dead, a lost message should not wait longer either.
+    interval = min(RECONCILE_INTERVAL, settings.heartbeat_timeout / 4)
+    reconciler = Reconciler(
+        context.store,
+        context.queue,
+        cancelled_ttl=settings.failed_ttl,
+        interval=max(interval, timedelta(milliseconds=500)),
+    )
+    sweeper = Sweeper(context.store, context.storage, settings)
+    reconciler.start()
+    sweeper.start()
+    try:
+        yield
+    finally:
+        reconciler.stop()
+        sweeper.stop()
+
+
+def _drain(context: WorkerContext, broker: GatedBroker, consumer: dramatiq.Worker, signals: _Signals) -> None:
+    """Takes no more tasks, gives the running one its time, and gives back what was not begun."""
+    context.stopping.drain()
+    broker.gate.close()
+    _log.info("worker.draining", task=context.task and context.task.task)
+    if not _wait_until_idle(broker, context.settings.drain_seconds, lambda: signals.count > 1):
+        context.stopping.stop_now()
+        _wait_until_idle(broker, _LAST_SECONDS, lambda: False)
+    # In a thread: with Redis away it would never end, and there is nothing left to lose.
+    stopper = threading.Thread(
+        target=consumer.stop, args=(int(1000 * _SHUTDOWN_SECONDS),), name="worker-stop", daemon=True
+    )
+    stopper.start()
+    stopper.join(_SHUTDOWN_SECONDS)
+
+
+def _wait_until_idle(broker: GatedBroker, seconds: float, should_stop: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while not broker.gate.is_idle:
+        if time.monotonic() >= deadline or should_stop():
+            return False
+        time.sleep(_LOOK_SECONDS)
+    return True
+
+
+class _Signals:
+    """Counts SIGTERM and SIGINT. The handlers do nothing else: an event's lock may be held by the code that
+    they interrupt."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._take)
+
+    def _take(self, number: int, frame: object) -> None:
+        self.count += 1

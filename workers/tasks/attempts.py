@@ -1,0 +1,127 @@
+"""One attempt at a task: it holds the task's lease, renews it beside the work, and notices when to stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from jobs.errors import JobsError, LostLeaseError
+from jobs.queue import TaskId
+from workers.tasks.context import WorkerContext
+from workers.tasks.failures import without_paths
+from workers.tasks.stopping import DrainedError
+
+_log: Any = structlog.get_logger(__name__)
+
+# Also how soon a cancelled job is noticed, and how often customers see progress.
+_MAX_RENEWAL_SECONDS = 1.0
+
+
+class Attempt:
+    """Keeps a lease alive in a `with` block, in a thread of its own. Thread-safe.
+
+    Args:
+        context: Of the worker.
+        task: What is attempted.
+        token: Under which the lease was taken.
+        number: Of this attempt, from 1.
+    """
+
+    def __init__(self, context: WorkerContext, task: TaskId, *, token: str, number: int) -> None:
+        self.task, self.token, self.number = task, token, number
+        self._context = context
+        self._num_frames: int | None = None
+        self._lost: LostLeaseError | None = None
+        self._ended = threading.Event()
+        self._on_stop: Callable[[], None] | None = None
+        ttl = context.settings.lease_ttl
+        self._interval = min(ttl.total_seconds() / 3, _MAX_RENEWAL_SECONDS)
+        self._thread = threading.Thread(target=self._renew, name="dovetail-lease", daemon=True)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another attempt has taken over, or the job has ended or is being cancelled."""
+        return self._lost is not None
+
+    def should_stop(self) -> bool:
+        """Whether to stop at the next frame."""
+        return self.is_lost or self._context.stopping.is_over
+
+    def check(self) -> None:
+        """Stops the work where it must not go on.
+
+        Raises:
+            LostLeaseError: If another attempt has taken over, or the job ended.
+            DrainedError: If the worker stops.
+        """
+        if self._lost is not None:
+            raise self._lost
+        if self._context.stopping.is_over:
+            raise DrainedError("the worker stops")
+
+    def report_frames(self, num_frames: int) -> None:
+        """Says how many frames of this attempt are done."""
+        self._num_frames = num_frames
+
+    def add_warnings(self, warnings: Sequence[str]) -> None:
+        """Adds to the job's warnings those that are not there yet.
+
+        Raises:
+            LostLeaseError: If another attempt has taken over, or the job ended.
+        """
+        texts = [without_paths(text) for text in warnings]
+        if texts:
+            self._context.store.set_fields(self.task.job_id, self.task.task, self.token, warnings=texts)
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A folder of this attempt's own, which is removed afterwards."""
+        with TemporaryDirectory(prefix="attempt-", dir=self._context.work_dir) as name:
+            yield Path(name)
+
+    def on_stop(self, action: Callable[[], None]) -> None:
+        """Has something done, in another thread, when the work is to stop."""
+        self._on_stop = action
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._on_stop = None
+        self._ended.set()
+        self._thread.join()
+
+    def _renew(self) -> None:
+        context = self._context
+        while not self._ended.wait(self._interval):
+            try:
+                context.store.renew(
+                    self.task.job_id,
+                    self.task.task,
+                    self.token,
+                    ttl=context.settings.lease_ttl,
+                    num_frames=self._num_frames,
+                )
+            except LostLeaseError as error:
+                self._lost = error
+            except JobsError as error:
+                _log.warning("lease.not_renewed", error=str(error))
+            if self.should_stop():
+                action, self._on_stop = self._on_stop, None
+                if action is not None:
+                    action()
+                if self.is_lost:
+                    return

@@ -1,0 +1,69 @@
+"""What all workers must agree on to make a job's segments: decided once, kept in its record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.records import Job as JobRecord
+from media import MediaInfo
+from media.sandbox import SandboxedReader
+from workers.job import Job, plan_job
+from workers.job_description import describe_job, options_from_json, rebuild_job
+from workers.models import Model
+from workers.options import UpscaleOptions
+from workers.tasks.context import WorkerContext
+from workers.tasks.inputs import open_reader, upscale_options
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A job, ready to be worked on in this process.
+
+    Attributes:
+        info: The source.
+        model: That makes its frames.
+        options: Of the run.
+        job: The run.
+    """
+
+    info: MediaInfo
+    model: Model
+    options: UpscaleOptions
+    job: Job
+
+    def to_json(self) -> dict[str, Any]:
+        """For the record's `plan`."""
+        return {
+            "model": self.model.name,
+            "description": describe_job(self.job, options=self.options, model=self.model),
+            "width": self.job.encoding.width,
+            "height": self.job.encoding.height,
+        }
+
+
+@contextmanager
+def opened(context: WorkerContext, record: JobRecord) -> Iterator[tuple[Blueprint, SandboxedReader]]:
+    """The job as its record says, or decided now if no one has, and a reader for it.
+
+    Raises:
+        MediaError: If the source cannot be read or the result not be encoded.
+        PipelineError: If the model cannot do it.
+        JobMismatchError: If this worker would decide otherwise.
+        StorageError: If the source cannot be had.
+    """
+    info = context.inputs.get(record.spec.input_key)
+    plan = record.plan
+    model = context.models.get(plan["model"] if plan else record.spec.options.model)
+    if plan is None:
+        options = upscale_options(record.spec.options, segment_seconds=context.settings.segment_seconds)
+    else:
+        options = options_from_json(plan["description"]["options"])
+    with open_reader(info, options, settings=context.settings, sandbox=context.sandbox) as reader:
+        if plan is None:
+            job = plan_job(info, reader, model=model, options=options)
+        else:
+            options, job = rebuild_job(plan["description"], info, reader, model=model)
+        yield Blueprint(info, model, options, job), reader

@@ -1,0 +1,135 @@
+"""From a job record to something that can be read: the source as a file, its options, a sandboxed reader."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from jobs.errors import StorageFullError
+from jobs.options import JobOptions
+from jobs.settings import WorkerSettings
+from jobs.storage import Storage
+from media import EncodeOptions, InputLimits, MediaInfo
+from media.sandbox import Sandbox, SandboxedReader, SandboxLimits, sandboxed_probe
+from media.sizes import SizeRequest
+from workers.options import UpscaleOptions
+
+# Jobs take turns, so the next task is often one of another job.
+_MAX_KEPT = 3
+# Decoders use several threads; the time by the clock is what a hang is noticed by.
+_CPU_SECONDS_PER_SECOND = 8
+
+
+class InputShelf:
+    """Sources of the last few jobs as files, so that a segment does not download the whole film again.
+
+    Args:
+        storage: Where they come from. Where it is a folder, nothing is copied.
+        sandbox: To probe in.
+        settings: Limits.
+        folder: For copies.
+    """
+
+    def __init__(self, storage: Storage, sandbox: Sandbox, settings: WorkerSettings, folder: Path) -> None:
+        self._storage, self._sandbox, self._settings, self._folder = storage, sandbox, settings, folder
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+
+    def get(self, key: str) -> MediaInfo:
+        """What is known of an input; its `path` is a file, until a few other inputs were asked for.
+
+        Raises:
+            ObjectNotFoundError: If there is none.
+            StorageError: If it cannot be read.
+            MediaError: If it is no video.
+        """
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key].info
+        while len(self._kept) >= _MAX_KEPT:
+            self._drop_oldest()
+        try:
+            kept = self._open(key)
+        except StorageFullError:
+            if not self._kept:
+                raise
+            self.clear()
+            kept = self._open(key)
+        self._kept[key] = kept
+        return kept.info
+
+    def clear(self) -> None:
+        """Removes all copies."""
+        while self._kept:
+            self._drop_oldest()
+
+    def _open(self, key: str) -> _Kept:
+        with ExitStack() as stack:
+            path = stack.enter_context(self._storage.local_file(key, work_dir=self._folder))
+            info = sandboxed_probe(
+                path,
+                limits=input_limits(self._settings),
+                timeout=max(30.0, self._settings.decode_idle_seconds),
+                sandbox=self._sandbox,
+            )
+            return _Kept(info, stack.pop_all())
+
+    def _drop_oldest(self) -> None:
+        self._kept.popitem(last=False)[1].stack.close()
+
+
+@dataclass
+class _Kept:
+    info: MediaInfo
+    stack: ExitStack
+
+
+def input_limits(settings: WorkerSettings) -> InputLimits:
+    """What an input may ask for."""
+    return InputLimits(max_pixels=settings.max_input_pixels, max_seconds=settings.max_input_seconds)
+
+
+def open_reader(
+    info: MediaInfo, options: UpscaleOptions, *, settings: WorkerSettings, sandbox: Sandbox
+) -> SandboxedReader:
+    """A reader for the part of the source that the options ask for."""
+    idle = settings.decode_idle_seconds
+    return SandboxedReader(
+        info,
+        start_seconds=options.start_seconds,
+        duration_seconds=options.duration_seconds,
+        deinterlace=options.deinterlace,
+        limits=input_limits(settings),
+        timeout=idle,
+        sandbox_limits=SandboxLimits(
+            memory_bytes=settings.decode_memory_bytes,
+            cpu_seconds=max(1, round(_CPU_SECONDS_PER_SECOND * idle)),
+        ),
+        sandbox=sandbox,
+    )
+
+
+def upscale_options(options: JobOptions, *, segment_seconds: float) -> UpscaleOptions:
+    """A customer's options as those of a run.
+
+    Raises:
+        MediaError: If the encoder knows no such option.
+    """
+    return UpscaleOptions(
+        size=SizeRequest(scale=_exact(options.scale), height=options.height, width=options.width),
+        start_seconds=_exact(options.start_seconds),
+        duration_seconds=_exact(options.duration_seconds),
+        deinterlace=options.deinterlace,
+        detect_cuts=options.detect_cuts,
+        encode=EncodeOptions(
+            codec=options.codec, crf=options.crf, preset=options.preset, pix_fmt=options.pix_fmt
+        ),
+        segment_seconds=Fraction(str(segment_seconds)),
+    )
+
+
+def _exact(value: float | None) -> Fraction | None:
+    """As it was written: 0.1 is a tenth here as on the command line."""
+    return None if value is None else Fraction(str(value))

@@ -1,0 +1,158 @@
+"""The join task: the final file from a job's segments and its source's sound, subtitles and chapters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jobs import objects
+from jobs.errors import LostLeaseError, StorageError
+from jobs.records import FinishedSegment, OutputInfo
+from jobs.records import Job as JobRecord
+from media import JoinReport, MediaInfo
+from media.sandbox import sandboxed_join
+from workers.job_description import options_from_json
+from workers.report import REPORT_VERSION
+from workers.tasks.attempts import Attempt
+from workers.tasks.context import WorkerContext
+from workers.tasks.failures import without_paths
+from workers.values import to_json_value
+
+# Copying 100 GB takes some minutes; a disk of a cloud may be a tenth as fast.
+_JOIN_SECONDS = 6 * 3600.0
+
+
+def join(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
+    """Joins all segments and completes the job."""
+    start = time.monotonic()
+    assert record.plan is not None
+    options = options_from_json(record.plan["description"]["options"])
+    segments = context.store.finished_segments(record.id)
+    info = context.inputs.get(record.spec.input_key)
+    with attempt.folder() as folder, ExitStack() as stack:
+        paths = [
+            stack.enter_context(context.storage.local_file(segment.key, work_dir=folder))
+            for segment in segments
+        ]
+        attempt.check()
+        output = folder / "output" / "output.mp4"
+        output.parent.mkdir()  # the only folder that the sandbox writes in
+        joined = sandboxed_join(
+            paths,
+            output,
+            source=info,
+            start_seconds=options.start_seconds,
+            duration_seconds=options.duration_seconds,
+            timeout=_JOIN_SECONDS,
+            sandbox=context.sandbox,
+        )
+        attempt.check()
+        _complete(context, attempt, record, segments, info, joined, start=start)
+
+
+def _complete(
+    context: WorkerContext,
+    attempt: Attempt,
+    record: JobRecord,
+    segments: list[FinishedSegment],
+    info: MediaInfo,
+    joined: JoinReport,
+    *,
+    start: float,
+) -> None:
+    """Stores the file and says that the job is done; removes the file if it may not say so."""
+    assert record.plan is not None
+    result = OutputInfo(
+        width=record.plan["width"],
+        height=record.plan["height"],
+        num_frames=joined.num_frames,
+        duration_seconds=float(joined.duration_seconds),
+        size_bytes=joined.num_bytes,
+        sha256=_sha256(joined.path),
+        key=objects.output_key(record.id, attempt.token),
+        report_key=objects.report_key(record.id, attempt.token),
+    )
+    warnings = [without_paths(text) for text in joined.warnings]
+    report = make_report(
+        record, segments, info, joined, result, seconds=time.monotonic() - start, warnings=warnings
+    )
+    try:
+        context.storage.put_file(result.key, joined.path, is_movable=True)
+        context.storage.put_bytes(result.report_key, json.dumps(report, indent=1).encode())
+        context.store.complete(
+            record.id,
+            attempt.token,
+            result,
+            ttl=context.settings.result_ttl,
+            warnings=warnings,
+        )
+    except (LostLeaseError, StorageError):
+        context.storage.delete(result.key)
+        context.storage.delete(result.report_key)
+        raise
+
+
+def make_report(
+    record: JobRecord,
+    segments: list[FinishedSegment],
+    info: MediaInfo,
+    joined: JoinReport,
+    result: OutputInfo,
+    *,
+    seconds: float,
+    warnings: list[str],
+) -> dict[str, Any]:
+    """What was read, decided, written and warned of, with the names that the command line's report has. No
+    places of files on the server."""
+    assert record.plan is not None
+    description = record.plan["description"]
+    source = to_json_value(info)
+    source.pop("path")
+    plan = dict(description["plan"])
+    plan.pop("request", None)  # repeats the rest of the report
+    elapsed = (datetime.now(UTC) - record.started_at).total_seconds() if record.started_at else None
+    all_warnings = [*record.warnings, *(text for text in warnings if text not in record.warnings)]
+    return {
+        "version": REPORT_VERSION,
+        "job_id": record.id,
+        "status": "done",
+        "source": record.spec.input.filename,
+        "input": source,
+        "model": {"name": record.plan["model"], **description["decided"]["model's"]},
+        "plan": plan,
+        "encoding": description["decided"]["encoder setting"],
+        "options": description["options"],
+        "output": {
+            "width": result.width,
+            "height": result.height,
+            "num_frames": result.num_frames,
+            "duration_seconds": str(joined.duration_seconds),
+            "size_bytes": result.size_bytes,
+            "sha256": result.sha256,
+        },
+        "streams": to_json_value(joined.streams),
+        "num_segments": len(segments),
+        "segments": [
+            {
+                "index": segment.index,
+                "num_frames": segment.num_frames,
+                "size_bytes": segment.size_bytes,
+                "seconds": round(segment.seconds, 3),
+            }
+            for segment in segments
+        ],
+        "attempts": record.attempts,
+        "seconds": elapsed,
+        "join_seconds": round(seconds, 3),
+        "warnings": all_warnings,
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,148 @@
+"""The plan task: finds a job's segments, a slice at a time, and has them made while it looks for more."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import structlog
+
+from jobs import objects
+from jobs.records import Job as JobRecord
+from jobs.records import PlannedSegment
+from media import MediaError
+from media.sandbox import SandboxLimits
+from workers.segment_planning import PlannerState, SegmentPlan, plan_source
+from workers.tasks.attempts import Attempt
+from workers.tasks.blueprint import Blueprint, opened
+from workers.tasks.context import WorkerContext
+from workers.tasks.failures import without_paths
+from workers.tasks.running import enqueue_next
+from workers.tasks.sound import extract
+
+_log: Any = structlog.get_logger(__name__)
+
+# Planning reads as fast as the decoder goes, so a slice of so many seconds is minutes of video. Where one
+# worker does everything, its first segment waits for this.
+SLICE_SECONDS = 10.0
+_SOUND_SECONDS = 3600.0
+_GIB = 1 << 30
+# Sound that is encoded anew may be larger than it was.
+_MAX_SOUND_GROWTH = 4
+
+
+def plan(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
+    """Plans segments until enough lie ahead of what is being made, or the slice is over."""
+    start = time.monotonic()
+    with opened(context, record) as (blueprint, reader):
+        attempt.on_stop(reader.close)
+        if record.plan is None:
+            _describe(context, attempt, record, blueprint)
+        state = _planner_state(context, record.id)
+        needs_sound = record.streaming is None
+        for segment in plan_source(reader, blueprint.job, options=blueprint.options, resume=state):
+            # Before it is believed: a reader that was closed ends like a source that ends.
+            attempt.check()
+            _append(context, attempt, record.id, segment)
+            enqueue_next(context, record.id)  # other workers may be idle
+            if needs_sound:
+                needs_sound = False
+                _prepare_stream(context, attempt, record.id, blueprint)
+            if segment.is_last or context.stopping.is_draining:
+                break
+            if time.monotonic() - start > SLICE_SECONDS or _is_ahead(context, record.id):
+                break
+        attempt.check()
+        attempt.add_warnings([*blueprint.info.warnings, *reader.warnings])
+
+
+def _describe(context: WorkerContext, attempt: Attempt, record: JobRecord, blueprint: Blueprint) -> None:
+    fields: dict[str, Any] = {"plan": blueprint.to_json()}
+    if blueprint.job.num_frames is not None:
+        fields["total_frames"] = blueprint.job.num_frames
+    job = blueprint.job
+    fields["warnings"] = [*blueprint.info.warnings, *job.target.warnings, *job.encoding.warnings]
+    context.store.set_fields(record.id, "plan", attempt.token, **fields)
+
+
+def _planner_state(context: WorkerContext, job_id: str) -> PlannerState | None:
+    values = context.store.planner_state(job_id)
+    return PlannerState.model_validate(values) if values else None
+
+
+def _append(context: WorkerContext, attempt: Attempt, job_id: str, segment: SegmentPlan) -> None:
+    after = segment.next_state
+    planned = PlannedSegment(
+        index=segment.index,
+        num_frames=segment.num_frames,
+        first_pts=segment.first_pts,
+        end_pts=segment.end_pts,
+        detail=segment.model_dump(mode="json"),
+    )
+    context.store.append_plan(
+        job_id,
+        attempt.token,
+        first_index=segment.index,
+        segments=[planned],
+        state={} if after is None else after.model_dump(mode="json"),
+        is_complete=segment.is_last,
+        total_frames=segment.end_frame if segment.is_last else None,
+    )
+    _log.info("plan.appended", index=segment.index, num_frames=segment.num_frames)
+
+
+def _is_ahead(context: WorkerContext, job_id: str) -> bool:
+    """Whether twice as many segments are planned as may be in the queue, besides those that are there."""
+    job = context.store.get(job_id)
+    return job.num_segments - job.num_finished_segments >= 3 * context.window
+
+
+def _prepare_stream(context: WorkerContext, attempt: Attempt, job_id: str, blueprint: Blueprint) -> None:
+    """Writes down what the growing stream needs, and stores its sound. A stream without sound is better than
+    no job, so what goes wrong with the sound alone is a warning; the join reads it once more."""
+    job = blueprint.job
+    sound = None
+    try:
+        sound = _store_sound(context, attempt, job_id, blueprint)
+    except MediaError as error:
+        text = f"the stream has no sound while the job runs: {without_paths(str(error))}"
+        attempt.add_warnings([text])
+    streaming = {
+        "width": job.encoding.width,
+        "height": job.encoding.height,
+        "codec": blueprint.options.encode.codec,
+        "frame_rate": str(job.video_format.rate),
+        "time_base": str(job.video_format.time_base),
+        "audio": sound,
+    }
+    context.store.set_fields(job_id, "plan", attempt.token, streaming=streaming)
+
+
+def _store_sound(
+    context: WorkerContext, attempt: Attempt, job_id: str, blueprint: Blueprint
+) -> dict[str, Any] | None:
+    info, options = blueprint.info, blueprint.options
+    if not info.audio:
+        return None
+    with attempt.folder() as folder:
+        path = (folder / "audio.mp4").absolute()
+        index: dict[str, Any] | None = context.sandbox.call(
+            extract,
+            info,
+            path,
+            options.start_seconds,
+            options.duration_seconds,
+            timeout=_SOUND_SECONDS,
+            limits=SandboxLimits(
+                memory_bytes=context.settings.decode_memory_bytes,
+                cpu_seconds=round(_SOUND_SECONDS),
+                file_bytes=_GIB + _MAX_SOUND_GROWTH * info.size_bytes,
+            ),
+            readable=[info.path],
+            writable=[folder],
+        )
+        if index is None:
+            return None
+        key = objects.audio_key(job_id, attempt.token)
+        context.storage.put_file(key, path, is_movable=True)
+    return {"key": key, "index": index}

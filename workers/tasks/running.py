@@ -1,0 +1,147 @@
+"""Running one task: take its lease, work, and see to what comes next, whatever happens."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from jobs.errors import JobNotFoundError, LostLeaseError
+from jobs.queue import TaskId
+from jobs.records import Job
+from workers.tasks.attempts import Attempt
+from workers.tasks.context import WorkerContext
+from workers.tasks.failures import FULL_WARNING, Verdict, crash_error, judge
+from workers.tasks.stopping import DrainedError
+
+_log: Any = structlog.get_logger(__name__)
+
+Work = Callable[[WorkerContext, Attempt, Job], None]
+"""Does a task. Returns when it is done, or raises."""
+
+
+def run_task(context: WorkerContext, task: TaskId, work: Work) -> None:
+    """Runs a task that came from the queue; a task that may not run now is enqueued again or dropped.
+
+    Raises:
+        StorageError: If the storage does not answer, like the next two: the queue tries again later.
+        StoreUnavailableError: If the store does not answer.
+        redis.RedisError: If the store fails.
+    """
+    with bound_contextvars(job_id=task.job_id, task=task.task):
+        try:
+            job = context.store.get(task.job_id)
+        except JobNotFoundError:
+            _log.info("task.dropped", reason="gone")
+            return
+        token = secrets.token_hex(16)
+        beginning = context.store.begin(
+            task.job_id,
+            task.task,
+            token,
+            ttl=context.settings.lease_ttl,
+            max_attempts=context.settings.max_attempts,
+            worker=context.worker_id,
+            num_workers=context.num_workers,
+        )
+        match beginning.outcome:
+            case "ok":
+                attempt = Attempt(context, task, token=token, number=beginning.number)
+                with bound_contextvars(attempt=beginning.number):
+                    _run_attempt(context, attempt, job, work)
+            case "busy" | "elsewhere":
+                delay = timedelta(milliseconds=beginning.number)
+                context.queue.enqueue(task, job.spec.priority, delay=delay)
+                _log.info("task.put_off", reason=beginning.outcome, milliseconds=beginning.number)
+            case "exhausted":
+                error = crash_error(task.task, beginning.number)
+                _log.error("job.failed", code=error.code, message=error.message)
+                context.store.fail(task.job_id, error, ttl=context.settings.failed_ttl)
+            case "done":
+                enqueue_next(context, task.job_id)
+            case "gone" | "stopped":
+                _log.info("task.dropped", reason=beginning.outcome)
+
+
+def enqueue_next(context: WorkerContext, job_id: str) -> None:
+    """Enqueues what the job needs next."""
+    steps = context.store.advance(job_id, window=context.window)
+    if steps.priority is None:
+        return
+    for index in steps.segments:
+        context.queue.enqueue_segment(job_id, index, steps.priority)
+    if steps.is_planning_due:
+        context.queue.enqueue_plan(job_id, steps.priority)
+    if steps.is_join_due:
+        context.queue.enqueue_join(job_id, steps.priority)
+
+
+def _run_attempt(context: WorkerContext, attempt: Attempt, job: Job, work: Work) -> None:
+    _log.info("attempt.started")
+    context.task = attempt.task
+    try:
+        with attempt:
+            work(context, attempt, job)
+    except Exception as error:
+        _end_failed(context, attempt, job, error)
+    else:
+        _end(context, attempt, "finished")
+        enqueue_next(context, job.id)
+        _log.info("attempt.finished")
+    finally:
+        context.task = None
+
+
+def _end_failed(context: WorkerContext, attempt: Attempt, job: Job, error: Exception) -> None:
+    if attempt.is_lost or isinstance(error, LostLeaseError):
+        # Whatever went wrong: nobody waits for it any more. Gives a cancelled job its end.
+        _log.info("attempt.lost", reason=str(error))
+        _end(context, attempt, "drained")
+        return
+    if isinstance(error, DrainedError):
+        _log.info("attempt.drained")
+        _end(context, attempt, "drained")
+        context.queue.enqueue(attempt.task, job.spec.priority)
+        return
+    verdict = judge(
+        error,
+        task=attempt.task.task,
+        number=attempt.number,
+        max_attempts=context.settings.max_attempts,
+    )
+    _log.error("attempt.failed", action=verdict.action, code=verdict.error.code, exc_info=error)
+    if verdict.action == "fail":
+        context.store.fail(job.id, verdict.error, ttl=context.settings.failed_ttl)
+        _end(context, attempt, "failed")
+    elif verdict.action == "retry":
+        _end(context, attempt, "failed")
+        context.queue.enqueue(attempt.task, job.spec.priority, delay=verdict.delay)
+    elif verdict.action == "wait":
+        _wait(context, attempt, job, verdict)
+    else:
+        _end(context, attempt, "drained")
+        raise error
+
+
+def _wait(context: WorkerContext, attempt: Attempt, job: Job, verdict: Verdict) -> None:
+    try:
+        attempt.add_warnings([FULL_WARNING])
+    except LostLeaseError:
+        return
+    _end(context, attempt, "drained")
+    context.queue.enqueue(attempt.task, job.spec.priority, delay=verdict.delay)
+
+
+def _end(context: WorkerContext, attempt: Attempt, reason: Any) -> None:
+    context.store.end(
+        attempt.task.job_id,
+        attempt.task.task,
+        attempt.token,
+        reason,
+        worker=context.worker_id,
+        cancelled_ttl=context.settings.failed_ttl,
+    )

@@ -1,0 +1,171 @@
+"""The segment task: makes one planned segment, stores it, and makes it part of the result."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+from PIL import Image
+
+from jobs import objects
+from jobs.errors import LostLeaseError, StorageError
+from jobs.records import FinishedSegment
+from jobs.records import Job as JobRecord
+from media.growing import index_segment
+from pipelines.errors import OutOfMemoryError
+from workers.job_description import JobMismatchError
+from workers.segment_making import MadeSegment, SegmentStoppedError, make_segment, smaller_plan
+from workers.segment_planning import SegmentPlan
+from workers.segment_preview import FramePair
+from workers.tasks.attempts import Attempt
+from workers.tasks.blueprint import Blueprint, opened
+from workers.tasks.context import WorkerContext
+from workers.tasks.failures import without_paths
+from workers.timing import StageClock
+
+_log: Any = structlog.get_logger(__name__)
+
+_PREVIEW_QUALITY = 88
+
+
+def segment(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
+    """Makes and publishes the segment that the attempt's task names."""
+    start = time.monotonic()
+    index = int(attempt.task.task.partition(":")[2])
+    planned = context.store.planned_segment(record.id, index)
+    if planned is None or record.plan is None:
+        # Deleted between the lease and now; the lease goes with the job.
+        attempt.check()
+        raise JobMismatchError([f"segment {index} is not planned"])
+    plan = SegmentPlan.model_validate(planned.detail)
+    clock = StageClock()
+    with attempt.folder() as folder, opened(context, record) as (blueprint, reader):
+        attempt.on_stop(reader.close)
+        path = folder / "segment.mp4"
+        made = _make(context, attempt, record.id, blueprint, plan, path, reader=reader, clock=clock)
+        attempt.check()
+        store_start = time.monotonic()
+        finished = _store(context, attempt, record.id, plan, made, start=start)
+        store_seconds = time.monotonic() - store_start
+    _publish(context, attempt, record.id, finished)
+    context.fleet.count_segment(
+        record,
+        blueprint.model.name,
+        output_pixels=finished.output_pixels,
+        num_frames=finished.num_frames,
+        seconds=finished.seconds,
+        stages={**{str(stage): took for stage, took in clock.seconds.items()}, "store": store_seconds},
+    )
+
+
+def _make(
+    context: WorkerContext,
+    attempt: Attempt,
+    job_id: str,
+    blueprint: Blueprint,
+    plan: SegmentPlan,
+    path: Path,
+    *,
+    reader: Any,
+    clock: StageClock,
+) -> MadeSegment:
+    """Makes the file, with smaller and smaller tiles where memory does not suffice.
+
+    Raises:
+        OutOfMemoryError: If the smallest do not fit either.
+        LostLeaseError: If another attempt has taken over, or the job ended.
+        DrainedError: If the worker stops.
+    """
+    full = blueprint.job.plan
+    times = context.store.num_smaller(job_id, attempt.task.task)
+    if attempt.number > 1 and attempt.number == context.settings.max_attempts:
+        times += 1  # who dies each time may die of memory, without a word
+    while True:
+        memory_plan = smaller_plan(full, times)
+        try:
+            return make_segment(
+                reader,
+                blueprint.model,
+                blueprint.job,
+                plan,
+                path,
+                options=blueprint.options,
+                memory_plan=None if memory_plan == full else memory_plan,
+                on_frame=attempt.report_frames,
+                should_stop=attempt.should_stop,
+                clock=clock,
+            )
+        except SegmentStoppedError:
+            attempt.check()
+            raise
+        except OutOfMemoryError as error:
+            if memory_plan.smaller() is None:
+                raise
+            _log.warning("segment.out_of_memory", times=times, error=str(error))
+        times += 1
+        context.store.use_smaller(job_id, attempt.task.task)
+
+
+def _store(
+    context: WorkerContext,
+    attempt: Attempt,
+    job_id: str,
+    plan: SegmentPlan,
+    made: MadeSegment,
+    *,
+    start: float,
+) -> FinishedSegment:
+    """Uploads the file and its preview."""
+    path = made.info.path
+    key = objects.segment_key(job_id, plan.index, attempt.token)
+    boxes = index_segment(path).to_dict()
+    size_bytes = path.stat().st_size
+    context.storage.put_file(key, path, is_movable=True)
+    preview_key = objects.preview_key(job_id, plan.index, attempt.token)
+    try:
+        context.storage.put_bytes(preview_key, preview_jpeg(made.preview))
+    except StorageError:
+        context.storage.delete(key)  # the next attempt has another key
+        raise
+    return FinishedSegment(
+        index=plan.index,
+        key=key,
+        num_frames=made.info.num_frames,
+        size_bytes=size_bytes,
+        seconds=time.monotonic() - start,
+        output_pixels=made.info.num_frames * boxes["format"]["width"] * boxes["format"]["height"],
+        boxes=boxes,
+        preview_key=preview_key,
+        warnings=tuple(without_paths(text) for text in made.warnings),
+    )
+
+
+def _publish(context: WorkerContext, attempt: Attempt, job_id: str, finished: FinishedSegment) -> None:
+    """Makes the segment part of the result; removes what was uploaded if another attempt was faster."""
+    try:
+        is_published = context.store.publish(job_id, finished, attempt.token)
+    except LostLeaseError:
+        _remove(context, finished)
+        raise
+    if not is_published:
+        _remove(context, finished)
+
+
+def _remove(context: WorkerContext, finished: FinishedSegment) -> None:
+    context.storage.delete(finished.key)
+    if finished.preview_key is not None:
+        context.storage.delete(finished.preview_key)
+
+
+def preview_jpeg(pair: FramePair) -> bytes:
+    """Source and result side by side."""
+    source, result = pair.images()
+    both = Image.new("RGB", (source.width + result.width, result.height))
+    both.paste(source, (0, 0))
+    both.paste(result, (source.width, 0))
+    content = io.BytesIO()
+    both.save(content, "JPEG", quality=_PREVIEW_QUALITY)
+    return content.getvalue()

@@ -1,0 +1,47 @@
+"""How a worker is told to stop: first politely, then at once."""
+
+from __future__ import annotations
+
+import threading
+
+from workers.errors import UpscaleError
+
+
+class DrainedError(UpscaleError):
+    """Raised when an attempt stops because its worker does; the task goes back to the queue, uncounted."""
+
+    code = "drained"
+
+
+class StopSignal:
+    """What signal handlers set and tasks look at."""
+
+    def __init__(self) -> None:
+        self._draining, self._over = threading.Event(), threading.Event()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the worker takes no more tasks, and planning stops where it can."""
+        return self._draining.is_set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time for finishing is over."""
+        return self._over.is_set()
+
+    def drain(self) -> None:
+        """Asks for the polite end."""
+        self._draining.set()
+
+    def stop_now(self) -> None:
+        """Asks for the end at the next frame."""
+        self._draining.set()
+        self._over.set()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Waits for the polite end; whether it was asked for."""
+        return self._draining.wait(seconds)
+
+    def wait_until_over(self, seconds: float) -> bool:
+        """Waits for the end at once; whether it was asked for."""
+        return self._over.wait(seconds)
