@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from jobs.errors import JobsError
 from service.errors import InvalidRequestError, ServiceError, UnavailableError, from_jobs_error
@@ -138,6 +139,8 @@ def install(app: FastAPI) -> None:
             code=_CODES.get(error.status_code, "http_error"),
         )
         wrapped.status, wrapped.title = error.status_code, str(error.detail)  # type: ignore[misc]
+        if error.status_code == 405:
+            wrapped.headers["Allow"] = ", ".join(allowed_methods(request))
         return problem_response(request, wrapped)
 
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
@@ -151,6 +154,16 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, validation_error)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(Exception, unexpected)
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """All methods of a path, from the app's own description; the framework names those of one route only."""
+    found: set[str] = set()
+    for template, operations in request.app.openapi()["paths"].items():
+        pattern, _, _ = compile_path(template)
+        if pattern.match(request.url.path):
+            found |= {name.upper() for name in operations if name != "parameters"}
+    return sorted(found)
 
 
 def invalid_request(errors: Any, *, prefix: tuple[str | int, ...] = ()) -> InvalidRequestError:

@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from jobs.options import JobOptions
 from jobs.records import Job, JobState, Priority, Stage
@@ -15,6 +15,7 @@ MAX_LABELS = 20
 MAX_METADATA_BYTES = 16_384
 
 LabelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+LabelFilter = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}:[^\x00-\x1f:]{0,200}$")]
 LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f:]{0,200}$")]
 WebhookEvent = Literal["job.started", "job.completed", "job.failed", "job.cancelled", "batch.completed"]
 
@@ -317,15 +318,10 @@ class ListQuery(BaseModel):
     after: Annotated[str | None, Field(max_length=64, description="`next` of the page before.")] = None
     order: Literal["desc", "asc"] = "desc"
     status: Annotated[list[JobState], Field(max_length=6)] = []
-    label: Annotated[list[str], Field(max_length=MAX_LABELS, description="name:value; all must fit.")] = []
+    label: Annotated[
+        list[LabelFilter], Field(max_length=MAX_LABELS, description="name:value; all must fit.")
+    ] = []
     batch_id: Annotated[str | None, Field(max_length=64)] = None
-
-    @model_validator(mode="after")
-    def _check_labels(self) -> Self:
-        for label in self.label:
-            if ":" not in label:
-                raise ValueError(f"label {label!r} is not of the form name:value")
-        return self
 
     @property
     def labels(self) -> list[tuple[str, str]]:
