@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from service.context import ServiceContext
+from service.uploads.sweeping import sweeping_uploads
 
 
 @asynccontextmanager
 async def run_background(context: ServiceContext) -> AsyncIterator[None]:
     """Runs it while the block does."""
-    yield
+    async with AsyncExitStack() as stack:
+        for run in (sweeping_uploads,):
+            await stack.enter_async_context(run(context))
+        yield

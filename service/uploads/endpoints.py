@@ -1,0 +1,254 @@
+"""`/v1/uploads`: tus 1.0 with creation, creation-with-upload, checksum, expiration and termination."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from jobs.uploads import Upload, UploadStore
+from service.auth import Caller, Reader, Writer
+from service.context import Context, ServiceContext
+from service.errors import MalformedRequestError, ServiceError
+from service.problems import MEDIA_TYPE, responses
+from service.uploads.protocol import (
+    BODY_TYPE,
+    CHECKSUM_ALGORITHMS,
+    EXTENSIONS,
+    VERSION,
+    TusRoute,
+    check_body_type,
+    check_version,
+    parse_checksum,
+    parse_size,
+    upload_headers,
+)
+from service.uploads.schemas import UploadSchema
+from service.uploads.service import append, create_upload, delete_upload, remove_upload, require_current
+
+router = APIRouter(prefix="/v1/uploads", tags=["uploads"], route_class=TusRoute)
+
+UploadId = Annotated[
+    str,
+    Path(
+        pattern=r"^upl_[0-9a-z]{26}$",
+        examples=["upl_01k9zq3v5n8w2c7m4t6y1x0abc"],
+        description="Of the upload.",
+    ),
+]
+_LOCKED: dict[int | str, dict[str, Any]] = {
+    423: {
+        "description": "Another request writes to it.",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
+_BODY: dict[str, Any] = {
+    "content": {BODY_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+}
+
+
+def _require_version(
+    tus_resumable: Annotated[
+        str | None, Header(description="Version of the protocol.", examples=[VERSION])
+    ] = None,
+) -> None:
+    check_version(tus_resumable)
+
+
+_SPEAKS_TUS = [Depends(_require_version)]
+
+Length = Annotated[
+    str | None, Header(alias="Upload-Length", description="Bytes of the whole file.", examples=["10485760"])
+]
+Offset = Annotated[
+    str | None,
+    Header(alias="Upload-Offset", description="Where the body begins: as HEAD says.", examples=["0"]),
+]
+Metadata = Annotated[
+    str | None,
+    Header(
+        alias="Upload-Metadata",
+        description="`filename` and its base64 value; other names are kept and given back.",
+        examples=["filename Y2xpcC5tcDQ="],
+    ),
+]
+ChecksumHeader = Annotated[
+    str | None,
+    Header(
+        alias="Upload-Checksum",
+        description="Algorithm and base64 digest of the body: sha1, sha256, md5 or crc32.",
+        examples=["sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0="],
+    ),
+]
+
+
+@router.options("", status_code=204, summary="What the server's tus can do")
+@router.options("/{upload_id}", status_code=204, summary="What the server's tus can do")
+async def describe_protocol(response: Response, context: Context) -> None:
+    """Version, extensions, checksum algorithms and the largest size, as headers."""
+    response.headers.update(
+        {
+            "Tus-Version": VERSION,
+            "Tus-Extension": EXTENSIONS,
+            "Tus-Checksum-Algorithm": ",".join(CHECKSUM_ALGORITHMS),
+            "Tus-Max-Size": str(context.settings.max_upload_bytes),
+        }
+    )
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_class=Response,
+    summary="Begin an upload",
+    dependencies=_SPEAKS_TUS,
+    responses={**responses(400, 409, 410, 412, 413, 415, 460, 507), **_LOCKED},
+    openapi_extra={"requestBody": {"required": False, **_BODY}},
+)
+async def begin_upload(
+    request: Request,
+    context: Context,
+    caller: Writer,
+    upload_length: Length = None,
+    upload_metadata: Metadata = None,
+    upload_checksum: ChecksumHeader = None,
+) -> Response:
+    """Answers the upload's address in `Location`. The body may hold the first bytes already."""
+    if "upload-defer-length" in request.headers:
+        raise MalformedRequestError("Upload-Defer-Length is not supported; send Upload-Length")
+    size_bytes = parse_size("Upload-Length", upload_length)
+    checksum = parse_checksum(upload_checksum)
+    length = _content_length(request)
+    has_body = length is None or length > 0
+    if has_body:
+        check_body_type(request.headers.get("content-type"))
+    upload = await run_in_threadpool(
+        create_upload, context, caller, size_bytes=size_bytes, metadata=upload_metadata or ""
+    )
+    if has_body:
+        try:
+            upload = await append(
+                context,
+                caller,
+                upload.id,
+                request.stream(),
+                offset=0,
+                content_length=length,
+                checksum=checksum,
+            )
+        except ServiceError:
+            # The sender does not know the address, so nobody could go on with it.
+            await run_in_threadpool(remove_upload, context, UploadStore(context.client), upload.id)
+            raise
+    headers = {**upload_headers(upload), "Location": f"/v1/uploads/{upload.id}"}
+    return Response(status_code=201, headers=headers)
+
+
+@router.head(
+    "/{upload_id}",
+    response_class=Response,
+    summary="How far an upload is",
+    dependencies=_SPEAKS_TUS,
+    responses=responses(404, 410, 412),
+)
+async def look_at_offset(upload_id: UploadId, context: Context, caller: Writer) -> Response:
+    """`Upload-Offset` and `Upload-Length`."""
+    upload = await _own_upload(upload_id, context, caller)
+    headers = {**upload_headers(upload), "Upload-Length": str(upload.size_bytes)}
+    if upload.metadata:
+        headers["Upload-Metadata"] = upload.metadata
+    return Response(status_code=200, headers=headers)
+
+
+@router.patch(
+    "/{upload_id}",
+    status_code=204,
+    response_class=Response,
+    summary="Send bytes of an upload",
+    dependencies=_SPEAKS_TUS,
+    responses={**responses(400, 404, 409, 410, 412, 413, 415, 460, 507), **_LOCKED},
+    openapi_extra={"requestBody": {"required": True, **_BODY}},
+)
+async def send_bytes(
+    upload_id: UploadId,
+    request: Request,
+    context: Context,
+    caller: Writer,
+    upload_offset: Offset = None,
+    upload_checksum: ChecksumHeader = None,
+) -> Response:
+    """Appends the body. After the last byte the file is looked into: 415 or 422 if it is no video."""
+    check_body_type(request.headers.get("content-type"))
+    upload = await append(
+        context,
+        caller,
+        upload_id,
+        request.stream(),
+        offset=parse_size("Upload-Offset", upload_offset),
+        content_length=_content_length(request),
+        checksum=parse_checksum(upload_checksum),
+    )
+    return Response(status_code=204, headers=upload_headers(upload))
+
+
+@router.delete(
+    "/{upload_id}",
+    status_code=204,
+    response_class=Response,
+    summary="End an upload",
+    dependencies=_SPEAKS_TUS,
+    responses={**responses(404, 410, 412), **_LOCKED},
+)
+async def end_upload(upload_id: UploadId, context: Context, caller: Writer) -> Response:
+    """Removes it and its bytes. Jobs that read it already keep them."""
+    await delete_upload(context, caller, upload_id)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/{upload_id}",
+    status_code=204,
+    response_class=Response,
+    summary="PATCH, HEAD or DELETE for clients that cannot send these",
+    dependencies=_SPEAKS_TUS,
+    responses={
+        **responses(400, 404, 409, 410, 412, 413, 415, 460, 507),
+        **_LOCKED,
+        200: {"description": "As HEAD."},
+    },
+    openapi_extra={"requestBody": {"required": False, **_BODY}},
+)
+async def override_method(
+    upload_id: UploadId,
+    request: Request,
+    context: Context,
+    caller: Writer,
+    method: Annotated[Literal["PATCH", "HEAD", "DELETE"], Header(alias="X-HTTP-Method-Override")],
+    upload_offset: Offset = None,
+    upload_checksum: ChecksumHeader = None,
+) -> Response:
+    """Does what `X-HTTP-Method-Override` says."""
+    if method == "HEAD":
+        return await look_at_offset(upload_id, context, caller)
+    if method == "DELETE":
+        return await end_upload(upload_id, context, caller)
+    return await send_bytes(upload_id, request, context, caller, upload_offset, upload_checksum)
+
+
+@router.get("/{upload_id}", summary="Look at an upload", responses=responses(404, 410))
+async def get_upload(upload_id: UploadId, context: Context, caller: Reader) -> UploadSchema:
+    """The same as HEAD as JSON, without the protocol's headers."""
+    return UploadSchema.of(await _own_upload(upload_id, context, caller))
+
+
+async def _own_upload(upload_id: str, context: ServiceContext, caller: Caller) -> Upload:
+    store = UploadStore(context.client)
+    return require_current(await run_in_threadpool(store.get, upload_id, owner=caller.owner))
+
+
+def _content_length(request: Request) -> int | None:
+    """Bytes of the body; None where the sender does not know."""
+    if "transfer-encoding" in request.headers:
+        return None
+    return parse_size("Content-Length", request.headers.get("content-length", "0"))
