@@ -17,6 +17,7 @@ from cli.probe import probe
 from cli.serve import api, serve
 from cli.train import train
 from cli.upscale import upscale
+from cli.worker import worker
 
 app = typer.Typer(
     name="dovetail",
@@ -35,6 +36,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(serve)
 app.command()(api)
+app.command()(worker)
 app.add_typer(keys, name="keys")
 
 
