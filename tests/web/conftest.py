@@ -66,6 +66,14 @@ class Watch:
             self.messages.append(message)
 
 
+def wait_until(page: Page, expression: str) -> None:
+    """Wait until JavaScript is true. Playwright's own wait evaluates in the page, which the policy forbids."""
+    deadline = time.monotonic() + TIMEOUT_MS / 1000
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"never came true: {expression}"
+        page.wait_for_timeout(20)
+
+
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     """What jobs are made of."""

@@ -313,6 +313,12 @@ class FakeApi:
                 raise ProblemError(409, "not_ready", "Nothing is finished yet.", **{"Retry-After": "2"})
             return StreamingResponse(_grow(find(job_id)), media_type="video/mp4")
 
+        @router.get("/{job_id}/hls/playlist.m3u8")
+        async def playlist(job_id: str) -> Response:
+            codecs = find(job_id).clip.codecs
+            text = f'#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000000,CODECS="{codecs}"\nvideo.m3u8\n'
+            return Response(text, media_type="application/vnd.apple.mpegurl")
+
         @router.get("/{job_id}/preview.jpg")
         async def preview(job_id: str, side: Literal["before", "after"]) -> Response:
             if not find(job_id).num_segments:
@@ -380,7 +386,7 @@ class FakeApi:
 
 async def _work(job: FakeJob) -> None:
     for _ in job.clip.segments:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.05)
         job.publish()
     job.complete()
 

@@ -1,4 +1,4 @@
-"""A network line that can be watched, cut and held: a TCP proxy between the browser and a server."""
+"""A network line that can be watched and cut: a TCP proxy between the browser and a server."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ class Line:
         self._threads: list[threading.Thread] = []
         self._budget: int | None = None
         self._is_closed = False
-        self._open = threading.Event()
-        self._open.set()
         self.was_cut = threading.Event()
         self.bytes_up = 0
         self._start(self._accept)
@@ -38,13 +36,10 @@ class Line:
         """Break the connection that carries the n-th byte from now on, without a word to either side."""
         self._budget = num_bytes
 
-    def hold(self) -> None:
-        """Let nothing more through to the server, with connections left open."""
-        self._open.clear()
-
-    def release(self) -> None:
-        """Let everything through again."""
-        self._open.set()
+    def cut(self) -> None:
+        """Break all connections that are open now."""
+        for open_socket in list(self._sockets):
+            _drop(open_socket)
 
     def __enter__(self) -> Self:
         return self
@@ -56,12 +51,10 @@ class Line:
         traceback: TracebackType | None,
     ) -> None:
         self._is_closed = True
-        self._open.set()
         # A thread in accept() is woken by a connection only.
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", self.port)).close()
-        for open_socket in list(self._sockets):
-            _drop(open_socket)
+        self.cut()
         for thread in list(self._threads):
             thread.join(timeout=10)
         self._listener.close()
@@ -87,7 +80,6 @@ class Line:
         with contextlib.suppress(OSError):
             while data := source.recv(32_768):
                 if is_up:
-                    self._open.wait()
                     if self._is_cut(len(data)):
                         break
                     self.bytes_up += len(data)

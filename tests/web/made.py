@@ -27,11 +27,12 @@ Picture = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Clip:
-    """A job's files. `segments` begin with an init each; `init_sizes` tell where it ends."""
+    """A job's files. `segments` begin with an init each; `init_sizes` tell where it ends; `codecs` as of RFC 6381."""
 
     source: Path
     segments: tuple[bytes, ...]
     init_sizes: tuple[int, ...]
+    codecs: str
     output: bytes
     previews: dict[str, bytes]
 
@@ -43,6 +44,8 @@ def make_clip(folder: Path) -> Clip:
     segments = list(_write_segments(folder, pictures(SCALE)))
     data = [path.read_bytes() for path in segments]
     sizes = [part.index(b"moof") - 4 for part in data]
+    box = data[0].index(b"avcC")
+    profile = data[0][box + 5 : box + 8]
     whole = data[0] + b"".join(part[size:] for part, size in zip(data[1:], sizes[1:], strict=True))
     output = folder / "output.mp4"
     _remux(whole, output)
@@ -50,6 +53,7 @@ def make_clip(folder: Path) -> Clip:
         source=source,
         segments=tuple(data),
         init_sizes=tuple(sizes),
+        codecs=f"avc1.{profile.hex()}",
         output=output.read_bytes(),
         previews={
             "before": _jpeg(next(pictures(1)), WIDTH * SCALE, HEIGHT * SCALE),

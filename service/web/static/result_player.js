@@ -1,12 +1,14 @@
 // The result alone, with the browser's own controls: first as it grows, then the finished file.
 
 import { prefersStillness } from "./dom.js";
+import { GrowingSource, canFeed } from "./growing_source.js";
 import { makeVideo, once, release, tryToPlay } from "./media.js";
 
 const LABEL = "Result";
 
 export class ResultPlayer {
   #video = null;
+  #source = null;
   #isGrowing = false;
   #resumeAt = 0;
   #isClosed = false;
@@ -24,26 +26,15 @@ export class ResultPlayer {
   }
 
   /** Plays the growing stream from its beginning, without sound: nobody has asked for it yet. */
-  grow(url) {
+  grow(links, seconds) {
     this.#isGrowing = true;
-    this.#put(this.#make(url, { isMuted: true }));
-    if (!prefersStillness()) tryToPlay(this.#video).catch(() => {});
-  }
-
-  /** Tries the stream again when it broke off or had not begun; called when there is more of it. */
-  retry(url) {
-    if (!this.#isGrowing || !this.#video.error) return;
-    const { paused, muted, currentTime } = this.#video;
-    const video = this.#make(url, { isMuted: muted });
-    const catchUp = () => {
-      const end = video.buffered.length ? video.buffered.end(video.buffered.length - 1) : 0;
-      if (end < currentTime) return;
-      video.removeEventListener("progress", catchUp);
-      video.currentTime = currentTime;
-      if (!paused || !currentTime) tryToPlay(video).catch(() => {});
-    };
-    video.addEventListener("progress", catchUp);
+    const video = this.#make({ isMuted: true });
     this.#put(video);
+    const onUnplayable = () => this.onFailure();
+    if (canFeed()) this.#source = new GrowingSource(video, { links, seconds, onUnplayable });
+    // Telephones without media sources take the playlist.
+    else video.src = video.canPlayType("application/vnd.apple.mpegurl") ? links.hls : links.stream;
+    if (!prefersStillness()) tryToPlay(video).catch(() => {});
   }
 
   /** Plays the finished file, from where the growing one is. */
@@ -51,7 +42,7 @@ export class ResultPlayer {
     this.#isGrowing = false;
     this.#resumeAt = position;
     const old = this.#video;
-    const video = this.#make(url, { isMuted: old?.muted ?? false });
+    const video = this.#make({ src: url, isMuted: old?.muted ?? false });
     video.classList.add("incoming");
     this.container.append(video);
     try {
@@ -75,13 +66,14 @@ export class ResultPlayer {
 
   close() {
     this.#isClosed = true;
+    this.#source?.close();
     this.onWaiting(false);
     for (const video of this.container.querySelectorAll("video")) release(video);
     this.container.hidden = true;
   }
 
-  #make(url, { isMuted }) {
-    const video = makeVideo({ label: LABEL, controls: true, src: url });
+  #make({ src, isMuted }) {
+    const video = makeVideo({ label: LABEL, controls: true, src });
     video.muted = isMuted;
     video.addEventListener("waiting", () => this.onWaiting(this.#isGrowing && video === this.#video));
     for (const name of ["playing", "pause", "ended", "error"]) {
@@ -95,7 +87,9 @@ export class ResultPlayer {
     this.#video = video;
     video.classList.remove("incoming");
     if (!video.isConnected) this.container.append(video);
-    if (old) release(old);
+    if (!old) return;
+    this.#source?.close();
+    release(old);
   }
 }
 

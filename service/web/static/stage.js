@@ -44,9 +44,7 @@ export function updateStage(next, eventName) {
   hasPart ||= eventName === "segment" || job.status === "completed";
   if (job.status === "completed" && !wasFinished) setRatio();
   render();
-  if (eventName !== "segment") return;
-  if (kind === "growing") shown.retry(job.links.stream);
-  if (kind === "stills") showStills();
+  if (eventName === "segment" && kind === "stills") showStills();
 }
 
 export function closeStage() {
@@ -111,7 +109,7 @@ function mountNothing() {
 
 function mountGrowing() {
   shown = newResultPlayer();
-  shown.grow(job.links.stream);
+  shown.grow(job.links, job.options.duration_seconds ?? job.input.duration_seconds);
 }
 
 function mountResult() {
@@ -121,7 +119,10 @@ function mountResult() {
 
 function newResultPlayer() {
   return new ResultPlayer($("watch"), {
-    onWaiting: (isWaiting) => ($("waiting").hidden = !isWaiting),
+    onWaiting: (isWaiting) => {
+      setText($("waiting"), "Caught up. Goes on when there is more.");
+      $("waiting").hidden = !isWaiting;
+    },
     onFailure: () => setText($("player-note"), NOTES.after),
   });
 }
