@@ -17,6 +17,8 @@ from service import problems
 from service.auth import RateLimiter
 from service.background import run_background
 from service.context import make_context
+from service.estimates.endpoints import router as estimates_router
+from service.estimates.schemas import EstimateRequest
 from service.jobs.endpoints import router as jobs_router
 from service.jobs.schemas import JobForm, JobRequest
 from service.models.endpoints import router as models_router
@@ -24,6 +26,8 @@ from service.request_ids import RequestIdMiddleware
 from service.results.endpoints import router as results_router
 from service.system.endpoints import router as system_router
 from service.system.http_metrics import HttpMetrics, HttpMetricsMiddleware
+from service.system.schemas import SessionRequest
+from service.uploads.endpoints import router as uploads_router
 
 _DESCRIPTION = """
 Send a soft, noisy, compressed video; get it back larger and clean, with its sound, subtitles and every time
@@ -78,12 +82,21 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
                 "Retry-After",
                 "Upload-Offset",
                 "Upload-Length",
+                "Upload-Expires",
+                "Upload-Metadata",
+                "Tus-Resumable",
+                "Tus-Version",
+                "Tus-Extension",
+                "Tus-Max-Size",
+                "Tus-Checksum-Algorithm",
                 "X-Request-Id",
             ],
         )
     for router in (
         jobs_router,
+        uploads_router,
         results_router,
+        estimates_router,
         models_router,
         system_router,
     ):
@@ -104,7 +117,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             license_info=app.license_info,
         )
         schemas = document["components"]["schemas"]
-        for model in (problems.Problem, JobForm, JobRequest):
+        for model in (problems.Problem, JobForm, JobRequest, EstimateRequest, SessionRequest):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from service.auth import COOKIE, Identified, MetricsReader
 from service.context import Context
 from service.errors import UnauthorizedError
+from service.jobs.requests import read_json, validate
 from service.problems import responses
 from service.system.http_metrics import HttpMetrics
 from service.system.schemas import HealthSchema, MeSchema, ReadinessSchema, SessionRequest
@@ -77,13 +78,25 @@ async def get_me(context: Context, caller: Identified) -> MeSchema:
     )
 
 
-@router.post("/v1/session", status_code=204, summary="Sign a browser in", responses=responses())
-async def start_session(body: SessionRequest, request: Request, response: Response, context: Context) -> None:
+@router.post(
+    "/v1/session",
+    status_code=204,
+    summary="Sign a browser in",
+    responses=responses(400, 415),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/SessionRequest"}}},
+        }
+    },
+)
+async def start_session(request: Request, response: Response, context: Context) -> None:
     """Keeps the API key in a cookie that scripts cannot read and other sites cannot make use of.
 
     Browsers send it along with what they load by themselves (`<video>`, `<img>`, `EventSource`). It is taken
     for GET and HEAD only. A server without keys takes any.
     """
+    body = validate(SessionRequest, await read_json(request))
     if not context.uses_keys:
         return
     if await run_in_threadpool(context.keys.find, body.key) is None:
