@@ -7,17 +7,42 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeGuard
 
 import typer
 
 from cli.exit_codes import ExitCode, exit_code_for
 
+if TYPE_CHECKING:
+    from dovetail_client import DovetailError
 
-class UsageError(Exception):
-    """Raised when arguments make no sense together."""
+
+class CommandError(Exception):
+    """Base of the errors of the command line itself."""
 
     code: ClassVar[str] = "usage"
+
+
+class UsageError(CommandError):
+    """Raised when arguments make no sense together."""
+
+
+class InputError(CommandError):
+    """Raised when a source cannot be read."""
+
+    code = "unreadable_input"
+
+
+class OutputError(CommandError):
+    """Raised when a result cannot be written."""
+
+    code = "output_folder"
+
+
+class OutputExistsError(CommandError):
+    """Raised when a result would replace a file."""
+
+    code = "output_exists"
 
 
 @contextmanager
@@ -41,8 +66,9 @@ def report_error(error: BaseException, *, as_json: bool = False) -> ExitCode:
     Returns:
         The exit code for it.
     """
-    code = _error_code(error)
-    exit_code = exit_code_for(code)
+    code = error_code(error)
+    is_service = _is_client_error(error)
+    exit_code = exit_code_for(code, default=ExitCode.SERVICE if is_service else ExitCode.UNEXPECTED)
     if exit_code is ExitCode.UNEXPECTED:
         # A bug: whoever reports it needs more than a line.
         traceback.print_exception(error, file=sys.stderr)
@@ -67,11 +93,12 @@ def print_error(message: str, hints: list[str], *, is_interrupt: bool = False) -
         typer.echo(f"  {hint}", err=True)
 
 
-def _error_code(error: BaseException) -> str:
+def error_code(error: BaseException) -> str:
+    """The stable name of an error of any of our packages, "unexpected" for all others."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    if isinstance(error, UsageError):
-        return UsageError.code
+    if isinstance(error, CommandError) or _is_client_error(error):
+        return str(error.code)
     training_errors = sys.modules.get("training.errors")
     if training_errors is not None and isinstance(error, training_errors.TrainingError):
         return str(error.code)
@@ -80,3 +107,8 @@ def _error_code(error: BaseException) -> str:
     from workers.report import error_code
 
     return error_code(error)
+
+
+def _is_client_error(error: BaseException) -> TypeGuard[DovetailError]:
+    client_errors = sys.modules.get("dovetail_client.errors")
+    return client_errors is not None and isinstance(error, client_errors.DovetailError)

@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
     MEMORY = 5
     OUTPUT = 6
     PARTIAL = 7
+    SERVICE = 8
     INTERRUPTED = 130
 
 
@@ -28,6 +29,7 @@ MEANINGS = {
     ExitCode.MEMORY: "out of memory even with the smallest plan",
     ExitCode.OUTPUT: "the output cannot be written, exists, or the disk is full",
     ExitCode.PARTIAL: "some of several inputs failed",
+    ExitCode.SERVICE: "the service cannot be reached, or refused or failed to do it",
     ExitCode.INTERRUPTED: "interrupted; finished segments are kept",
 }
 
@@ -55,12 +57,16 @@ _BY_ERROR_CODE = {
     "output_folder": ExitCode.OUTPUT,
     "disk_full": ExitCode.OUTPUT,
     "interrupted": ExitCode.INTERRUPTED,
+    # Of a service: what the sender can mend. All its other codes are SERVICE.
+    "not_a_video": ExitCode.INPUT,
+    "too_large": ExitCode.INPUT,
+    "source_refused": ExitCode.INPUT,
 }
 
 
-def exit_code_for(error_code: str) -> ExitCode:
-    """The exit code for an error's `code`."""
-    return _BY_ERROR_CODE.get(error_code, ExitCode.UNEXPECTED)
+def exit_code_for(error_code: str, *, default: ExitCode = ExitCode.UNEXPECTED) -> ExitCode:
+    """The exit code for an error's `code`; `default` for codes that are not listed."""
+    return _BY_ERROR_CODE.get(error_code, default)
 
 
 def exit_codes_help() -> str:

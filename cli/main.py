@@ -11,10 +11,12 @@ import typer
 from cli.bench import bench
 from cli.evaluate import evaluate
 from cli.exit_codes import exit_codes_help
+from cli.jobs import jobs
 from cli.keys import keys
 from cli.models import models
 from cli.probe import probe
 from cli.serve import api, serve
+from cli.submit import submit
 from cli.train import train
 from cli.upscale import upscale
 from cli.worker import worker
@@ -34,6 +36,8 @@ app.command()(models)
 app.command()(bench)
 app.command()(train)
 app.command()(evaluate)
+app.command(epilog=exit_codes_help())(submit)
+app.add_typer(jobs, name="jobs")
 app.command()(serve)
 app.command()(api)
 app.command()(worker)

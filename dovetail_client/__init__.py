@@ -8,6 +8,7 @@ with Dovetail("http://127.0.0.1:8000") as client:
     client.download(job, "clip-2x.mp4")
 """
 
+from dovetail_client._downloads import default_name
 from dovetail_client._sources import Source
 from dovetail_client.aclient import AsyncDovetail
 from dovetail_client.client import Dovetail
@@ -87,6 +88,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "Stage",
     "Upload",
     "UploadStatus",
+    "default_name",
     # Errors
     "APIError",
     "ChecksumMismatchError",

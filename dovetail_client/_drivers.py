@@ -31,6 +31,8 @@ from dovetail_client.errors import ConnectionFailedError, UnexpectedAnswerError
 
 T = TypeVar("T")
 
+PIECE_BYTES = 256 * 2**10
+
 
 class Driver:
     """Performs steps with a blocking HTTP client.
@@ -98,8 +100,9 @@ class Driver:
             number = next(attempts)
             content, headers = call.body()
             with _named_errors():
+                sent = _pieces(content) if isinstance(content, bytearray) else content
                 response = self._http.request(
-                    call.method, call.path, params=call.params, headers=headers, content=content
+                    call.method, call.path, params=call.params, headers=headers, content=sent
                 )
             return _to_answer(response, number)
 
@@ -193,8 +196,9 @@ class AsyncDriver:
             number = next(attempts)
             content, headers = call.body()
             with _named_errors():
+                sent = _async_pieces(content) if isinstance(content, bytearray) else content
                 response = await self._http.request(
-                    call.method, call.path, params=call.params, headers=headers, content=content
+                    call.method, call.path, params=call.params, headers=headers, content=sent
                 )
             return _to_answer(response, number)
 
@@ -230,14 +234,13 @@ async def _aclose(response: httpx.Response, chunks: AsyncGenerator[bytes, None])
 
 
 def _stream_request(http: httpx.Client | httpx.AsyncClient, step: Open) -> httpx.Request:
-    content, headers = step.call.body()
+    _, headers = step.call.body()
     timeout = _with_read_limit(http.timeout, step.read_timeout_seconds)
     return http.build_request(
         step.call.method,
         step.call.path,
         params=step.call.params,
         headers=headers,
-        content=content,
         timeout=timeout,
     )
 
@@ -245,6 +248,16 @@ def _stream_request(http: httpx.Client | httpx.AsyncClient, step: Open) -> httpx
 def _with_read_limit(timeout: httpx.Timeout, seconds: float) -> httpx.Timeout:
     """The same time limits with another one for silence while reading."""
     return httpx.Timeout(connect=timeout.connect, read=seconds, write=timeout.write, pool=timeout.pool)
+
+
+def _pieces(content: bytearray) -> Iterator[bytes]:
+    for start in range(0, len(content), PIECE_BYTES):
+        yield bytes(content[start : start + PIECE_BYTES])
+
+
+async def _async_pieces(content: bytearray) -> AsyncIterator[bytes]:
+    for piece in _pieces(content):
+        yield piece
 
 
 def _to_answer(response: httpx.Response, num_attempts: int) -> Answer:

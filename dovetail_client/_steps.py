@@ -27,7 +27,8 @@ class Call:
         path: Below the base URL.
         params: Query, names may repeat.
         json: Body as JSON value, or
-        content: as bytes.
+        content: as bytes. A `bytearray` is sent in pieces, and its maker may clear it afterwards: libraries
+            keep requests in reference cycles, and with them the memory of their bodies.
         is_repeatable: Whether it may be sent again when nobody knows what became of it; None decides by the
             method and Idempotency-Key.
     """
@@ -37,7 +38,7 @@ class Call:
     params: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
-    content: bytes | None = None
+    content: bytes | bytearray | None = None
     is_repeatable: bool | None = None
 
     @property
@@ -47,10 +48,12 @@ class Call:
             return self.is_repeatable
         return self.method in REPEATABLE_METHODS or "Idempotency-Key" in self.headers
 
-    def body(self) -> tuple[bytes | None, dict[str, str]]:
+    def body(self) -> tuple[bytes | bytearray | None, dict[str, str]]:
         """The bytes to send and all headers."""
         headers = dict(self.headers)
         if self.json is None:
+            if isinstance(self.content, bytearray):
+                headers["Content-Length"] = str(len(self.content))
             return self.content, headers
         headers["Content-Type"] = "application/json"
         return json.dumps(self.json).encode(), headers

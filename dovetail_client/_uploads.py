@@ -143,24 +143,26 @@ class _Sending:
             error = failure
             self._chunk_size = max(self._chunk_size // 2, min(self._chunk_size, SMALLEST_CHUNK_SIZE))
         else:
-            if 200 <= answer.status < 300:
+            if answer.status in (200, 204):
                 self._num_failures = 0
                 offset = _offset_of(answer)
                 self._tell(offset)
                 return offset
             error = _chunk_error(answer, upload_id, offset)
             asked = retry_after_seconds(answer.headers)
+        finally:
+            chunk.clear()
         self._num_failures += 1
         if self._num_failures > self._patience:
             raise error
         yield Sleep(backoff_seconds(self._num_failures, asked))
         return (yield from self._offset(upload_id))
 
-    def _read(self, offset: int) -> tuple[bytes, str]:
+    def _read(self, offset: int) -> tuple[bytearray, str]:
         chunk = self._file.read_at(offset, self._chunk_size)
         if not chunk:
             raise TransferError(f"{self._file.filename} has become shorter than {offset} bytes meanwhile")
-        return chunk, base64.b64encode(hashlib.sha256(chunk).digest()).decode()
+        return bytearray(chunk), base64.b64encode(hashlib.sha256(chunk).digest()).decode()
 
     def _tell(self, offset: int) -> None:
         if self._on_progress is not None:

@@ -1,0 +1,182 @@
+"""`dovetail submit`: videos to a service, and their results back."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from cli import upscale_options as options
+from cli._client import ApiKey, Url, UseJson, parse_labels, parse_metadata
+from cli._followed_results import cancel_unfinished, finish, follow_jobs
+from cli._following import Followed
+from cli.errors import OutputExistsError, UsageError, reported_errors
+from cli.inputs import expand_inputs, plan_jobs
+
+if TYPE_CHECKING:
+    from dovetail_client import SubmitOptions
+
+_JOB, _RESULT = "Job", "Result"
+
+
+def submit(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Videos, folders, patterns, URLs (https or s3), or - for a list on stdin.",
+            show_default=False,
+        ),
+    ],
+    use_wait: Annotated[
+        bool, typer.Option("--wait", help="Wait and download the results.", rich_help_panel=_RESULT)
+    ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="An .mp4 file or a folder for the results; waits. Default with --wait: here, "
+            "as NAME-upscaled.mp4.",
+            rich_help_panel=_RESULT,
+        ),
+    ] = None,
+    use_overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results.", rich_help_panel=_RESULT)
+    ] = False,
+    use_cancel: Annotated[
+        bool,
+        typer.Option(
+            "--cancel-on-interrupt",
+            help="Cancel the jobs when waiting is interrupted.",
+            rich_help_panel=_RESULT,
+        ),
+    ] = False,
+    scale: options.Scale = None,
+    height: options.Height = None,
+    width: options.Width = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="One of the service's.", rich_help_panel="Model"),
+    ] = None,
+    use_scene_cuts: options.UseSceneCuts = True,
+    codec: options.Codec = "h264",
+    crf: options.Crf = None,
+    preset: options.Preset = None,
+    pix_fmt: options.PixFmt = None,
+    deinterlace: options.Deinterlace = None,
+    start: options.Start = None,
+    duration: options.Duration = None,
+    priority: Annotated[
+        Literal["high", "normal", "low"],
+        typer.Option(help="A job of a higher one goes first.", rich_help_panel=_JOB),
+    ] = "normal",
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="To find jobs by; repeatable.", rich_help_panel=_JOB),
+    ] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="An object that comes back with the job.", rich_help_panel=_JOB),
+    ] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Is told when the job ends.", rich_help_panel=_JOB),
+    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    use_json: UseJson = False,
+    is_quiet: options.IsQuiet = False,
+) -> None:
+    """Send videos to a Dovetail service.
+
+    Writes the id of each job to stdout. With --wait or --output it shows their progress and downloads the
+    results; when that is interrupted, the jobs go on.
+    """
+    with reported_errors(as_json=use_json):
+        use_wait = use_wait or output is not None
+        given: dict[str, Any] = {
+            "scale": None if scale is None else float(scale),
+            "height": height,
+            "width": width,
+            "model": model,
+            "detect_cuts": use_scene_cuts,
+            "codec": codec,
+            "crf": crf,
+            "preset": preset,
+            "pix_fmt": pix_fmt,
+            "deinterlace": deinterlace,
+            "start_seconds": None if start is None else float(start),
+            "duration_seconds": None if duration is None else float(duration),
+            "priority": priority,
+            "labels": parse_labels(label or []),
+            "metadata": parse_metadata(metadata),
+            "webhook": webhook,
+        }
+        wanted: SubmitOptions = {name: value for name, value in given.items() if value is not None}  # type: ignore[assignment]
+        jobs = plan_submissions(files, output, use_wait=use_wait, stdin=sys.stdin)
+        _refuse_existing(jobs, use_overwrite=use_overwrite)
+        is_interrupted = follow_jobs(
+            jobs,
+            url=url,
+            api_key=api_key,
+            use_wait=use_wait,
+            is_quiet=is_quiet,
+            options=wanted,
+            use_echo=not use_json,
+        )
+        if is_interrupted and use_cancel:
+            cancel_unfinished(jobs, url=url, api_key=api_key)
+    finish(jobs, is_interrupted=is_interrupted, use_json=use_json, is_quiet=is_quiet)
+
+
+def plan_submissions(
+    arguments: Sequence[str], output: str | None, *, use_wait: bool, stdin: Any = ()
+) -> list[Followed]:
+    """Which sources are submitted, and where their results go.
+
+    Args:
+        arguments: Files, folders, patterns, URLs, "-".
+        output: A file or folder; None, with `use_wait`, is the present folder.
+        use_wait: Whether anybody waits for results.
+
+    Raises:
+        UsageError: If there is nothing to submit, or an output would replace an input.
+    """
+    urls = [argument for argument in arguments if "://" in argument]
+    names = [argument for argument in arguments if "://" not in argument]
+    if output is not None:
+        # Named after the last part of its path, as a file would be.
+        by_name = {url.rstrip("/").rpartition("/")[2]: url for url in urls}
+        if len(by_name) < len(urls):
+            raise UsageError("several URLs end in the same name; submit them one by one")
+        planned = plan_jobs([*names, *map(glob.escape, by_name), output], stdin=stdin)
+        return [
+            Followed(
+                name=job.source.name,
+                source=by_name.get(str(job.source), job.source),
+                destination=job.destination,
+            )
+            for job in planned
+        ]
+    sources: list[Path] = expand_inputs(names, stdin=stdin)[0] if names else []
+    found = [Followed(name=source.name, source=source) for source in sources]
+    found += [Followed(name=url, source=url) for url in urls]
+    if use_wait:
+        for followed in found:
+            stem = Path(followed.name.rpartition("/")[2]).stem or "video"
+            followed.destination = Path(f"{stem}-upscaled.mp4")
+        if len({followed.destination for followed in found}) < len(found):
+            raise UsageError("several sources have the same name; give a folder with --output")
+    return found
+
+
+def _refuse_existing(jobs: Sequence[Followed], *, use_overwrite: bool) -> None:
+    for followed in jobs:
+        if followed.destination is not None and followed.destination.exists() and not use_overwrite:
+            raise OutputExistsError(f"{followed.destination} exists already; --overwrite replaces it")
