@@ -30,6 +30,11 @@ MAX_FILES = 4
 
 def main(control: socket.socket, modules: Sequence[str]) -> None:
     """Serve until the caller is gone."""
+    # The caller may have had signals blocked. A service manager that ends a service sends SIGTERM to all its
+    # processes; the caller may want to finish what it reads, and this process ends with it anyway.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     for module in modules:
         import_module(module)
     gc.collect()

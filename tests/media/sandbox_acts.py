@@ -203,7 +203,7 @@ def announce_and_burn(port: Port, *_: object) -> None:
 
 def live_slowly(port: Port, *_: object) -> list[tuple[str, str]]:
     """More than two seconds of progress without a frame."""
-    for _ in range(5):
+    for _round in range(5):
         time.sleep(0.5)
         port._last_sign = float("-inf")
         port.show_life()

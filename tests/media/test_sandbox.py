@@ -316,6 +316,20 @@ def test_the_environment_has_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None
     assert not {"DOVETAIL_REDIS_URL", "AWS_SECRET_ACCESS_KEY", "SOME_TOKEN"} & set(names)
 
 
+@needs_linux
+def test_a_kernel_that_lacks_a_protection_is_reported_once(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    with Sandbox(preload=["tests.media.sandbox_acts", "tests.media.sandbox_old_kernel"]) as sandbox:
+        for _ in range(2):
+            assert sandbox.call(acts.add, 1, 1, timeout=TIMEOUT) == 2
+        with pytest.raises(SandboxError, match="File too large"):  # the limits hold all the same
+            sandbox.call(acts.write_file, str(tmp_path / "a"), timeout=TIMEOUT)
+    assert [record.getMessage() for record in caplog.records] == [
+        "files are read without landlock and seccomp, which this system lacks"
+    ]
+
+
 def test_only_preloaded_modules_are_there() -> None:
     with Sandbox() as probing:
         assert probing.call(acts.loaded_modules, timeout=TIMEOUT) == ["av", "numpy"]
@@ -363,6 +377,18 @@ class TestLives:
         finally:
             first.close()
             second.close()
+
+    def test_a_request_to_end_leaves_what_is_being_read(self, sandbox: Sandbox) -> None:
+        """Service managers send it to all processes of a service, also where the caller wants to finish."""
+        with contextlib.closing(sandbox.start(acts.announce_and_spin)) as process:
+            _, pid, server = process.receive(timeout=TIMEOUT)
+            with Watch(pid, server) as watch:
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                    os.kill(server, number)
+                    os.kill(pid, number)
+                assert sandbox.call(acts.add, 1, 1, timeout=TIMEOUT) == 2
+                assert not watch.ended(pid, timeout=0)
+                assert not watch.ended(server, timeout=0)
 
     @needs_linux
     def test_a_killed_server_is_replaced(self) -> None:
