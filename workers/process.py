@@ -63,33 +63,66 @@ def run_worker(settings: WorkerSettings, *, load: Callable[..., Model] = load_mo
         OSError: If the work folder cannot be used.
     """
     signals = _Signals()
+    with running_worker(settings, load=load, should_hurry=lambda: signals.count > 1):
+        while not signals.count:
+            time.sleep(_LOOK_SECONDS)
+    _log.info("worker.stopped")
+
+
+@contextmanager
+def running_worker(
+    settings: WorkerSettings,
+    *,
+    load: Callable[..., Model] = load_model,
+    sandbox: Sandbox | None = None,
+    should_hurry: Callable[[], bool] = lambda: False,
+) -> Iterator[WorkerContext]:
+    """A worker in threads of this process. At the end of the `with` block it finishes its task.
+
+    Args:
+        settings: Of the worker.
+        load: Loads models.
+        sandbox: To read inputs in; None makes one of its own.
+        should_hurry: Asked while it finishes its task: whether to give it back instead.
+
+    Raises:
+        PipelineError: If a model cannot be loaded.
+        StorageError: If the storage's address is none.
+        OSError: If the work folder cannot be used.
+    """
     with ExitStack() as stack:
-        context, broker = _make_context(settings, load, stack)
+        if sandbox is None:
+            sandbox = stack.enter_context(make_sandbox())
+        context, broker = _make_context(settings, load, sandbox, stack)
         models = context.models.describe()
         context.fleet.offer(models)
         _declare_tasks(broker, context)
-        reporter = FleetReporter(
-            Fleet(impatient_client(settings.redis_url)),
-            context.worker_id,
-            context.models.get().device,
-            stopping=context.stopping,
-            task=lambda: context.task,
+        stack.enter_context(
+            FleetReporter(
+                Fleet(impatient_client(settings.redis_url)),
+                context.worker_id,
+                context.models.get().device,
+                stopping=context.stopping,
+                task=lambda: context.task,
+            )
         )
-        stack.enter_context(reporter)
         stack.enter_context(_housekeeping(context))
         consumer = dramatiq.Worker(broker, worker_threads=1, worker_timeout=100)
         consumer.start()
         _log.info("worker.ready", worker=context.worker_id, models=[model.name for model in models])
         try:
-            while not signals.count and not context.stopping.is_draining:
-                time.sleep(_LOOK_SECONDS)
+            yield context
         finally:
-            _drain(context, broker, consumer, signals)
-    _log.info("worker.stopped")
+            _drain(context, broker, consumer, should_hurry)
+
+
+def make_sandbox() -> Sandbox:
+    """A sandbox in which all that workers do to inputs is ready to run."""
+    return Sandbox(preload=(*READ_MODULES, "workers.tasks.sound"))
 
 
 def _make_context(
-    settings: WorkerSettings, load: Callable[..., Model], stack: ExitStack
+    settings: WorkerSettings, load: Callable[..., Model], sandbox: Sandbox, stack: ExitStack
 ) -> tuple[WorkerContext, GatedBroker]:
     store_client = patient_client(settings.redis_url)
     broker = make_broker(
@@ -99,7 +132,6 @@ def _make_context(
     )
     assert isinstance(broker, GatedBroker)
     storage = Storage(settings.effective_storage_url, min_free_bytes=settings.min_free_bytes)
-    sandbox = stack.enter_context(Sandbox(preload=(*READ_MODULES, "workers.tasks.sound")))
     work_dir = stack.enter_context(own_folder(settings.work_dir))
     inputs = InputShelf(storage, sandbox, settings, work_dir)
     stack.callback(inputs.clear)
@@ -162,12 +194,14 @@ def _housekeeping(context: WorkerContext) -> Iterator[None]:
         sweeper.stop()
 
 
-def _drain(context: WorkerContext, broker: GatedBroker, consumer: dramatiq.Worker, signals: _Signals) -> None:
+def _drain(
+    context: WorkerContext, broker: GatedBroker, consumer: dramatiq.Worker, should_hurry: Callable[[], bool]
+) -> None:
     """Takes no more tasks, gives the running one its time, and gives back what was not begun."""
     context.stopping.drain()
     broker.gate.close()
     _log.info("worker.draining", task=context.task and context.task.task)
-    if not _wait_until_idle(broker, context.settings.drain_seconds, lambda: signals.count > 1):
+    if not _wait_until_idle(broker, context.settings.drain_seconds, should_hurry):
         context.stopping.stop_now()
         _wait_until_idle(broker, _LAST_SECONDS, lambda: False)
     # In a thread: with Redis away it would never end, and there is nothing left to lose.
