@@ -18,6 +18,10 @@ from typing import Literal, Self
 
 import httpx
 import psutil
+import redis
+
+from jobs.embedded_redis import EmbeddedRedis
+from jobs.fleet import Fleet
 
 Part = Literal["worker", "api", "redis"]
 
@@ -61,22 +65,34 @@ class Installation:
             self._process = psutil.Popen(
                 command, env=self._environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
             )
-        self.wait_until_ready()
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
 
     def wait_until_ready(self, *, seconds: float = 120) -> None:
         """Waits until the API answers and all workers have reported."""
         deadline = time.monotonic() + seconds
         while True:
             try:
-                answer = httpx.get(f"{self.url}/readyz", timeout=5)
-                if answer.status_code == 200 and self._num_ready(answer.json()) >= self._num_workers:
+                is_ready = httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+                if is_ready and len(self.fleet().workers()) >= self._num_workers:
                     return
-            except httpx.HTTPError:
+            except (httpx.HTTPError, redis.RedisError):
                 pass
             assert self._process is not None
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise RuntimeError(f"the installation does not get ready; see {self.folder / 'serve.log'}")
             time.sleep(0.1)
+
+    def redis_client(self) -> redis.Redis:
+        """A client of the store."""
+        return redis.Redis.from_url(EmbeddedRedis(self.folder / "data" / "redis").url)
+
+    def fleet(self) -> Fleet:
+        """The register of workers."""
+        return Fleet(self.redis_client())
 
     def processes(self, part: Part) -> list[psutil.Process]:
         """Processes of one kind that run now."""
@@ -117,10 +133,6 @@ class Installation:
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
-
-    def _num_ready(self, readiness: dict[str, dict[str, object]]) -> int:
-        workers = readiness.get("checks", {}).get("workers", 0)
-        return workers if isinstance(workers, int) else int(getattr(workers, "get", lambda *_: 0)("alive", 0))
 
 
 def _free_port() -> int:

@@ -3,9 +3,10 @@
     apt-get install wrk curl
     python -m benchmarks.load
 
-* Status polls per second and their p99 with 10,000 jobs in the store, by wrk on the same machine, beside a bare
-  Starlette route that answers the same bytes.
-* Upload throughput of `POST /v1/jobs` beside a bare Starlette route that writes the same body to the same disk.
+* Status polls per second and their p99 with 10,000 jobs in the store, by wrk on the same machine, beside a
+  bare Starlette route that answers the same bytes.
+* Upload throughput of `POST /v1/jobs` beside a bare Starlette route that writes the same body to the same
+  disk.
 * Seconds from an accepted upload to the begin of its first segment.
 """
 
@@ -27,13 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import redis
 
 from benchmarks.installation import Installation
 from benchmarks.made_clips import make_clip
 from benchmarks.results_file import RESULTS, write_results
 from dovetail_client import Dovetail
-from jobs.embedded_redis import EmbeddedRedis
 from jobs.options import JobOptions
 from jobs.records import InputInfo, JobSpec, new_id
 from jobs.store import JobStore
@@ -66,8 +65,7 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False)
 
 def fill_store(installation: Installation, num_jobs: int) -> list[str]:
     """Puts jobs into the store, without messages: nobody works on them."""
-    url = EmbeddedRedis(installation.folder / "data" / "redis").url
-    store = JobStore(redis.Redis.from_url(url))
+    store = JobStore(installation.redis_client())
     info = InputInfo(
         filename="clip.mp4",
         size_bytes=1000,

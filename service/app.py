@@ -28,6 +28,7 @@ from service.system.endpoints import router as system_router
 from service.system.http_metrics import HttpMetrics, HttpMetricsMiddleware
 from service.system.schemas import SessionRequest
 from service.uploads.endpoints import router as uploads_router
+from service.web import router as web_router
 
 _DESCRIPTION = """
 Send a soft, noisy, compressed video; get it back larger and clean, with its sound, subtitles and every time
@@ -98,6 +99,7 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
         results_router,
         estimates_router,
         models_router,
+        web_router,
         system_router,
     ):
         app.include_router(router)
