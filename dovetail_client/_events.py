@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from dovetail_client._answers import retry_after_seconds, to_error
 from dovetail_client._downloads import whole_answer
 from dovetail_client._retries import TEMPORARY_STATUSES, backoff_seconds
@@ -163,6 +161,6 @@ class EventDecoder:
 def _to_event(raw: RawEvent) -> JobEvent:
     try:
         data: Any = json.loads(raw.data)
-        return JobEvent(id=raw.id, type=raw.type, **(data if isinstance(data, dict) else {}))
-    except (ValueError, ValidationError) as error:
+        return JobEvent.model_validate({**data, "id": raw.id, "type": raw.type})
+    except (ValueError, TypeError) as error:
         raise UnexpectedAnswerError(f"cannot read the event {raw.type!r}: {raw.data[:200]!r}") from error

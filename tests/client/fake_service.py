@@ -334,7 +334,8 @@ class FakeService:
             for index in range(start, self.last_position(job_id)):
                 event, job = self.moments[job_id][index]
                 self.position[job_id] = max(self.position[job_id], index)
-                yield f"id: {index}-0\r\nevent: {event}\r\ndata: {json.dumps({'job': job})}\r\n\r\n"
+                data = json.dumps({"job": job, "type": event, "new_field": 1})
+                yield f"id: {index}-0\r\nevent: {event}\r\ndata: {data}\r\n\r\n"
                 start = index + 1
                 if event in ("completed", "failed", "cancelled"):
                     return
