@@ -71,6 +71,9 @@ local function set_state(id, new)
     end
   else
     redis.call('ZADD', prefix .. 'active', 0, id)
+    if new == 'in_progress' and get(id, 'has_webhook') == '1' then
+      redis.call('ZADD', prefix .. 'webhooks:pending', now_ms(), id .. ' ' .. new)
+    end
   end
   touch(id)
   emit(id, is_final(new) and new or 'status')

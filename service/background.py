@@ -7,12 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from service.context import ServiceContext
 from service.uploads.sweeping import sweeping_uploads
+from service.webhooks.dispatch import running_webhooks
 
 
 @asynccontextmanager
 async def run_background(context: ServiceContext) -> AsyncIterator[None]:
     """Runs it while the block does."""
     async with AsyncExitStack() as stack:
-        for run in (sweeping_uploads,):
+        for run in (sweeping_uploads, running_webhooks):
             await stack.enter_async_context(run(context))
         yield

@@ -1,0 +1,102 @@
+"""From what happened to jobs to deliveries.
+
+The store notes a transition in `dv:webhooks:pending` in the same step in which it happens. Here it becomes a
+delivery, and only then the note goes: whoever is killed in between, the event is not lost, and a repeated one
+has the same id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+
+from jobs.errors import JobNotFoundError
+from jobs.records import Job, JobState
+from service.context import ServiceContext
+from service.jobs.schemas import JobSchema
+from service.repeating import repeating
+from service.tasks import running_tasks
+from service.webhooks import outbox
+from service.webhooks.delivery import DELIVER
+from service.webhooks.links import with_absolute_links
+from service.webhooks.secrets import signers
+
+_log = structlog.get_logger(__name__)
+PENDING = "dv:webhooks:pending"
+_PERIOD_SECONDS = 0.5
+_PAGE = 100
+_LOCK, _LOCK_SECONDS = "dv:webhooks:dispatcher", 30
+_EVENTS = {
+    JobState.IN_PROGRESS: "job.started",
+    JobState.COMPLETED: "job.completed",
+    JobState.FAILED: "job.failed",
+    JobState.CANCELLED: "job.cancelled",
+}
+# KEYS: pending. ARGV: member, score. The same transition may have happened again meanwhile.
+_REMOVE = """
+if redis.call('ZSCORE', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('ZREM', KEYS[1], ARGV[1]) end
+return 0
+"""
+
+
+@asynccontextmanager
+async def running_webhooks(context: ServiceContext) -> AsyncIterator[None]:
+    """Tells customers what happens while the block runs."""
+    signers(context.settings)  # a wrong secret shows at the start, and a missing one is made
+    async with (
+        running_tasks(context, [DELIVER]),
+        repeating("webhooks.dispatch", lambda: dispatch_pending(context), seconds=_PERIOD_SECONDS),
+    ):
+        yield
+
+
+async def dispatch_pending(context: ServiceContext) -> int:
+    """Makes deliveries of all noted transitions, unless another process is doing so.
+
+    Returns:
+        How many notes were worked off.
+    """
+    client: Any = context.async_client
+    lock = client.lock(_LOCK, timeout=_LOCK_SECONDS, blocking=False)
+    if not await lock.acquire():
+        return 0
+    try:
+        count = 0
+        notes = await client.zrange(PENDING, 0, _PAGE - 1, withscores=True)
+        for member, score in notes:
+            await _dispatch(context, member.decode(), int(score))
+            await client.eval(_REMOVE, 1, PENDING, member, str(int(score)))
+            count += 1
+        return count
+    finally:
+        if await lock.owned():
+            await lock.release()
+
+
+async def _dispatch(context: ServiceContext, member: str, at_ms: int) -> None:
+    subject_id, _, word = member.partition(" ")
+    try:
+        job = await context.reader.get(subject_id)
+    except JobNotFoundError:
+        # Deleted: whoever did that knows.
+        return
+    await _tell_about_job(context, job, JobState(word), at_ms)
+
+
+async def _tell_about_job(context: ServiceContext, job: Job, state: JobState, at_ms: int) -> None:
+    target, event = job.spec.webhook, _EVENTS[state]
+    if target is None or not outbox.wants(target, event):
+        return
+    data = JobSchema.of(job, None).model_dump(mode="json")
+    await outbox.send(
+        context,
+        target,
+        owner=job.spec.owner,
+        event=event,
+        subject_id=job.id,
+        at_ms=at_ms,
+        data=with_absolute_links(data, context.settings.public_url),
+    )

@@ -1,0 +1,282 @@
+"""Webhooks: a real receiver that checks signatures with the Standard Webhooks library."""
+
+from __future__ import annotations
+
+import base64
+import json
+import queue
+import socket
+import stat
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from jobs.records import JobError, OutputInfo
+from jobs.settings import ServiceSettings
+from jobs.store import JobStore
+from service.tasks import retry_delay
+from service.webhooks.dispatch import PENDING
+from service.webhooks.secrets import FILENAME, secret_from_file, signers
+from tests.service.api_process import api_process
+from tests.service.conftest import Api, running_api, wait_until
+from tests.service.origin import Answer, Asked, running_origin
+
+TTL = timedelta(minutes=5)
+
+
+def secret(character: str) -> SecretStr:
+    return SecretStr("whsec_" + base64.b64encode(character.encode() * 32).decode())
+
+
+def submit(http: httpx.Client, clip: Path, url: str, *events: str) -> str:
+    request = {"webhook": {"url": url, "events": list(events)}, "labels": {"shelf": "7"}}
+    answer = http.post(
+        "/v1/jobs", data={"request": json.dumps(request)}, files={"file": ("a.mp4", clip.read_bytes())}
+    )
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def begin(store: JobStore, job_id: str, task: str = "plan") -> str:
+    token = uuid4().hex
+    beginning = store.begin(job_id, task, token, ttl=TTL, max_attempts=4, worker="test", num_workers=1)
+    assert beginning.outcome == "ok"
+    return token
+
+
+def complete(store: JobStore, job_id: str) -> None:
+    output = OutputInfo(
+        width=256, height=192, num_frames=12, duration_seconds=0.48, size_bytes=1, sha256="0" * 64,
+        key="none", report_key="none",
+    )  # fmt: skip
+    store.complete(job_id, begin(store, job_id, "join"), output, ttl=TTL)
+
+
+def fail(store: JobStore, job_id: str) -> None:
+    store.fail(job_id, JobError(code="no_frames", message="there are no frames"), ttl=TTL)
+
+
+def verified(api: Api, asked: Asked) -> Any:
+    """The event of a request, if its signature holds."""
+    [current, *_] = signers(api.context.settings)
+    return current.verify(asked.body, asked.headers)
+
+
+@pytest.mark.parametrize(
+    ("act", "kind", "status"),
+    [(complete, "job.completed", "completed"), (fail, "job.failed", "failed")],
+)
+def test_customers_hear_that_a_job_began_and_how_it_ended(
+    api: Api, clip: Path, act: Callable[[JobStore, str], None], kind: str, status: str
+) -> None:
+    with running_origin(lambda _: Answer(204)) as receiver:
+        job_id = submit(api.http, clip, f"{receiver.url}/hook")
+        begin(api.context.store, job_id)
+        wait_until(lambda: len(receiver.asked) == 1)
+        act(api.context.store, job_id)
+        wait_until(lambda: len(receiver.asked) == 2)
+        wait_until(lambda: not api.context.client.exists(PENDING))
+
+    started, ended = (verified(api, asked) for asked in receiver.asked)
+    assert started["type"] == "job.started"
+    assert ended["type"] == kind
+    assert ended["data"]["id"] == job_id
+    assert ended["data"]["status"] == status
+    assert ended["data"]["labels"] == {"shelf": "7"}
+    assert ended["data"]["links"]["content"] == f"/v1/jobs/{job_id}/content"
+    assert datetime.fromisoformat(ended["timestamp"]) <= datetime.now(UTC)
+    assert {asked.path for asked in receiver.asked} == {"/hook"}
+    assert receiver.asked[0].headers["Content-Type"] == "application/json"
+
+
+def test_links_are_absolute_where_the_servers_address_is_known(settings: ServiceSettings, clip: Path) -> None:
+    public = settings.model_copy(update={"public_url": "https://vsr.example.com/"})
+    with running_origin(lambda _: Answer()) as receiver, running_api(public) as api:
+        job_id = submit(api.http, clip, receiver.url)
+        api.context.store.cancel(job_id, ttl=TTL)
+        wait_until(lambda: receiver.asked)
+        event = verified(api, receiver.asked[0])
+    assert event["type"] == "job.cancelled"
+    assert event["data"]["links"]["self"] == f"https://vsr.example.com/v1/jobs/{job_id}"
+
+
+def test_only_wanted_events_are_sent(api: Api, clip: Path) -> None:
+    with running_origin(lambda _: Answer()) as receiver:
+        job_id = submit(api.http, clip, receiver.url, "job.failed")
+        begin(api.context.store, job_id)
+        wait_until(lambda: not api.context.client.exists(PENDING))
+        fail(api.context.store, job_id)
+        wait_until(lambda: receiver.asked)
+    assert [verified(api, asked)["type"] for asked in receiver.asked] == ["job.failed"]
+
+
+def test_a_receiver_that_fails_twice_gets_the_same_event_a_third_time(api: Api, clip: Path) -> None:
+    answers = [Answer(500), Answer(302, headers={"Location": "/elsewhere"}), Answer(200)]
+    with running_origin(lambda _: answers.pop(0)) as receiver:
+        job_id = submit(api.http, clip, receiver.url, "job.cancelled")
+        api.context.store.cancel(job_id, ttl=TTL)
+        wait_until(lambda: len(receiver.asked) == 3)
+    assert len({asked.headers["webhook-id"] for asked in receiver.asked}) == 1
+    assert len({asked.body for asked in receiver.asked}) == 1
+    assert {asked.path for asked in receiver.asked} == {"/"}
+    for asked in receiver.asked:
+        verified(api, asked)
+
+
+def outcome_of(api: Api) -> bytes | None:
+    [key] = list(api.context.client.scan_iter("dv:webhook:msg_*"))
+    return api.context.client.hget(key, "outcome")
+
+
+def test_an_event_is_given_up_after_its_last_attempt(settings: ServiceSettings, clip: Path) -> None:
+    with (
+        running_origin(lambda _: Answer(500)) as receiver,
+        running_api(settings.model_copy(update={"webhook_max_attempts": 2})) as api,
+    ):
+        job_id = submit(api.http, clip, receiver.url, "job.cancelled")
+        api.context.store.cancel(job_id, ttl=TTL)
+        wait_until(lambda: list(api.context.client.scan_iter("dv:webhook:msg_*")))
+        wait_until(lambda: outcome_of(api) == b"failed")
+        assert len(receiver.asked) == 2
+
+
+def test_a_receiver_that_is_gone_hears_nothing_more(api: Api, clip: Path) -> None:
+    with running_origin(lambda _: Answer(410)) as receiver:
+        first = submit(api.http, clip, receiver.url)
+        second = submit(api.http, clip, receiver.url)
+        api.context.store.cancel(first, ttl=TTL)
+        wait_until(lambda: list(api.context.client.scan_iter("dv:webhooks:disabled:*")))
+        api.context.store.cancel(second, ttl=TTL)
+        wait_until(
+            lambda: (
+                [
+                    api.context.client.hget(key, "outcome")
+                    for key in api.context.client.scan_iter("dv:webhook:msg_*")
+                ]
+                == [b"disabled", b"disabled"]
+            )
+        )
+        assert len(receiver.asked) == 1
+
+
+def test_old_secrets_sign_too_until_receivers_have_changed(settings: ServiceSettings, clip: Path) -> None:
+    rotated = settings.model_copy(
+        update={"webhook_secret": secret("n"), "webhook_old_secrets": (secret("o"), secret("p"))}
+    )
+    with running_origin(lambda _: Answer()) as receiver, running_api(rotated) as api:
+        job_id = submit(api.http, clip, receiver.url)
+        api.context.store.cancel(job_id, ttl=TTL)
+        wait_until(lambda: receiver.asked)
+    [asked] = receiver.asked
+    for character in "nop":
+        assert Webhook(secret(character).get_secret_value()).verify(asked.body, asked.headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(secret("x").get_secret_value()).verify(asked.body, asked.headers)
+
+
+def test_a_secret_is_made_once_and_only_its_owner_can_read_it(settings: ServiceSettings) -> None:
+    path = settings.data_dir / FILENAME
+    made = secret_from_file(path)
+    assert made.startswith("whsec_")
+    assert len(base64.b64decode(made.removeprefix("whsec_"))) == 32
+    assert secret_from_file(path) == made
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [entry.name for entry in path.parent.iterdir()] == [FILENAME]
+
+
+@pytest.mark.parametrize(
+    "url", ["https://127.0.0.1/", "http://example.com/", "https://[::1]/", "https://localhost/", "x", ""]
+)
+def test_private_receivers_are_refused_at_submission(settings: ServiceSettings, clip: Path, url: str) -> None:
+    with running_api(settings.model_copy(update={"allow_private_targets": False})) as api:
+        request = {"webhook": {"url": url}}
+        answer = api.http.post(
+            "/v1/jobs", data={"request": json.dumps(request)}, files={"file": ("a.mp4", clip.read_bytes())}
+        )
+        assert (answer.status_code, answer.json()["code"]) == (422, "source_refused")
+        assert api.http.get("/v1/jobs").json()["data"] == []
+
+
+def test_receivers_that_became_private_are_refused_at_delivery(
+    settings: ServiceSettings, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.getaddrinfo
+
+    def rebound(host: Any, *args: Any, **kwargs: Any) -> Any:
+        return real("127.0.0.1" if host == "hooks.example.com" else host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebound)
+    strict = settings.model_copy(update={"allow_private_targets": False, "webhook_max_attempts": 1})
+    with running_api(strict) as api:
+        job_id = submit(api.http, clip, "https://hooks.example.com/")
+        api.context.store.cancel(job_id, ttl=TTL)
+        wait_until(lambda: list(api.context.client.scan_iter("dv:webhook:msg_*")))
+        wait_until(lambda: outcome_of(api) == b"failed")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_an_event_survives_that_the_api_is_killed_before_and_while_it_is_delivered(
+    settings: ServiceSettings, clip: Path
+) -> None:
+    """The transition happens without any API; the first one is killed while the receiver keeps it waiting."""
+    port, processes = free_port(), queue.SimpleQueue[subprocess.Popen[bytes]]()
+
+    def answer(_: Asked) -> Answer:
+        if len(receiver.asked) == 1:
+            process = processes.get()
+            process.kill()
+            process.wait()
+        return Answer(200)
+
+    with running_origin(answer) as receiver:
+        with running_api(settings) as api:
+            store, client = api.context.store, api.context.client
+            job_id = submit(api.http, clip, receiver.url, "job.cancelled")
+        store.cancel(job_id, ttl=TTL)
+        assert client.zcard(PENDING) == 1
+        with api_process(settings, port) as process:
+            processes.put(process)
+            process.wait(timeout=60)
+        with running_api(settings) as api:
+            wait_until(lambda: len(receiver.asked) == 2)
+            first, second = receiver.asked
+            assert verified(api, first)["type"] == verified(api, second)["type"] == "job.cancelled"
+        client.close()
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+
+
+def test_transitions_are_noted_once_by_any_number_of_api_processes(
+    settings: ServiceSettings, clip: Path
+) -> None:
+    with (
+        running_origin(lambda _: Answer()) as receiver,
+        running_api(settings) as first,
+        running_api(settings),
+    ):
+        for _ in range(5):
+            job_id = submit(first.http, clip, receiver.url, "job.cancelled")
+            first.context.store.cancel(job_id, ttl=TTL)
+        wait_until(lambda: len(receiver.asked) >= 5)
+        wait_until(lambda: not first.context.client.exists(PENDING))
+    assert len({asked.headers["webhook-id"] for asked in receiver.asked}) == len(receiver.asked) == 5
+
+
+def test_waits_between_attempts_grow_up_to_a_limit() -> None:
+    waits = [
+        retry_delay(n, first=timedelta(seconds=1), factor=4, longest=timedelta(hours=6)).total_seconds()
+        for n in (1, 2, 3, 8, 200)
+    ]
+    assert waits == [1, 4, 16, 16384, 21600]
