@@ -93,10 +93,13 @@ def run_chaos(
         "DOVETAIL_SEGMENT_SECONDS": "1",
         "DOVETAIL_MAX_ATTEMPTS": "25",
         "DOVETAIL_ALLOW_STANDINS": "true",
+        "DOVETAIL_MODELS": json.dumps([model]),
     }
     report = ChaosReport(num_jobs)
-    with Installation(folder, num_workers=num_workers, environment=environment) as installation:
-        client = Dovetail(installation.url, max_retries=60)
+    with (
+        Installation(folder, num_workers=num_workers, environment=environment) as installation,
+        Dovetail(installation.url, max_retries=60) as client,
+    ):
         wanted = [client.wait(client.submit(clip, model=model).id, timeout=300).output for clip in clips]
         start = time.monotonic()
         is_over = threading.Event()

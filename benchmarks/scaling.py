@@ -10,6 +10,7 @@ encoding, join.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -29,9 +30,15 @@ def run(folder: Path, clip: Path, *, num_workers: int, model: str, segment_secon
     Returns:
         Seconds from the first attempt to the finished file, and what the file is.
     """
-    environment = {"DOVETAIL_SEGMENT_SECONDS": str(segment_seconds), "DOVETAIL_ALLOW_STANDINS": "true"}
-    with Installation(folder, num_workers=num_workers, environment=environment) as installation:
-        client = Dovetail(installation.url)
+    environment = {
+        "DOVETAIL_SEGMENT_SECONDS": str(segment_seconds),
+        "DOVETAIL_ALLOW_STANDINS": "true",
+        "DOVETAIL_MODELS": json.dumps([model]),
+    }
+    with (
+        Installation(folder, num_workers=num_workers, environment=environment) as installation,
+        Dovetail(installation.url) as client,
+    ):
         # Not measured: whatever a process does the first time.
         for _ in range(num_workers):
             client.wait(client.submit(clip, model=model, duration_seconds=segment_seconds).id, timeout=600)

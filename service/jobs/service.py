@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from jobs.fleet import ModelInfo
 from jobs.objects import input_key, job_prefix
+from jobs.options import JobOptions
 from jobs.records import InputInfo, Job, JobSpec, WebhookTarget, new_id
 from media import MediaError, MediaInfo
 from media.limits import InputLimits
@@ -156,7 +157,23 @@ def check_request(context: ServiceContext, caller: Caller, form: JobForm, found:
     model = find_model(context, form.options.model)
     if form.webhook is not None:
         check_target(form.webhook.url, allow_private=context.settings.allow_private_targets)
-    start = form.options.start_seconds
+    check_range(form.options, found)
+    width, height = output_size(form.options, found, model)
+    pixels = width * height * (output_frames(form.options, found) or 0)
+    if caller.limits.max_output_pixels and pixels > caller.limits.max_output_pixels:
+        raise QuotaError(
+            f"the result would have {pixels / 1e9:.2f} gigapixels, your key allows "
+            f"{caller.limits.max_output_pixels / 1e9:.2f}; choose a smaller scale or a part of the video"
+        )
+
+
+def check_range(options: JobOptions, found: InputInfo) -> None:
+    """Checks that the wanted part lies in the video.
+
+    Raises:
+        InvalidRequestError: If it does not.
+    """
+    start = options.start_seconds
     if start is not None and found.duration_seconds is not None and start >= found.duration_seconds:
         raise InvalidRequestError(
             f"start_seconds {start:g} lies behind the end of the video, {found.duration_seconds:g} s",
@@ -167,13 +184,6 @@ def check_request(context: ServiceContext, caller: Caller, form: JobForm, found:
                     "received": f"{start:g}",
                 }
             ],
-        )
-    width, height = output_size(form.options, found, model)
-    pixels = width * height * (output_frames(form.options, found) or 0)
-    if caller.limits.max_output_pixels and pixels > caller.limits.max_output_pixels:
-        raise QuotaError(
-            f"the result would have {pixels / 1e9:.2f} gigapixels, your key allows "
-            f"{caller.limits.max_output_pixels / 1e9:.2f}; choose a smaller scale or a part of the video"
         )
 
 
@@ -192,6 +202,8 @@ def find_model(context: ServiceContext, name: str | None) -> ModelInfo:
     for model in models:
         if model.name == name:
             return model
+        if model.kind == "standin" and name.startswith(model.name):
+            return model.model_copy(update={"name": name})
     known = ", ".join(model.name for model in models if model.is_listed)
     raise InvalidRequestError(
         f"there is no model {name!r}; there are {known}",
