@@ -25,8 +25,9 @@ _MEDIA_TYPES: Final = {
     ".svg": "image/svg+xml",
 }
 
-# blob: is for pictures that the page fetched itself (both sides of a still are swapped at once) and for reading
-# the size of a video that was just chosen. Nothing inline: text of others cannot become code even by a mistake.
+# blob: is for what the page made itself: pictures it fetched (both sides of a still are swapped at once), the
+# growing stream, and the size of a video that was just chosen. Nothing inline and no trusted types: text of
+# others cannot become markup or code even by a mistake.
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     [
         "default-src 'none'",

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 import uvicorn
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, sync_playwright
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.web.fake_api import FakeApi
 from tests.web.line import Line
@@ -35,6 +36,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 TIMEOUT_MS = 15_000
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 # Collects what a page never may do. Runs before the page's own scripts.
 _WATCH_POLICY = """
@@ -67,7 +69,7 @@ class Watch:
 
 
 def wait_until(page: Page, expression: str) -> None:
-    """Wait until JavaScript is true. Playwright's own wait evaluates in the page, which the policy forbids."""
+    """Wait until JavaScript is true. Playwright's own wait uses eval, which the policy forbids."""
     deadline = time.monotonic() + TIMEOUT_MS / 1000
     while not page.evaluate(expression):
         assert time.monotonic() < deadline, f"never came true: {expression}"
@@ -108,29 +110,45 @@ def fake(clip: Clip) -> FakeApi:
     return FakeApi(clip)
 
 
-@pytest.fixture
-def site(request: pytest.FixtureRequest) -> Iterator[Site]:
-    """The fake API on a port of its own, or the server named by DOVETAIL_WEB_URL."""
-    real = os.environ.get("DOVETAIL_WEB_URL")
-    if real:
-        with Line(urlsplit(real).port or 80) as line:
-            yield Site(f"http://127.0.0.1:{line.port}", line)
-        return
-    is_by_hand = "fake" in request.fixturenames
-    api: FakeApi = request.getfixturevalue("fake")
-    api.does_work = not is_by_hand
-    config = uvicorn.Config(api.app, port=0, log_level="error", lifespan="off", ws="none")
-    server = uvicorn.Server(config)
+class _Switch:
+    """An ASGI app that is whichever app is plugged in: starting a server for each test would take longer."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="session")
+def switch() -> Iterator[tuple[_Switch, int]]:
+    """A running server, and its port."""
+    switch = _Switch()
+    server = uvicorn.Server(uvicorn.Config(switch, port=0, log_level="error", lifespan="off", ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
         time.sleep(0.005)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    with Line(port) as line:
-        yield Site(f"http://127.0.0.1:{line.port}", line)
+    yield switch, server.servers[0].sockets[0].getsockname()[1]
     # Streams of unfinished jobs have no end to wait for.
     server.should_exit = server.force_exit = True
     thread.join(timeout=10)
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """The fake API with its data of this test only, or the server named by DOVETAIL_WEB_URL."""
+    real = os.environ.get("DOVETAIL_WEB_URL")
+    if real:
+        port = urlsplit(real).port or 80
+    else:
+        is_by_hand = "fake" in request.fixturenames
+        api: FakeApi = request.getfixturevalue("fake")
+        api.does_work = not is_by_hand
+        switch, port = request.getfixturevalue("switch")
+        switch.app = api.app
+    # A port of its own for each test: nothing that a browser keeps is found by the next one.
+    with Line(port) as line:
+        yield Site(f"http://127.0.0.1:{line.port}", line)
 
 
 @pytest.fixture

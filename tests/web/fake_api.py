@@ -85,7 +85,10 @@ class FakeJob:
             "warnings": [],
             "error": None,
             "links": {"self": link, "hls": f"{link}/hls/playlist.m3u8", "preview": f"{link}/preview.jpg"}
-            | {name: f"{link}/{name}" for name in ("events", "cancel", "retry", "content", "stream", "report")},
+            | {
+                name: f"{link}/{name}"
+                for name in ("events", "cancel", "retry", "content", "stream", "report")
+            },
         }
         self.change("status", **changes)
 
@@ -120,7 +123,7 @@ class FakeJob:
     def complete(self) -> None:
         """Finish what is left."""
         self.publish(len(self.clip.segments) - self.num_segments)
-        output = {"width": WIDTH * SCALE, "height": HEIGHT * SCALE, "num_frames": NUM_FRAMES}
+        output: dict[str, Any] = {"width": WIDTH * SCALE, "height": HEIGHT * SCALE, "num_frames": NUM_FRAMES}
         output |= {"duration_seconds": NUM_FRAMES / FPS, "size_bytes": len(self.clip.output)}
         output |= {"sha256": hashlib.sha256(self.clip.output).hexdigest()}
         done = {"progress": 100, "stage": None, "eta_seconds": None, "completed_at": _time(self._number, 42)}
@@ -172,16 +175,16 @@ class FakeApi:
         app.middleware("http")(self._guard)
         return app
 
-    async def _guard(
-        self, request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
+    async def _guard(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         path = request.url.path
         refusal = self.refusals.pop((request.method, path), None)
         if refusal is not None:
             return _answer_problem(request, refusal)
         is_open = not path.startswith("/v1") or path == "/v1/session"
         if self.key is not None and not is_open and not self._is_authorized(request):
-            return _answer_problem(request, ProblemError(401, "unauthorized", "This server needs an API key."))
+            return _answer_problem(
+                request, ProblemError(401, "unauthorized", "This server needs an API key.")
+            )
         return await call_next(request)
 
     def _is_authorized(self, request: Request) -> bool:
@@ -245,7 +248,9 @@ class FakeApi:
 
         def find(job_id: str) -> FakeJob:
             if job_id not in self.jobs:
-                raise ProblemError(404, "not_found", f"There is no job {job_id!r}; it was deleted or never existed.")
+                raise ProblemError(
+                    404, "not_found", f"There is no job {job_id!r}; it was deleted or never existed."
+                )
             return self.jobs[job_id]
 
         @router.post("", status_code=202)
@@ -364,7 +369,12 @@ class FakeApi:
         @router.get("/models")
         async def models() -> dict[str, Any]:
             shared = {"object": "model", "licence": "Apache-2.0"}
-            nano = {"id": "dovetail-nano", "kind": "Small and quick", "scale": 4, "megapixels_per_second": 1.2}
+            nano = {
+                "id": "dovetail-nano",
+                "kind": "Small and quick",
+                "scale": 4,
+                "megapixels_per_second": 1.2,
+            }
             dove = {"id": "dove", "kind": "Best quality", "scale": 4, "megapixels_per_second": None}
             nano |= {"is_default": True, "available": True}
             dove |= {"is_default": False, "available": False}
@@ -376,7 +386,7 @@ class FakeApi:
             if options.get("height") == 2160:
                 raise ProblemError(422, "invalid_request", "2160 rows are more than this server makes.")
             scale = options.get("scale", SCALE)
-            output = {"width": round(WIDTH * scale), "height": round(HEIGHT * scale)}
+            output: dict[str, Any] = {"width": round(WIDTH * scale), "height": round(HEIGHT * scale)}
             frames = min(NUM_FRAMES, round(FPS * options.get("duration_seconds", 3600)))
             rest = {"tiles": {}, "memory_bytes": 1, "queue_seconds": None, "fits": True, "warnings": []}
             return {"frames": frames, "output": output, "megapixels": 1, "seconds": frames / 3.4, **rest}
@@ -392,6 +402,7 @@ async def _work(job: FakeJob) -> None:
 
 
 async def _events(job: FakeJob, first: int) -> AsyncIterator[str]:
+    yield "retry: 300\n\n"
     for number in itertools.count(first):
         while number >= len(job.events):
             await asyncio.sleep(_POLL_SECONDS)

@@ -27,7 +27,7 @@ Picture = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Clip:
-    """A job's files. `segments` begin with an init each; `init_sizes` tell where it ends; `codecs` as of RFC 6381."""
+    """A job's files. `segments` begin with an init each, which ends at `init_sizes`; `codecs` as in HLS."""
 
     source: Path
     segments: tuple[bytes, ...]
@@ -105,7 +105,7 @@ def _write_segments(folder: Path, frames: Iterator[Picture]) -> Iterator[Path]:
 
 def _remux(data: bytes, path: Path) -> None:
     with (
-        av.open(io.BytesIO(data)) as source,
+        av.open(io.BytesIO(data), "r") as source,
         av.open(str(path), "w", options={"movflags": "faststart"}) as target,
     ):
         stream = target.add_stream_from_template(source.streams.video[0])

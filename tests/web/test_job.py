@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from playwright.sync_api import Page, expect
 
-from tests.web.conftest import Site, Watch, wait_until
+from tests.web.conftest import TIMES, Site, Watch, wait_until
 from tests.web.fake_api import FakeApi, FakeJob
 
 PLAYING = "document.querySelector('#watch video')"
@@ -38,21 +38,24 @@ def test_progress_of_a_job_is_live(page: Page, fake: FakeApi, site: Site) -> Non
     expect(status).to_have_text("Putting it together with the sound")
     job.complete()
     expect(page.locator("#state")).to_have_text("Finished")
-    expect(page.locator("#job-facts")).to_contain_text("160 × 90 → 320 × 180")
+    expect(page.locator("#job-facts")).to_contain_text(f"160 {TIMES} 90 → 320 {TIMES} 180")
 
 
 def test_older_news_does_not_undo_newer(page: Page, fake: FakeApi, site: Site) -> None:
     job = fake.add_job()
     job.publish(4)  # events are replayed from the first one
     open_job(page, site, job)
-    shown = page.evaluate_handle("() => { window.seen = []; return window.seen; }")
     page.evaluate(
-        """() => new MutationObserver(() => window.seen.push(document.getElementById("percent").textContent))
-          .observe(document.getElementById("percent"), { childList: true, characterData: true, subtree: true })"""
+        """() => {
+          const percent = document.getElementById("percent");
+          window.seen = [];
+          new MutationObserver(() => window.seen.push(percent.textContent))
+            .observe(percent, { childList: true, characterData: true, subtree: true });
+        }"""
     )
     job.publish()
     expect(page.locator("#percent")).to_have_text("62 %")
-    assert set(shown.json_value()) <= {"50 %", "62 %"}
+    assert set(page.evaluate("window.seen")) <= {"50 %", "62 %"}
 
 
 def test_progress_comes_without_events_too(page: Page, fake: FakeApi, site: Site, watch: Watch) -> None:

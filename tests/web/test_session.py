@@ -24,7 +24,9 @@ def sign_in(page: Page, key: str = KEY) -> None:
     page.get_by_role("button", name="Sign in").click()
 
 
-def test_key_is_asked_for_and_opens_everything(page: Page, fake: FakeApi, site: Site, clip_file: Path) -> None:
+def test_key_is_asked_for_and_opens_everything(
+    page: Page, fake: FakeApi, site: Site, clip_file: Path
+) -> None:
     page.goto(site.url)
     dialog = page.get_by_role("dialog", name="Enter your key")
     expect(page.get_by_label("API key")).to_be_focused()

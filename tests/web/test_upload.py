@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.web.conftest import Site, Watch, wait_until
+from tests.web.conftest import TIMES, Site, Watch, wait_until
 from tests.web.fake_api import FakeApi, ProblemError
 
 LOST = "Failed to load resource: net::ERR_"
@@ -72,9 +72,11 @@ def test_several_videos_become_several_jobs(page: Page, fake: FakeApi, site: Sit
 def test_options_and_estimate_reach_the_api(page: Page, fake: FakeApi, site: Site, clip_file: Path) -> None:
     page.goto(site.url)
     choose(page, clip_file)
-    expect(page.locator(".item-estimate")).to_have_text("160 × 90 → 320 × 180 · 96 frames · about 30 s")
-    page.get_by_label("Size").select_option("3×")
-    expect(page.locator(".item-estimate")).to_contain_text("480 × 270")
+    expect(page.locator(".item-estimate")).to_have_text(
+        f"160 {TIMES} 90 → 320 {TIMES} 180 · 96 frames · about 30 s"
+    )
+    page.get_by_label("Size").select_option(f"3{TIMES}")
+    expect(page.locator(".item-estimate")).to_contain_text(f"480 {TIMES} 270")
     page.get_by_label("Part").select_option("From … for …")
     page.get_by_label("From (seconds)").fill("1.5")
     page.get_by_label("For (seconds)").fill("2")
@@ -148,9 +150,7 @@ def test_upload_goes_on_after_a_reload(page: Page, fake: FakeApi, site: Site, la
     assert page.evaluate("localStorage.length") == 0
 
 
-def test_interrupted_upload_can_be_discarded(
-    page: Page, fake: FakeApi, site: Site, large_file: Path
-) -> None:
+def test_interrupted_upload_can_be_discarded(page: Page, fake: FakeApi, site: Site, large_file: Path) -> None:
     page.goto(site.url)
     slow_down(page)
     choose(page, large_file)
@@ -224,9 +224,13 @@ def test_damaged_chunk_is_sent_again(
     assert fake.submitted[0]["bytes"] == clip_file.read_bytes()
 
 
-def test_refused_upload_says_why(page: Page, fake: FakeApi, site: Site, watch: Watch, clip_file: Path) -> None:
+def test_refused_upload_says_why(
+    page: Page, fake: FakeApi, site: Site, watch: Watch, clip_file: Path
+) -> None:
     watch.allowed.append("413")
-    fake.refusals["POST", "/v1/uploads"] = ProblemError(413, "too_large", "10 kB are more than 5 kB, the limit.")
+    fake.refusals["POST", "/v1/uploads"] = ProblemError(
+        413, "too_large", "10 kB are more than 5 kB, the limit."
+    )
     page.goto(site.url)
     choose(page, clip_file)
     expect(page.locator(".item-text")).to_have_text("10 kB are more than 5 kB, the limit.")
@@ -250,8 +254,8 @@ def test_refused_job_shows_the_detail_and_can_be_submitted_again(
 
 
 def slow_down(page: Page) -> None:
-    """About 1 MB/s up, by the browser's own throttle."""
+    """About 2 MB/s up, by the browser's own throttle."""
     session = page.context.new_cdp_session(page)
     session.send("Network.enable")
-    conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 1_000_000}
+    conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 2_000_000}
     session.send("Network.emulateNetworkConditions", conditions)

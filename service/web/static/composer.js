@@ -87,7 +87,10 @@ function submit(event) {
   if (!areOptionsValid()) return;
   const wanted = readOptions();
   const started = startable();
-  for (const item of started) item.start(wanted);
+  for (const item of started) {
+    item.want(wanted);
+    item.submit();
+  }
   const numUploading = started.filter((item) => item.upload.state !== "completed").length;
   if (numUploading) showInfo(`${count(numUploading, "video")} will start when uploaded. Keep this page open until then.`);
 }

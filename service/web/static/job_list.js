@@ -9,7 +9,7 @@ import { stateWord } from "./words.js";
 
 const PAGE_SIZE = 20;
 // Events would take a connection for each job, and browsers open six. So one request for all, now and then.
-const BUSY_MS = 3000;
+const BUSY_MS = 2000;
 const QUIET_MS = 20_000;
 
 const rows = new Map();

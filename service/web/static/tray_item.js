@@ -10,6 +10,9 @@ const ESTIMATE_DELAY_MS = 250;
 // Of the upload speed: weight of the newest second against what was before.
 const SPEED_WEIGHT = 0.3;
 
+// One after the other: what was chosen first is worked on first.
+let lastSubmission = Promise.resolve();
+
 /** Dispatches "change" when `upload.state`, `wanted` or `estimated` changed, "job" (detail: the job) and "removed". */
 export class TrayItem extends EventTarget {
   /** `{options, priority}` once the user has submitted it, else null. */
@@ -22,6 +25,7 @@ export class TrayItem extends EventTarget {
   #estimating = null;
   #speed = null;
   #mark = null;
+  #isJob = false;
 
   constructor(file) {
     super();
@@ -41,19 +45,18 @@ export class TrayItem extends EventTarget {
     try {
       await this.upload.run();
       this.#estimate();
-      await this.#submit();
+      await this.submit();
     } catch {
       // The upload's state and error say it; the row shows them.
     }
     this.#render();
   }
 
-  /** Makes it a job as soon as the upload is complete. */
-  start(wanted) {
+  /** Marks it as submitted: it becomes a job as soon as the upload is complete. */
+  want(wanted) {
     this.wanted = wanted;
     this.failure = null;
     this.#render();
-    return this.#submit();
   }
 
   /** Asks for an estimate of these options, soon. */
@@ -62,8 +65,14 @@ export class TrayItem extends EventTarget {
     this.#estimate();
   }
 
+  /** Makes it a job when it is wanted and uploaded, else does nothing. */
+  submit() {
+    if (this.upload.state === "completed") lastSubmission = lastSubmission.then(() => this.#submit());
+    return lastSubmission;
+  }
+
   async #submit() {
-    if (!this.wanted || this.upload.state !== "completed") return;
+    if (!this.wanted || this.#isJob) return;
     const source = { type: "upload", upload_id: this.upload.id };
     const json = { source, filename: this.file.name, ...this.wanted };
     // An upload becomes one job, however often the button is pressed or the answer is lost. A refused request may
@@ -71,6 +80,7 @@ export class TrayItem extends EventTarget {
     const key = `${this.upload.id}-${shortDigest(JSON.stringify(this.wanted))}`;
     try {
       const job = await request("POST", "/v1/jobs", { json, headers: { "Idempotency-Key": key } });
+      this.#isJob = true;
       this.upload.forget();
       this.dispatchEvent(new CustomEvent("job", { detail: job }));
     } catch (error) {
