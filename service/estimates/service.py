@@ -15,7 +15,7 @@ from service.auth import Caller
 from service.context import ServiceContext
 from service.errors import InvalidRequestError
 from service.estimates.schemas import EstimateInput, EstimateSchema, OutputSize, TilesSchema
-from service.jobs.service import find_model
+from service.jobs.service import check_range, find_model
 from service.jobs.sizes import output_frames, output_size
 
 # As the workers' planner assumes where a source does not tell its length; longer than any chunk.
@@ -49,6 +49,7 @@ def estimate(
         UnavailableError: If no worker has told yet which models there are.
     """
     model = find_model(context, options.model)
+    check_range(options, found)
     width, height = output_size(options, found, model)
     frames = output_frames(options, found)
     pixels = None if frames is None else width * height * frames
