@@ -1,0 +1,163 @@
+"""Worker processes that are killed, stopped, left alone by Redis or poisoned by a job."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+
+from jobs.records import Job, JobState
+from media.sandbox import Sandbox
+from tests.redis_server import RedisServer
+from tests.workers.made import decode, video_packets
+from tests.workers.tasks.farm import Farm, wait_until
+from workers.models import load_model
+from workers.tasks.inputs import upscale_options
+from workers.upscaler import upscale_file
+
+# A segment of 32 frames takes about a second.
+SLOW = "standin:sleep=0.03,scale=2"
+VERY_SLOW = "standin:sleep=1,scale=2"
+
+
+def is_made(job: Job) -> bool:
+    """Whether a segment is just being made."""
+    return job.processed_frames > 0
+
+
+def assert_same_as_one_run(farm: Farm, job: Job, clip: Path, folder: Path) -> None:
+    alone = folder / "alone.mp4"
+    options = upscale_options(job.spec.options, segment_seconds=farm.settings.segment_seconds)
+    upscale_file(clip, alone, model=load_model("standin:scale=2", device="cpu"), options=options)
+    assert job.state is JobState.COMPLETED, job.error
+    assert video_packets(farm.output(job, folder)) == video_packets(alone)
+    assert set(farm.publications(job.id).values()) == {1}
+
+
+def test_a_job_survives_the_death_of_its_worker(farm: Farm, clip: Path, tmp_path: Path) -> None:
+    with farm.process() as first, farm.process() as second:
+        job_id = farm.submit(clip, model=SLOW)
+        farm.wait(job_id, is_made)
+        first.kill()
+        job = farm.wait(job_id)
+        assert second.poll() is None
+    assert_same_as_one_run(farm, job, clip, tmp_path)
+
+
+def test_a_job_survives_the_death_of_all_and_a_restart(farm: Farm, clip: Path, tmp_path: Path) -> None:
+    with farm.process() as worker:
+        job_id = farm.submit(clip, model=SLOW)
+        farm.wait(job_id, is_made)
+        worker.kill()
+    with farm.worker():
+        job = farm.wait(job_id)
+    assert_same_as_one_run(farm, job, clip, tmp_path)
+    assert job.attempts == 2
+    assert list((tmp_path / "data" / "work").iterdir()) == []  # also what the dead one left
+
+
+def test_a_stopped_worker_finishes_its_segment_and_takes_no_other(farm: Farm, clip: Path) -> None:
+    with farm.process() as worker:
+        job_id = farm.submit(clip, model=SLOW)
+        farm.wait(job_id, is_made)
+        before = farm.store.get(job_id)
+        worker.terminate()
+        assert worker.wait(30) == 0
+    job = farm.store.get(job_id)
+    assert job.num_finished_segments in (before.num_finished_segments, before.num_finished_segments + 1)
+    assert not farm.store.leased_tasks(job_id)
+    assert farm.fleet.workers() == []
+    assert job.attempts == 1
+    assert job.processed_frames == sum(s.num_frames for s in farm.store.finished_segments(job_id))
+
+
+def test_a_stopped_worker_in_a_hurry_gives_its_segment_back(farm: Farm, clip: Path) -> None:
+    with farm.process() as worker:
+        job_id = farm.submit(clip, model=VERY_SLOW)
+        farm.wait(job_id, is_made)
+        worker.terminate()
+        wait_until(lambda: all(w.is_draining for w in farm.fleet.workers()))
+        worker.terminate()
+        assert worker.wait(10) == 0  # the segment would take half a minute
+    assert not farm.store.leased_tasks(job_id)
+    assert "segment:0" in {task.task for task in farm.queue.tasks()}
+    assert farm.store.client.hget(f"dv:job:{job_id}:attempts", "segment:0") == b"0"
+
+
+def test_a_worker_whose_time_is_over_gives_its_segment_back(
+    make_farm: Callable[..., Farm], clip: Path
+) -> None:
+    farm = make_farm(drain_seconds=0.2)
+    with farm.worker():
+        job_id = farm.submit(clip, model=VERY_SLOW)
+        farm.wait(job_id, is_made)
+    assert not farm.store.leased_tasks(job_id)
+    assert "segment:0" in {task.task for task in farm.queue.tasks()}
+
+
+def test_a_poisonous_job_fails_and_others_do_not(
+    make_farm: Callable[..., Farm], short_clip: Path, tmp_path: Path
+) -> None:
+    farm = make_farm(models=("bicubic", "poison"), max_attempts=2)
+    poisoned = farm.submit(short_clip, model="poison")
+    healthy = farm.submit(short_clip)
+    with ExitStack() as stack:
+        workers: list[subprocess.Popen[bytes]] = []
+
+        def look(job_id: str) -> Callable[[], bool]:
+            def is_over() -> bool:
+                # What keeps workers running elsewhere: a supervisor.
+                if not workers or workers[-1].poll() is not None:
+                    workers.append(stack.enter_context(farm.process("tests.workers.tasks.poisoned_worker")))
+                return farm.store.get(job_id).state.is_final
+
+            return is_over
+
+        wait_until(look(poisoned))
+        wait_until(look(healthy))
+    job = farm.store.get(poisoned)
+    assert job.error is not None
+    assert (job.error.code, job.state) == ("worker_crashed", JobState.FAILED)
+    assert len(workers) == 3
+    assert decode(farm.output(farm.store.get(healthy), tmp_path)).end == Fraction(20, 25)
+
+
+def test_a_dead_workers_job_can_be_cancelled(farm: Farm, clip: Path) -> None:
+    with farm.process() as worker:
+        job_id = farm.submit(clip, model=VERY_SLOW)
+        farm.wait(job_id, is_made)
+        farm.store.cancel(job_id, ttl=farm.settings.failed_ttl)
+        worker.kill()
+        worker.wait()
+    assert farm.store.get(job_id).state is JobState.CANCELLING
+    with farm.worker():
+        assert farm.wait(job_id).state is JobState.CANCELLED
+
+
+def test_a_job_survives_a_crash_of_redis(
+    own_redis: RedisServer, sandbox: Sandbox, clip: Path, tmp_path: Path
+) -> None:
+    farm = Farm.make(own_redis, tmp_path / "data", sandbox)
+    with farm.worker(), farm.worker():
+        job_id = farm.submit(clip, model=SLOW)
+        farm.wait(job_id, is_made)
+        own_redis.kill()
+        own_redis.restart()
+        job = farm.wait(job_id)
+    assert_same_as_one_run(farm, job, clip, tmp_path)
+
+
+def test_two_workers_share_a_job(farm: Farm, clip: Path, tmp_path: Path) -> None:
+    with farm.worker() as first, farm.worker() as second:
+        job_id = farm.submit(clip, model=SLOW)
+        wait_until(lambda: first.task and second.task and first.task != second.task)
+        job = farm.wait(job_id)
+    assert_same_as_one_run(farm, job, clip, tmp_path)
+
+
+def test_a_model_that_cannot_be_loaded_is_told_by_the_exit_code(farm: Farm) -> None:
+    settings = [("DOVETAIL_MODELS", '["no/such/checkpoint/here"]'), ("HF_HUB_OFFLINE", "1")]
+    with farm.process(settings=settings) as worker:
+        assert worker.wait(60) == 4
