@@ -270,8 +270,7 @@ def _named_errors() -> Iterator[None]:
     try:
         yield
     except httpx.TransportError as error:
-        request = error._request
-        url = "the service" if request is None else request.url.copy_with(query=None)
+        url = error.request.url.copy_with(query=None)
         is_unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
         what = "cannot reach" if is_unsent else "lost the connection to"
         reason = str(error) or type(error).__name__

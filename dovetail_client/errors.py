@@ -198,7 +198,10 @@ class NotAVideoError(APIError):
     """Raised when a file is no video that the service can read."""
 
     statuses = (415,)
-    codes = ("not_a_video", "unreadable_input", "no_video", "no_frames", "unsupported_codec", "input_limit")
+    codes = (
+        *("not_a_video", "unreadable_input", "no_video", "no_frames", "unsupported_codec"),
+        *("input_limit", "input_crashed_decoder", "input_timeout", "input_memory"),
+    )
 
 
 class RateLimitedError(APIError):
