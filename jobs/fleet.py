@@ -13,7 +13,7 @@ from jobs.records import Job
 
 _ALIVE = timedelta(seconds=20)
 """A worker reports every few seconds, also while it works."""
-_SPEED_SMOOTHING = 0.2
+_SPEED_FADING = 0.9
 
 
 class ModelInfo(BaseModel):
@@ -127,11 +127,16 @@ class Fleet:
         stages: dict[str, float],
     ) -> None:
         """Adds a finished segment to what estimates and metrics are made of."""
-        speed = output_pixels / 1e6 / max(seconds, 1e-6)
-        before = self._client.hget("dv:speed", model)
-        smoothed = speed if before is None else float(before) + _SPEED_SMOOTHING * (speed - float(before))
         with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.hset("dv:speed", model, smoothed)
+            pipeline.hmget("dv:speed:megapixels", model)
+            pipeline.hmget("dv:speed:seconds", model)
+            (megapixels,), (took,) = pipeline.execute()
+        with self._client.pipeline(transaction=False) as pipeline:
+            # Sums that fade: a small segment, which is mostly overhead, counts little beside a large one.
+            pipeline.hset(
+                "dv:speed:megapixels", model, _SPEED_FADING * float(megapixels or 0) + output_pixels / 1e6
+            )
+            pipeline.hset("dv:speed:seconds", model, _SPEED_FADING * float(took or 0) + seconds)
             pipeline.hincrbyfloat("dv:totals", "output_megapixels", output_pixels / 1e6)
             pipeline.hincrby("dv:totals", "frames", num_frames)
             pipeline.hincrby("dv:totals", "segments", 1)
@@ -142,7 +147,11 @@ class Fleet:
 
     def speeds(self) -> dict[str, float]:
         """Output megapixels per second of one worker, by model, as measured lately."""
-        return {name.decode(): float(value) for name, value in self._client.hgetall("dv:speed").items()}
+        seconds = self._client.hgetall("dv:speed:seconds")
+        return {
+            name.decode(): float(megapixels) / max(float(seconds.get(name, 0)), 1e-6)
+            for name, megapixels in self._client.hgetall("dv:speed:megapixels").items()
+        }
 
     def totals(self) -> dict[str, float]:
         """Sums since the beginning: output_megapixels, frames, segments."""
