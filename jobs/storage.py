@@ -8,7 +8,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -46,12 +46,13 @@ class Storage:
         url: A folder, which is made where it is missing, or `s3://bucket/prefix`. Credentials, region and
             endpoint come from the usual AWS_... variables; an endpoint with http:// is accepted.
         min_free_bytes: Room on a folder's disk that is not to be used.
+        retry_seconds: How long a request to S3 is tried again.
 
     Raises:
         StorageError: If the address is no such thing.
     """
 
-    def __init__(self, url: str, *, min_free_bytes: int = 0) -> None:
+    def __init__(self, url: str, *, min_free_bytes: int = 0, retry_seconds: float = 30) -> None:
         self.url, self._min_free_bytes = url, min_free_bytes
         self.folder: Path | None = None
         self._store: LocalStore | S3Store
@@ -61,6 +62,8 @@ class Storage:
                 parts.netloc,
                 prefix=parts.path.strip("/") or None,
                 client_options={"allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")},
+                # By default a request to a server that is away takes minutes to fail.
+                retry_config={"max_retries": 10, "retry_timeout": timedelta(seconds=retry_seconds)},
             )
         elif parts.scheme in ("", "file"):
             self.folder = Path(parts.path if parts.scheme else url).absolute()

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import redis
+
+from jobs.connections import impatient_client
+from jobs.queue import JobQueue, make_broker
+from jobs.store import JobStore
+from tests.redis_server import RedisServer, own_redis, redis_server, session_redis
+
+__all__ = ["own_redis", "redis_server", "session_redis"]
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    with impatient_client(redis_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def store(client: redis.Redis) -> JobStore:
+    return JobStore(client)
+
+
+@pytest.fixture
+def queue(redis_server: RedisServer) -> Iterator[JobQueue]:
+    with impatient_client(redis_server.queue_url) as client:
+        yield JobQueue(make_broker(client, heartbeat_timeout=timedelta(seconds=2)))

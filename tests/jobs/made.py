@@ -1,0 +1,146 @@
+"""Job records made on the spot, and the steps that workers take with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from jobs.options import JobOptions
+from jobs.records import (
+    FinishedSegment,
+    InputInfo,
+    Job,
+    JobSpec,
+    OutputInfo,
+    PlannedSegment,
+    Priority,
+    WebhookTarget,
+    new_id,
+)
+from jobs.store import Beginning, JobStore
+
+MINUTE = timedelta(minutes=1)
+INPUT = InputInfo(
+    filename="clip.mp4",
+    size_bytes=1000,
+    format_name="mp4",
+    codec="h264",
+    width=64,
+    height=48,
+    frame_rate=25,
+    num_frames=100,
+)
+
+
+def make_spec(
+    *,
+    owner: str = "local",
+    priority: Priority = Priority.NORMAL,
+    labels: Mapping[str, str] | None = None,
+    batch_id: str | None = None,
+    input_key: str | None = None,
+    webhook: WebhookTarget | None = None,
+) -> JobSpec:
+    job_id = new_id("job")
+    return JobSpec(
+        id=job_id,
+        owner=owner,
+        created_at=datetime.now(UTC),
+        input_key=input_key or f"jobs/{job_id}/input",
+        input=INPUT,
+        options=JobOptions(),
+        priority=priority,
+        labels=dict(labels or {}),
+        batch_id=batch_id,
+        webhook=webhook,
+    )
+
+
+def create(store: JobStore, **values: Any) -> Job:
+    return store.create(make_spec(**values), max_waiting=1000)
+
+
+def begin(store: JobStore, job_id: str, task: str, token: str = "token", **changes: Any) -> Beginning:
+    values = {"ttl": MINUTE, "max_attempts": 4, "worker": "worker-1", "num_workers": 1}
+    return store.begin(job_id, task, token, **(values | changes))  # type: ignore[arg-type]
+
+
+def end(store: JobStore, job_id: str, task: str, reason: Any, token: str = "token") -> None:
+    store.end(job_id, task, token, reason, worker="worker-1", cancelled_ttl=MINUTE)
+
+
+def planned(index: int, num_frames: int = 10) -> PlannedSegment:
+    return PlannedSegment(
+        index=index,
+        num_frames=num_frames,
+        first_pts=index * num_frames,
+        end_pts=(index + 1) * num_frames,
+        detail={"number": index},
+    )
+
+
+def append(
+    store: JobStore,
+    job_id: str,
+    indices: range,
+    *,
+    is_complete: bool = True,
+    token: str = "token",
+) -> None:
+    store.append_plan(
+        job_id,
+        token,
+        first_index=indices.start,
+        segments=[planned(index) for index in indices],
+        state={"next": indices.stop},
+        is_complete=is_complete,
+        total_frames=indices.stop * 10 if is_complete else None,
+    )
+
+
+def plan(store: JobStore, job_id: str, num_segments: int, *, is_complete: bool = True) -> None:
+    """One slice of planning, from the beginning."""
+    assert begin(store, job_id, "plan").outcome == "ok"
+    append(store, job_id, range(num_segments), is_complete=is_complete)
+    end(store, job_id, "plan", "finished")
+
+
+def finished(index: int, token: str = "token", num_frames: int = 10) -> FinishedSegment:
+    return FinishedSegment(
+        index=index,
+        key=f"{index}-{token}",
+        num_frames=num_frames,
+        size_bytes=100,
+        seconds=1.5,
+        output_pixels=1000,
+    )
+
+
+def make_segment(store: JobStore, job_id: str, index: int, token: str = "token") -> None:
+    """What a worker does for a segment, from the lease to its end."""
+    assert begin(store, job_id, f"segment:{index}", token).outcome == "ok"
+    assert store.publish(job_id, finished(index, token), token)
+    end(store, job_id, f"segment:{index}", "finished", token)
+
+
+def output(job_id: str) -> OutputInfo:
+    return OutputInfo(
+        width=256,
+        height=192,
+        num_frames=20,
+        duration_seconds=0.8,
+        size_bytes=1000,
+        sha256="00",
+        key=f"jobs/{job_id}/output-1.mp4",
+        report_key=f"jobs/{job_id}/report-1.json",
+    )
+
+
+def complete(store: JobStore, job_id: str, *, ttl: timedelta = MINUTE) -> None:
+    """The whole way of a job."""
+    plan(store, job_id, 2)
+    for index in store.advance(job_id, window=2).segments:
+        make_segment(store, job_id, index)
+    assert begin(store, job_id, "join").outcome == "ok"
+    store.complete(job_id, "token", output(job_id), ttl=ttl)

@@ -1,0 +1,129 @@
+"""Jobs that stand still are found, healthy ones are left alone."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import redis
+
+from jobs.queue import JobQueue, TaskId
+from jobs.reconciler import Leader, reconcile_once
+from jobs.records import JobState, Priority
+from jobs.store import JobStore
+from tests.jobs.made import MINUTE, append, begin, complete, create, make_segment, plan
+
+
+def looks(store: JobStore, queue: JobQueue, count: int = 2) -> None:
+    suspects: set[TaskId] = set()
+    for _ in range(count):
+        suspects = reconcile_once(store, queue, suspects, cancelled_ttl=MINUTE)
+
+
+def test_a_job_without_a_message_is_planned(store: JobStore, queue: JobQueue) -> None:
+    job_id = create(store, priority=Priority.HIGH).id
+    looks(store, queue)
+    assert queue.tasks() == {TaskId(job_id, "plan")}
+    assert queue.depths()[Priority.HIGH] == (1, 0)
+
+
+def test_one_look_is_not_enough(store: JobStore, queue: JobQueue) -> None:
+    create(store)
+    looks(store, queue, 1)
+    assert queue.tasks() == set()
+
+
+def test_what_was_enqueued_is_not_enqueued_again(store: JobStore, queue: JobQueue) -> None:
+    create(store)
+    looks(store, queue, 10)
+    assert queue.depths()[Priority.NORMAL] == (1, 0)
+
+
+def test_lost_segments_are_enqueued_and_running_ones_are_not(store: JobStore, queue: JobQueue) -> None:
+    job_id = create(store).id
+    plan(store, job_id, 4)
+    assert store.advance(job_id, window=3).segments == (0, 1, 2)
+    begin(store, job_id, "segment:0")
+    queue.enqueue_segment(job_id, 1, Priority.NORMAL)
+    looks(store, queue)
+    assert queue.tasks() == {TaskId(job_id, "segment:1"), TaskId(job_id, "segment:2")}
+
+
+def test_a_lost_join_is_enqueued(store: JobStore, queue: JobQueue) -> None:
+    job_id = create(store).id
+    plan(store, job_id, 1)
+    store.advance(job_id, window=2)
+    make_segment(store, job_id, 0)
+    assert store.advance(job_id, window=2).is_join_due
+    looks(store, queue)
+    assert queue.tasks() == {TaskId(job_id, "join")}
+
+
+def test_a_lost_continuation_of_planning_is_enqueued(store: JobStore, queue: JobQueue) -> None:
+    job_id = create(store).id
+    plan(store, job_id, 1, is_complete=False)
+    assert store.advance(job_id, window=2).is_planning_due
+    queue.enqueue_segment(job_id, 0, Priority.NORMAL)
+    looks(store, queue)
+    assert TaskId(job_id, "plan") in queue.tasks()
+
+
+def test_a_job_that_gave_out_nothing_is_set_going(store: JobStore, queue: JobQueue) -> None:
+    """As when a worker dies between publishing a segment and asking what is next."""
+    job_id = create(store).id
+    plan(store, job_id, 2)
+    looks(store, queue)
+    assert queue.tasks() == {TaskId(job_id, "plan")}
+
+
+def test_healthy_and_ended_jobs_are_left_alone(store: JobStore, queue: JobQueue) -> None:
+    complete(store, create(store).id)
+    store.cancel(create(store).id, ttl=MINUTE)
+    planning = create(store).id
+    begin(store, planning, "plan")
+    append(store, planning, range(3), is_complete=False)
+    waiting = create(store).id
+    queue.enqueue_plan(waiting, Priority.NORMAL)
+    looks(store, queue, 3)
+    assert queue.tasks() == {TaskId(waiting, "plan")}
+
+
+def test_a_cancelled_job_ends_when_its_attempts_are_dead(store: JobStore, queue: JobQueue) -> None:
+    job_id = create(store).id
+    begin(store, job_id, "plan")
+    store.cancel(job_id, ttl=MINUTE)
+    looks(store, queue)
+    assert store.get(job_id).state is JobState.CANCELLING
+    begin_again = store.client.hset(f"dv:job:{job_id}:leases", "plan", "token 0")  # it expires
+    assert begin_again == 0
+    looks(store, queue, 1)
+    assert store.get(job_id).state is JobState.CANCELLED
+
+
+def test_one_leader_leads_until_it_stops(client: redis.Redis) -> None:
+    interval = timedelta(milliseconds=10)
+    did: list[str] = []
+    enough, handed_over = threading.Event(), threading.Event()
+
+    def first_acts() -> None:
+        did.append("first")
+        if len(did) >= 5:
+            enough.set()
+
+    def second_acts() -> None:
+        did.append("second")
+        handed_over.set()
+
+    first = Leader(client, "lock", interval, first_acts)
+    second = Leader(client, "lock", interval, second_acts)
+    first.start()
+    try:
+        assert enough.wait(10)
+        second.start()
+        enough.clear()
+        assert enough.wait(10)
+        assert "second" not in did
+    finally:
+        first.stop()
+    assert handed_over.wait(10)
+    second.stop()

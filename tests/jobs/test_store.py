@@ -1,0 +1,434 @@
+"""Job records: states, leases, attempts, fenced writes."""
+
+from __future__ import annotations
+
+import socket
+from datetime import timedelta
+
+import pytest
+
+from jobs.connections import impatient_client
+from jobs.errors import JobNotFoundError, JobStateError, LostLeaseError, QueueFullError, StoreUnavailableError
+from jobs.records import PRIORITIES, JobError, JobState, Priority, Stage
+from jobs.store import JobStore, OwnerLimitError
+from tests.jobs.made import (
+    MINUTE,
+    append,
+    begin,
+    complete,
+    create,
+    end,
+    finished,
+    make_segment,
+    make_spec,
+    output,
+    plan,
+)
+from tests.redis_server import RedisServer
+
+EXPIRED = timedelta()
+
+
+def events(store: JobStore, job_id: str) -> list[str]:
+    return [fields[b"type"].decode() for _, fields in store.client.xrange(f"dv:events:{job_id}")]
+
+
+def test_a_job_goes_from_queued_to_completed(store: JobStore) -> None:
+    job = create(store)
+    assert (job.state, job.total_frames, job.stage) == (JobState.QUEUED, 100, None)
+    complete(store, job.id)
+    job = store.get(job.id)
+    assert (job.state, job.progress, job.output) == (JobState.COMPLETED, 100, output(job.id))
+    assert job.total_frames == job.processed_frames == 20
+    assert job.expires_at is not None
+    assert events(store, job.id)[0] == "status"
+    assert events(store, job.id)[-1] == "completed"
+    assert store.counts()[JobState.COMPLETED] == 1
+    assert store.active_ids() == []
+
+
+def test_stages_follow_one_another(store: JobStore) -> None:
+    job_id = create(store).id
+    begin(store, job_id, "plan")
+    assert store.get(job_id).stage is Stage.PLANNING
+    append(store, job_id, range(1), is_complete=False)
+    begin(store, job_id, "segment:0")
+    begin(store, job_id, "plan", "other")
+    assert store.get(job_id).stage is Stage.UPSCALING
+    begin(store, job_id, "join")
+    assert store.get(job_id).stage is Stage.JOINING
+
+
+def test_a_task_is_held_by_one_attempt(store: JobStore) -> None:
+    job_id = create(store).id
+    assert begin(store, job_id, "plan", "first").outcome == "ok"
+    busy = begin(store, job_id, "plan", "second")
+    assert busy.outcome == "busy"
+    assert 0 < busy.number <= 60_000
+    assert store.leased_tasks(job_id) == {"plan"}
+
+
+def test_an_expired_lease_is_taken_over_and_the_late_attempt_may_not_write(store: JobStore) -> None:
+    job_id = create(store).id
+    plan(store, job_id, 1)
+    begin(store, job_id, "segment:0", "late", ttl=EXPIRED)
+    assert begin(store, job_id, "segment:0", "new").number == 2
+    for act in (
+        lambda: store.renew(job_id, "segment:0", "late", ttl=MINUTE),
+        lambda: store.publish(job_id, finished(0, "late"), "late"),
+        lambda: store.set_fields(job_id, "segment:0", "late", total_frames=1),
+    ):
+        with pytest.raises(LostLeaseError, match="another attempt"):
+            act()
+    assert store.publish(job_id, finished(0, "new"), "new")
+
+
+def test_a_late_attempt_may_write_while_nobody_has_taken_over(store: JobStore) -> None:
+    job_id = create(store).id
+    plan(store, job_id, 1)
+    begin(store, job_id, "segment:0", ttl=EXPIRED)
+    assert store.publish(job_id, finished(0), "token")
+
+
+def test_a_segment_is_published_once(store: JobStore) -> None:
+    job_id = create(store).id
+    plan(store, job_id, 1)
+    make_segment(store, job_id, 0)
+    assert begin(store, job_id, "segment:0", "second").outcome == "done"
+    assert store.finished_segments(job_id) == [finished(0)]
+    assert events(store, job_id).count("segment") == 1
+
+
+def test_what_is_sent_twice_after_a_lost_answer_is_told_the_same(store: JobStore) -> None:
+    job_id = create(store).id
+    for _ in range(2):
+        assert begin(store, job_id, "plan") == begin(store, job_id, "plan")
+        append(store, job_id, range(2))
+    end(store, job_id, "plan", "finished")
+    begin(store, job_id, "segment:0")
+    assert [store.publish(job_id, finished(0), "token") for _ in range(2)] == [True, True]
+    assert store.get(job_id).num_finished_segments == 1
+    make_segment(store, job_id, 1)
+    begin(store, job_id, "join")
+    for _ in range(2):
+        store.complete(job_id, "token", output(job_id), ttl=MINUTE)
+    assert store.get(job_id).num_segments == 2
+    assert events(store, job_id).count("completed") == 1
+
+
+def test_attempts_are_counted_to_the_cap(store: JobStore) -> None:
+    job_id = create(store).id
+    for number in (1, 2):
+        assert begin(store, job_id, "plan", f"{number}", ttl=EXPIRED, max_attempts=2).number == number
+    exhausted = begin(store, job_id, "plan", "3", max_attempts=2)
+    assert (exhausted.outcome, exhausted.number) == ("exhausted", 2)
+    assert store.get(job_id).attempts == 2
+
+
+def test_a_drained_attempt_does_not_count_and_a_finished_one_clears_the_count(store: JobStore) -> None:
+    job_id = create(store).id
+    for _ in range(6):
+        assert begin(store, job_id, "plan").number == 1
+        end(store, job_id, "plan", "drained")
+    for _ in range(6):
+        assert begin(store, job_id, "plan").number == 1
+        end(store, job_id, "plan", "finished")
+
+
+def test_a_failed_task_goes_to_another_worker_if_there_is_one(store: JobStore) -> None:
+    job_id = create(store).id
+    begin(store, job_id, "plan")
+    end(store, job_id, "plan", "failed")
+    assert begin(store, job_id, "plan", num_workers=2).outcome == "elsewhere"
+    assert begin(store, job_id, "plan", worker="worker-2", num_workers=2).outcome == "ok"
+    end(store, job_id, "plan", "drained")
+    assert begin(store, job_id, "plan", num_workers=1).outcome == "ok"
+
+
+def test_a_task_comes_back_when_no_other_worker_takes_it(store: JobStore) -> None:
+    job_id = create(store).id
+    begin(store, job_id, "plan")
+    end(store, job_id, "plan", "failed")
+    outcomes = [begin(store, job_id, "plan", num_workers=2).outcome for _ in range(11)]
+    assert outcomes == ["elsewhere"] * 10 + ["ok"]
+
+
+def test_progress_counts_finished_and_running_frames(store: JobStore) -> None:
+    job_id = create(store).id
+    plan(store, job_id, 3)
+    make_segment(store, job_id, 0)
+    for index in (1, 2):
+        begin(store, job_id, f"segment:{index}")
+        store.renew(job_id, f"segment:{index}", "token", ttl=MINUTE, num_frames=4)
+    assert store.get(job_id).processed_frames == 18
+    end(store, job_id, "segment:1", "failed")
+    job = store.get(job_id)
+    assert (job.processed_frames, job.progress) == (14, 46)
+    assert job.frames_per_second is not None
+    assert job.eta_seconds is not None
+
+
+def test_no_more_than_the_window_is_given_out(store: JobStore) -> None:
+    job_id = create(store).id
+    plan(store, job_id, 5)
+    assert store.advance(job_id, window=2).segments == (0, 1)
+    assert store.advance(job_id, window=2).segments == ()
+    make_segment(store, job_id, 1)
+    assert store.advance(job_id, window=2).segments == (2,)
+    assert store.enqueued_segments(job_id) == {0, 2}
+
+
+def test_the_join_is_due_when_all_segments_are_there(store: JobStore) -> None:
+    job_id = create(store).id
+    plan(store, job_id, 2)
+    for index in store.advance(job_id, window=2).segments:
+        assert not store.advance(job_id, window=2).is_join_due
+        make_segment(store, job_id, index)
+    assert store.advance(job_id, window=2).is_join_due
+
+
+def test_the_join_is_not_due_while_segments_may_be_missing(store: JobStore) -> None:
+    job_id = create(store).id
+    plan(store, job_id, 1, is_complete=False)
+    store.advance(job_id, window=2)
+    make_segment(store, job_id, 0)
+    assert not store.advance(job_id, window=2).is_join_due
+
+
+def test_planning_is_asked_for_once(store: JobStore) -> None:
+    job_id = create(store).id
+    begin(store, job_id, "plan")
+    append(store, job_id, range(3), is_complete=False)
+    assert not store.advance(job_id, window=2).is_planning_due  # it is being done
+    end(store, job_id, "plan", "finished")
+    assert [store.advance(job_id, window=2).is_planning_due for _ in range(2)] == [True, False]
+    begin(store, job_id, "plan")
+    end(store, job_id, "plan", "drained")
+    assert store.advance(job_id, window=2).is_planning_due
+
+
+def test_planning_goes_on_where_it_ended(store: JobStore) -> None:
+    job_id = create(store).id
+    assert store.planner_state(job_id) is None
+    plan(store, job_id, 2, is_complete=False)
+    assert store.planner_state(job_id) == {"next": 2}
+    begin(store, job_id, "plan", "other")
+    with pytest.raises(LostLeaseError):
+        append(store, job_id, range(1, 3), token="other")
+    append(store, job_id, range(2, 4), token="other")
+    assert [segment.index for segment in store.planned_segments(job_id)] == [0, 1, 2, 3]
+    segment = store.planned_segment(job_id, 3)
+    assert segment is not None
+    assert segment.detail == {"number": 3}
+    assert store.planned_segment(job_id, 4) is None
+
+
+def test_a_job_that_nobody_works_on_is_cancelled_at_once(store: JobStore) -> None:
+    job_id = create(store).id
+    assert store.cancel(job_id, ttl=MINUTE).state is JobState.CANCELLED
+    with pytest.raises(JobStateError, match="cancelled"):
+        store.cancel(job_id, ttl=MINUTE)
+    assert begin(store, job_id, "plan").outcome == "stopped"
+
+
+def test_a_running_job_is_cancelled_when_its_last_attempt_ends(store: JobStore) -> None:
+    job_id = create(store).id
+    plan(store, job_id, 2)
+    for index in (0, 1):
+        begin(store, job_id, f"segment:{index}")
+    assert store.cancel(job_id, ttl=MINUTE).state is JobState.CANCELLING
+    with pytest.raises(LostLeaseError, match="being cancelled"):
+        store.renew(job_id, "segment:0", "token", ttl=MINUTE)
+    end(store, job_id, "segment:0", "drained")
+    assert store.get(job_id).state is JobState.CANCELLING
+    end(store, job_id, "segment:1", "drained")
+    assert store.get(job_id).state is JobState.CANCELLED
+
+
+def test_a_failed_job_stays_failed_and_tells_why(store: JobStore) -> None:
+    job_id = create(store).id
+    begin(store, job_id, "plan")
+    error = JobError(code="no_video", message="there is no video")
+    for _ in range(2):
+        store.fail(job_id, error, ttl=MINUTE)
+    store.fail(job_id, JobError(code="other", message="too late"), ttl=MINUTE)
+    assert store.get(job_id).error == error
+    assert events(store, job_id).count("failed") == 1
+
+
+def test_a_retry_keeps_segments_and_forgets_attempts(store: JobStore) -> None:
+    job_id = create(store).id
+    plan(store, job_id, 3)
+    assert store.advance(job_id, window=3).segments == (0, 1, 2)
+    make_segment(store, job_id, 1)
+    begin(store, job_id, "segment:0")
+    store.fail(job_id, JobError(code="x", message="x"), ttl=MINUTE)
+    job = store.retry(job_id)
+    assert (job.state, job.error, job.attempts, job.processed_frames) == (JobState.QUEUED, None, 0, 10)
+    assert begin(store, job_id, "plan").outcome == "done"
+    assert store.advance(job_id, window=3).segments == (0, 2)
+    assert begin(store, job_id, "segment:0", "new").outcome == "ok"
+
+
+def test_a_completed_job_cannot_be_tried_again(store: JobStore) -> None:
+    job_id = create(store).id
+    complete(store, job_id)
+    with pytest.raises(JobStateError, match="completed"):
+        store.retry(job_id)
+
+
+def test_nothing_of_a_deleted_job_is_left(store: JobStore) -> None:
+    job_id = create(store, labels={"film": "1"}, batch_id="batch_1").id
+    plan(store, job_id, 2)
+    begin(store, job_id, "segment:0")
+    assert store.delete(job_id)
+    assert not store.delete(job_id)
+    with pytest.raises(JobNotFoundError):
+        store.get(job_id)
+    with pytest.raises(LostLeaseError, match="deleted"):
+        store.publish(job_id, finished(0), "token")
+    assert begin(store, job_id, "segment:0").outcome == "gone"
+    left = set(store.client.scan_iter(f"*{job_id}*"))
+    assert left <= {f"dv:events:{job_id}".encode()}  # for those who listen; it expires
+    assert store.client.ttl(f"dv:events:{job_id}") > 0
+    assert store.counts()[JobState.IN_PROGRESS] == 0
+
+
+def test_warnings_are_kept_once(store: JobStore) -> None:
+    job_id = create(store).id
+    begin(store, job_id, "plan")
+    store.set_fields(job_id, "plan", "token", warnings=["one", "two"], plan={"model": "x"})
+    store.set_fields(job_id, "plan", "token", warnings=["two", "three"])
+    job = store.get(job_id)
+    assert job.warnings == ("one", "two", "three")
+    assert job.plan == {"model": "x"}
+
+
+def test_smaller_plans_are_counted_by_task(store: JobStore) -> None:
+    job_id = create(store).id
+    store.use_smaller(job_id, "segment:1")
+    assert [store.num_smaller(job_id, f"segment:{index}") for index in (0, 1)] == [0, 1]
+
+
+def test_only_so_many_jobs_may_wait(store: JobStore) -> None:
+    for _ in range(2):
+        store.create(make_spec(), max_waiting=2)
+    with pytest.raises(QueueFullError, match="2 jobs are waiting"):
+        store.create(make_spec(), max_waiting=2)
+
+
+def test_an_owner_may_have_so_many_unfinished_jobs(store: JobStore) -> None:
+    first = store.create(make_spec(owner="a"), max_waiting=10, max_of_owner=1)
+    store.create(make_spec(owner="b"), max_waiting=10, max_of_owner=1)
+    with pytest.raises(OwnerLimitError):
+        store.create(make_spec(owner="a"), max_waiting=10, max_of_owner=1)
+    store.cancel(first.id, ttl=MINUTE)
+    store.create(make_spec(owner="a"), max_waiting=10, max_of_owner=1)
+
+
+def test_an_id_is_used_once(store: JobStore) -> None:
+    spec = make_spec()
+    store.create(spec, max_waiting=10)
+    with pytest.raises(JobStateError):
+        store.create(spec, max_waiting=10)
+
+
+def test_a_job_of_another_owner_does_not_exist(store: JobStore) -> None:
+    job_id = create(store, owner="a").id
+    assert store.get(job_id, owner="a").id == job_id
+    with pytest.raises(JobNotFoundError):
+        store.get(job_id, owner="b")
+
+
+def test_the_queue_position_counts_higher_priorities(store: JobStore) -> None:
+    low, normal, high = (create(store, priority=priority) for priority in reversed(PRIORITIES))
+    assert [store.queue_position(job) for job in (high, normal, low)] == [1, 2, 3]
+    assert store.num_waiting() == dict.fromkeys(PRIORITIES, 1)
+    begin(store, high.id, "plan")
+    assert store.queue_position(store.get(high.id)) is None
+    assert store.queue_position(low) == 2
+    assert store.oldest_waiting_seconds()[Priority.HIGH] == 0
+
+
+def test_pages_hold_every_job_once(store: JobStore) -> None:
+    ids = [create(store, owner="a").id for _ in range(7)]
+    create(store, owner="b")
+    pages: list[list[str]] = []
+    after, has_more = None, True
+    while has_more:
+        jobs, has_more = store.list_jobs("a", limit=3, after=after, is_descending=False)
+        pages.append([job.id for job in jobs])
+        after = pages[-1][-1]
+    assert pages == [sorted(ids)[0:3], sorted(ids)[3:6], sorted(ids)[6:]]
+
+
+def test_lists_are_filtered_by_state_label_and_batch(store: JobStore) -> None:
+    film = create(store, labels={"kind": "film"}, batch_id="batch_1").id
+    show = create(store, labels={"kind": "show"}).id
+    store.cancel(show, ttl=MINUTE)
+
+    def found(**options: object) -> list[str]:
+        return [job.id for job in store.list_jobs("local", limit=10, **options)[0]]  # type: ignore[arg-type]
+
+    assert found(states=[JobState.CANCELLED]) == [show]
+    assert found(states=[JobState.CANCELLED, JobState.QUEUED]) == sorted([film, show], reverse=True)
+    assert found(labels=[("kind", "film")]) == [film]
+    assert found(labels=[("kind", "film")], states=[JobState.CANCELLED]) == []
+    assert found(batch_id="batch_1") == [film]
+
+
+def test_expired_jobs_are_found(store: JobStore) -> None:
+    early, late = create(store).id, create(store).id
+    store.cancel(early, ttl=timedelta())
+    store.cancel(late, ttl=MINUTE)
+    assert store.expired_ids(limit=10) == [early]
+
+
+def test_an_input_is_used_until_its_last_job_goes(store: JobStore) -> None:
+    jobs = [create(store, input_key="uploads/1").id for _ in range(2)]
+    for job_id in jobs:
+        assert store.is_input_used("uploads/1")
+        store.delete(job_id)
+    assert not store.is_input_used("uploads/1")
+
+
+@pytest.mark.parametrize("num_segments", [0, 2])
+def test_a_job_always_waits_for_something(store: JobStore, num_segments: int) -> None:
+    job_id = create(store).id
+    assert store.awaited_tasks(job_id) == {"plan"}
+    plan(store, job_id, num_segments, is_complete=False)
+    store.advance(job_id, window=2)
+    assert store.awaited_tasks(job_id) == {"plan", *(f"segment:{n}" for n in range(num_segments))}
+    begin(store, job_id, "plan")
+    append(store, job_id, range(num_segments, num_segments + 1))
+    end(store, job_id, "plan", "finished")
+    while steps := store.advance(job_id, window=2).segments or sorted(store.enqueued_segments(job_id)):
+        for index in steps:
+            make_segment(store, job_id, index)
+    assert store.awaited_tasks(job_id) == {"join"}
+    begin(store, job_id, "join")
+    store.complete(job_id, "token", output(job_id), ttl=MINUTE)
+    assert store.awaited_tasks(job_id) == set()
+
+
+def test_a_store_that_is_away_is_named() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (
+        impatient_client(f"redis://127.0.0.1:{port}/0") as away,
+        pytest.raises(StoreUnavailableError, match="does not answer"),
+    ):
+        JobStore(away).counts()
+
+
+def test_records_survive_a_crash_of_redis(own_redis: RedisServer) -> None:
+    with impatient_client(own_redis.url) as client:
+        store = JobStore(client)
+        job_id = create(store).id
+        plan(store, job_id, 2)
+        own_redis.kill()
+        with pytest.raises(StoreUnavailableError):
+            store.get(job_id)
+        own_redis.restart()
+        assert store.advance(job_id, window=2).segments == (0, 1)
