@@ -68,9 +68,9 @@ class Watch:
             self.messages.append(message)
 
 
-def wait_until(page: Page, expression: str) -> None:
+def wait_until(page: Page, expression: str, *, seconds: float = TIMEOUT_MS / 1000) -> None:
     """Wait until JavaScript is true. Playwright's own wait uses eval, which the policy forbids."""
-    deadline = time.monotonic() + TIMEOUT_MS / 1000
+    deadline = time.monotonic() + seconds
     while not page.evaluate(expression):
         assert time.monotonic() < deadline, f"never came true: {expression}"
         page.wait_for_timeout(20)

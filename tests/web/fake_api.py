@@ -316,6 +316,8 @@ class FakeApi:
         async def stream(job_id: str) -> Response:
             if not find(job_id).num_segments:
                 raise ProblemError(409, "not_ready", "Nothing is finished yet.", **{"Retry-After": "2"})
+            if find(job_id).state["status"] in ("failed", "cancelled"):
+                raise ProblemError(410, "gone", "There is nothing to play.")
             return StreamingResponse(_grow(find(job_id)), media_type="video/mp4")
 
         @router.get("/{job_id}/hls/playlist.m3u8")
@@ -371,11 +373,11 @@ class FakeApi:
             shared = {"object": "model", "licence": "Apache-2.0"}
             nano = {
                 "id": "dovetail-nano",
-                "kind": "Small and quick",
+                "kind": "checkpoint",
                 "scale": 4,
                 "megapixels_per_second": 1.2,
             }
-            dove = {"id": "dove", "kind": "Best quality", "scale": 4, "megapixels_per_second": None}
+            dove = {"id": "dove", "kind": "checkpoint", "scale": 4, "megapixels_per_second": None}
             nano |= {"is_default": True, "available": True}
             dove |= {"is_default": False, "available": False}
             return {"object": "list", "data": [shared | nano, shared | dove]}
@@ -396,7 +398,7 @@ class FakeApi:
 
 async def _work(job: FakeJob) -> None:
     for _ in job.clip.segments:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
         job.publish()
     job.complete()
 

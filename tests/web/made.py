@@ -75,6 +75,11 @@ def pictures(scale: int) -> Iterator[Picture]:
         yield picture
 
 
+def encode_long(path: Path) -> None:
+    """An upload of twelve seconds: a real server makes several segments of it."""
+    _encode(path, (picture for _ in range(3) for picture in pictures(1)))
+
+
 def _encode(path: Path, frames: Iterator[Picture]) -> None:
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast"})

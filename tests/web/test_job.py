@@ -149,10 +149,21 @@ def test_failed_job_says_why_and_what_to_do(page: Page, fake: FakeApi, site: Sit
     expect(page.locator("#percent")).to_have_text("12 %")
 
 
+def test_what_a_failed_job_has_finished_can_be_compared(page: Page, fake: FakeApi, site: Site) -> None:
+    job = fake.add_job()
+    job.publish(2)
+    job.fail("worker_crashed", "The worker was killed four times.")
+    open_job(page, site, job)
+    expect(page.get_by_alt_text("The result, the same frame")).to_be_visible()
+    expect(page.get_by_text("The last frame that was finished.")).to_be_visible()
+    expect(page.get_by_role("button", name="Result")).to_be_disabled()
+
+
 def test_job_can_be_cancelled(page: Page, fake: FakeApi, site: Site) -> None:
     job = fake.add_job()
     job.publish()
     open_job(page, site, job)
+    wait_until(page, f"{PLAYING}?.readyState >= 2")
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("#state")).to_have_text("Cancelled")
     expect(page.get_by_role("button", name="Cancel")).to_be_hidden()

@@ -30,16 +30,6 @@ def submit(page: Page) -> None:
     page.get_by_role("button", name="Upscale").click()
 
 
-def test_chosen_video_becomes_a_job_and_a_result(page: Page, site: Site, clip_file: Path) -> None:
-    page.goto(site.url)
-    choose(page, clip_file)
-    submit(page)
-    page.wait_for_url("**/#job_*")
-    expect(page.get_by_role("heading", name="clip.mp4")).to_be_visible()
-    expect(page.locator("#state")).to_have_text("Finished", timeout=120_000)
-    expect(page.get_by_role("link", name="Download")).to_be_visible()
-
-
 def test_video_can_be_dropped_anywhere(page: Page, site: Site) -> None:
     page.goto(site.url)
     expect(page.get_by_text("Drop videos here")).to_be_visible()

@@ -13,7 +13,7 @@ export function measure(file) {
   const measured = new Promise((resolve) => {
     video.addEventListener("loadedmetadata", () => {
       const { videoWidth: width, videoHeight: height, duration } = video;
-      resolve(width && Number.isFinite(duration) ? { width, height, duration_seconds: duration } : null);
+      resolve(width && duration > 0 && Number.isFinite(duration) ? { width, height, duration_seconds: duration } : null);
     });
     video.addEventListener("error", () => resolve(null));
   });

@@ -7,6 +7,8 @@ const CRF = { h264: { max: 51, usual: 18 }, h265: { max: 51, usual: 20 }, av1: {
 const SCALES = [1.5, 2, 3, 4];
 const HEIGHTS = [720, 1080, 1440, 2160];
 
+const KINDS = { interpolation: "Only larger, not sharper", standin: "For tests of this server" };
+
 let models = [];
 
 /** Fills the form. `available` is the `data` of GET /v1/models. */
@@ -15,7 +17,7 @@ export function showModels(available) {
   const select = $("option-model");
   select.replaceChildren(
     ...models.map((model) =>
-      el("option", { value: model.id, disabled: !model.available, selected: model.is_default }, modelLabel(model)),
+      el("option", { value: model.id, selected: model.is_default, text: model.id }),
     ),
   );
   if (!models.length) select.append(el("option", { value: "", text: "Default" }));
@@ -91,10 +93,7 @@ function showSizes(model) {
   if (select.selectedIndex < 0) select.value = "";
 }
 
-function modelLabel(model) {
-  return model.available ? model.id : `${model.id} (not on this server)`;
-}
-
 function modelHint(model) {
-  return [model.kind, model.licence].filter(Boolean).join(" · ");
+  const parts = [KINDS[model.kind], model.licence, model.available ? null : "waits for a worker"];
+  return parts.filter(Boolean).join(" · ");
 }

@@ -13,9 +13,13 @@ export class ResultPlayer {
   #resumeAt = 0;
   #isClosed = false;
 
-  /** `onWaiting(isWaiting)` tells when playback has caught up with the work; `onFailure()` when nothing plays. */
-  constructor(container, { onWaiting, onFailure }) {
+  /**
+   * `onPicture()` tells when there is something to see, `onWaiting(isWaiting)` when playback has caught up with the
+   * work, `onFailure()` when nothing plays.
+   */
+  constructor(container, { onPicture, onWaiting, onFailure }) {
     this.container = container;
+    this.onPicture = onPicture;
     this.onWaiting = onWaiting;
     this.onFailure = onFailure;
     container.hidden = false;
@@ -75,6 +79,7 @@ export class ResultPlayer {
   #make({ src, isMuted }) {
     const video = makeVideo({ label: LABEL, controls: true, src });
     video.muted = isMuted;
+    video.addEventListener("loadeddata", () => this.onPicture());
     video.addEventListener("waiting", () => this.onWaiting(this.#isGrowing && video === this.#video));
     for (const name of ["playing", "pause", "ended", "error"]) {
       video.addEventListener(name, () => video === this.#video && this.onWaiting(false));

@@ -12,6 +12,7 @@ import { StillPair } from "./stills.js";
 const NOTES = {
   before: "This browser cannot play the original video, so single frames are compared instead.",
   after: "This browser cannot play the result's codec. Download it, or compare single frames here.",
+  stopped: "The last frame that was finished.",
   stills: "The newest finished frame. It becomes a video when the job is done.",
 };
 
@@ -31,7 +32,7 @@ export function openStage(opened) {
   closeStage();
   job = opened;
   hasPart = job.processed_frames > 0 && job.stage !== "planning";
-  mode = job.status === "completed" ? "compare" : "watch";
+  mode = isFinal(job) ? "compare" : "watch";
   compare.reset();
   setRatio();
   render();
@@ -61,13 +62,22 @@ function wantedKind() {
     return unplayable ? "stills" : "pair";
   }
   if (!hasPart) return "nothing";
+  // A stream that was stopped does not begin again; who is watching it may go on.
+  if (isStopped() && kind !== "growing") return "stills";
   return mode === "watch" ? "growing" : "stills";
 }
 
+const isStopped = () => ["failed", "cancelling", "cancelled"].includes(job.status);
+
 function render() {
+  mountWanted();
   for (const button of document.querySelectorAll("[data-mode]")) {
     button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
+    if (button.dataset.mode === "watch") button.disabled = isStopped() && kind !== "growing";
   }
+}
+
+function mountWanted() {
   $("player").hidden = isFinal(job) && !hasPart;
   const wanted = $("player").hidden ? "" : wantedKind();
   if (wanted === kind) {
@@ -108,6 +118,9 @@ function mountNothing() {
 }
 
 function mountGrowing() {
+  // Below the player, until it has a first picture: frames are counted before their segment is finished.
+  setText($("placeholder-text"), placeholderWords());
+  $("placeholder").hidden = false;
   shown = newResultPlayer();
   shown.grow(job.links, job.options.duration_seconds ?? job.input.duration_seconds);
 }
@@ -123,6 +136,7 @@ function newResultPlayer() {
       setText($("waiting"), "Caught up. Goes on when there is more.");
       $("waiting").hidden = !isWaiting;
     },
+    onPicture: () => ($("placeholder").hidden = true),
     onFailure: () => setText($("player-note"), NOTES.after),
   });
 }
@@ -152,7 +166,8 @@ async function mountPair() {
 
 function mountStills() {
   shown = new StillPair(job.links.preview);
-  setText($("player-note"), unplayable ? NOTES[unplayable] : NOTES.stills);
+  const note = isStopped() ? "stopped" : (unplayable ?? "stills");
+  setText($("player-note"), NOTES[note]);
   showStills();
 }
 
