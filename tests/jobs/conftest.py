@@ -10,8 +10,9 @@ from jobs.connections import impatient_client
 from jobs.queue import JobQueue, make_broker
 from jobs.store import JobStore
 from tests.redis_server import RedisServer, own_redis, redis_server, session_redis
+from tests.s3_server import s3_server, s3_url
 
-__all__ = ["own_redis", "redis_server", "session_redis"]
+__all__ = ["own_redis", "redis_server", "s3_server", "s3_url", "session_redis"]
 
 
 @pytest.fixture

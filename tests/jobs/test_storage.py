@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 import pytest
 
@@ -19,38 +14,11 @@ from jobs.storage import CHUNK_BYTES, Storage
 LARGE = os.urandom(17 << 20)  # more than one part of a multipart upload
 
 
-@pytest.fixture(scope="session")
-def s3_url() -> Iterator[str]:
-    """Address of an S3-compatible server with a bucket "films"."""
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", "from moto.server import main; main()", "-p", "0"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    ) as server:
-        try:
-            assert server.stderr is not None
-            for line in server.stderr:
-                if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-                    break
-            else:
-                pytest.fail("the server did not start")
-            with urlopen(Request(f"{found[0]}/films", method="PUT")) as answer:
-                assert answer.status == 200
-            yield found[0]
-        finally:
-            server.kill()
-
-
 @pytest.fixture(params=["folder", "s3"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "folder":
         return Storage(str(tmp_path / "storage"))
-    monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_url"))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    return Storage(f"s3://films/{tmp_path.name}")
+    return Storage(request.getfixturevalue("s3_url"))
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ from structlog.dev import plain_traceback
 
 from media.sandbox import Sandbox
 from tests.redis_server import RedisServer, own_redis, redis_server, session_redis
+from tests.s3_server import s3_server, s3_url
 from tests.workers.made import make_video
 from tests.workers.tasks.farm import Farm
 from workers.process import make_sandbox
 
-__all__ = ["own_redis", "redis_server", "session_redis"]
+__all__ = ["own_redis", "redis_server", "s3_server", "s3_url", "session_redis"]
 
 
 @pytest.fixture(scope="session", autouse=True)

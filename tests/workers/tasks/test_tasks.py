@@ -238,6 +238,48 @@ def test_lost_messages_are_found_by_the_reconciler(farm: Farm, clip: Path) -> No
     assert set(farm.publications(job_id).values()) == {1}
 
 
+def test_an_attempt_that_was_taken_over_leaves_nothing(farm: Farm, short_clip: Path) -> None:
+    door = Door()
+    with farm.worker(load=scripted(door), models=("bicubic", "door")):
+        job_id = farm.submit(short_clip, model="door")
+        assert door.reached.wait(60)
+        # Another attempt takes the lease.
+        leases = f"dv:job:{job_id}:leases"
+        seconds, _ = farm.store.client.time()
+        farm.store.client.hset(leases, "segment:0", f"other {1000 * (seconds + 3600)}")
+        door.open()
+        wait_until(lambda: not farm.queue.tasks())
+        assert farm.store.get(job_id).num_finished_segments == 0
+        assert not list(farm.storage.list(f"jobs/{job_id}/segments/"))
+        farm.store.client.hdel(leases, "segment:0")  # it dies
+        job = farm.wait(job_id)
+    assert job.state is JobState.COMPLETED
+    assert len(list(farm.storage.list(f"jobs/{job_id}/segments/"))) == 1
+    assert set(farm.publications(job_id).values()) == {1}
+
+
+def test_a_job_runs_on_s3_and_leaves_no_copies(
+    make_farm: Callable[..., Farm], s3_url: str, clip: Path, tmp_path: Path
+) -> None:
+    farm = make_farm(storage_url=s3_url)
+    with farm.worker() as context:
+        job_id = farm.submit(clip)
+        job = farm.wait(job_id)
+        (copy,) = context.work_dir.glob("jobs_*_input")  # for the next segment of this job
+        assert copy.stat().st_size == clip.stat().st_size
+    alone = by_command_line(farm, job_id, clip, tmp_path / "alone.mp4")
+    assert farm.output(job, tmp_path).read_bytes() == alone.read_bytes()
+    assert list((tmp_path / "data" / "work").iterdir()) == []
+
+
+def test_only_a_few_inputs_are_kept(make_farm: Callable[..., Farm], s3_url: str, short_clip: Path) -> None:
+    farm = make_farm(storage_url=s3_url)
+    with farm.worker() as context:
+        for _ in range(5):
+            farm.wait(farm.submit(short_clip))
+        assert len(list(context.work_dir.glob("jobs_*_input"))) == 3
+
+
 def test_too_little_memory_makes_the_plan_smaller(farm: Farm, short_clip: Path, tmp_path: Path) -> None:
     memory = Memory(2)
     with farm.worker(load=scripted(memory, shape=SHAPE), models=("bicubic", "large")):

@@ -1,0 +1,47 @@
+"""An S3-compatible server for tests, in a process of its own, spoken to over HTTP."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+
+BUCKET = "films"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Address of a server with an empty bucket."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", "from moto.server import main; main()", "-p", "0"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as server:
+        try:
+            assert server.stderr is not None
+            for line in server.stderr:
+                if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                    break
+            else:
+                pytest.fail("the server did not start")
+            with urlopen(Request(f"{found[0]}/{BUCKET}", method="PUT")) as answer:
+                assert answer.status == 200
+            yield found[0]
+        finally:
+            server.kill()
+
+
+@pytest.fixture
+def s3_url(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of a storage of the test's own; access to it is in the environment."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    return f"s3://{BUCKET}/{tmp_path.name}"
