@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import Any
 
 import dramatiq
+import redis
 import structlog
 
 from jobs import queue as names
@@ -33,6 +34,7 @@ from media.sandbox import READ_MODULES, Sandbox
 from workers.catalogue import ModelShelf
 from workers.fleet_report import FleetReporter
 from workers.gate import GatedBroker
+from workers.metrics import WorkerCollector, served_metrics
 from workers.models import Model, load_model
 from workers.tasks.context import WorkerContext
 from workers.tasks.inputs import InputShelf
@@ -94,18 +96,21 @@ def running_worker(
         if sandbox is None:
             sandbox = stack.enter_context(make_sandbox())
         context, broker = _make_context(settings, load, sandbox, stack)
+        _tell_if_away(settings)
         models = context.models.describe()
         context.fleet.offer(models)
         _declare_tasks(broker, context)
-        stack.enter_context(
-            FleetReporter(
-                Fleet(impatient_client(settings.redis_url)),
-                context.worker_id,
-                context.models.get().device,
-                stopping=context.stopping,
-                task=lambda: context.task,
-            )
+        reporter = FleetReporter(
+            Fleet(stack.enter_context(impatient_client(settings.redis_url))),
+            context.worker_id,
+            context.models.get().device,
+            stopping=context.stopping,
+            task=lambda: context.task,
         )
+        stack.enter_context(reporter)
+        if settings.metrics_port:
+            collector = WorkerCollector(reporter.describe, context.outcomes)
+            stack.enter_context(served_metrics(settings.metrics_port, collector))
         stack.enter_context(_housekeeping(context))
         consumer = dramatiq.Worker(broker, worker_threads=1, worker_timeout=100)
         consumer.start()
@@ -116,6 +121,16 @@ def running_worker(
             _drain(context, broker, consumer, should_hurry)
 
 
+def _tell_if_away(settings: WorkerSettings) -> None:
+    """Says why nothing happens where Redis does not answer yet; the worker's own clients wait for it."""
+    for url in (settings.redis_url, settings.effective_queue_redis_url):
+        with impatient_client(url) as client:
+            try:
+                client.ping()
+            except redis.RedisError as error:
+                _log.warning("worker.waits_for_redis", error=str(error))
+
+
 def make_sandbox() -> Sandbox:
     """A sandbox in which all that workers do to inputs is ready to run."""
     return Sandbox(preload=(*READ_MODULES, "workers.tasks.sound"))
@@ -124,9 +139,10 @@ def make_sandbox() -> Sandbox:
 def _make_context(
     settings: WorkerSettings, load: Callable[..., Model], sandbox: Sandbox, stack: ExitStack
 ) -> tuple[WorkerContext, GatedBroker]:
-    store_client = patient_client(settings.redis_url)
+    store_client = stack.enter_context(patient_client(settings.redis_url))
+    queue_client = stack.enter_context(patient_client(settings.effective_queue_redis_url))
     broker = make_broker(
-        patient_client(settings.effective_queue_redis_url),
+        queue_client,
         heartbeat_timeout=settings.heartbeat_timeout,
         broker_class=GatedBroker,
     )

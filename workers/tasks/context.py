@@ -14,6 +14,7 @@ from jobs.store import JobStore
 from media.sandbox import Sandbox
 from workers.catalogue import ModelShelf
 from workers.tasks.inputs import InputShelf
+from workers.tasks.outcomes import Outcomes
 from workers.tasks.stopping import StopSignal
 
 _FLEET_SECONDS = 1.0
@@ -36,6 +37,7 @@ class WorkerContext:
         work_dir: For files of the running task.
         stopping: Whether to stop.
         task: What runs now.
+        outcomes: How attempts ended.
     """
 
     settings: WorkerSettings
@@ -50,6 +52,7 @@ class WorkerContext:
     work_dir: Path
     stopping: StopSignal = field(default_factory=StopSignal)
     task: TaskId | None = None
+    outcomes: Outcomes = field(default_factory=Outcomes)
     _num_workers: int = field(default=1, init=False)
     _counted_at: float = field(default=float("-inf"), init=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -82,31 +83,41 @@ def enqueue_next(context: WorkerContext, job_id: str) -> None:
 
 def _run_attempt(context: WorkerContext, attempt: Attempt, job: Job, work: Work) -> None:
     _log.info("attempt.started")
+    start = time.monotonic()
     context.task = attempt.task
+    outcome = "rise"
     try:
-        with attempt:
-            work(context, attempt, job)
-    except Exception as error:
-        _end_failed(context, attempt, job, error)
-    else:
-        _end(context, attempt, "finished")
-        enqueue_next(context, job.id)
-        _log.info("attempt.finished")
+        try:
+            with attempt:
+                work(context, attempt, job)
+        except Exception as error:
+            outcome = _end_failed(context, attempt, job, error)
+        else:
+            _end(context, attempt, "finished")
+            enqueue_next(context, job.id)
+            _log.info("attempt.finished")
+            outcome = "finished"
     finally:
         context.task = None
+        context.outcomes.add(attempt.task.task, outcome, time.monotonic() - start)
 
 
-def _end_failed(context: WorkerContext, attempt: Attempt, job: Job, error: Exception) -> None:
+def _end_failed(context: WorkerContext, attempt: Attempt, job: Job, error: Exception) -> str:
+    """Gives the lease back and sees to what comes next.
+
+    Returns:
+        What was done, for the count of outcomes.
+    """
     if attempt.is_lost or isinstance(error, LostLeaseError):
         # Whatever went wrong: nobody waits for it any more. Gives a cancelled job its end.
         _log.info("attempt.lost", reason=str(error))
         _end(context, attempt, "drained")
-        return
+        return "lost"
     if isinstance(error, DrainedError):
         _log.info("attempt.drained")
         _end(context, attempt, "drained")
         context.queue.enqueue(attempt.task, job.spec.priority)
-        return
+        return "drained"
     verdict = judge(
         error,
         task=attempt.task.task,
@@ -114,17 +125,19 @@ def _end_failed(context: WorkerContext, attempt: Attempt, job: Job, error: Excep
         max_attempts=context.settings.max_attempts,
     )
     _log.error("attempt.failed", action=verdict.action, code=verdict.error.code, exc_info=error)
-    if verdict.action == "fail":
-        context.store.fail(job.id, verdict.error, ttl=context.settings.failed_ttl)
-        _end(context, attempt, "failed")
-    elif verdict.action == "retry":
-        _end(context, attempt, "failed")
-        context.queue.enqueue(attempt.task, job.spec.priority, delay=verdict.delay)
-    elif verdict.action == "wait":
-        _wait(context, attempt, job, verdict)
-    else:
-        _end(context, attempt, "drained")
-        raise error
+    match verdict.action:
+        case "fail":
+            context.store.fail(job.id, verdict.error, ttl=context.settings.failed_ttl)
+            _end(context, attempt, "failed")
+        case "retry":
+            _end(context, attempt, "failed")
+            context.queue.enqueue(attempt.task, job.spec.priority, delay=verdict.delay)
+        case "wait":
+            _wait(context, attempt, job, verdict)
+        case "rise":
+            _end(context, attempt, "drained")
+            raise error
+    return verdict.action
 
 
 def _wait(context: WorkerContext, attempt: Attempt, job: Job, verdict: Verdict) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,15 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def make_farm(redis_server: RedisServer, tmp_path: Path, sandbox: Sandbox) -> Callable[..., Farm]:
+def make_farm(redis_server: RedisServer, tmp_path: Path, sandbox: Sandbox) -> Iterator[Callable[..., Farm]]:
     """Makes the test's installation; arguments are settings of a worker."""
+    with ExitStack() as stack:
 
-    def make(**settings: Any) -> Farm:
-        return Farm.make(redis_server, tmp_path / "data", sandbox, **settings)
+        def make(**settings: Any) -> Farm:
+            made = Farm.make(redis_server, tmp_path / "data", sandbox, **settings)
+            return stack.enter_context(closing(made))
 
-    return make
+        yield make
 
 
 @pytest.fixture

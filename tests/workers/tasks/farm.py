@@ -51,15 +51,18 @@ class Farm:
     sandbox: Sandbox
 
     def __post_init__(self) -> None:
-        self.store = JobStore(patient_client(self.settings.redis_url))
+        self._client = patient_client(self.settings.redis_url)
+        self._queue_client = patient_client(self.settings.effective_queue_redis_url)
+        self.store, self.fleet = JobStore(self._client), Fleet(self._client)
         self.queue = JobQueue(
-            make_broker(
-                patient_client(self.settings.effective_queue_redis_url),
-                heartbeat_timeout=self.settings.heartbeat_timeout,
-            )
+            make_broker(self._queue_client, heartbeat_timeout=self.settings.heartbeat_timeout)
         )
         self.storage = Storage(self.settings.effective_storage_url)
-        self.fleet = Fleet(patient_client(self.settings.redis_url))
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._client.close()
+        self._queue_client.close()
 
     @classmethod
     def make(cls, redis: RedisServer, folder: Path, sandbox: Sandbox, **settings: Any) -> Farm:

@@ -26,9 +26,8 @@ class Consumer:
     """A worker of one actor that remembers what it was given and can be held up."""
 
     def __init__(self, server: RedisServer) -> None:
-        broker = make_broker(
-            patient_client(server.queue_url), heartbeat_timeout=HEARTBEAT, broker_class=GatedBroker
-        )
+        self.client = patient_client(server.queue_url)
+        broker = make_broker(self.client, heartbeat_timeout=HEARTBEAT, broker_class=GatedBroker)
         assert isinstance(broker, GatedBroker)
         self.broker = broker
         self.taken: list[str] = []
@@ -49,11 +48,13 @@ class Consumer:
         finally:
             self.may_go_on.set()
             self.worker.stop()
+            self.client.close()
 
 
 @pytest.fixture
-def queue(redis_server: RedisServer) -> JobQueue:
-    return JobQueue(make_broker(patient_client(redis_server.queue_url), heartbeat_timeout=HEARTBEAT))
+def queue(redis_server: RedisServer) -> Iterator[JobQueue]:
+    with patient_client(redis_server.queue_url) as client:
+        yield JobQueue(make_broker(client, heartbeat_timeout=HEARTBEAT))
 
 
 @pytest.fixture
@@ -142,6 +143,7 @@ def test_messages_of_a_dead_worker_come_back_and_those_of_a_busy_one_do_not(
     busy.may_go_on.clear()
     queue.enqueue_plan("of the dead", Priority.NORMAL)
     dead.broker.do_fetch("normal", 1)
+    dead.client.close()
     with busy.running():
         queue.enqueue_plan("of the busy", Priority.HIGH)
         wait_until(lambda: busy.taken)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
@@ -119,13 +120,13 @@ def test_a_job_survives_a_crash_of_redis(
     own_redis: RedisServer, sandbox: Sandbox, clip: Path, tmp_path: Path
 ) -> None:
     farm = Farm.make(own_redis, tmp_path / "data", sandbox)
-    with farm.worker(), farm.worker():
+    with closing(farm), farm.worker(), farm.worker():
         job_id = farm.submit(clip, model=SLOW)
         farm.wait(job_id, is_made)
         own_redis.kill()
         own_redis.restart()
         job = farm.wait(job_id)
-    assert_same_as_one_run(farm, job, clip, tmp_path)
+        assert_same_as_one_run(farm, job, clip, tmp_path)
 
 
 def test_two_workers_share_a_job(farm: Farm, clip: Path, tmp_path: Path) -> None:
