@@ -25,6 +25,11 @@ RECONCILE_INTERVAL = timedelta(seconds=15)
 _LOCK = "dv:reconciler"
 
 
+def reconcile_interval(heartbeat_timeout: timedelta) -> timedelta:
+    """Between two looks: where workers are soon taken for dead, a lost message should not wait longer either."""
+    return max(min(RECONCILE_INTERVAL, heartbeat_timeout / 4), timedelta(milliseconds=500))
+
+
 def reconcile_once(
     store: JobStore, queue: JobQueue, suspects: set[TaskId], *, cancelled_ttl: timedelta
 ) -> set[TaskId]:

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
 from typing import Any
 
 import dramatiq
@@ -24,7 +23,7 @@ from jobs import queue as names
 from jobs.connections import impatient_client, patient_client
 from jobs.fleet import Fleet
 from jobs.queue import JobQueue, TaskId, make_broker
-from jobs.reconciler import RECONCILE_INTERVAL, Reconciler
+from jobs.reconciler import Reconciler, reconcile_interval
 from jobs.records import Priority
 from jobs.settings import WorkerSettings
 from jobs.storage import Storage
@@ -192,13 +191,11 @@ def _declare_tasks(broker: GatedBroker, context: WorkerContext) -> None:
 def _housekeeping(context: WorkerContext) -> Iterator[None]:
     """Repairs and sweeps beside the work, if no other process does."""
     settings = context.settings
-    # Where workers are soon taken for dead, a lost message should not wait longer either.
-    interval = min(RECONCILE_INTERVAL, settings.heartbeat_timeout / 4)
     reconciler = Reconciler(
         context.store,
         context.queue,
         cancelled_ttl=settings.failed_ttl,
-        interval=max(interval, timedelta(milliseconds=500)),
+        interval=reconcile_interval(settings.heartbeat_timeout),
     )
     sweeper = Sweeper(context.store, context.storage, settings)
     reconciler.start()
