@@ -26,7 +26,7 @@ _LOCK = "dv:reconciler"
 
 
 def reconcile_interval(heartbeat_timeout: timedelta) -> timedelta:
-    """Between two looks: where workers are soon taken for dead, a lost message should not wait longer either."""
+    """Between two looks. Where workers are soon taken for dead, a lost message should not wait longer."""
     return max(min(RECONCILE_INTERVAL, heartbeat_timeout / 4), timedelta(milliseconds=500))
 
 
