@@ -15,6 +15,7 @@ import structlog
 
 from jobs.errors import JobNotFoundError
 from jobs.records import Job, JobState
+from service.batches.settling import settle_batch
 from service.context import ServiceContext
 from service.jobs.schemas import JobSchema
 from service.repeating import repeating
@@ -84,6 +85,8 @@ async def _dispatch(context: ServiceContext, member: str, at_ms: int) -> None:
         # Deleted: whoever did that knows.
         return
     await _tell_about_job(context, job, JobState(word), at_ms)
+    if job.spec.batch_id is not None:
+        await settle_batch(context, job.spec.batch_id)
 
 
 async def _tell_about_job(context: ServiceContext, job: Job, state: JobState, at_ms: int) -> None:

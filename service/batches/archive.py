@@ -1,0 +1,68 @@
+"""All results of a batch in one ZIP, made while it is sent: no file is written, and little is held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+
+from zipstream import ZIP_STORED, ZipStream  # type: ignore[import-untyped]
+
+from jobs.batches import BatchStore
+from jobs.records import Job, JobState, OutputInfo
+from jobs.storage import Storage
+from service.context import ServiceContext
+from service.errors import NotReadyError
+
+_PIECE_BYTES = 1 << 20
+_JOBS_AT_ONCE = 200
+_MAX_STEM = 150
+
+
+def open_archive(context: ServiceContext, batch_id: str) -> ZipStream:
+    """The results that are there now, in the order of the inputs. Blocking.
+
+    Stored and not deflated: video does not get smaller. So its length is known before.
+
+    Raises:
+        NotReadyError: If there are none yet.
+    """
+    archive = ZipStream(compress_type=ZIP_STORED, sized=True)
+    names: set[str] = set()
+    for job, output in _finished(context, batch_id):
+        name = unique_name(job.spec.input.filename, names)
+        pieces = _pieces(context.storage, output.key, output.size_bytes)
+        archive.add(pieces, name, size=output.size_bytes)
+    if not names:
+        raise NotReadyError("none of the batch's jobs is completed yet", retry_after_seconds=10)
+    return archive
+
+
+def unique_name(filename: str, taken: set[str]) -> str:
+    """A name in the archive for a result, and no folder above it; added to `taken`.
+
+    Args:
+        filename: What the customer calls the input.
+        taken: Names there are, in lower case.
+    """
+    stem = PurePosixPath(filename).stem.strip(". ")[:_MAX_STEM] or "video"
+    # Also on systems whose folders do not tell upper from lower case, or that keep some characters.
+    stem = "".join("_" if c in '<>:"/\\|?*' else c for c in stem)
+    name, number = f"{stem}.mp4", 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{stem}-{number}.mp4"
+    taken.add(name.lower())
+    return name
+
+
+def _finished(context: ServiceContext, batch_id: str) -> Iterator[tuple[Job, OutputInfo]]:
+    ids = BatchStore(context.client).job_ids(batch_id)
+    for start in range(0, len(ids), _JOBS_AT_ONCE):
+        for job in context.store.get_many(ids[start : start + _JOBS_AT_ONCE]):
+            if job.state is JobState.COMPLETED and job.output is not None:
+                yield job, job.output
+
+
+def _pieces(storage: Storage, key: str, size_bytes: int) -> Iterable[bytes]:
+    for offset in range(0, size_bytes, _PIECE_BYTES):
+        yield storage.get_bytes(key, offset=offset, length=min(_PIECE_BYTES, size_bytes - offset))

@@ -1,0 +1,263 @@
+"""`/v1/batches`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from jobs.batches import Batch, BatchStore
+from service.auth import Caller, Reader, Writer
+from service.batches.archive import open_archive
+from service.batches.requests import CSV_TYPE, NDJSON_TYPES, read_submission, shared_settings
+from service.batches.schemas import (
+    BatchListSchema,
+    BatchResultSchema,
+    BatchResultsSchema,
+    BatchSchema,
+    PageQuery,
+)
+from service.batches.service import (
+    cancel_batch,
+    create_batch,
+    create_file_batch,
+    delete_batch,
+    describe_batch,
+)
+from service.context import Context, ServiceContext
+from service.errors import ConflictError, InvalidRequestError
+from service.forms import FILE_FIELD, is_form, receive_form
+from service.idempotency import fingerprint_of, idempotent
+from service.jobs.endpoints import IdempotencyKey
+from service.jobs.requests import FORM_FIELDS, file_fingerprint
+from service.problems import responses
+
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+
+_POLL_SECONDS = 5
+_MAX_FILES = 1000
+_DEFINED_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/BatchRequest"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FILE_FIELD],
+                    "properties": {
+                        FILE_FIELD: {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "The videos; the field repeated.",
+                        },
+                        "request": {
+                            "type": "string",
+                            "contentMediaType": "application/json",
+                            "contentSchema": {"$ref": "#/components/schemas/JobForm"},
+                            "description": "Settings of all jobs, as JSON.",
+                        },
+                        "scale": {"type": "number", "description": "Any option may be a field of its own."},
+                    },
+                    "additionalProperties": False,
+                }
+            },
+            NDJSON_TYPES[0]: {
+                "schema": {"type": "string"},
+                "example": '{"upload_id": "upl_01k9zq3v5n8w2c7m4t6y1x0abc", "scale": 2}\n'
+                '{"url": "https://videos.example.com/b.mp4", "height": 1080}\n',
+            },
+            CSV_TYPE: {
+                "schema": {"type": "string"},
+                "example": "url,filename,scale\nhttps://videos.example.com/b.mp4,b.mp4,2\n",
+            },
+        },
+    }
+}
+
+
+async def _own_batch(
+    batch_id: Annotated[
+        str,
+        Path(
+            pattern=r"^batch_[0-9a-z]{26}$",
+            examples=["batch_01k9zq3v5n8w2c7m4t6y1x0abc"],
+            description="Of the batch.",
+        ),
+    ],
+    context: Context,
+    caller: Reader,
+) -> Batch:
+    return await run_in_threadpool(BatchStore(context.client).get, batch_id, owner=caller.owner)
+
+
+OwnBatch = Annotated[Batch, Depends(_own_batch)]
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Submit many videos",
+    response_model=BatchSchema,
+    responses=responses(400, 404, 409, 413, 415, 507),
+    openapi_extra=_DEFINED_BODY,
+)
+async def create_new_batch(
+    request: Request,
+    response: Response,
+    context: Context,
+    caller: Writer,
+    idempotency_key: IdempotencyKey = None,
+) -> BatchSchema:
+    """Takes files, finished uploads, addresses, a manifest (JSON Lines or CSV) or a prefix in a bucket.
+
+    With a manifest as the body, the settings of all jobs are query parameters. The batch is accepted at once,
+    its jobs are made in the background. Wrong inputs are told in `rejected` and stop no other.
+    """
+    if is_form(request):
+        batch_id = await _submit_files(request, context, caller, idempotency_key)
+    else:
+        batch_id = await _submit_inputs(request, context, caller, idempotency_key)
+    return await _accepted(context, response, batch_id, caller)
+
+
+@router.get("", summary="List batches", responses=responses())
+async def list_batches(
+    context: Context, caller: Reader, query: Annotated[PageQuery, Query()]
+) -> BatchListSchema:
+    """Batches of this API key, newest first."""
+    store = BatchStore(context.client)
+    ids, has_more = await run_in_threadpool(
+        store.list_ids, caller.owner, limit=query.limit, after=query.after
+    )
+    batches = await run_in_threadpool(store.get_many, ids)
+    data = [BatchSchema.of(batch, []) for batch in batches]
+    return BatchListSchema(data=data, has_more=has_more, next=ids[-1] if has_more else None)
+
+
+@router.get("/{batch_id}", summary="Look at a batch", responses=responses(404))
+async def get_batch(batch: OwnBatch, response: Response, context: Context, caller: Reader) -> BatchSchema:
+    """Counts, progress and rejected inputs."""
+    if not batch.is_done:
+        response.headers["Retry-After"] = str(_POLL_SECONDS)
+    return await describe_batch(context, batch.id, caller.owner)
+
+
+@router.post("/{batch_id}/cancel", status_code=202, summary="Cancel a batch", responses=responses(404, 409))
+async def cancel_whole_batch(
+    batch: OwnBatch, response: Response, context: Context, caller: Writer
+) -> BatchSchema:
+    """Cancels all its jobs; inputs that are not jobs yet become none."""
+    if batch.is_done:
+        raise ConflictError(f"batch {batch.id} is {batch.status} and cannot be cancelled")
+    await run_in_threadpool(cancel_batch, context, batch)
+    return await _accepted(context, response, batch.id, caller)
+
+
+@router.delete("/{batch_id}", status_code=204, summary="Delete a batch", responses=responses(404))
+async def delete_whole_batch(batch: OwnBatch, context: Context, caller: Writer) -> None:
+    """Cancels its unfinished jobs, and removes all of them with their files."""
+    await run_in_threadpool(delete_batch, context, batch)
+
+
+@router.get("/{batch_id}/results", summary="List a batch's results", responses=responses(404))
+async def list_results(
+    batch: OwnBatch, context: Context, caller: Reader, query: Annotated[PageQuery, Query()]
+) -> BatchResultsSchema:
+    """Its jobs in the order of the inputs, with links to their files."""
+    jobs, has_more = await run_in_threadpool(
+        context.store.list_jobs,
+        caller.owner,
+        limit=query.limit,
+        after=query.after,
+        is_descending=False,
+        batch_id=batch.id,
+    )
+    return BatchResultsSchema(
+        data=[BatchResultSchema.of(job) for job in jobs],
+        has_more=has_more,
+        next=jobs[-1].id if has_more else None,
+    )
+
+
+@router.get(
+    "/{batch_id}/results.zip",
+    summary="Download a batch's results",
+    response_class=StreamingResponse,
+    responses={
+        **responses(404, 409),
+        200: {
+            "description": "The completed files; unfinished jobs are left out.",
+            "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+        },
+    },
+)
+async def download_results(batch: OwnBatch, context: Context, caller: Reader) -> StreamingResponse:
+    """One ZIP with every file that is there, made while it is sent."""
+    archive = await run_in_threadpool(open_archive, context, batch.id)
+    headers = {
+        "Content-Length": str(len(archive)),
+        "Content-Disposition": f'attachment; filename="{batch.id}.zip"',
+        "Cache-Control": "private, no-store",
+    }
+    return StreamingResponse(iter(archive), media_type="application/zip", headers=headers)
+
+
+async def _submit_files(
+    request: Request, context: ServiceContext, caller: Caller, idempotency_key: str | None
+) -> str:
+    limit = caller.limits.max_upload_bytes or context.settings.max_upload_bytes
+    max_files = min(_MAX_FILES, context.settings.max_batch_inputs)
+    async with receive_form(
+        request, context, field_names=FORM_FIELDS, max_files=max_files, max_bytes=limit
+    ) as received:
+        if not received.files:
+            raise InvalidRequestError(
+                f"the form has no field {FILE_FIELD!r} with a video",
+                errors=[{"loc": ["body", FILE_FIELD], "message": "required", "received": None}],
+            )
+        settings = shared_settings(received)
+        files = [
+            [file.filename, await run_in_threadpool(file_fingerprint, file.path)] for file in received.files
+        ]
+        async with idempotent(
+            context.async_client,
+            owner=caller.owner,
+            key=idempotency_key,
+            fingerprint=fingerprint_of("files", settings.model_dump(mode="json"), files),
+        ) as call:
+            if call.earlier is not None:
+                return call.earlier
+            batch = await run_in_threadpool(create_file_batch, context, caller, settings, received.files)
+            call.finish(batch.id)
+            return batch.id
+
+
+async def _submit_inputs(
+    request: Request, context: ServiceContext, caller: Caller, idempotency_key: str | None
+) -> str:
+    submission = await read_submission(request)
+    lines = [[line.number, line.content, line.problem] for line in submission.lines]
+    async with idempotent(
+        context.async_client,
+        owner=caller.owner,
+        key=idempotency_key,
+        fingerprint=fingerprint_of(
+            "inputs", submission.settings.model_dump(mode="json"), lines, submission.prefix
+        ),
+    ) as call:
+        if call.earlier is not None:
+            return call.earlier
+        batch = await run_in_threadpool(create_batch, context, caller, submission)
+        call.finish(batch.id)
+        return batch.id
+
+
+async def _accepted(
+    context: ServiceContext, response: Response, batch_id: str, caller: Caller
+) -> BatchSchema:
+    response.headers["Location"] = f"/v1/batches/{batch_id}"
+    response.headers["Retry-After"] = str(_POLL_SECONDS)
+    return await describe_batch(context, batch_id, caller.owner)

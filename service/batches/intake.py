@@ -1,0 +1,193 @@
+"""Makes jobs of a batch's inputs in the background, in slices, a few at a time.
+
+Every input has its job's id from the start and is noted when it is decided: a killed process's slice is done
+again by another one, and still each input becomes one job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import structlog
+from dramatiq.errors import Retry
+from pydantic import TypeAdapter
+from redis.asyncio.lock import Lock
+from redis.exceptions import LockError
+from starlette.concurrency import run_in_threadpool
+
+from jobs.api_keys import Scope
+from jobs.batches import Batch, BatchInput, BatchNotFoundError, BatchStore, RejectedInput, intake_lock
+from jobs.errors import JobsError, JobStateError
+from jobs.objects import input_key, job_prefix
+from service.auth import Caller
+from service.batches.service import QUEUE, TASK, cancel_batch
+from service.batches.settling import settle_batch
+from service.context import ServiceContext
+from service.errors import ServiceError, from_jobs_error
+from service.jobs.schemas import JobForm, Source
+from service.jobs.service import check_request, clean_filename, enqueue_job, probe_file
+from service.sources.service import open_source
+from service.tasks import TaskKind, enqueue_task
+
+_log = structlog.get_logger(__name__)
+_SLICE = 32
+_AT_ONCE = 4
+# After so long a batch goes to the end of the queue, so that large ones take turns.
+_TURN_SECONDS = 10.0
+_FULL_DELAY_MS = 3000
+_SOURCE: TypeAdapter[Any] = TypeAdapter(Source)
+# What passes with time: the queue or the quota is full, a part of the installation is away.
+_PASSING = frozenset(
+    {"queue_full", "quota_exceeded", "store_unavailable", "storage_error", "storage_full", "unavailable"}
+)
+
+
+async def admit(context: ServiceContext, batch_id: str) -> None:
+    """Makes jobs of a batch's next inputs, and asks for itself again while some are left.
+
+    Raises:
+        Retry: If the queue, the key's quota or the storage is full, or one of them does not answer.
+    """
+    async with _only_one(context, batch_id) as is_mine:
+        if not is_mine:
+            # Whoever is at it goes on; if that process dies, the batch is looked after (`settling`).
+            return
+        store = BatchStore(context.client)
+        until = time.monotonic() + _TURN_SECONDS
+        while True:
+            try:
+                batch = await run_in_threadpool(store.get, batch_id)
+            except BatchNotFoundError:
+                return
+            inputs = (
+                [] if batch.is_cancelled else await run_in_threadpool(store.undecided, batch_id, limit=_SLICE)
+            )
+            if not inputs:
+                await settle_batch(context, batch_id)
+                return
+            is_full = not all(await _admit_slice(context, batch, inputs))
+            await _follow_cancellation(context, batch_id, inputs)
+            if is_full:
+                raise Retry("there is no room for more jobs", delay=_FULL_DELAY_MS)
+            if time.monotonic() > until:
+                break
+    await run_in_threadpool(enqueue_task, context, QUEUE, TASK, batch_id)
+
+
+ADMIT = TaskKind(QUEUE, TASK, admit, num_threads=2)
+
+
+async def _admit_slice(context: ServiceContext, batch: Batch, inputs: list[BatchInput]) -> list[bool]:
+    """Whether each was decided; the others must wait."""
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def admit_gated(item: BatchInput) -> bool:
+        async with gate:
+            return await _admit_input(context, batch, item)
+
+    return await asyncio.gather(*(admit_gated(item) for item in inputs))
+
+
+async def _admit_input(context: ServiceContext, batch: Batch, item: BatchInput) -> bool:
+    store = BatchStore(context.client)
+    problem: ServiceError
+    try:
+        await _make_job(context, batch, item)
+    except ServiceError as error:
+        problem = error
+    except JobStateError:
+        # An earlier attempt has made the job and died before it could say so.
+        await run_in_threadpool(store.decide, batch.id, item.index)
+        return True
+    except JobsError as error:
+        problem = from_jobs_error(error)
+        if error.code in _PASSING:
+            return False
+    else:
+        await run_in_threadpool(store.decide, batch.id, item.index)
+        return True
+    if problem.status >= 500:
+        return False
+    rejected = RejectedInput(
+        index=item.index, filename=item.filename, code=problem.problem_code, message=str(problem)
+    )
+    await run_in_threadpool(store.decide, batch.id, item.index, rejected)
+    await run_in_threadpool(context.storage.delete_prefix, job_prefix(item.job_id))
+    return True
+
+
+async def _make_job(context: ServiceContext, batch: Batch, item: BatchInput) -> None:
+    caller = Caller(batch.spec.owner, "", (Scope.WRITE,), batch.spec.limits)
+    form = JobForm.model_validate(item.form)
+    key = input_key(item.job_id)
+    if item.source is None:
+        with context.storage.local_file(key, work_dir=context.incoming_dir) as path:
+            found = await probe_file(context, path, form.filename)
+    else:
+        async with open_source(context, caller, _SOURCE.validate_python(item.source)) as source:
+            found = source.found
+            if form.filename is not None:
+                found = found.model_copy(update={"filename": clean_filename(form.filename)})
+            # Before the file goes anywhere.
+            await run_in_threadpool(check_request, context, caller, form, found)
+            if source.path is not None:
+                await run_in_threadpool(context.storage.put_file, key, source.path, is_movable=True)
+            else:
+                key = source.key
+    await run_in_threadpool(check_request, context, caller, form, found)
+    await run_in_threadpool(
+        enqueue_job, context, caller, form, found, key=key, job_id=item.job_id, batch_id=batch.id
+    )
+
+
+async def _follow_cancellation(context: ServiceContext, batch_id: str, inputs: list[BatchInput]) -> None:
+    """Undoes what was made while the batch was being cancelled or deleted."""
+    try:
+        batch = await run_in_threadpool(BatchStore(context.client).get, batch_id)
+    except BatchNotFoundError:
+        for item in inputs:
+            await run_in_threadpool(context.store.delete, item.job_id)
+            await run_in_threadpool(context.storage.delete_prefix, job_prefix(item.job_id))
+        return
+    if batch.is_cancelled:
+        await run_in_threadpool(cancel_batch, context, batch)
+
+
+@asynccontextmanager
+async def _only_one(context: ServiceContext, batch_id: str) -> AsyncIterator[bool]:
+    """Whether this process is the one that works on the batch while the block runs.
+
+    The lock runs out before a dead process's message comes back to the queue.
+    """
+    seconds = context.settings.lease_ttl.total_seconds()
+    lock = Lock(
+        context.async_client, intake_lock(batch_id), timeout=seconds, blocking=False, thread_local=False
+    )
+    if not await lock.acquire():
+        yield False
+        return
+    keeping = asyncio.create_task(_keep(lock, seconds))
+    try:
+        yield True
+    finally:
+        keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeping
+        with suppress(LockError):
+            await lock.release()
+
+
+async def _keep(lock: Lock, seconds: float) -> None:
+    while True:
+        await asyncio.sleep(seconds / 3)
+        try:
+            await lock.reacquire()
+        except LockError:
+            # Another process has begun: the same inputs twice are harmless.
+            return
+        except Exception as error:
+            _log.warning("batch.lock_not_renewed", error=str(error))

@@ -1,0 +1,264 @@
+"""From a submission to a durable batch, and what can be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from obstore.exceptions import BaseError
+from starlette.concurrency import run_in_threadpool
+
+from jobs.batches import Batch, BatchInput, BatchSpec, BatchStore, RejectedInput
+from jobs.errors import JobNotFoundError, JobStateError, StoreUnavailableError
+from jobs.objects import input_key, job_prefix
+from jobs.records import WebhookTarget, new_id
+from jobs.uploads import UploadNotFoundError, UploadStore
+from service.auth import Caller
+from service.batches.manifests import Line
+from service.batches.requests import Submission, job_webhook, make_input
+from service.batches.schemas import BatchSchema
+from service.context import ServiceContext
+from service.errors import InvalidRequestError, ServiceError
+from service.forms import ReceivedFile
+from service.jobs.schemas import JobForm, JobSettings
+from service.jobs.service import clean_filename
+from service.sources.fetching import SourceFailedError, check_source_url, open_bucket, parse_s3
+from service.sources.service import require_completed
+from service.tasks import enqueue_task
+from service.webhooks.targets import check_target
+
+QUEUE, TASK = "intake", "admit_batch"
+# A batch that never ends, because its source or its key's quota stays away, is forgotten after this.
+_LONGEST = timedelta(days=90)
+# A batch's record outlives its jobs a little, so that none is left that names it.
+_AFTER_JOBS = timedelta(hours=1)
+_REJECTIONS_TOLD = 20
+_LISTED_AT_ONCE = 1000
+
+
+def create_batch(context: ServiceContext, caller: Caller, submission: Submission) -> Batch:
+    """Writes the record of a batch without files in it. Its jobs are made in the background. Blocking.
+
+    Raises:
+        ServiceError: If no input, or more than accepted, could become a job, or a shared value is refused.
+        JobsError: If the store does not answer.
+    """
+    settings = submission.settings
+    _check_shared(context, settings)
+    lines = submission.lines
+    if submission.prefix is not None:
+        lines = _lines_below(context, submission.prefix)
+    _check_count(context, len(lines))
+    inputs: list[BatchInput] = []
+    rejected: list[RejectedInput] = []
+    for index, (line, job_id) in enumerate(zip(lines, _new_job_ids(len(lines)), strict=True)):
+        made = make_input(settings, index, line, job_id)
+        if isinstance(made, BatchInput):
+            inputs.append(made)
+        else:
+            rejected.append(made)
+    inputs, refused = _checked(context, caller, inputs, lines)
+    rejected = sorted([*rejected, *refused], key=lambda item: item.index)
+    return _write(context, caller, settings, inputs, rejected)
+
+
+def create_file_batch(
+    context: ServiceContext, caller: Caller, settings: JobSettings, files: Sequence[ReceivedFile]
+) -> Batch:
+    """Writes the record of a batch of files, which are moved into the storage first. Blocking.
+
+    Raises:
+        ServiceError: If there are none, or a shared value is refused.
+        JobsError: If store or storage do not answer, or there is no room.
+    """
+    _check_shared(context, settings)
+    _check_count(context, len(files))
+    webhook = job_webhook(settings)
+    base = settings.model_dump(exclude={"webhook"})
+    inputs = []
+    try:
+        for index, (file, job_id) in enumerate(zip(files, _new_job_ids(len(files)), strict=True)):
+            filename = clean_filename(file.filename)
+            form = JobForm.model_validate({**base, "webhook": webhook, "filename": filename})
+            context.storage.put_file(input_key(job_id), file.path, is_movable=True)
+            inputs.append(
+                BatchInput(
+                    index=index,
+                    job_id=job_id,
+                    source=None,
+                    form=form.model_dump(mode="json"),
+                    filename=filename,
+                )
+            )
+        return _write(context, caller, settings, inputs, [])
+    except BaseException:
+        for item in inputs:
+            context.storage.delete_prefix(job_prefix(item.job_id))
+        raise
+
+
+async def describe_batch(context: ServiceContext, batch_id: str, owner: str) -> BatchSchema:
+    """A batch as customers see it.
+
+    Raises:
+        BatchNotFoundError: If there is none.
+    """
+    store = BatchStore(context.client)
+    batch = await run_in_threadpool(store.get, batch_id, owner=owner)
+    rejected = await run_in_threadpool(store.rejected, batch_id) if batch.num_rejected else []
+    return BatchSchema.of(batch, rejected)
+
+
+def cancel_batch(context: ServiceContext, batch: Batch) -> None:
+    """Cancels what waits at once, and what runs at its next chunk. Blocking; harmless to repeat."""
+    store = BatchStore(context.client)
+    store.cancel(batch.id)
+    for job_id in store.job_ids(batch.id):
+        with suppress(JobStateError, JobNotFoundError):
+            context.store.cancel(job_id, ttl=context.settings.failed_ttl)
+
+
+def delete_batch(context: ServiceContext, batch: Batch) -> None:
+    """Removes a batch with its jobs and their files. Blocking; harmless to repeat."""
+    store = BatchStore(context.client)
+    # First nothing new: an input that is becoming a job now is removed by whoever makes it (`intake`).
+    store.cancel(batch.id)
+    for job_id in dict.fromkeys([*store.job_ids(batch.id), *store.input_job_ids(batch.id)]):
+        context.store.delete(job_id)
+        context.storage.delete_prefix(job_prefix(job_id))
+    store.delete(batch.id, owner=batch.spec.owner)
+
+
+def batch_ttl(context: ServiceContext) -> timedelta:
+    """How long the record of a finished batch is kept."""
+    return max(context.settings.result_ttl, context.settings.failed_ttl) + _AFTER_JOBS
+
+
+def _new_job_ids(count: int) -> list[str]:
+    """Ids in ascending order, so that jobs are listed in the order of their inputs."""
+    return sorted(new_id("job") for _ in range(count))
+
+
+def _write(
+    context: ServiceContext,
+    caller: Caller,
+    settings: JobSettings,
+    inputs: list[BatchInput],
+    rejected: list[RejectedInput],
+) -> Batch:
+    if not inputs:
+        raise InvalidRequestError(
+            f"none of the {len(rejected)} inputs can become a job; the first: {rejected[0].message}",
+            errors=[
+                {
+                    "loc": ["body", "inputs", item.index],
+                    "message": item.message,
+                    "received": None if item.line is None else f"line {item.line}",
+                }
+                for item in rejected[:_REJECTIONS_TOLD]
+            ],
+        )
+    webhook = settings.webhook
+    now = datetime.now(UTC)
+    spec = BatchSpec(
+        id=new_id("batch"),
+        owner=caller.owner,
+        limits=caller.limits,
+        created_at=now,
+        num_inputs=len(inputs) + len(rejected),
+        labels=settings.labels,
+        metadata=settings.metadata,
+        webhook=None if webhook is None else WebhookTarget(url=webhook.url, events=tuple(webhook.events)),
+    )
+    store = BatchStore(context.client)
+    store.create(spec, inputs, rejected, active_until=now + _LONGEST)
+    # Where this fails, the record is there: whoever looks after active batches asks again.
+    with suppress(StoreUnavailableError):
+        enqueue_task(context, QUEUE, TASK, spec.id)
+    return store.get(spec.id)
+
+
+def _check_shared(context: ServiceContext, settings: JobSettings) -> None:
+    if settings.webhook is not None:
+        check_target(settings.webhook.url, allow_private=context.settings.allow_private_targets)
+
+
+def _check_count(context: ServiceContext, count: int) -> None:
+    limit = context.settings.max_batch_inputs
+    if not 1 <= count <= limit:
+        raise InvalidRequestError(
+            f"a batch has 1 to {limit} inputs, received {count}",
+            errors=[{"loc": ["body", "inputs"], "message": f"1 to {limit}", "received": str(count)}],
+        )
+
+
+def _checked(
+    context: ServiceContext, caller: Caller, inputs: list[BatchInput], lines: list[Line]
+) -> tuple[list[BatchInput], list[RejectedInput]]:
+    """Checks what can be checked at once: whether uploads are there and addresses allowed."""
+    uploads = _uploads_of(context, caller, inputs)
+    accepted, rejected = [], []
+    for item in inputs:
+        source = item.source or {}
+        try:
+            if source.get("type") == "url":
+                check_source_url(context.settings, source["url"])
+            else:
+                upload = uploads.get(source["upload_id"])
+                if upload is None:
+                    raise UploadNotFoundError(source["upload_id"])
+                require_completed(upload)
+        except (ServiceError, UploadNotFoundError) as error:
+            code = error.problem_code if isinstance(error, ServiceError) else error.code
+            rejected.append(
+                RejectedInput(
+                    index=item.index,
+                    line=lines[item.index].number,
+                    filename=item.filename,
+                    code=code,
+                    message=str(error),
+                )
+            )
+        else:
+            accepted.append(item)
+    return accepted, rejected
+
+
+def _uploads_of(context: ServiceContext, caller: Caller, inputs: list[BatchInput]) -> dict[str, Any]:
+    ids = list({item.source["upload_id"] for item in inputs if item.source and "upload_id" in item.source})
+    found = UploadStore(context.client).get_many(ids) if ids else []
+    return {upload.id: upload for upload in found if upload is not None and upload.owner == caller.owner}
+
+
+def _lines_below(context: ServiceContext, prefix: str) -> list[Line]:
+    """An input for each object below a prefix.
+
+    Raises:
+        SourceRefusedError: If the bucket is not an allowed one.
+        SourceFailedError: If it cannot be listed.
+        InvalidRequestError: If there are more objects than a batch takes.
+    """
+    if not prefix.startswith("s3://"):
+        raise InvalidRequestError(
+            f"prefix is {prefix!r}; give s3://bucket/prefix/",
+            errors=[{"loc": ["body", "prefix"], "message": "s3://bucket/prefix/", "received": prefix}],
+        )
+    bucket, key = parse_s3(context.settings, prefix)
+    lines: list[Line] = []
+    try:
+        for page in open_bucket(bucket).list(key or None, chunk_size=_LISTED_AT_ONCE):
+            wanted = (meta["path"] for meta in page if meta["size"] and not meta["path"].endswith("/"))
+            # One more than accepted is enough to know that they are too many.
+            room = context.settings.max_batch_inputs + 1 - len(lines)
+            lines += [
+                Line(None, {"source": {"type": "url", "url": f"s3://{bucket}/{path}"}})
+                for path in islice(wanted, room)
+            ]
+            if room <= 0:
+                break
+    except (BaseError, OSError) as error:
+        raise SourceFailedError(f"{prefix!r} cannot be listed") from error
+    return lines
