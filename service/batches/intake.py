@@ -127,6 +127,7 @@ async def _make_job(context: ServiceContext, batch: Batch, item: BatchInput) -> 
     if item.source is None:
         with context.storage.local_file(key, work_dir=context.incoming_dir) as path:
             found = await probe_file(context, path, form.filename)
+        await run_in_threadpool(check_request, context, caller, form, found)
     else:
         async with open_source(context, caller, _SOURCE.validate_python(item.source)) as source:
             found = source.found
@@ -138,7 +139,6 @@ async def _make_job(context: ServiceContext, batch: Batch, item: BatchInput) -> 
                 await run_in_threadpool(context.storage.put_file, key, source.path, is_movable=True)
             else:
                 key = source.key
-    await run_in_threadpool(check_request, context, caller, form, found)
     await run_in_threadpool(
         enqueue_job, context, caller, form, found, key=key, job_id=item.job_id, batch_id=batch.id
     )
