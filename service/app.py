@@ -16,6 +16,8 @@ from jobs.settings import ServiceSettings
 from service import problems
 from service.auth import RateLimiter
 from service.background import run_background
+from service.batches.endpoints import router as batches_router
+from service.batches.schemas import BatchInputRequest, BatchRequest
 from service.context import make_context
 from service.estimates.endpoints import router as estimates_router
 from service.estimates.schemas import EstimateRequest
@@ -96,6 +98,7 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
     for router in (
         jobs_router,
         uploads_router,
+        batches_router,
         results_router,
         estimates_router,
         models_router,
@@ -119,7 +122,15 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             license_info=app.license_info,
         )
         schemas = document["components"]["schemas"]
-        for model in (problems.Problem, JobForm, JobRequest, EstimateRequest, SessionRequest):
+        for model in (
+            problems.Problem,
+            JobForm,
+            JobRequest,
+            BatchRequest,
+            BatchInputRequest,
+            EstimateRequest,
+            SessionRequest,
+        ):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
             schemas[model.__name__] = schema
