@@ -64,6 +64,21 @@ class NextSteps:
     is_planning_due: bool = False
 
 
+@dataclass(frozen=True)
+class Glance:
+    """The little that decides whether a job looks different from before.
+
+    Attributes:
+        version: Grows with every change of the record.
+        state: Where the job is.
+        queue_position: Changes without the record, when others before it begin.
+    """
+
+    version: int
+    state: JobState
+    queue_position: int | None
+
+
 class JobStore:
     """The job records. Thread-safe.
 
@@ -540,18 +555,54 @@ class AsyncJobReader:
             values = await self._client.hgetall(JOB_KEY.format(job_id))
         return _require(job_id, values, owner)
 
+    async def get_placed(self, job_id: str, *, owner: str) -> tuple[Job, int | None]:
+        """A job and its place in the queue, in one round trip."""
+        with _reported_outage():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.hgetall(JOB_KEY.format(job_id))
+                _ask_places(pipeline, job_id)
+                values, *places = await pipeline.execute()
+        return _require(job_id, values, owner), _place(places)
+
+    async def glance(self, job_id: str, *, owner: str) -> Glance:
+        """What tells a client that it has the newest of a job already. Reads no more than that."""
+        with _reported_outage():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.hmget(JOB_KEY.format(job_id), "owner", "version", "state")
+                _ask_places(pipeline, job_id)
+                (found_owner, version, state), *places = await pipeline.execute()
+        if version is None or found_owner.decode() != owner:
+            raise JobNotFoundError(job_id)
+        return Glance(int(version), JobState(state.decode()), _place(places))
+
     async def queue_position(self, job: Job) -> int | None:
         """As `JobStore.queue_position`."""
         if job.state is not JobState.QUEUED:
             return None
-        priority = job.spec.priority
         with _reported_outage():
             async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.zrank(f"dv:waiting:{priority}", job.id)
-                for name in PRIORITIES[: PRIORITIES.index(priority)]:
-                    pipeline.zcard(f"dv:waiting:{name}")
-                rank, *before = await pipeline.execute()
-        return None if rank is None else 1 + rank + sum(before)
+                _ask_places(pipeline, job.id)
+                return _place(await pipeline.execute())
+
+    async def queue_positions(self, jobs: Sequence[Job]) -> list[int | None]:
+        """`queue_position` of many, in one round trip."""
+        queued = [job for job in jobs if job.state is JobState.QUEUED]
+        if not queued:
+            return [None] * len(jobs)
+        with _reported_outage():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for job in queued:
+                    pipeline.zrank(f"dv:waiting:{job.spec.priority}", job.id)
+                for priority in PRIORITIES:
+                    pipeline.zcard(f"dv:waiting:{priority}")
+                *ranks, high, normal, _ = await pipeline.execute()
+        before = dict(zip(PRIORITIES, (0, high, high + normal), strict=True))
+        found = {
+            job.id: 1 + before[job.spec.priority] + rank
+            for job, rank in zip(queued, ranks, strict=True)
+            if rank is not None
+        }
+        return [found.get(job.id) for job in jobs]
 
     async def finished_segment(self, job_id: str, index: int) -> FinishedSegment | None:
         """A published segment; None if there is none of that number yet."""
@@ -570,6 +621,23 @@ class AsyncJobReader:
         with _reported_outage():
             value = await self._client.hget(JOB_KEY.format(job_id), "version")
         return None if value is None else int(value)
+
+
+def _ask_places(pipeline: Any, job_id: str) -> None:
+    """Asks for a job's place in each of the queues, of which it is in one at most, and for their lengths."""
+    for priority in PRIORITIES:
+        pipeline.zrank(f"dv:waiting:{priority}", job_id)
+        pipeline.zcard(f"dv:waiting:{priority}")
+
+
+def _place(answers: Sequence[int | None]) -> int | None:
+    """How many jobs begin before the one that was asked for, plus 1; None if it does not wait."""
+    before = 0
+    for rank, length in zip(answers[::2], answers[1::2], strict=True):
+        if rank is not None:
+            return 1 + before + rank
+        before += length or 0
+    return None
 
 
 class OwnerLimitError(QueueFullError):

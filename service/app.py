@@ -14,7 +14,7 @@ from fastapi.openapi.utils import get_openapi
 
 from jobs.settings import ServiceSettings
 from service import problems
-from service.auth import RateLimiter
+from service.auth import KnownKeys, RateLimiter
 from service.background import run_background
 from service.batches.endpoints import router as batches_router
 from service.batches.schemas import BatchInputRequest, BatchRequest
@@ -55,7 +55,8 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
             context = make_context(settings, uses_keys=uses_keys)
             stack.push_async_callback(context.close)
             app.state.context = context
-            app.state.rate_limiter = RateLimiter(settings.redis_url)
+            app.state.rate_limiter = RateLimiter(context)
+            app.state.known_keys = KnownKeys(context.keys)
             listening = asyncio.create_task(context.events.run())
             stack.push_async_callback(_cancel, listening)
             await stack.enter_async_context(run_background(context))

@@ -8,17 +8,20 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from limits import RateLimitItemPerMinute
-from limits.storage import RedisStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.concurrency import run_in_threadpool
 
-from jobs.api_keys import KeyLimits, Scope
+from jobs.api_keys import ApiKey, ApiKeyStore, KeyLimits, Scope
 from service.browser_guard import check_page
 from service.context import Context, ServiceContext
 from service.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 
 LOCAL_OWNER = "local"
 COOKIE = "dovetail_key"
+# A key that is revoked or expires is useless everywhere after so long.
+_KEPT_SECONDS = 3.0
+_MAX_KEPT = 10_000
 
 
 @dataclass(frozen=True)
@@ -49,25 +52,58 @@ class RateLimiter:
     """Counts requests per caller in a sliding minute, in Redis, so that all API processes count together.
 
     Args:
-        redis_url: Of the store.
+        context: Of the process.
     """
 
-    def __init__(self, redis_url: str) -> None:
-        self._limiter = SlidingWindowCounterRateLimiter(RedisStorage(redis_url))
+    def __init__(self, context: ServiceContext) -> None:
+        storage = RedisStorage(
+            f"async+{context.settings.redis_url}",
+            implementation="redispy",
+            connection_pool=context.async_client.connection_pool,  # type: ignore[arg-type] # passed on as it is
+        )
+        self._limiter = SlidingWindowCounterRateLimiter(storage)
 
-    def check(self, owner: str, requests_per_minute: int) -> None:
+    async def check(self, owner: str, requests_per_minute: int) -> None:
         """Counts one request.
 
         Raises:
             RateLimitedError: If it is one too many.
         """
         limit = RateLimitItemPerMinute(requests_per_minute)
-        if not self._limiter.hit(limit, owner):
-            wait = self._limiter.get_window_stats(limit, owner).reset_time - time.time()
+        if not await self._limiter.hit(limit, owner):
+            wait = (await self._limiter.get_window_stats(limit, owner)).reset_time - time.time()
             raise RateLimitedError(
                 f"more than {requests_per_minute} requests in a minute; wait, and poll less often",
                 retry_after_seconds=int(wait) + 1,
             )
+
+
+class KnownKeys:
+    """Keys that were looked up lately: a client that polls does not make Redis look twice for each poll.
+
+    Args:
+        store: Where they are.
+    """
+
+    def __init__(self, store: ApiKeyStore) -> None:
+        self._store = store
+        self._found: dict[str, tuple[float, ApiKey]] = {}
+
+    async def find(self, secret: str) -> ApiKey | None:
+        """The key of a secret as it was at most three seconds ago; None if there is none."""
+        now = time.monotonic()
+        until, key = self._found.get(secret, (0.0, None))
+        if key is not None and now < until:
+            return key
+        key = await run_in_threadpool(self._store.find, secret)
+        if key is None:
+            # Not remembered: guesses must not push out keys that are in use.
+            self._found.pop(secret, None)
+            return None
+        if len(self._found) >= _MAX_KEPT:
+            self._found.clear()
+        self._found[secret] = (now + _KEPT_SECONDS, key)
+        return key
 
 
 async def identify(request: Request, context: Context) -> Caller:
@@ -85,7 +121,7 @@ async def identify(request: Request, context: Context) -> Caller:
     secret = _secret_of(request)
     if secret is None:
         raise UnauthorizedError("send an API key as 'Authorization: Bearer dv_...'")
-    return await run_in_threadpool(_look_up, request, context, secret)
+    return await _look_up(request, context, secret)
 
 
 def _secret_of(request: Request) -> str | None:
@@ -96,12 +132,13 @@ def _secret_of(request: Request) -> str | None:
     return request.cookies.get(COOKIE) if request.method in ("GET", "HEAD") else None
 
 
-def _look_up(request: Request, context: ServiceContext, secret: str) -> Caller:
-    key = context.keys.find(secret)
+async def _look_up(request: Request, context: ServiceContext, secret: str) -> Caller:
+    known: KnownKeys = request.app.state.known_keys
+    key = await known.find(secret)
     if key is None:
         raise UnauthorizedError("this API key is unknown, revoked or expired")
     limiter: RateLimiter = request.app.state.rate_limiter
-    limiter.check(key.id, key.limits.requests_per_minute or context.settings.requests_per_minute)
+    await limiter.check(key.id, key.limits.requests_per_minute or context.settings.requests_per_minute)
     return Caller(key.id, key.name, key.scopes, key.limits)
 
 

@@ -89,7 +89,8 @@ def make_context(settings: ServiceSettings, *, uses_keys: bool) -> ServiceContex
     return context
 
 
-def _context(request: Request) -> ServiceContext:
+# Not a plain function: FastAPI would run it in a thread, for each request.
+async def _context(request: Request) -> ServiceContext:
     context: ServiceContext = request.app.state.context
     return context
 

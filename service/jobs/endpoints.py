@@ -10,7 +10,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from jobs.objects import job_prefix
-from jobs.records import Job
+from jobs.records import Job, JobState
 from service.auth import Caller, Reader, Writer
 from service.context import Context, ServiceContext
 from service.errors import InvalidRequestError
@@ -98,7 +98,8 @@ async def list_jobs(context: Context, caller: Reader, query: Annotated[ListQuery
         labels=query.labels,
         batch_id=query.batch_id,
     )
-    data = [JobSchema.of(job, await context.reader.queue_position(job)) for job in jobs]
+    positions = await context.reader.queue_positions(jobs)
+    data = [JobSchema.of(job, position) for job, position in zip(jobs, positions, strict=True)]
     return JobListSchema(data=data, has_more=has_more, next=jobs[-1].id if has_more else None)
 
 
@@ -116,14 +117,13 @@ async def get_job(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Any:
     """State, progress and links. Cheap; `Retry-After` says when it is worth asking again."""
-    job = await context.reader.get(job_id, owner=caller.owner)
-    position = await context.reader.queue_position(job)
-    etag = f'"{job.version}-{position or 0}"'
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if not job.state.is_final:
-        headers["Retry-After"] = str(_POLL_SECONDS)
-    if if_none_match is not None and etag in [tag.strip() for tag in if_none_match.split(",")]:
-        return Response(status_code=304, headers=headers)
+    if if_none_match is not None:
+        seen = await context.reader.glance(job_id, owner=caller.owner)
+        headers = _poll_headers(seen.version, seen.queue_position, seen.state)
+        if headers["ETag"] in [tag.strip() for tag in if_none_match.split(",")]:
+            return Response(status_code=304, headers=headers)
+    job, position = await context.reader.get_placed(job_id, owner=caller.owner)
+    headers = _poll_headers(job.version, position, job.state)
     # Straight to JSON: checking the response against its model takes several times as long as reading it.
     return Response(
         JobSchema.of(job, position).model_dump_json(), headers=headers, media_type="application/json"
@@ -226,6 +226,13 @@ async def _submit_source(
                 )
         call.finish(job.id)
         return job
+
+
+def _poll_headers(version: int, position: int | None, state: JobState) -> dict[str, str]:
+    headers = {"ETag": f'"{version}-{position or 0}"', "Cache-Control": "private, no-cache"}
+    if not state.is_final:
+        headers["Retry-After"] = str(_POLL_SECONDS)
+    return headers
 
 
 async def _accepted(context: ServiceContext, response: Response, job: Job) -> JobSchema:
