@@ -67,7 +67,10 @@ async def get_content(
     "/source",
     summary="Get the upload",
     response_class=Response,
-    responses=_file_responses("What was submitted.", {"video/*": _VIDEO["video/mp4"]}),
+    responses=_file_responses(
+        "What was submitted; octets where browsers know no name for the container.",
+        dict.fromkeys(("video/*", "image/*", "application/octet-stream"), _VIDEO["video/mp4"]),
+    ),
 )
 async def get_source(request: Request, job: OwnJob, context: Context) -> Response:
     """The video as it was submitted, for comparing both side by side."""

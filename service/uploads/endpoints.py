@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from jobs.uploads import Upload, UploadStore
@@ -48,16 +48,8 @@ _BODY: dict[str, Any] = {
 }
 
 
-def _require_version(
-    tus_resumable: Annotated[
-        str | None, Header(description="Version of the protocol.", examples=[VERSION])
-    ] = None,
-) -> None:
-    check_version(tus_resumable)
-
-
-_SPEAKS_TUS = [Depends(_require_version)]
-
+# Checked in the endpoints, after ids and headers: a malformed request is malformed in any version.
+TusResumable = Annotated[str | None, Header(description="Version of the protocol.", examples=[VERSION])]
 Length = Annotated[
     str | None, Header(alias="Upload-Length", description="Bytes of the whole file.", examples=["10485760"])
 ]
@@ -84,7 +76,6 @@ ChecksumHeader = Annotated[
 
 
 @router.options("", status_code=204, summary="What the server's tus can do")
-@router.options("/{upload_id}", status_code=204, summary="What the server's tus can do")
 async def describe_protocol(response: Response, context: Context) -> None:
     """Version, extensions, checksum algorithms and the largest size, as headers."""
     response.headers.update(
@@ -97,12 +88,19 @@ async def describe_protocol(response: Response, context: Context) -> None:
     )
 
 
+@router.options(
+    "/{upload_id}", status_code=204, summary="What the server's tus can do", responses=responses()
+)
+async def describe_protocol_of_upload(upload_id: UploadId, response: Response, context: Context) -> None:
+    """The same."""
+    await describe_protocol(response, context)
+
+
 @router.post(
     "",
     status_code=201,
     response_class=Response,
     summary="Begin an upload",
-    dependencies=_SPEAKS_TUS,
     responses={**responses(400, 409, 410, 412, 413, 415, 460, 507), **_LOCKED},
     openapi_extra={"requestBody": {"required": False, **_BODY}},
 )
@@ -110,11 +108,13 @@ async def begin_upload(
     request: Request,
     context: Context,
     caller: Writer,
+    tus_resumable: TusResumable = None,
     upload_length: Length = None,
     upload_metadata: Metadata = None,
     upload_checksum: ChecksumHeader = None,
 ) -> Response:
     """Answers the upload's address in `Location`. The body may hold the first bytes already."""
+    check_version(tus_resumable)
     if "upload-defer-length" in request.headers:
         raise MalformedRequestError("Upload-Defer-Length is not supported; send Upload-Length")
     size_bytes = parse_size("Upload-Length", upload_length)
@@ -149,11 +149,13 @@ async def begin_upload(
     "/{upload_id}",
     response_class=Response,
     summary="How far an upload is",
-    dependencies=_SPEAKS_TUS,
     responses=responses(404, 410, 412),
 )
-async def look_at_offset(upload_id: UploadId, context: Context, caller: Writer) -> Response:
+async def look_at_offset(
+    upload_id: UploadId, context: Context, caller: Writer, tus_resumable: TusResumable = None
+) -> Response:
     """`Upload-Offset` and `Upload-Length`."""
+    check_version(tus_resumable)
     upload = await _own_upload(upload_id, context, caller)
     headers = {**upload_headers(upload), "Upload-Length": str(upload.size_bytes)}
     if upload.metadata:
@@ -166,7 +168,6 @@ async def look_at_offset(upload_id: UploadId, context: Context, caller: Writer) 
     status_code=204,
     response_class=Response,
     summary="Send bytes of an upload",
-    dependencies=_SPEAKS_TUS,
     responses={**responses(400, 404, 409, 410, 412, 413, 415, 460, 507), **_LOCKED},
     openapi_extra={"requestBody": {"required": True, **_BODY}},
 )
@@ -175,10 +176,12 @@ async def send_bytes(
     request: Request,
     context: Context,
     caller: Writer,
+    tus_resumable: TusResumable = None,
     upload_offset: Offset = None,
     upload_checksum: ChecksumHeader = None,
 ) -> Response:
     """Appends the body. After the last byte the file is looked into: 415 or 422 if it is no video."""
+    check_version(tus_resumable)
     check_body_type(request.headers.get("content-type"))
     upload = await append(
         context,
@@ -197,11 +200,13 @@ async def send_bytes(
     status_code=204,
     response_class=Response,
     summary="End an upload",
-    dependencies=_SPEAKS_TUS,
     responses={**responses(404, 410, 412), **_LOCKED},
 )
-async def end_upload(upload_id: UploadId, context: Context, caller: Writer) -> Response:
+async def end_upload(
+    upload_id: UploadId, context: Context, caller: Writer, tus_resumable: TusResumable = None
+) -> Response:
     """Removes it and its bytes. Jobs that read it already keep them."""
+    check_version(tus_resumable)
     await delete_upload(context, caller, upload_id)
     return Response(status_code=204)
 
@@ -211,7 +216,6 @@ async def end_upload(upload_id: UploadId, context: Context, caller: Writer) -> R
     status_code=204,
     response_class=Response,
     summary="PATCH, HEAD or DELETE for clients that cannot send these",
-    dependencies=_SPEAKS_TUS,
     responses={
         **responses(400, 404, 409, 410, 412, 413, 415, 460, 507),
         **_LOCKED,
@@ -225,15 +229,18 @@ async def override_method(
     context: Context,
     caller: Writer,
     method: Annotated[Literal["PATCH", "HEAD", "DELETE"], Header(alias="X-HTTP-Method-Override")],
+    tus_resumable: TusResumable = None,
     upload_offset: Offset = None,
     upload_checksum: ChecksumHeader = None,
 ) -> Response:
     """Does what `X-HTTP-Method-Override` says."""
     if method == "HEAD":
-        return await look_at_offset(upload_id, context, caller)
+        return await look_at_offset(upload_id, context, caller, tus_resumable)
     if method == "DELETE":
-        return await end_upload(upload_id, context, caller)
-    return await send_bytes(upload_id, request, context, caller, upload_offset, upload_checksum)
+        return await end_upload(upload_id, context, caller, tus_resumable)
+    return await send_bytes(
+        upload_id, request, context, caller, tus_resumable, upload_offset, upload_checksum
+    )
 
 
 @router.get("/{upload_id}", summary="Look at an upload", responses=responses(404, 410))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import schemathesis
@@ -11,3 +12,12 @@ import schemathesis
 def serialize_offset_stream(ctx: schemathesis.SerializationContext, value: Any) -> bytes:
     """The body of a tus request is any bytes."""
     return value if isinstance(value, bytes) else str(value).encode()
+
+
+@schemathesis.serializer("application/x-ndjson")
+def serialize_json_lines(ctx: schemathesis.SerializationContext, value: Any) -> bytes:
+    """One JSON value per line."""
+    if isinstance(value, bytes | str):
+        return value if isinstance(value, bytes) else value.encode()
+    lines = value if isinstance(value, list) else [value]
+    return "\n".join(map(json.dumps, lines)).encode()
