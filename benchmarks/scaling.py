@@ -68,9 +68,9 @@ def main() -> int:
     """Runs both and writes the numbers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--workers", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=120, help="length of the video")
-    parser.add_argument("--sleep", type=float, default=0.08, help="of the stand-in, for each frame")
-    parser.add_argument("--segment-seconds", type=float, default=1.25)
+    parser.add_argument("--seconds", type=float, default=80, help="length of the video")
+    parser.add_argument("--sleep", type=float, default=0.2, help="of the stand-in, for each frame")
+    parser.add_argument("--segment-seconds", type=float, default=2.5)
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     model = f"standin:sleep={arguments.sleep},scale=2"
