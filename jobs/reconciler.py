@@ -14,7 +14,7 @@ from typing import Any
 import redis
 import structlog
 
-from jobs.errors import JobNotFoundError, JobsError, JobStateError
+from jobs.errors import JobNotFoundError, JobStateError
 from jobs.queue import PLAN, JobQueue, TaskId
 from jobs.records import JobState
 from jobs.store import JobStore
@@ -100,7 +100,7 @@ class Leader:
         client: Of the store's database.
         name: Of the lock.
         interval: Between two times.
-        action: What to do; errors of Redis and storage are logged, and it is tried again next time.
+        action: What to do; errors are logged, and it is tried again next time.
     """
 
     def __init__(
@@ -129,8 +129,9 @@ class Leader:
             try:
                 if self._leads():
                     self._action()
-            except (redis.RedisError, JobsError) as error:
-                _log.warning("leader.failed", name=self._name, error=str(error))
+            except Exception:
+                # Whatever it is: a thread that ended would be missed by nobody until jobs stand still.
+                _log.warning("leader.failed", name=self._name, exc_info=True)
         try:
             if self._lock.owned():
                 self._lock.release()

@@ -98,8 +98,8 @@ class FleetReporter:
     def _report(self) -> None:
         try:
             self._fleet.report(self.describe())
-        except redis.RedisError as error:
-            _log.warning("fleet.not_reported", error=str(error))
+        except Exception as error:  # also a driver that does not tell its memory: the next report may work
+            _log.warning("fleet.not_reported", error=repr(error))
 
     def _device_name(self) -> str:
         if self._device.type != "cuda":

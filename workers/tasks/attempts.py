@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import structlog
 
-from jobs.errors import JobsError, LostLeaseError
+from jobs.errors import LostLeaseError
 from jobs.queue import TaskId
 from workers.tasks.context import WorkerContext
 from workers.tasks.failures import without_paths
@@ -105,23 +105,28 @@ class Attempt:
         self._thread.join()
 
     def _renew(self) -> None:
-        context = self._context
         while not self._ended.wait(self._interval):
             try:
-                context.store.renew(
-                    self.task.job_id,
-                    self.task.task,
-                    self.token,
-                    ttl=context.settings.lease_ttl,
-                    num_frames=self._num_frames,
-                )
-            except LostLeaseError as error:
-                self._lost = error
-            except JobsError as error:
-                _log.warning("lease.not_renewed", error=str(error))
-            if self.should_stop():
-                action, self._on_stop = self._on_stop, None
-                if action is not None:
-                    action()
-                if self.is_lost:
-                    return
+                self._renew_once()
+                if self.should_stop():
+                    action, self._on_stop = self._on_stop, None
+                    if action is not None:
+                        action()
+            except Exception:
+                # Whatever it is, the next renewal may work, and until another attempt takes over nothing is
+                # lost; without this thread it soon would be.
+                _log.warning("lease.not_renewed", exc_info=True)
+            if self.is_lost:
+                return
+
+    def _renew_once(self) -> None:
+        try:
+            self._context.store.renew(
+                self.task.job_id,
+                self.task.task,
+                self.token,
+                ttl=self._context.settings.lease_ttl,
+                num_frames=self._num_frames,
+            )
+        except LostLeaseError as error:
+            self._lost = error

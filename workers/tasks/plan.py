@@ -39,14 +39,17 @@ def plan(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
         if record.plan is None:
             _describe(context, attempt, record, blueprint)
         state = _planner_state(context, record.id)
-        needs_sound = record.streaming is None
+        needs_stream = record.streaming is None
         for segment in plan_source(reader, blueprint.job, options=blueprint.options, resume=state):
             # Before it is believed: a reader that was closed ends like a source that ends.
             attempt.check()
+            if needs_stream and segment.is_last:  # nobody comes back after it to do it
+                needs_stream = False
+                _prepare_stream(context, attempt, record.id, blueprint)
             _append(context, attempt, record.id, segment)
             enqueue_next(context, record.id)  # other workers may be idle
-            if needs_sound:
-                needs_sound = False
+            if needs_stream:
+                needs_stream = False
                 _prepare_stream(context, attempt, record.id, blueprint)
             if segment.is_last or context.stopping.is_draining:
                 break

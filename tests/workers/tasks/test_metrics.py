@@ -28,13 +28,17 @@ def test_metrics_are_served_for_prometheus() -> None:
         urlopen(f"http://127.0.0.1:{port}/metrics") as answer,
     ):
         families = text_string_to_metric_families(answer.read().decode())
-        found = {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
+        found = {
+            (sample.name, *sorted(sample.labels.values())): sample.value
+            for family in families
+            for sample in family.samples
+        }
     assert found["dovetail_worker_busy",] == 1
     assert found["dovetail_worker_draining",] == 0
     assert found["dovetail_worker_resident_memory_bytes",] == 1000
-    assert found["dovetail_worker_attempts_total", "segment", "finished"] == 2
-    assert found["dovetail_worker_attempt_seconds_total", "segment", "finished"] == 5
-    assert found["dovetail_worker_attempts_total", "plan", "lost"] == 1
+    assert found["dovetail_worker_attempts_total", "finished", "segment"] == 2
+    assert found["dovetail_worker_attempt_seconds_total", "finished", "segment"] == 5
+    assert found["dovetail_worker_attempts_total", "lost", "plan"] == 1
 
 
 def test_the_fleet_knows_what_a_worker_does(farm: Farm, short_clip: Path) -> None:
