@@ -14,6 +14,8 @@ from jobs.outages import reported_outage
 from jobs.records import InputInfo
 
 _EXPIRING = "dv:uploads:expiring"
+# No key has this id.
+_NOBODY = "nobody"
 
 # All of these act only for the writer that holds the lock: one that was thought dead, and is not, must not
 # move the offset of its successor.
@@ -31,6 +33,8 @@ redis.call('HSET', KEYS[1], 'offset', redis.call('HGET', KEYS[1], 'size'), 'foun
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[2])
 return 1
 """
+# KEYS: record. ARGV: owner.
+_DISOWN = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'owner', ARGV[1]) end"
 # KEYS: record, expiring. ARGV: id, expires_at in ms.
 _POSTPONE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -116,6 +120,7 @@ class UploadStore:
         self._advance = client.register_script(_ADVANCE)
         self._finish = client.register_script(_FINISH)
         self._renew = client.register_script(_RENEW)
+        self._disown = client.register_script(_DISOWN)
         self._postpone = client.register_script(_POSTPONE)
         self._unlock = client.register_script(_UNLOCK)
 
@@ -204,6 +209,11 @@ class UploadStore:
         """Moves the time at which the upload is removed."""
         with reported_outage():
             self._postpone(keys=[_key(upload_id), _EXPIRING], args=[upload_id, _ms(expires_at)])
+
+    def disown(self, upload_id: str) -> None:
+        """Makes an upload nobody's: its bytes stay for the jobs that read them, until it expires."""
+        with reported_outage():
+            self._disown(keys=[_key(upload_id)], args=[_NOBODY])
 
     def delete(self, upload_id: str) -> None:
         """Forgets an upload; harmless if there is none."""

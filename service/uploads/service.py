@@ -171,11 +171,14 @@ def sweep_uploads(context: ServiceContext) -> int:
 
 
 def remove_upload(context: ServiceContext, store: UploadStore, upload_id: str) -> None:
-    """Forgets an upload and removes its bytes, unless a job reads them. Blocking; harmless to repeat."""
+    """Forgets an upload and removes its bytes. While a job reads them it is only hidden, and swept later.
+    Blocking; harmless to repeat."""
+    if context.store.is_input_used(upload_key(upload_id)):
+        store.disown(upload_id)
+        return
     store.delete(upload_id)
     (uploads_dir(context) / upload_id).unlink(missing_ok=True)
-    if not context.store.is_input_used(upload_key(upload_id)):
-        context.storage.delete(upload_key(upload_id))
+    context.storage.delete(upload_key(upload_id))
 
 
 def _check_offset(upload: Upload, offset: int, content_length: int | None) -> None:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from datetime import timedelta
@@ -24,6 +25,7 @@ from jobs.objects import upload_key
 from jobs.settings import ServiceSettings
 from jobs.uploads import UploadStore
 from service.uploads.service import sweep_uploads, uploads_dir
+from service.uploads.sweeping import sweep_incoming
 from tests.service.conftest import Api, running_api, wait_until
 
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -335,6 +337,39 @@ def test_expired_uploads_are_gone_and_swept_unless_a_job_reads_them(
         keys = [stored.key for stored in api.context.storage.list("uploads/")]
         assert keys == [upload_key(used.rsplit("/", 1)[1])]
         assert not list(uploads_dir(api.context).iterdir())
+
+
+def test_ending_an_upload_leaves_its_bytes_to_the_job_that_reads_them(
+    settings: ServiceSettings, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.uploads.service._GRACE", timedelta())
+    with running_api(settings.model_copy(update={"upload_ttl": timedelta(seconds=1)})) as api:
+        location = begin(api, clip.stat().st_size)
+        assert send(api, location, 0, clip.read_bytes()).status_code == 204
+        upload_id = location.rsplit("/", 1)[1]
+        source = {"type": "upload", "upload_id": upload_id}
+        job = api.http.post("/v1/jobs", json={"source": source}).json()
+        assert api.http.delete(location, headers=TUS).status_code == 204
+        assert api.http.get(location).status_code == 404
+        assert api.context.storage.exists(upload_key(upload_id))
+        # Once the job has gone, so do they.
+        assert api.http.delete(job["links"]["self"]).status_code == 204
+        wait_until(lambda: sweep_uploads(api.context))
+        assert not api.context.storage.exists(upload_key(upload_id))
+
+
+def test_what_dead_requests_left_is_swept_after_a_day(api: Api, clip: Path) -> None:
+    location = begin(api, 100)
+    incoming = api.context.incoming_dir
+    form = incoming / "0123456789abcdef"
+    form.mkdir()
+    (form / "00000").write_bytes(b"x")
+    (incoming / "source-0123").write_bytes(b"x")
+    (uploads_dir(api.context) / "upl_without_record").write_bytes(b"x")
+    assert sweep_incoming(api.context) == 0
+    assert sweep_incoming(api.context, now=time.time() + 25 * 3600) == 3
+    assert [path.name for path in incoming.iterdir()] == ["uploads"]
+    assert [path.name for path in uploads_dir(api.context).iterdir()] == [location.rsplit("/", 1)[1]]
 
 
 def test_what_a_killed_server_had_not_recorded_is_sent_again(api: Api, clip: Path) -> None:
