@@ -7,7 +7,7 @@ from typing import Any
 
 from jobs.fleet import ModelInfo
 from pipelines.errors import CheckpointError
-from workers.models import INTERPOLATION_MODELS, DtypeName, Model, load_model
+from workers.models import DtypeName, Model, load_model
 from workers.standin import STANDIN_PREFIX
 from workers.values import to_json_value
 
@@ -97,8 +97,3 @@ class ModelShelf:
             device=model.device.type,
             memory_bytes=memory_bytes,
         )
-
-
-def is_interpolation(name: str) -> bool:
-    """Whether a model has no weights."""
-    return name in INTERPOLATION_MODELS or name.startswith(STANDIN_PREFIX)

@@ -41,7 +41,3 @@ class StopSignal:
     def wait(self, seconds: float | None = None) -> bool:
         """Waits for the polite end; whether it was asked for."""
         return self._draining.wait(seconds)
-
-    def wait_until_over(self, seconds: float) -> bool:
-        """Waits for the end at once; whether it was asked for."""
-        return self._over.wait(seconds)
