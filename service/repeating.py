@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -35,6 +35,8 @@ async def repeating(
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        # More than once if need be: a cancellation that meets the end of a Redis call's own time limit can
+        # get lost in it.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=1)

@@ -78,7 +78,8 @@ async def admit(context: ServiceContext, batch_id: str) -> None:
     await run_in_threadpool(enqueue_task, context, QUEUE, TASK, batch_id)
 
 
-ADMIT = TaskKind(QUEUE, TASK, admit, num_threads=2)
+# Each mostly waits: for probes, downloads and the store.
+ADMIT = TaskKind(QUEUE, TASK, admit, num_threads=8)
 
 
 async def _admit_slice(context: ServiceContext, batch: Batch, inputs: list[BatchInput]) -> list[bool]:

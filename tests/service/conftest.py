@@ -33,7 +33,11 @@ MODELS = [
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[str]:
-    """Address of a server for the whole session; see `redis_url`."""
+    """Address of a server for the whole session; see `redis_url`.
+
+    It writes nothing to the disk, unlike that of `tests.redis_server`: these tests kill API processes, never
+    Redis, and batches of ten thousand inputs would wait for the disk.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -108,7 +112,7 @@ def running_api(
         timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, name="uvicorn")
+    thread = threading.Thread(target=server.run, name="uvicorn", daemon=True)
     thread.start()
     try:
         wait_until(lambda: server.started or not thread.is_alive())
