@@ -10,11 +10,11 @@ from zipstream import ZIP_STORED, ZipStream  # type: ignore[import-untyped]
 from jobs.batches import BatchStore
 from jobs.records import Job, JobState, OutputInfo
 from jobs.storage import Storage
+from service.batches.service import jobs_of_batch
 from service.context import ServiceContext
 from service.errors import NotReadyError
 
 _PIECE_BYTES = 1 << 20
-_JOBS_AT_ONCE = 200
 _MAX_STEM = 150
 
 
@@ -56,11 +56,9 @@ def unique_name(filename: str, taken: set[str]) -> str:
 
 
 def _finished(context: ServiceContext, batch_id: str) -> Iterator[tuple[Job, OutputInfo]]:
-    ids = BatchStore(context.client).job_ids(batch_id)
-    for start in range(0, len(ids), _JOBS_AT_ONCE):
-        for job in context.store.get_many(ids[start : start + _JOBS_AT_ONCE]):
-            if job.state is JobState.COMPLETED and job.output is not None:
-                yield job, job.output
+    for job in jobs_of_batch(context, BatchStore(context.client).job_ids(batch_id)):
+        if job.state is JobState.COMPLETED and job.output is not None:
+            yield job, job.output
 
 
 def _pieces(storage: Storage, key: str, size_bytes: int) -> Iterable[bytes]:

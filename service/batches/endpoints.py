@@ -14,10 +14,10 @@ from service.batches.archive import open_archive
 from service.batches.requests import CSV_TYPE, NDJSON_TYPES, read_submission, shared_settings
 from service.batches.schemas import (
     BatchListSchema,
-    BatchResultSchema,
     BatchResultsSchema,
     BatchSchema,
     PageQuery,
+    ResultsQuery,
 )
 from service.batches.service import (
     cancel_batch,
@@ -25,6 +25,7 @@ from service.batches.service import (
     create_file_batch,
     delete_batch,
     describe_batch,
+    list_batch_results,
 )
 from service.context import Context, ServiceContext
 from service.errors import ConflictError, InvalidRequestError
@@ -164,21 +165,11 @@ async def delete_whole_batch(batch: OwnBatch, context: Context, caller: Writer) 
 
 @router.get("/{batch_id}/results", summary="List a batch's results", responses=responses(404))
 async def list_results(
-    batch: OwnBatch, context: Context, caller: Reader, query: Annotated[PageQuery, Query()]
+    batch: OwnBatch, context: Context, caller: Reader, query: Annotated[ResultsQuery, Query()]
 ) -> BatchResultsSchema:
     """Its jobs in the order of the inputs, with links to their files."""
-    jobs, has_more = await run_in_threadpool(
-        context.store.list_jobs,
-        caller.owner,
-        limit=query.limit,
-        after=query.after,
-        is_descending=False,
-        batch_id=batch.id,
-    )
-    return BatchResultsSchema(
-        data=[BatchResultSchema.of(job) for job in jobs],
-        has_more=has_more,
-        next=jobs[-1].id if has_more else None,
+    return await run_in_threadpool(
+        list_batch_results, context, batch.id, limit=query.limit, after=query.after
     )
 
 

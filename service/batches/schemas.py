@@ -20,6 +20,7 @@ from service.jobs.schemas import (
 
 _EXAMPLE_ID = "batch_01k9zq3v5n8w2c7m4t6y1x0abc"
 MAX_REJECTED_SHOWN = 1000
+MAX_RESULTS = 10_000
 
 
 class BatchInputRequest(BaseModel):
@@ -246,6 +247,15 @@ class BatchResultsSchema(BaseModel):
     data: list[BatchResultSchema]
     has_more: bool
     next: Annotated[str | None, Field(description="Give as `after` for the next page.")]
+
+
+class ResultsQuery(BaseModel):
+    """Which part of the results; all of an ordinary batch by default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=MAX_RESULTS)] = MAX_RESULTS
+    after: Annotated[str | None, Field(max_length=64, description="`next` of the page before.")] = None
 
 
 class PageQuery(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -14,12 +14,12 @@ from starlette.concurrency import run_in_threadpool
 from jobs.batches import Batch, BatchInput, BatchSpec, BatchStore, RejectedInput
 from jobs.errors import JobNotFoundError, JobStateError, StoreUnavailableError
 from jobs.objects import input_key, job_prefix
-from jobs.records import WebhookTarget, new_id
+from jobs.records import Job, WebhookTarget, new_id
 from jobs.uploads import UploadNotFoundError, UploadStore
 from service.auth import Caller
 from service.batches.manifests import Line
 from service.batches.requests import Submission, job_webhook, make_input
-from service.batches.schemas import BatchSchema
+from service.batches.schemas import BatchResultSchema, BatchResultsSchema, BatchSchema
 from service.context import ServiceContext
 from service.errors import InvalidRequestError, ServiceError
 from service.forms import ReceivedFile
@@ -37,6 +37,7 @@ _LONGEST = timedelta(days=90)
 _AFTER_JOBS = timedelta(hours=1)
 _REJECTIONS_TOLD = 20
 _LISTED_AT_ONCE = 1000
+_JOBS_AT_ONCE = 200
 
 
 def create_batch(context: ServiceContext, caller: Caller, submission: Submission) -> Batch:
@@ -110,6 +111,26 @@ async def describe_batch(context: ServiceContext, batch_id: str, owner: str) -> 
     batch = await run_in_threadpool(store.get, batch_id, owner=owner)
     rejected = await run_in_threadpool(store.rejected, batch_id) if batch.num_rejected else []
     return BatchSchema.of(batch, rejected)
+
+
+def jobs_of_batch(context: ServiceContext, job_ids: Sequence[str]) -> Iterator[Job]:
+    """Jobs by id, without holding many of them. Blocking."""
+    for start in range(0, len(job_ids), _JOBS_AT_ONCE):
+        yield from context.store.get_many(job_ids[start : start + _JOBS_AT_ONCE])
+
+
+def list_batch_results(
+    context: ServiceContext, batch_id: str, *, limit: int, after: str | None
+) -> BatchResultsSchema:
+    """What has become of a batch's jobs, in the order of the inputs. Blocking."""
+    ids = [job_id for job_id in BatchStore(context.client).job_ids(batch_id) if job_id > (after or "")]
+    page = ids[:limit]
+    has_more = len(ids) > limit
+    return BatchResultsSchema(
+        data=[BatchResultSchema.of(job) for job in jobs_of_batch(context, page)],
+        has_more=has_more,
+        next=page[-1] if has_more else None,
+    )
 
 
 def cancel_batch(context: ServiceContext, batch: Batch) -> None:

@@ -454,6 +454,11 @@ def test_results_are_listed_and_downloaded_as_one_archive(api: Api, clip: Path) 
     assert results["data"][0]["content"] == f"/v1/jobs/{ids[0]}/content"
     assert results["data"][1]["size_bytes"] == 3_000_001
     assert results["data"][3]["error"]["code"] == "no_frames"
+    assert not results["has_more"]
+    page = api.http.get(batch["links"]["results"], params={"limit": 3}).json()
+    rest = api.http.get(batch["links"]["results"], params={"limit": 3, "after": page["next"]}).json()
+    assert page["data"] + rest["data"] == results["data"]
+    assert rest["next"] is None
 
     answer = api.http.get(batch["links"]["zip"])
     assert answer.headers["Content-Type"] == "application/zip"
