@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -32,6 +32,7 @@ from service.system.schemas import SessionRequest
 from service.uploads.endpoints import router as uploads_router
 from service.web import router as web_router
 
+_CANCEL_SECONDS = 1.0
 _DESCRIPTION = """
 Send a soft, noisy, compressed video; get it back larger and clean, with its sound, subtitles and every time
 stamp.
@@ -144,6 +145,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    # More than once: asyncio.wait_for (Python 3.11, in redis-py) forgets a cancellation that comes with its
+    # result, and the server would never stop.
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_SECONDS)

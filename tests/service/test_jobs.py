@@ -21,6 +21,8 @@ from tests.service.conftest import Api, running_api, wait_until
 from tests.service.made import TTL, begin, end, fail, make_job
 from tests.service.outages import own_server
 
+CUT_OFF = b'--x\r\nContent-Disposition: form-data; name="scale"\r\n\r\n2'
+
 
 def submit(api: Api, clip: Path, headers: dict[str, str] | None = None, **fields: str) -> httpx.Response:
     """Sends a clip as a form."""
@@ -123,11 +125,7 @@ def test_what_is_no_video_is_refused_with_the_probes_code(api: Api, not_a_video:
         ("application/json", b"{}", 422),
         ("text/plain", b"hello", 415),
         ("multipart/form-data", b"hello", 400),
-        (
-            "multipart/form-data; boundary=x",
-            b'--x\r\nContent-Disposition: form-data; name="scale"\r\n\r\n2',
-            400,
-        ),
+        ("multipart/form-data; boundary=x", CUT_OFF, 400),
         ("multipart/form-data; boundary=x", b"--x--\r\n", 422),
     ],
 )
@@ -485,7 +483,7 @@ def test_without_redis_every_request_is_refused_for_now(doomed: Api, clip: Path)
         assert response.status_code == 503, (response.request.url, response.text)
         assert response.json()["code"] == "unavailable"
         assert int(response.headers["retry-after"]) > 0
-    assert list(doomed.context.storage.list("jobs/")) == []
+    assert len(list(doomed.context.storage.list("jobs/"))) == 1  # that of the fixture's job
 
 
 def test_with_keys_and_without_redis_requests_are_refused_for_now(settings: ServiceSettings) -> None:
