@@ -68,7 +68,11 @@ async def dispatch_pending(context: ServiceContext) -> int:
         count = 0
         notes = await client.zrange(PENDING, 0, _PAGE - 1, withscores=True)
         for member, score in notes:
-            await _dispatch(context, member.decode(), int(score))
+            try:
+                await _dispatch(context, member.decode(), int(score))
+            except (ValueError, KeyError) as error:
+                # A note or record that this version cannot read must not hold up all others.
+                _log.error("webhook.unreadable_note", note=member.decode(), error=str(error))
             await client.eval(_REMOVE, 1, PENDING, member, str(int(score)))
             count += 1
         return count

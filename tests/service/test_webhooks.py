@@ -258,6 +258,15 @@ def test_an_event_survives_that_the_api_is_killed_before_and_while_it_is_deliver
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
 
 
+def test_a_note_that_cannot_be_read_holds_up_no_other(api: Api, clip: Path) -> None:
+    with running_origin(lambda _: Answer()) as receiver:
+        job_id = submit(api.http, clip, receiver.url, "job.cancelled")
+        api.context.client.zadd(PENDING, {f"{job_id} exploded": 1, "job_unknown completed": 2})
+        api.context.store.cancel(job_id, ttl=TTL)
+        wait_until(lambda: receiver.asked)
+        wait_until(lambda: not api.context.client.exists(PENDING))
+
+
 def test_transitions_are_noted_once_by_any_number_of_api_processes(
     settings: ServiceSettings, clip: Path
 ) -> None:
