@@ -1,4 +1,4 @@
-"""The queue: dramatiq on Redis, one queue per priority, messages of ids only.
+"""The queue: dramatiq on Redis, two queues per priority, messages of ids only.
 
 Messages are enqueued by name, so the API needs no code of the workers. A message may be delivered more than
 once; tasks are harmless when run twice (`jobs.store`).
@@ -83,8 +83,18 @@ def make_broker(
         ],
     )
     for priority in PRIORITIES:
-        broker.declare_queue(priority)
+        for name in queue_names(priority):
+            broker.declare_queue(name)
     return broker
+
+
+def queue_names(priority: Priority) -> tuple[str, str]:
+    """The two queues of a priority: of work on jobs that have begun, and of jobs that have not.
+
+    Workers take from them in turn. In one queue the plans of a thousand new jobs would come before the first
+    segment of any of them.
+    """
+    return str(priority), f"{priority}_new"
 
 
 class JobQueue:
@@ -100,9 +110,10 @@ class JobQueue:
     def __init__(self, broker: RedisBroker) -> None:
         self.broker = broker
 
-    def enqueue_plan(self, job_id: str, priority: Priority) -> None:
+    def enqueue_plan(self, job_id: str, priority: Priority, *, is_continuation: bool = False) -> None:
         """Asks for a job to be planned, or planned on."""
-        self._enqueue(priority, PLAN, (job_id,))
+        begun, new = queue_names(priority)
+        self._enqueue(begun if is_continuation else new, PLAN, (job_id,))
 
     def enqueue_segment(
         self, job_id: str, index: int, priority: Priority, *, delay: timedelta = timedelta()
@@ -117,13 +128,15 @@ class JobQueue:
     def enqueue(self, task: TaskId, priority: Priority, *, delay: timedelta = timedelta()) -> None:
         """Asks for any task."""
         name, _, index = task.task.partition(":")
-        self._enqueue(priority, name, (task.job_id, int(index)) if index else (task.job_id,), delay)
+        begun, new = queue_names(priority)
+        arguments = (task.job_id, int(index)) if index else (task.job_id,)
+        self._enqueue(new if name == PLAN else begun, name, arguments, delay)
 
     def tasks(self) -> set[TaskId]:
         """All tasks with a message: waiting, delayed, or given to a worker that has not acknowledged it."""
         found = set()
-        for priority in PRIORITIES:
-            for name in (priority, f"{priority}.DQ"):
+        for queue in (name for priority in PRIORITIES for name in queue_names(priority)):
+            for name in (queue, f"{queue}.DQ"):
                 with _reported_outage():
                     messages = self.broker.client.hvals(f"{NAMESPACE}:{name}.msgs")
                 for content in messages:
@@ -136,14 +149,14 @@ class JobQueue:
     def depths(self) -> dict[Priority, tuple[int, int]]:
         """Messages by priority: (waiting or delayed, given to workers)."""
         depths = {}
-        with _reported_outage(), self.broker.client.pipeline(transaction=False) as pipeline:
-            for priority in PRIORITIES:
-                pipeline.llen(f"{NAMESPACE}:{priority}")
-                pipeline.hlen(f"{NAMESPACE}:{priority}.msgs")
-                pipeline.hlen(f"{NAMESPACE}:{priority}.DQ.msgs")
-            values = pipeline.execute()
-        for position, priority in enumerate(PRIORITIES):
-            waiting, known, delayed = values[3 * position : 3 * position + 3]
+        for priority in PRIORITIES:
+            with _reported_outage(), self.broker.client.pipeline(transaction=False) as pipeline:
+                for name in queue_names(priority):
+                    pipeline.llen(f"{NAMESPACE}:{name}")
+                    pipeline.hlen(f"{NAMESPACE}:{name}.msgs")
+                    pipeline.hlen(f"{NAMESPACE}:{name}.DQ.msgs")
+                values = pipeline.execute()
+            waiting, known, delayed = (values[position] + values[position + 3] for position in range(3))
             depths[priority] = (waiting + delayed, max(0, known - waiting))
         return depths
 

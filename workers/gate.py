@@ -18,6 +18,7 @@ from dramatiq import Message, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 
+from jobs.queue import queue_names
 from jobs.records import PRIORITIES
 
 # How long a new message may wait for an idle worker.
@@ -35,6 +36,8 @@ class Gate:
         self._finished = threading.Condition()
         self._is_taken = False
         self._closed = threading.Event()
+        self.last_queue = ""
+        """Of the message that passed last."""
 
     @property
     def is_idle(self) -> bool:
@@ -51,9 +54,9 @@ class Gate:
         with self._turn:
             yield not self._is_taken and not self._closed.is_set()
 
-    def take(self) -> None:
-        """Says that a message has passed."""
-        self._is_taken = True
+    def take(self, queue_name: str) -> None:
+        """Says that a message of a queue has passed."""
+        self._is_taken, self.last_queue = True, queue_name
 
     def leave(self) -> None:
         """Says that the message is finished."""
@@ -75,7 +78,8 @@ class Gate:
 
 
 class GatedBroker(RedisBroker):
-    """A broker whose consumers take messages through one gate, the queues of `PRIORITIES` in their order."""
+    """A broker whose consumers take messages through one gate: of the highest priority that has any, from
+    the two queues of that priority in turn."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call] # dramatiq types only part of itself
@@ -83,8 +87,11 @@ class GatedBroker(RedisBroker):
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
         """As in `RedisBroker`."""
-        if queue_name in PRIORITIES:
-            return _GatedConsumer(self, queue_name, PRIORITIES[: PRIORITIES.index(queue_name)])
+        for position, priority in enumerate(PRIORITIES):
+            names = queue_names(priority)
+            if queue_name in names:
+                higher = [name for above in PRIORITIES[:position] for name in queue_names(above)]
+                return _GatedConsumer(self, queue_name, higher, sibling=names[1 - names.index(queue_name)])
         return _DelayConsumer(self, queue_name, prefetch)
 
 
@@ -153,11 +160,13 @@ class _Consumer:
 
 
 class _GatedConsumer(_Consumer):
-    """Takes from its queue when nothing runs here and all higher queues are empty."""
+    """Takes from its queue when nothing runs here, all higher queues are empty, and the other queue of its
+    priority is empty or had its turn."""
 
-    def __init__(self, broker: GatedBroker, queue_name: str, higher: Sequence[str]) -> None:
+    def __init__(self, broker: GatedBroker, queue_name: str, higher: Sequence[str], *, sibling: str) -> None:
         super().__init__(broker, queue_name)
         self._higher = [f"{broker.namespace}:{name}" for name in higher]
+        self._sibling = f"{broker.namespace}:{sibling}"
         self._last_command = 0.0
 
     def _next(self) -> MessageProxy | None:
@@ -166,9 +175,9 @@ class _GatedConsumer(_Consumer):
             if may_take:
                 self._last_command = time.monotonic()
                 self._give_back_lost()
-                found = [] if self._is_higher_waiting() else self._fetch(1)
+                found = [] if self._must_wait() else self._fetch(1)
                 if found:
-                    gate.take()
+                    gate.take(self.queue_name)
                     return found[0]
         if time.monotonic() - self._last_command > _HEARTBEAT_SECONDS:
             # Any command counts as a sign of life, and brings back what dead workers held.
@@ -177,8 +186,10 @@ class _GatedConsumer(_Consumer):
         gate.wait(POLL_SECONDS)
         return None
 
-    def _is_higher_waiting(self) -> bool:
-        return any(self._client.llen(key) for key in self._higher)
+    def _must_wait(self) -> bool:
+        if any(self._client.llen(key) for key in self._higher):
+            return True
+        return self.broker.gate.last_queue == self.queue_name and bool(self._client.llen(self._sibling))
 
     def requeue(self, messages: Any) -> None:
         """Gives messages back."""

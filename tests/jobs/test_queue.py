@@ -15,7 +15,7 @@ def test_all_messages_are_known_wherever_they_are(queue: JobQueue) -> None:
     queue.enqueue_segment("a", 7, Priority.NORMAL)
     queue.enqueue_join("b", Priority.LOW)
     queue.enqueue(TaskId("c", "segment:3"), Priority.LOW, delay=timedelta(minutes=1))
-    queue.broker.do_fetch("high", 1)  # given to a worker
+    queue.broker.do_fetch("high_new", 1)  # given to a worker
     assert queue.tasks() == {
         TaskId("a", "plan"),
         TaskId("a", "segment:7"),
@@ -36,8 +36,8 @@ def test_any_task_can_be_enqueued_by_its_name(queue: JobQueue, task: str) -> Non
 
 def test_an_acknowledged_message_is_forgotten(queue: JobQueue) -> None:
     queue.enqueue_plan("a", Priority.NORMAL)
-    (data,) = queue.broker.do_fetch("normal", 1)
-    message_id = queue.broker.client.hkeys("dramatiq:normal.msgs")[0].decode()  # type: ignore[index,union-attr]
+    (data,) = queue.broker.do_fetch("normal_new", 1)
+    message_id = queue.broker.client.hkeys("dramatiq:normal_new.msgs")[0].decode()  # type: ignore[index,union-attr]
     assert message_id in data.decode()
-    queue.broker.do_ack("normal", message_id)
+    queue.broker.do_ack("normal_new", message_id)
     assert queue.tasks() == set()

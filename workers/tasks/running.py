@@ -76,7 +76,7 @@ def enqueue_next(context: WorkerContext, job_id: str) -> None:
     for index in steps.segments:
         context.queue.enqueue_segment(job_id, index, steps.priority)
     if steps.is_planning_due:
-        context.queue.enqueue_plan(job_id, steps.priority)
+        context.queue.enqueue_plan(job_id, steps.priority, is_continuation=True)
     if steps.is_join_due:
         context.queue.enqueue_join(job_id, steps.priority)
 

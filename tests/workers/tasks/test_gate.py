@@ -75,6 +75,18 @@ def test_higher_queues_are_emptied_first(queue: JobQueue, consumer: Consumer) ->
     assert consumer.taken == [f"{priority}{number}" for priority in PRIORITIES for number in range(3)]
 
 
+def test_new_jobs_and_begun_ones_take_turns(queue: JobQueue, consumer: Consumer) -> None:
+    for number in range(3):
+        queue.enqueue_plan(f"new {number}", Priority.NORMAL)
+    for number in range(2):
+        queue.enqueue_plan(f"begun {number}", Priority.NORMAL, is_continuation=True)
+    with consumer.running():
+        wait_until(lambda: len(consumer.taken) == 5)
+    kinds = [name.split()[0] for name in consumer.taken]
+    assert kinds in (["new", "begun", "new", "begun", "new"], ["begun", "new", "begun", "new", "new"])
+    assert [name for name in consumer.taken if "new" in name] == ["new 0", "new 1", "new 2"]
+
+
 def test_nothing_waits_behind_a_running_task(redis_server: RedisServer, queue: JobQueue) -> None:
     busy, idle = Consumer(redis_server), Consumer(redis_server)
     busy.may_go_on.clear()
@@ -122,14 +134,14 @@ def test_waiting_and_delayed_messages_go_back_when_a_worker_stops(
         consumer.broker.gate.close()
     assert consumer.taken == ["first"]
     with redis.Redis.from_url(redis_server.queue_url) as client:
-        assert client.llen("dramatiq:normal") == 1
+        assert client.llen("dramatiq:normal_new") == 1
         assert client.llen("dramatiq:high.DQ") == 1
 
 
 def test_a_message_whose_answer_got_lost_is_not_stuck(queue: JobQueue, consumer: Consumer) -> None:
     """As when the connection breaks after the server has handed the message out."""
     queue.enqueue_plan("lost", Priority.NORMAL)
-    consumer.broker.do_fetch("normal", 1)
+    consumer.broker.do_fetch("normal_new", 1)
     queue._enqueue(Priority.LOW, "plan", ("delayed",), timedelta(milliseconds=1))
     consumer.broker.do_fetch("low.DQ", 1)
     with consumer.running():
@@ -142,7 +154,7 @@ def test_messages_of_a_dead_worker_come_back_and_those_of_a_busy_one_do_not(
     dead, busy, other = (Consumer(redis_server) for _ in range(3))
     busy.may_go_on.clear()
     queue.enqueue_plan("of the dead", Priority.NORMAL)
-    dead.broker.do_fetch("normal", 1)
+    dead.broker.do_fetch("normal_new", 1)
     dead.client.close()
     with busy.running():
         queue.enqueue_plan("of the busy", Priority.HIGH)
