@@ -285,6 +285,7 @@ def test_the_same_key_and_request_make_one_batch(api: Api, clip: Path) -> None:
     assert len(api.http.get("/v1/batches").json()["data"]) == 1
 
 
+@pytest.mark.slow
 def test_a_manifest_of_ten_thousand_lines_is_accepted_at_once_and_survives_a_kill(
     settings: ServiceSettings, clip: Path
 ) -> None:
