@@ -161,7 +161,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=30)
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--pause", type=float, default=4.0, help="mean seconds between kills")
+    parser.add_argument("--pause", type=float, default=3.0, help="mean seconds between kills")
+    parser.add_argument("--clip-seconds", type=float, default=30.0, help="length of each input")
     parser.add_argument("--model", default="standin:sleep=0.02,scale=2")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=None)
@@ -176,6 +177,7 @@ def main() -> int:
             pause=arguments.pause,
             model=arguments.model,
             seed=arguments.seed,
+            clip_seconds=arguments.clip_seconds,
         )
     write_results("chaos", {"is_good": report.is_good, **asdict(report)}, folder=arguments.results)
     return 0 if report.is_good else 1
