@@ -1,6 +1,8 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+# Most of the time tests wait for processes of the service, so more than there are cores.
+TEST_PROCESSES ?= 4
 
 .PHONY: demo test install check format docs lock clean
 
@@ -15,7 +17,7 @@ demo: install
 
 test: check
 	scripts/install_test_tools.sh
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
 
 check: install
 	$(VENV)/bin/ruff format --check .

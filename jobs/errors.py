@@ -42,6 +42,19 @@ class QueueFullError(JobsError):
         self.limit = limit
 
 
+class OwnerLimitError(QueueFullError):
+    """Raised when one owner has as many unfinished jobs as their key allows."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, num_unfinished: int, limit: int) -> None:
+        Exception.__init__(
+            self,
+            f"{num_unfinished} of your jobs are unfinished, your key allows {limit}; wait for one to finish",
+        )
+        self.limit = limit
+
+
 class LostLeaseError(JobsError):
     """Raised when an attempt no longer holds the lease of its task: another one has taken over, or the job
     was cancelled. What it has made is thrown away."""

@@ -12,12 +12,13 @@ import redis.asyncio
 from fastapi import Depends, Request
 
 from jobs.api_keys import ApiKeyStore
+from jobs.async_reader import AsyncJobReader
 from jobs.connections import async_client, impatient_client
 from jobs.fleet import Fleet
 from jobs.queue import JobQueue, make_broker
 from jobs.settings import ServiceSettings
 from jobs.storage import Storage
-from jobs.store import AsyncJobReader, JobStore
+from jobs.store import JobStore
 from service.event_hub import EventHub
 
 

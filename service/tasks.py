@@ -24,7 +24,7 @@ from jobs.queue import make_broker
 from service.context import ServiceContext
 
 # How long an idle worker waits between two looks at its queue, at most.
-_IDLE_MS = 500
+_IDLE_MS = 200
 _STOP_SECONDS = 10.0
 
 

@@ -8,9 +8,16 @@ from datetime import timedelta
 import pytest
 
 from jobs.connections import impatient_client
-from jobs.errors import JobNotFoundError, JobStateError, LostLeaseError, QueueFullError, StoreUnavailableError
+from jobs.errors import (
+    JobNotFoundError,
+    JobStateError,
+    LostLeaseError,
+    OwnerLimitError,
+    QueueFullError,
+    StoreUnavailableError,
+)
 from jobs.records import PRIORITIES, JobError, JobState, Priority, Stage
-from jobs.store import JobStore, OwnerLimitError
+from jobs.store import JobStore
 from tests.jobs.made import (
     MINUTE,
     append,

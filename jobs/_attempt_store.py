@@ -1,0 +1,249 @@
+"""What attempts at tasks do to job records: take and keep leases, plan, publish, complete, fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+from jobs._decoding import JOB_KEY
+from jobs._scripted_store import ScriptedStore, milliseconds, require_lease
+from jobs.outages import reported_outage
+from jobs.records import FinishedSegment, JobError, OutputInfo, PlannedSegment, Priority
+
+BeginOutcome = Literal["ok", "gone", "stopped", "done", "busy", "elsewhere", "exhausted"]
+EndReason = Literal["finished", "failed", "drained"]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Whether an attempt may run.
+
+    Attributes:
+        outcome: "ok"; or "gone" (deleted), "stopped" (final or being cancelled), "done" (another attempt
+            finished the task), "busy" (another attempt holds it), "elsewhere" (it failed here, another worker
+            should try), "exhausted" (no attempts are left).
+        number: Attempts so far including this one for "ok", attempts that were made for "exhausted",
+            milliseconds until it is worth asking again for "busy" and "elsewhere".
+    """
+
+    outcome: BeginOutcome
+    number: int
+
+
+@dataclass(frozen=True)
+class NextSteps:
+    """What to enqueue for a job.
+
+    Attributes:
+        priority: Of the job; None if there is nothing more to do.
+        segments: Indices of segments to enqueue.
+        is_join_due: Whether all segments are there.
+        is_planning_due: Whether the planner should go on.
+    """
+
+    priority: Priority | None
+    segments: tuple[int, ...] = ()
+    is_join_due: bool = False
+    is_planning_due: bool = False
+
+
+class AttemptStore(ScriptedStore):
+    """The part of `JobStore` that workers write."""
+
+    def begin(
+        self,
+        job_id: str,
+        task: str,
+        token: str,
+        *,
+        ttl: timedelta,
+        max_attempts: int,
+        worker: str,
+        num_workers: int,
+    ) -> Beginning:
+        """Takes the lease of a task: "plan", "segment:7" or "join"."""
+        outcome, number = self._run(
+            "BEGIN", job_id, task, token, milliseconds(ttl), max_attempts, worker, num_workers
+        )
+        return Beginning(outcome.decode(), int(number))
+
+    def renew(
+        self, job_id: str, task: str, token: str, *, ttl: timedelta, num_frames: int | None = None
+    ) -> None:
+        """Keeps the lease, and counts the frames of this attempt so far.
+
+        Raises:
+            LostLeaseError: If another attempt has it, or the job is final, being cancelled or gone.
+        """
+        frames = -1 if num_frames is None else num_frames
+        outcome = self._run("RENEW", job_id, task, token, milliseconds(ttl), frames).decode()
+        require_lease(job_id, task, outcome)
+
+    def end(
+        self,
+        job_id: str,
+        task: str,
+        token: str,
+        reason: EndReason,
+        *,
+        worker: str,
+        cancelled_ttl: timedelta,
+    ) -> None:
+        """Gives the lease back, if it is still held."""
+        self._run("END", job_id, task, token, reason, worker, milliseconds(cancelled_ttl))
+
+    def append_plan(
+        self,
+        job_id: str,
+        token: str,
+        *,
+        first_index: int,
+        segments: Iterable[PlannedSegment],
+        state: dict[str, Any],
+        is_complete: bool,
+        total_frames: int | None,
+    ) -> None:
+        """Adds planned segments, and where the planner goes on.
+
+        Raises:
+            LostLeaseError: If another attempt plans, or has planned these.
+        """
+        outcome = self._run(
+            "APPEND_PLAN",
+            job_id,
+            token,
+            first_index,
+            json.dumps(state),
+            int(is_complete),
+            "" if total_frames is None else total_frames,
+            *(segment.model_dump_json() for segment in segments),
+        ).decode()
+        require_lease(job_id, "plan", outcome)
+
+    def set_fields(self, job_id: str, task: str, token: str, **fields: Any) -> None:
+        """Sets `plan`, `streaming`, `total_frames` or adds `warnings`, as JSON values.
+
+        Raises:
+            LostLeaseError: If the attempt does not hold its lease.
+        """
+        pairs = [item for name, value in fields.items() for item in (name, json.dumps(value))]
+        require_lease(job_id, task, self._run("SET_FIELDS", job_id, task, token, *pairs).decode())
+
+    def publish(self, job_id: str, segment: FinishedSegment, token: str) -> bool:
+        """Makes a segment part of the result: once, and only by the attempt that holds its lease.
+
+        Returns:
+            Whether this call did it; False if the segment was there already.
+
+        Raises:
+            LostLeaseError: If the attempt may not publish any more.
+        """
+        outcome = self._run(
+            "PUBLISH",
+            job_id,
+            segment.index,
+            token,
+            segment.model_dump_json(),
+            segment.num_frames,
+            json.dumps(segment.warnings),
+        ).decode()
+        if outcome == "done":
+            return False
+        require_lease(job_id, f"segment:{segment.index}", outcome)
+        return True
+
+    def advance(self, job_id: str, *, window: int) -> NextSteps:
+        """Takes what is to be enqueued next, so that at most `window` segments of the job are under way."""
+        priority, is_join_due, is_planning_due, *indices = self._run("ADVANCE", job_id, window)
+        return NextSteps(
+            Priority(priority.decode()) if priority else None,
+            tuple(int(index) for index in indices),
+            bool(is_join_due),
+            bool(is_planning_due),
+        )
+
+    def complete(
+        self, job_id: str, token: str, output: OutputInfo, *, ttl: timedelta, warnings: Sequence[str] = ()
+    ) -> None:
+        """Ends a job with its file.
+
+        Raises:
+            LostLeaseError: If the attempt does not hold the join's lease.
+        """
+        outcome = self._run(
+            "COMPLETE", job_id, token, output.model_dump_json(), milliseconds(ttl), json.dumps(list(warnings))
+        ).decode()
+        require_lease(job_id, "join", outcome)
+
+    def fail(self, job_id: str, error: JobError, *, ttl: timedelta) -> None:
+        """Ends a job with an error, unless it has ended already. Finished segments stay."""
+        self._run("FAIL", job_id, error.model_dump_json(), milliseconds(ttl))
+
+    def planned_segments(self, job_id: str) -> list[PlannedSegment]:
+        """All planned so far."""
+        with reported_outage():
+            found = self.client.lrange(f"dv:job:{job_id}:plan", 0, -1)
+        return [PlannedSegment.model_validate_json(item) for item in found]
+
+    def planned_segment(self, job_id: str, index: int) -> PlannedSegment | None:
+        """One of them; None if it is not planned, or the job is gone."""
+        with reported_outage():
+            item = self.client.lindex(f"dv:job:{job_id}:plan", index)
+        return None if item is None else PlannedSegment.model_validate_json(item)
+
+    def planner_state(self, job_id: str) -> dict[str, Any] | None:
+        """Where the planner goes on; None at the start."""
+        with reported_outage():
+            text = self.client.hget(JOB_KEY.format(job_id), "plan_state")
+        return None if text is None else json.loads(text)
+
+    def finished_segments(self, job_id: str) -> list[FinishedSegment]:
+        """All that are published, in order; with gaps while the job is unfinished."""
+        with reported_outage():
+            found = self.client.hvals(f"dv:job:{job_id}:segments")
+        segments = [FinishedSegment.model_validate_json(item) for item in found]
+        return sorted(segments, key=lambda segment: segment.index)
+
+    def num_smaller(self, job_id: str, task: str) -> int:
+        """How often a task ran out of memory."""
+        with reported_outage():
+            return int(self.client.hget(f"dv:job:{job_id}:smaller", task) or 0)
+
+    def use_smaller(self, job_id: str, task: str) -> None:
+        """Counts that a task ran out of memory: its next attempt takes a smaller plan."""
+        with reported_outage():
+            self.client.hincrby(f"dv:job:{job_id}:smaller", task, 1)
+
+    def leased_tasks(self, job_id: str) -> set[str]:
+        """Tasks that an attempt holds now."""
+        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall(f"dv:job:{job_id}:leases")
+            pipeline.time()
+            leases, (seconds, micros) = pipeline.execute()
+        now = seconds * 1000 + micros // 1000
+        return {task.decode() for task, lease in leases.items() if int(lease.split()[1]) > now}
+
+    def awaited_tasks(self, job_id: str) -> set[str]:
+        """Tasks of an unfinished job that must have a message or a lease, or it stands still. "plan" also
+        stands for finding out what is next."""
+        key = JOB_KEY.format(job_id)
+        with reported_outage(), self.client.pipeline(transaction=True) as pipeline:
+            pipeline.hmget(key, "state", "is_planned", "num_segments", "num_finished", "planning_asked")
+            pipeline.smembers(f"{key}:enqueued")
+            (state, is_planned, num_segments, num_finished, is_asked), enqueued = pipeline.execute()
+        if state not in (b"queued", b"in_progress"):
+            return set()
+        if is_planned == b"1" and int(num_segments) == int(num_finished) > 0:
+            return {"join"}
+        awaited = {f"segment:{int(index)}" for index in enqueued}
+        if is_asked == b"1" or not awaited:
+            awaited.add("plan")
+        return awaited
+
+    def enqueued_segments(self, job_id: str) -> set[int]:
+        """Segments that were given to the queue and are not published."""
+        with reported_outage():
+            return {int(item) for item in self.client.smembers(f"dv:job:{job_id}:enqueued")}

@@ -1,0 +1,60 @@
+"""What is known of all jobs together."""
+
+from __future__ import annotations
+
+from jobs._scripted_store import ScriptedStore
+from jobs.outages import reported_outage
+from jobs.records import PRIORITIES, JobState, Priority
+
+
+class OverviewStore(ScriptedStore):
+    """The part of `JobStore` that metrics, sweeper and reconciler read."""
+
+    def active_ids(self) -> list[str]:
+        """Ids of all unfinished jobs."""
+        with reported_outage():
+            return [item.decode() for item in self.client.zrange("dv:active", 0, -1)]
+
+    def expired_ids(self, *, limit: int) -> list[str]:
+        """Ids of jobs whose time is over."""
+        with reported_outage():
+            seconds, micros = self.client.time()
+            now = seconds * 1000 + micros // 1000
+            return [i.decode() for i in self.client.zrangebyscore("dv:expiring", 0, now, start=0, num=limit)]
+
+    def is_input_used(self, key: str) -> bool:
+        """Whether a job reads the object with this key; several may read one upload."""
+        with reported_outage():
+            return bool(self.client.scard(f"dv:input:{key}"))
+
+    def counts(self) -> dict[JobState, int]:
+        """Jobs by state."""
+        with reported_outage():
+            found = self.client.hgetall("dv:counts")
+        return {state: int(found.get(state.encode(), 0)) for state in JobState}
+
+    def num_finished(self) -> dict[JobState, int]:
+        """Jobs that have reached a final state since the beginning, also those that are deleted since."""
+        with reported_outage():
+            found = self.client.hgetall("dv:finished")
+        return {state: int(found.get(state.encode(), 0)) for state in JobState if state.is_final}
+
+    def num_waiting(self) -> dict[Priority, int]:
+        """Jobs that no worker has begun, by priority."""
+        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
+            for priority in PRIORITIES:
+                pipeline.zcard(f"dv:waiting:{priority}")
+            return dict(zip(PRIORITIES, pipeline.execute(), strict=True))
+
+    def oldest_waiting_seconds(self) -> dict[Priority, float]:
+        """Age of the oldest waiting job, by priority; 0 where none waits."""
+        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            for priority in PRIORITIES:
+                pipeline.zrange(f"dv:waiting:{priority}", 0, 0, withscores=True)
+            (seconds, micros), *oldest = pipeline.execute()
+        now = seconds + micros / 1e6
+        return {
+            priority: max(0.0, now - found[0][1] / 1000) if found else 0.0
+            for priority, found in zip(PRIORITIES, oldest, strict=True)
+        }

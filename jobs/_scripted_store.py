@@ -1,0 +1,84 @@
+"""What all parts of the job store are made of: a client, its scripts, and what their answers mean."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import redis
+
+from jobs import _scripts
+from jobs._decoding import job_from_hash
+from jobs.errors import JobNotFoundError, JobStateError, LostLeaseError
+from jobs.outages import reported_outage
+from jobs.records import Job
+
+
+class ScriptedStore:
+    """Runs the scripts of `jobs._scripts`. Thread-safe.
+
+    Args:
+        client: A Redis client without `decode_responses`.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        # redis-py types its answers as the union of what any setting gives; ours are always bytes.
+        self.client: Any = client
+        self._scripts = {
+            name: client.register_script(getattr(_scripts, name))
+            for name in (
+                "CREATE", "BEGIN", "RENEW", "END", "APPEND_PLAN", "SET_FIELDS", "PUBLISH", "ADVANCE",
+                "COMPLETE", "FAIL", "CANCEL", "RETRY", "DELETE",
+            )
+        }  # fmt: skip
+
+    def _run(self, name: str, *arguments: Any) -> Any:
+        with reported_outage():
+            return self._scripts[name](args=arguments)
+
+
+def require_job(job_id: str, values: dict[bytes, bytes], owner: str | None) -> Job:
+    """The job in a hash.
+
+    Raises:
+        JobNotFoundError: If it is empty, or the job is not the owner's.
+    """
+    if not values:
+        raise JobNotFoundError(job_id)
+    job = job_from_hash(values)
+    if owner is not None and job.spec.owner != owner:
+        raise JobNotFoundError(job_id)
+    return job
+
+
+def require_lease(job_id: str, task: str, outcome: str) -> None:
+    """Reads the answer of a script that needs a lease.
+
+    Raises:
+        LostLeaseError: If the attempt does not hold it.
+    """
+    if outcome != "ok":
+        reason = {
+            "gone": "the job was deleted",
+            "stopped": "the job has ended or is being cancelled",
+            "lost": "another attempt has taken over",
+        }[outcome]
+        raise LostLeaseError(f"{task} of {job_id} is not to be continued: {reason}")
+
+
+def require_changed(job_id: str, outcome: str, verb: str) -> None:
+    """Reads the answer of a script that changes a job's state.
+
+    Raises:
+        JobNotFoundError: If there is no such job.
+        JobStateError: If its state does not allow it.
+    """
+    if outcome == "gone":
+        raise JobNotFoundError(job_id)
+    if outcome != "ok":
+        raise JobStateError(f"job {job_id} is {outcome} and cannot be {verb}")
+
+
+def milliseconds(duration: timedelta) -> int:
+    """A duration for scripts."""
+    return int(duration.total_seconds() * 1000)
