@@ -17,7 +17,7 @@ demo: install
 
 test: check
 	scripts/install_test_tools.sh
-	$(PYTHON) -m pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(VENV)/bin/ruff format --check .

@@ -119,8 +119,8 @@ class Leader:
         """Begins, in a thread of its own."""
         self._thread.start()
 
-    def stop(self, *, timeout: float = 5.0) -> None:
-        """Ends; another process can take over at once."""
+    def stop(self, *, timeout: float = 1.0) -> None:
+        """Ends; another process can take over at once, or, where Redis is away, when the lock expires."""
         self._stopping.set()
         self._thread.join(timeout)
 

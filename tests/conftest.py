@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
-from xdist.scheduler import LoadFileScheduling
 
 # Shared machines stall for seconds: a deadline there tests the machine.
 settings.register_profile("dovetail", deadline=None)
@@ -17,7 +15,6 @@ settings.load_profile("dovetail")
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
-WHOLE = "tests/whole/"
 
 
 @pytest.fixture(scope="session")
@@ -26,21 +23,9 @@ def shared_dir() -> Path:
     return SHARED
 
 
-class _Scheduling(LoadFileScheduling):
-    """The tests of a file share a process, those of a whole installation share one installation."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return WHOLE if nodeid.startswith(WHOLE) else super()._split_scope(nodeid)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
-    """How `pytest -n` shares out the tests."""
-    return _Scheduling(config, log)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # They take longest, so they begin first.
-    items.sort(key=lambda item: not item.nodeid.startswith(WHOLE))
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/whole/"))
     skip_shared = pytest.mark.skip(reason=f"{SHARED} is not here")
     skip_cuda = pytest.mark.skip(reason="no CUDA GPU")
     is_cuda_required = os.environ.get("DOVETAIL_REQUIRE_CUDA") == "1"

@@ -15,7 +15,12 @@ from benchmarks.made_clips import make_clip
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """`dovetail serve` with one worker."""
     folder = tmp_path_factory.mktemp("installation")
-    with Installation(folder, num_workers=1, environment={"DOVETAIL_SEGMENT_SECONDS": "1"}) as running:
+    # bicubic by default: what is tested here is not the model.
+    environment = {
+        "DOVETAIL_SEGMENT_SECONDS": "1",
+        "DOVETAIL_MODELS": '["bicubic", "lanczos", "dovetail-nano"]',
+    }
+    with Installation(folder, num_workers=1, environment=environment) as running:
         yield running
 
 
