@@ -51,9 +51,10 @@ def connect(url: str | None, api_key: str | None) -> Dovetail:
     """
     client = _import_client()
     try:
-        return client.Dovetail(url, api_key=api_key, max_retries=INTERACTIVE_RETRIES)  # type: ignore[no-any-return]
+        made: Dovetail = client.Dovetail(url, api_key=api_key, max_retries=INTERACTIVE_RETRIES)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    return made
 
 
 def connect_async(url: str | None, api_key: str | None) -> AsyncDovetail:
@@ -64,9 +65,10 @@ def connect_async(url: str | None, api_key: str | None) -> AsyncDovetail:
     """
     client = _import_client()
     try:
-        return client.AsyncDovetail(url, api_key=api_key)  # type: ignore[no-any-return]
+        made: AsyncDovetail = client.AsyncDovetail(url, api_key=api_key)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    return made
 
 
 def parse_labels(texts: Sequence[str]) -> dict[str, str]:

@@ -121,21 +121,13 @@ def api(
 
 
 def _settings(host: str | None, port: int | None, data_dir: Path | None) -> ServiceSettings:
-    from pydantic import ValidationError
-
     try:
         from jobs.settings import ServiceSettings
     except ImportError as error:
         raise UsageError(f"{error.name} is missing: pip install 'dovetail-vsr[serve]'") from error
-    given = {"host": host, "port": port, "data_dir": data_dir}
-    try:
-        return ServiceSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        problems = "; ".join(
-            f"DOVETAIL_{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}, received {item['input']!r}"
-            for item in error.errors()
-        )
-        raise UsageError(problems) from error
+    from cli._settings import read_settings
+
+    return read_settings(ServiceSettings, {"host": host, "port": port, "data_dir": data_dir})
 
 
 def _redis(data_dir: Path) -> tuple[str, Callable[[], None], Callable[[], None]]:

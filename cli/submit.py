@@ -6,7 +6,7 @@ import glob
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -118,7 +118,7 @@ def submit(
             "metadata": parse_metadata(metadata),
             "webhook": webhook,
         }
-        wanted: SubmitOptions = {name: value for name, value in given.items() if value is not None}  # type: ignore[assignment]
+        wanted = cast("SubmitOptions", {name: value for name, value in given.items() if value is not None})
         jobs = plan_submissions(files, output, use_wait=use_wait, stdin=sys.stdin)
         _refuse_existing(jobs, use_overwrite=use_overwrite)
         is_interrupted = follow_jobs(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cli.errors import UsageError, reported_errors
+from cli.errors import reported_errors
 
 
 def worker(
@@ -42,12 +42,13 @@ def worker(
     segment, a second one gives the segment back at once.
     """
     with reported_errors():
-        given = {"device": device, "models": models and tuple(models), "data_dir": data_dir}
-        settings = _settings({name: value for name, value in given.items() if value is not None})
-
         from cli._logging import configure_logging
         from cli._parent import end_with_parent
+        from cli._settings import read_settings
+        from jobs.settings import WorkerSettings
 
+        given = {"device": device, "models": tuple(models) if models else None, "data_dir": data_dir}
+        settings = read_settings(WorkerSettings, given)
         configure_logging()
         if device_index is not None:
             settings = settings.model_copy(update={"device": _numbered_device(device_index)})
@@ -57,21 +58,6 @@ def worker(
         from workers.process import run_worker
 
         run_worker(settings)
-
-
-def _settings(given: dict[str, Any]) -> Any:
-    from pydantic import ValidationError
-
-    from jobs.settings import WorkerSettings
-
-    try:
-        return WorkerSettings(**given)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"DOVETAIL_{str(problem['loc'][0]).upper() if problem['loc'] else '*'}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise UsageError(f"the settings do not work: {problems}") from error
 
 
 def _numbered_device(index: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -180,7 +181,7 @@ class _Fetching:
         # Another answer than what was asked for is not read: the next request asks for everything.
         if is_continued or stream.status == 200:
             while chunk := (yield from read(stream)):
-                yield from work(lambda chunk=chunk: self._part.append(chunk))  # type: ignore[misc]
+                yield from work(partial(self._part.append, chunk))
                 if self._on_progress is not None:
                     self._on_progress(self._part.num_bytes, self._output.size_bytes)
                 if self._part.num_bytes > self._output.size_bytes:

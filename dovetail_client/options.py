@@ -66,11 +66,12 @@ class SubmitOptions(JobOptions, JobFields, total=False):
 
 def request_fields(given: SubmitOptions) -> dict[str, Any]:
     """The fields of a request: options in their own object, `webhook` always as an object."""
-    options = {name: given[name] for name in JobOptions.__annotations__ if name in given}  # type: ignore[literal-required]
+    values: dict[str, Any] = {**given}
+    options = {name: values[name] for name in JobOptions.__annotations__ if name in values}
     fields: dict[str, Any] = {"options": options} if options else {}
     for name in JobFields.__annotations__:
-        if name in given:
-            fields[name] = given[name]  # type: ignore[literal-required]
+        if name in values:
+            fields[name] = values[name]
     if isinstance(fields.get("webhook"), str):
         fields["webhook"] = {"url": fields["webhook"]}
     unknown = given.keys() - JobOptions.__annotations__.keys() - JobFields.__annotations__.keys()

@@ -108,7 +108,7 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
         system_router,
     ):
         app.include_router(router)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # as FastAPI documents
     return app
 
 

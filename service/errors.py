@@ -19,9 +19,9 @@ class ServiceError(Exception):
         errors: One entry per wrong value: `loc`, `message`, `received`.
     """
 
-    status: ClassVar[int] = 500
+    status: int = 500
     code: ClassVar[str] = "internal_error"
-    title: ClassVar[str] = "Internal error"
+    title: str = "Internal error"
 
     def __init__(
         self,

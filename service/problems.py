@@ -138,7 +138,7 @@ def install(app: FastAPI) -> None:
             headers=dict(error.headers or {}),
             code=_CODES.get(error.status_code, "http_error"),
         )
-        wrapped.status, wrapped.title = error.status_code, str(error.detail)  # type: ignore[misc]
+        wrapped.status, wrapped.title = error.status_code, str(error.detail)
         if error.status_code == 405:
             wrapped.headers["Allow"] = ", ".join(allowed_methods(request))
         return problem_response(request, wrapped)

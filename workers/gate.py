@@ -116,7 +116,7 @@ class _Consumer:
         try:
             return self._next()
         except redis.ConnectionError as error:
-            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
+            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call] # half typed
 
     def _next(self) -> MessageProxy | None:
         raise NotImplementedError
@@ -144,7 +144,7 @@ class _Consumer:
         try:
             getattr(self.broker, f"do_{command}")(self.queue_name, message_id)
         except redis.ConnectionError as error:
-            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]
+            raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call] # half typed
         self._held.discard(message_id)
 
     def _fetch(self, count: int) -> list[MessageProxy]:

@@ -69,7 +69,7 @@ def _tag(value: object) -> Any:
     if kind in _PLAIN:
         return value
     if kind in (tuple, list):
-        return [kind.__name__, [_tag(item) for item in value]]  # type: ignore[attr-defined]
+        return [kind.__name__, [_tag(item) for item in value]]  # type: ignore[attr-defined] # mypy does not see a tuple or list in it
     if isinstance(value, dict):
         return ["dict", [[_tag(key), _tag(item)] for key, item in value.items()]]
     if isinstance(value, bytes):

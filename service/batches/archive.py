@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
-from zipstream import ZIP_STORED, ZipStream  # type: ignore[import-untyped]
+from zipstream import ZIP_STORED, ZipStream
 
 from jobs.batches import BatchStore
 from jobs.records import Job, JobState, OutputInfo

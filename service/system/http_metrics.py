@@ -29,7 +29,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"
 
 
 # Else each counter has a second series with the time of its birth, which Prometheus does not use by default.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+disable_created_metrics()  # type: ignore[no-untyped-call] # its package is half typed
 
 
 class HttpMetrics:

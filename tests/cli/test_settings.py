@@ -1,0 +1,30 @@
+"""Settings that do not work are named, without telling secrets."""
+
+from __future__ import annotations
+
+import pytest
+
+from cli._settings import read_settings
+from cli.errors import UsageError
+from jobs.settings import ServiceSettings, WorkerSettings
+
+
+def test_a_wrong_value_is_named_with_what_was_received(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOVETAIL_SEGMENT_SECONDS", "-3")
+    with pytest.raises(UsageError, match=r"DOVETAIL_SEGMENT_SECONDS: .* received '-3'"):
+        read_settings(WorkerSettings, {})
+
+
+def test_contradicting_values_are_told_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOVETAIL_REDIS_URL", "redis://:hunter2@localhost/0")
+    monkeypatch.setenv("DOVETAIL_LEASE_TTL", "90")
+    with pytest.raises(UsageError, match=r"lease_ttl \(90 s\) must be below") as caught:
+        read_settings(ServiceSettings, {})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_options_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOVETAIL_PORT", "1")
+    monkeypatch.setenv("DOVETAIL_HOST", "::1")
+    settings = read_settings(ServiceSettings, {"port": 2, "host": None})
+    assert (settings.port, settings.host) == (2, "::1")
