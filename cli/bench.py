@@ -16,7 +16,7 @@ from cli.errors import UsageError, reported_errors
 
 if TYPE_CHECKING:
     from workers.bench import BenchReport, PathResult
-    from workers.timing import Stage
+    from workers.run.timing import Stage
 
 STAGES: tuple[Stage, ...] = ("read", "model", "encode", "transformer", "decode", "write", "join")
 PARTS_OF_MODEL: tuple[Stage, ...] = ("encode", "transformer", "decode")
@@ -56,7 +56,7 @@ def bench(
         from media.sizes import SizeRequest
         from workers.bench import make_source, run_benchmark
         from workers.models import load_model
-        from workers.options import UpscaleOptions
+        from workers.run.options import UpscaleOptions
 
         load = partial(load_model, model, device=device, dtype=dtype, attention_backend=attention)
         loaded = load(use_compile=use_compile)

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
-    from workers.progress import Progress
-    from workers.report import UpscaleReport
+    from workers.run.progress import Progress
+    from workers.run.report import UpscaleReport
 
 LINE_INTERVAL_SECONDS = 10.0
 

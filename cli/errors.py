@@ -102,9 +102,9 @@ def error_code(error: BaseException) -> str:
     training_errors = sys.modules.get("training.errors")
     if training_errors is not None and isinstance(error, training_errors.TrainingError):
         return str(error.code)
-    if "workers.report" not in sys.modules and "torch" not in sys.modules:
+    if "workers.run.report" not in sys.modules and "torch" not in sys.modules:
         return "unexpected"
-    from workers.report import error_code
+    from workers.run.report import error_code
 
     return error_code(error)
 

@@ -28,8 +28,8 @@ def models(use_json: Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 def list_models() -> list[dict[str, Any]]:
     """Embedded checkpoints and interpolation, as JSON values."""
-    from pipelines.loading import EMBEDDED_FOLDER, embedded_checkpoints
-    from pipelines.manifest import read_manifest
+    from pipelines.dove.description import read_manifest
+    from pipelines.dove.loading import EMBEDDED_FOLDER, embedded_checkpoints
     from workers.models import DEFAULT_MODEL, INTERPOLATION_MODELS, INTERPOLATION_SCALE
 
     found = [

@@ -20,8 +20,8 @@ from cli.inputs import Job, plan_jobs
 
 if TYPE_CHECKING:
     from workers.models import Model
-    from workers.options import Existing, UpscaleOptions
-    from workers.report import UpscaleReport
+    from workers.run.options import Existing, UpscaleOptions
+    from workers.run.report import UpscaleReport
 
 
 def upscale(
@@ -69,7 +69,7 @@ def upscale(
         from media import EncodeError, EncodeOptions
         from media.sizes import SizeRequest
         from workers.models import load_model
-        from workers.options import UpscaleOptions
+        from workers.run.options import UpscaleOptions
 
         try:
             encode = EncodeOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)
@@ -120,8 +120,8 @@ def upscale_jobs(
     Returns:
         A report for each job that was begun.
     """
-    from workers.report import UpscaleReport, error_code
-    from workers.upscaler import upscale_file
+    from workers.run.report import UpscaleReport, error_code
+    from workers.run.upscaler import upscale_file
 
     reports: list[UpscaleReport] = []
     for job in jobs:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from pipelines.spans import Span
+from pipelines.planning.spans import Span
 from pipelines.tiling import Blend, blend_weights
 
 

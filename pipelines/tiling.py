@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from pipelines.spans import Span, TileGrid
+from pipelines.planning.spans import Span, TileGrid
 
 Blend = Literal["fade", "cut"]
 

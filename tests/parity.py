@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from pipelines.dove import DovePipeline
-from pipelines.options import DoveOptions
-from pipelines.planning import UpscalePlan
+from pipelines.dove.options import DoveOptions
+from pipelines.dove.pipeline import DovePipeline
+from pipelines.planning.diffusion import UpscalePlan
 
 
 @lru_cache(maxsize=4)

@@ -12,9 +12,9 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 from safetensors.torch import save_file
 from torch import nn
 
-from pipelines.attention import set_attention_pattern
-from pipelines.nano import SpaceToDepthAutoencoder
-from pipelines.one_step import one_step
+from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
+from pipelines.dove.attention import set_attention_pattern
+from pipelines.dove.one_step import one_step
 from training.config import ModelConfig
 
 EMPTY_PROMPT_SHA256 = hashlib.sha256(b"").hexdigest()
@@ -76,7 +76,7 @@ class OneStepModel(nn.Module):
             "text_encoder": [None, None],
             "tokenizer": [None, None],
             "transformer": ["diffusers", "CogVideoXTransformer3DModel"],
-            "vae": ["pipelines.nano", "SpaceToDepthAutoencoder"],
+            "vae": ["pipelines.codecs.space_to_depth", "SpaceToDepthAutoencoder"],
         }
         (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
         description = {

@@ -29,12 +29,12 @@ from media import (
     probe,
 )
 from media.sizes import target_size
-from pipelines.options import DoveOptions
+from pipelines.dove.options import DoveOptions
 from workers.models import Model
-from workers.options import UpscaleOptions
-from workers.report import REPORT_VERSION, peak_device_bytes
-from workers.timing import Stage, StageClock, watch_pipeline
-from workers.upscaler import upscale_file
+from workers.run.options import UpscaleOptions
+from workers.run.report import REPORT_VERSION, peak_device_bytes
+from workers.run.timing import Stage, StageClock, watch_pipeline
+from workers.run.upscaler import upscale_file
 from workers.values import to_json_value
 
 RATE = Fraction(24)

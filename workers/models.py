@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
-from pipelines.baseline import InterpolationMethod, InterpolationPipeline
+from pipelines.dove.options import DoveOptions
 from pipelines.errors import CheckpointError, InvalidOptionError
-from pipelines.options import DoveOptions
-from pipelines.planning import ModelShape, PlanRequest, UpscalePlan, plan_upscale
-from workers.standin import STANDIN_PREFIX, parse_standin
+from pipelines.interpolation import InterpolationMethod, InterpolationPipeline
+from pipelines.planning.diffusion import ModelShape, PlanRequest, UpscalePlan, plan_upscale
+from pipelines.standin import STANDIN_PREFIX, parse_standin
 
 if TYPE_CHECKING:
-    from pipelines.runtime import AttentionBackend
+    from pipelines.dove.runtime import AttentionBackend
 
 # diffusers takes three seconds to import, so what needs it is imported where a checkpoint is loaded.
 
@@ -113,7 +113,7 @@ class Model:
         if self.shape is None:
             length = chunk or INTERPOLATION_CHUNK
             return UpscalePlan(chunk_len=length, chunk_overlap=chunk_overlap or 0)
-        from pipelines.runtime import available_memory
+        from pipelines.dove.runtime import available_memory
 
         memory = available_memory(self.device)
         if self.device.type == "cpu":
@@ -147,7 +147,7 @@ def load_model(
 
     Args:
         name: A checkpoint (folder, embedded name or hub id), "bicubic" or "lanczos"; None for the embedded
-            default. "standin:sleep=0.05" is for load tests, see `workers.standin`.
+            default. "standin:sleep=0.05" is for load tests, see `pipelines.standin`.
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
         dtype: "auto" for the fastest that is good enough on the device.
         attention_backend: Attention kernel.
@@ -185,9 +185,9 @@ def load_model(
 
 
 def _load_checkpoint(name: str, *, device: torch.device, dtype: DtypeName, **options: Any) -> Model:
-    from pipelines.dove import DovePipeline
-    from pipelines.loading import resolve_checkpoint
-    from pipelines.manifest import read_manifest
+    from pipelines.dove.description import read_manifest
+    from pipelines.dove.loading import resolve_checkpoint
+    from pipelines.dove.pipeline import DovePipeline
 
     chosen_dtype = choose_dtype(dtype, device)
     folder = resolve_checkpoint(name)
@@ -242,7 +242,7 @@ def choose_dtype(dtype: DtypeName, device: torch.device) -> torch.dtype:
 def checkpoint_fingerprint(folder: Path) -> str:
     """A digest over the names, sizes, heads and tails of a checkpoint's files: enough to notice other
     weights."""
-    from pipelines.loading import COMPONENT_PATTERNS
+    from pipelines.dove.loading import COMPONENT_PATTERNS
 
     digest = hashlib.sha256()
     for path in sorted({path for pattern in COMPONENT_PATTERNS for path in folder.glob(pattern)}):
@@ -273,7 +273,7 @@ def plan_from_json(values: dict[str, Any]) -> UpscalePlan:
 
 
 def _default_model() -> str:
-    from pipelines.loading import embedded_checkpoints
+    from pipelines.dove.loading import embedded_checkpoints
 
     if DEFAULT_MODEL in embedded_checkpoints():
         return DEFAULT_MODEL

@@ -30,18 +30,18 @@ from jobs.storage import Storage
 from jobs.store import JobStore
 from jobs.sweeper import Sweeper
 from media.sandbox import READ_MODULES, Sandbox
-from workers.catalogue import ModelShelf
 from workers.fleet_report import FleetReporter
 from workers.gate import GatedBroker
 from workers.metrics import WorkerCollector, served_metrics
+from workers.model_shelf import ModelShelf
 from workers.models import Model, load_model
+from workers.scratch import own_folder
 from workers.tasks.context import WorkerContext
 from workers.tasks.inputs import InputShelf
 from workers.tasks.join import join
 from workers.tasks.plan import plan
 from workers.tasks.running import Work, run_task
 from workers.tasks.segment import segment
-from workers.work_folder import own_folder
 
 _log: Any = structlog.get_logger(__name__)
 

@@ -9,8 +9,8 @@ from jobs.fleet import ModelInfo
 from jobs.options import JobOptions
 from jobs.records import PRIORITIES, InputInfo, Job, Priority
 from pipelines.errors import OutOfMemoryError, PipelineError
-from pipelines.model_shape import ModelShape
-from pipelines.planning import UpscalePlan, plan_upscale
+from pipelines.planning.diffusion import UpscalePlan, plan_upscale
+from pipelines.planning.shapes import ModelShape
 from service.auth import Caller
 from service.context import ServiceContext
 from service.errors import InvalidRequestError

@@ -7,7 +7,7 @@ import typer
 
 from cli.display import clock_time, describe, pace
 from cli.values import parse_scale, parse_seconds
-from workers.progress import Progress
+from workers.run.progress import Progress
 
 
 def test_pace_counts_only_new_frames() -> None:

@@ -10,11 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipelines.dove import DovePipeline
-from pipelines.options import DoveOptions
-from pipelines.planning import UpscalePlan
+from pipelines.dove.options import DoveOptions
+from pipelines.dove.pipeline import DovePipeline
+from pipelines.planning.diffusion import UpscalePlan
+from pipelines.planning.spans import TileGrid, equal_spans
 from pipelines.seams import seam_ratio
-from pipelines.spans import TileGrid, equal_spans
 from pipelines.tiling import TileFusion
 from tests.pipelines.tiny import make_clip, save_checkpoint
 

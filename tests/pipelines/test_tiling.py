@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.spans import Span, TileGrid, equal_spans, reference_spans
+from pipelines.planning.spans import Span, TileGrid, equal_spans, reference_spans
 from pipelines.tiling import TileFusion, blend_weights, fade_weights
 
 

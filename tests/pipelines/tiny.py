@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 from safetensors.torch import save_file
 
-from pipelines.nano import SpaceToDepthAutoencoder
+from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
 
 TEXT_LENGTH, TEXT_DIM = 6, 16
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()

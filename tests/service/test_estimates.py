@@ -14,8 +14,8 @@ from jobs.api_keys import KeyLimits
 from jobs.fleet import ModelInfo, WorkerInfo
 from jobs.records import Priority
 from jobs.settings import ServiceSettings
-from pipelines.model_shape import ModelShape
-from pipelines.planning import plan_upscale
+from pipelines.planning.diffusion import plan_upscale
+from pipelines.planning.shapes import ModelShape
 from tests.service.conftest import Api, running_api
 from tests.service.made import begin, make_job
 

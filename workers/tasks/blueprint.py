@@ -10,10 +10,10 @@ from typing import Any
 from jobs.records import Job as JobRecord
 from media import MediaInfo
 from media.sandbox import SandboxedReader
-from workers.job import Job, plan_job
-from workers.job_description import describe_job, options_from_json, rebuild_job
 from workers.models import Model
-from workers.options import UpscaleOptions
+from workers.run.options import UpscaleOptions
+from workers.run.spec import Job, plan_job
+from workers.segments.description import describe_job, options_from_json, rebuild_job
 from workers.tasks.context import WorkerContext
 from workers.tasks.inputs import open_reader, upscale_options
 

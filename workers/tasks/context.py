@@ -12,7 +12,7 @@ from jobs.settings import WorkerSettings
 from jobs.storage import Storage
 from jobs.store import JobStore
 from media.sandbox import Sandbox
-from workers.catalogue import ModelShelf
+from workers.model_shelf import ModelShelf
 from workers.tasks.inputs import InputShelf
 from workers.tasks.outcomes import Outcomes
 from workers.tasks.stopping import StopSignal

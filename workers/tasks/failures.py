@@ -16,9 +16,9 @@ from jobs.records import JobError
 from media import EncodeError, EncoderUnavailableError, MediaError, SandboxError
 from pipelines.errors import BackendUnavailableError, CheckpointError, OutOfMemoryError, PipelineError
 from workers.errors import UpscaleError, is_disk_full
-from workers.job_description import JobMismatchError
-from workers.report import error_code
-from workers.segment_planning import PlanMismatchError
+from workers.run.report import error_code
+from workers.segments.description import JobMismatchError
+from workers.segments.planning import PlanMismatchError
 
 Action = Literal["fail", "retry", "wait", "rise"]
 

@@ -15,7 +15,7 @@ from jobs.storage import Storage
 from media import EncodeOptions, InputLimits, MediaInfo
 from media.sandbox import Sandbox, SandboxedReader, SandboxLimits, sandboxed_probe
 from media.sizes import SizeRequest
-from workers.options import UpscaleOptions
+from workers.run.options import UpscaleOptions
 
 # Jobs take turns, so the next task is often one of another job.
 _MAX_KEPT = 3

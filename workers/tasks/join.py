@@ -16,8 +16,8 @@ from jobs.records import FinishedSegment, OutputInfo
 from jobs.records import Job as JobRecord
 from media import JoinReport, MediaInfo
 from media.sandbox import sandboxed_join
-from workers.job_description import options_from_json
-from workers.report import REPORT_VERSION
+from workers.run.report import REPORT_VERSION
+from workers.segments.description import options_from_json
 from workers.tasks.attempts import Attempt
 from workers.tasks.context import WorkerContext
 from workers.tasks.failures import without_paths

@@ -12,7 +12,7 @@ from jobs.records import Job as JobRecord
 from jobs.records import PlannedSegment
 from media import MediaError
 from media.sandbox import SandboxLimits
-from workers.segment_planning import PlannerState, SegmentPlan, plan_source
+from workers.segments.planning import PlannerState, SegmentPlan, plan_source
 from workers.tasks.attempts import Attempt
 from workers.tasks.blueprint import Blueprint, opened
 from workers.tasks.context import WorkerContext

@@ -16,15 +16,15 @@ from jobs.records import FinishedSegment
 from jobs.records import Job as JobRecord
 from media.growing import index_segment
 from pipelines.errors import OutOfMemoryError
-from workers.job_description import JobMismatchError
-from workers.segment_making import MadeSegment, SegmentStoppedError, make_segment, smaller_plan
-from workers.segment_planning import SegmentPlan
-from workers.segment_preview import FramePair
+from workers.run.timing import StageClock
+from workers.segments.description import JobMismatchError
+from workers.segments.making import MadeSegment, SegmentStoppedError, make_segment, smaller_plan
+from workers.segments.planning import SegmentPlan
+from workers.segments.preview import FramePair
 from workers.tasks.attempts import Attempt
 from workers.tasks.blueprint import Blueprint, opened
 from workers.tasks.context import WorkerContext
 from workers.tasks.failures import without_paths
-from workers.timing import StageClock
 
 _log: Any = structlog.get_logger(__name__)
 

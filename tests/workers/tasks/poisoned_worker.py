@@ -9,7 +9,7 @@ import os
 import signal
 
 from jobs.settings import WorkerSettings
-from pipelines.planning import UpscalePlan
+from pipelines.planning.diffusion import UpscalePlan
 from tests.workers.tasks.standins import scripted
 from workers.process import run_worker
 

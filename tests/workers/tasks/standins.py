@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pipelines.errors import OutOfMemoryError
-from pipelines.model_shape import ModelShape
-from pipelines.planning import UpscalePlan
+from pipelines.planning.diffusion import UpscalePlan
+from pipelines.planning.shapes import ModelShape
 from workers.models import Model, load_model
 
 SHAPE = ModelShape("space_to_depth", 32, 64, spatial_ratio=8, is_windowed=True, bytes_per_element=4)

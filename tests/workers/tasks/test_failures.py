@@ -10,10 +10,10 @@ import redis
 from jobs.errors import ObjectNotFoundError, StorageError, StorageFullError, StoreUnavailableError
 from media import EncodeError, InputLimitError, NoVideoError, SandboxError, UnreadableInputError
 from pipelines.errors import InvalidOptionError, OutOfMemoryError
-from workers.catalogue import ModelUnavailableError
 from workers.errors import InvalidRequestError
-from workers.job_description import JobMismatchError
-from workers.segment_planning import PlanMismatchError
+from workers.model_shelf import ModelUnavailableError
+from workers.segments.description import JobMismatchError
+from workers.segments.planning import PlanMismatchError
 from workers.tasks.failures import Verdict, crash_error, judge, without_paths
 
 

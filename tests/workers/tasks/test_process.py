@@ -19,9 +19,9 @@ from tests.workers.tasks.farm import Farm, wait_until
 from tests.workers.tasks.poisoned_worker import die
 from tests.workers.tasks.standins import scripted
 from workers.models import load_model
+from workers.run.upscaler import upscale_file
+from workers.scratch import own_folder
 from workers.tasks.inputs import upscale_options
-from workers.upscaler import upscale_file
-from workers.work_folder import own_folder
 
 # A segment of 32 frames takes about a second.
 SLOW = "standin:sleep=0.03,scale=2"

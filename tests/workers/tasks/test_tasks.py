@@ -17,10 +17,10 @@ from tests.workers.made import decode, make_video, video_packets
 from tests.workers.tasks.farm import Farm, wait_until
 from tests.workers.tasks.standins import SHAPE, Door, Memory, scripted
 from workers.models import load_model
-from workers.options import UpscaleOptions
+from workers.run.options import UpscaleOptions
+from workers.run.upscaler import upscale_file
 from workers.tasks import failures, plan
 from workers.tasks.inputs import upscale_options
-from workers.upscaler import upscale_file
 
 
 def by_command_line(farm: Farm, job_id: str, clip: Path, destination: Path) -> Path:

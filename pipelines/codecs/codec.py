@@ -1,0 +1,221 @@
+"""One face for the two autoencoders: samples in [-1, 1] to scaled latents, and latents to frames in batches.
+
+The pipeline does not ask which VAE it has. What differs is here: CogVideoX's VAE has a posterior, a scaling
+factor and a rhythm of 8k+1 frames; the space-to-depth autoencoder has none of these but wants the LR frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+from pipelines.codecs.cogvideox_vae import decode_batches, encode_moments
+from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
+from pipelines.dove.options import LatentRule
+from pipelines.errors import CheckpointError
+from pipelines.planning.spans import Span, TileGrid
+
+
+class Codec(Protocol):
+    """What the pipeline needs of an autoencoder."""
+
+    @property
+    def spatial_ratio(self) -> int: ...
+
+    @property
+    def native_scale(self) -> int | None:
+        """The one upscaling factor the decoder can do, or None if it does not depend on the source."""
+        ...
+
+    def encode(
+        self,
+        sample: torch.Tensor,
+        *,
+        latent_rule: LatentRule,
+        generator: torch.Generator | None = None,
+        grid: TileGrid | None = None,
+        use_reference_tiling: bool = False,
+    ) -> torch.Tensor:
+        """Encodes (B, 3, F, H, W) in [-1, 1] to scaled latents (B, C, T, h, w) on the VAE's device."""
+        ...
+
+    def decode(
+        self,
+        latents: torch.Tensor,
+        lq: torch.Tensor,
+        *,
+        grid: TileGrid | None = None,
+        use_reference_tiling: bool = False,
+    ) -> Iterator[torch.Tensor]:
+        """Decodes scaled latents (B, C, T, h, w) to frames (B, 3, f, H, W), about [-1, 1], in order."""
+        ...
+
+
+class CogVideoXCodec:
+    """AutoencoderKLCogVideoX as a `Codec`.
+
+    Args:
+        vae: An `AutoencoderKLCogVideoX`, prepared or not.
+    """
+
+    native_scale: int | None = None
+
+    def __init__(self, vae: Any) -> None:
+        self.vae: Any = vae
+        self.spatial_ratio: int = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.scaling_factor: float = vae.config.scaling_factor
+
+    def encode(
+        self,
+        sample: torch.Tensor,
+        *,
+        latent_rule: LatentRule,
+        generator: torch.Generator | None = None,
+        grid: TileGrid | None = None,
+        use_reference_tiling: bool = False,
+    ) -> torch.Tensor:
+        """See `Codec.encode`; `sample` draws the posterior from `generator`, or torch's global one.
+
+        `use_reference_tiling` tiles with diffusers' own grid and blending wherever the frame exceeds the
+        VAE's tile, as `--is_vae_st` of the DOVE script does, instead of with `grid`.
+        """
+        wake(self.vae)
+        vae = self.vae
+        if use_reference_tiling and _exceeds(sample, vae.tile_sample_min_height, vae.tile_sample_min_width):
+            moments = vae.tiled_encode(sample.to(device=vae.device, dtype=vae.dtype))
+        else:
+            moments = encode_moments(vae, sample, grid)
+        posterior = DiagonalGaussianDistribution(moments)
+        latents = posterior.sample(generator) if latent_rule == "sample" else posterior.mode()
+        scaled: torch.Tensor = latents * self.scaling_factor
+        return scaled
+
+    def decode(
+        self,
+        latents: torch.Tensor,
+        lq: torch.Tensor,
+        *,
+        grid: TileGrid | None = None,
+        use_reference_tiling: bool = False,
+    ) -> Iterator[torch.Tensor]:
+        """See `Codec.decode`; `lq` is not used."""
+        wake(self.vae)
+        vae = self.vae
+        # The reference multiplies by the reciprocal; a division rounds differently.
+        latents = 1 / self.scaling_factor * latents
+        if use_reference_tiling and _exceeds(latents, vae.tile_latent_min_height, vae.tile_latent_min_width):
+            yield vae.tiled_decode(latents).sample
+        else:
+            yield from decode_batches(vae, latents, grid)
+
+
+class SpaceToDepthCodec:
+    """SpaceToDepthAutoencoder as a `Codec`.
+
+    The decoder is convolutional without normalisation over space, so tiles with a margin of its receptive
+    field give the untiled result.
+
+    Args:
+        vae: The autoencoder.
+        frames_per_batch: Frames decoded at once.
+    """
+
+    def __init__(self, vae: SpaceToDepthAutoencoder, *, frames_per_batch: int = 16) -> None:
+        self.vae: Any = vae
+        self.spatial_ratio: int = vae.ratio
+        self.native_scale: int | None = vae.scale
+        self.frames_per_batch = frames_per_batch
+
+    @property
+    def margin(self) -> int:
+        """Latent pixels beyond a tile that its frames depend on, rounded up."""
+        # 3x3 convolutions at LR resolution: in, two per block, mid, out; bicubic reaches 2 and is narrower.
+        lq_reach = 3 + 2 * len(self.vae.blocks)
+        return int(-(-lq_reach * self.vae.scale // self.vae.ratio))
+
+    def encode(
+        self,
+        sample: torch.Tensor,
+        *,
+        latent_rule: LatentRule,
+        generator: torch.Generator | None = None,
+        grid: TileGrid | None = None,
+        use_reference_tiling: bool = False,
+    ) -> torch.Tensor:
+        """See `Codec.encode`; a rearrangement, so none of the options matters."""
+        wake(self.vae)
+        latents: torch.Tensor = self.vae.encode(sample.to(device=self.vae.device, dtype=self.vae.dtype))
+        return latents
+
+    def decode(
+        self,
+        latents: torch.Tensor,
+        lq: torch.Tensor,
+        *,
+        grid: TileGrid | None = None,
+        use_reference_tiling: bool = False,
+    ) -> Iterator[torch.Tensor]:
+        """See `Codec.decode`; `lq` (B, 3, F, H / scale, W / scale) in [-1, 1] is needed."""
+        wake(self.vae)
+        lq = lq.to(device=latents.device, dtype=torch.float32)
+        reach = self.vae.num_lq_frames // 2
+        num_frames = latents.shape[2]
+        for start in range(0, num_frames, self.frames_per_batch):
+            stop = min(start + self.frames_per_batch, num_frames)
+            low, high = max(start - reach, 0), min(stop + reach, num_frames)
+            frames = self._decode_frames(latents[:, :, low:high], lq[:, :, low:high], grid)
+            yield frames[:, :, start - low : stop - low]
+
+    def _decode_frames(self, latents: torch.Tensor, lq: torch.Tensor, grid: TileGrid | None) -> torch.Tensor:
+        if grid is None or len(grid) == 1:
+            decoded: torch.Tensor = self.vae.decode(latents, lq)
+            return decoded
+        height, width = latents.shape[-2:]
+        batch_size, _, num_frames = latents.shape[:3]
+        ratio, lq_ratio = self.vae.ratio, self.vae.ratio // self.vae.scale
+        output = lq.new_empty(batch_size, 3, num_frames, height * ratio, width * ratio)
+        for row, col in grid.tiles:
+            outer_row, outer_col = self._widened(row, height), self._widened(col, width)
+            lq_row, lq_col = outer_row.scaled(lq_ratio), outer_col.scaled(lq_ratio)
+            tile = self.vae.decode(
+                latents[..., outer_row.slice, outer_col.slice], lq[..., lq_row.slice, lq_col.slice]
+            )
+            top, left = (row.start - outer_row.start) * ratio, (col.start - outer_col.start) * ratio
+            output[..., row.scaled(ratio).slice, col.scaled(ratio).slice] = tile[
+                ..., top : top + row.size * ratio, left : left + col.size * ratio
+            ]
+        return output
+
+    def _widened(self, span: Span, length: int) -> Span:
+        return Span(max(span.start - self.margin, 0), min(span.stop + self.margin, length))
+
+
+def make_codec(vae: Any) -> Codec:
+    """The codec of an autoencoder.
+
+    Raises:
+        CheckpointError: If the autoencoder is of neither kind.
+    """
+    if isinstance(vae, SpaceToDepthAutoencoder):
+        return SpaceToDepthCodec(vae)
+    if isinstance(vae, AutoencoderKLCogVideoX):
+        return CogVideoXCodec(vae)
+    raise CheckpointError(
+        f"unknown autoencoder {type(vae).__name__}; known are AutoencoderKLCogVideoX and "
+        "SpaceToDepthAutoencoder"
+    )
+
+
+def wake(module: Any) -> None:
+    """Runs accelerate's offload hook of a module whose `forward` is not what is called next."""
+    hook = getattr(module, "_hf_hook", None)
+    if hook is not None:
+        hook.pre_forward(module)
+
+
+def _exceeds(tensor: torch.Tensor, height: int, width: int) -> bool:
+    return bool(tensor.shape[-2] > height or tensor.shape[-1] > width)

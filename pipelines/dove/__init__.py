@@ -1,0 +1,1 @@
+"""The one-step diffusion pipeline of DOVE on CogVideoX transformers."""

@@ -1,0 +1,298 @@
+"""From a checkpoint's name to its components: folders, the embedded checkpoint, the Hugging Face hub.
+
+A checkpoint is a diffusers folder (`model_index.json transformer/ vae/ scheduler/`) with
+`prompt_embeddings/<sha256 of the prompt>.safetensors` and optionally `dovetail.json`. The original DOVE,
+CogVideoX-2B, 5B and 1.5-5B folders load as they are. Only safetensors are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+
+from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
+from pipelines.dove.attention import set_attention_pattern
+from pipelines.dove.description import CheckpointManifest, read_manifest, verify_digests
+from pipelines.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED_FOLDER = Path(__file__).parent.parent / "checkpoints"
+COMPONENT_PATTERNS = (
+    "model_index.json",
+    "dovetail.json",
+    "prompt_embeddings/*.safetensors",
+    *(f"{part}/*.{ext}" for part in ("transformer", "vae", "scheduler") for ext in ("json", "safetensors")),
+)
+TEXT_PATTERNS = ("text_encoder/*.json", "text_encoder/*.safetensors", "tokenizer/*")
+VAE_CLASSES: dict[str, Any] = {
+    "AutoencoderKLCogVideoX": diffusers.AutoencoderKLCogVideoX,
+    "SpaceToDepthAutoencoder": SpaceToDepthAutoencoder,
+}
+SCHEDULER_CLASSES: dict[str, Any] = {
+    "CogVideoXDDIMScheduler": diffusers.CogVideoXDDIMScheduler,
+    "CogVideoXDPMScheduler": diffusers.CogVideoXDPMScheduler,
+}
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """Components of a checkpoint, on the CPU, in evaluation mode.
+
+    Attributes:
+        folder: Where it was read from.
+        manifest: Contents of `dovetail.json`, or DOVE's defaults.
+        vae: `AutoencoderKLCogVideoX` or `SpaceToDepthAutoencoder`.
+        transformer: A `CogVideoXTransformer3DModel` with its attention pattern set.
+        scheduler: Holds alpha_bar.
+        prompt_embeds: (1, L, D) embedding of the prompt, in the transformer's dtype.
+    """
+
+    folder: Path
+    manifest: CheckpointManifest
+    vae: Any
+    transformer: Any
+    scheduler: Any
+    prompt_embeds: torch.Tensor
+
+
+def embedded_checkpoints() -> list[str]:
+    """Names of the checkpoints that ship with the package."""
+    return sorted(path.parent.name for path in EMBEDDED_FOLDER.glob("*/model_index.json"))
+
+
+def resolve_checkpoint(
+    checkpoint: str | Path, *, prompt: str = "", revision: str | None = None, local_files_only: bool = False
+) -> Path:
+    """Finds a checkpoint's folder: an existing folder, an embedded name, or a hub id that is then downloaded.
+
+    The text encoder (9.5 GB for CogVideoX) is downloaded only when there is a prompt.
+
+    Raises:
+        CheckpointError: If there is no such checkpoint or it cannot be downloaded.
+    """
+    if Path(checkpoint).is_dir():
+        return Path(checkpoint)
+    name = str(checkpoint)
+    if (EMBEDDED_FOLDER / name / "model_index.json").is_file():
+        return EMBEDDED_FOLDER / name
+    known = ", ".join(embedded_checkpoints()) or "none"
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise CheckpointError(
+            f"no checkpoint {name!r}: not a folder, not embedded ({known}), and not a hub id like owner/name",
+            path=Path(name),
+        )
+    try:
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            allow_patterns=[*COMPONENT_PATTERNS, *(TEXT_PATTERNS if prompt else ())],
+            local_files_only=local_files_only,
+        )
+    except LocalEntryNotFoundError as error:
+        raise CheckpointError(
+            f"checkpoint {name!r} is not in the local cache and the hub cannot be reached; connect once to "
+            f"download it, pass a folder, or use an embedded checkpoint ({known})"
+        ) from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise CheckpointError(f"cannot download checkpoint {name!r} from the hub: {error}") from error
+    return Path(folder)
+
+
+def load_checkpoint(
+    checkpoint: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    prompt: str = "",
+    prompt_embeddings: Path | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> LoadedCheckpoint:
+    """Loads a checkpoint's components without preparing them for inference (training starts here as well).
+
+    Args:
+        checkpoint: Folder, embedded name or hub id.
+        dtype: Dtype of the weights.
+        prompt: Text prompt; DOVE was trained with the empty one.
+        prompt_embeddings: Folder with `<sha256>.safetensors` files, if they lie elsewhere.
+        revision: Hub revision.
+        local_files_only: Never download.
+
+    Raises:
+        CheckpointError: If anything is missing, damaged or unknown; the message names the file.
+    """
+    folder = resolve_checkpoint(
+        checkpoint, prompt=prompt, revision=revision, local_files_only=local_files_only
+    )
+    _read_json(folder / "model_index.json")
+    manifest = read_manifest(folder)
+    verify_digests(folder, manifest)
+    vae = _load_model(folder / "vae", VAE_CLASSES, dtype)
+    transformer = _load_model(
+        folder / "transformer",
+        {"CogVideoXTransformer3DModel": diffusers.CogVideoXTransformer3DModel},
+        dtype,
+    )
+    set_attention_pattern(transformer, manifest.attention.pattern, window=manifest.attention.window)
+    return LoadedCheckpoint(
+        folder=folder,
+        manifest=manifest,
+        vae=vae,
+        transformer=transformer,
+        scheduler=_load_scheduler(folder / "scheduler"),
+        prompt_embeds=_load_prompt(folder, prompt, prompt_embeddings, transformer, dtype),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing: not a diffusers checkpoint folder", path=path) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}", path=path) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, got {type(content).__name__}", path=path)
+    return content
+
+
+def _class_of(path: Path, known: dict[str, Any]) -> Any:
+    name = _read_json(path).get("_class_name")
+    if name not in known:
+        raise CheckpointError(f"{path} names the class {name!r}; known are {', '.join(known)}", path=path)
+    return known[name]
+
+
+def _load_model(folder: Path, known: dict[str, Any], dtype: torch.dtype) -> Any:
+    model_class = _class_of(folder / "config.json", known)
+    _check_weight_files(folder)
+    model, info = _guarded(
+        folder,
+        lambda: model_class.from_pretrained(
+            folder, torch_dtype=dtype, use_safetensors=True, output_loading_info=True, local_files_only=True
+        ),
+    )
+    # diffusers only warns about these and leaves random weights in place.
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} weights its config.json asks for, first {missing[0]!r}",
+            path=folder,
+        )
+    if isinstance(model, SpaceToDepthAutoencoder):
+        model.to(memory_format=torch.channels_last)  # its decoder hands its convolutions this layout
+    return model.eval().requires_grad_(False)
+
+
+def _check_weight_files(folder: Path) -> None:
+    """Opens every weight file's header, so that an error names the file rather than a tensor."""
+    indices = list(folder.glob("*.safetensors.index.json"))
+    names = {name for index in indices for name in _read_json(index).get("weight_map", {}).values()}
+    paths = [folder / name for name in sorted(names)] or sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise CheckpointError(f"{folder} has no .safetensors file", path=folder)
+    for path in paths:
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing", path=path)
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} is damaged: {error}", path=path) from error
+
+
+def _guarded(path: Path, load: Callable[[], Any]) -> Any:
+    """Runs a loader of diffusers or transformers; they raise many kinds for a bad file."""
+    try:
+        return load()
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"cannot load {path}: {error}", path=path) from error
+
+
+def _load_scheduler(folder: Path) -> Any:
+    path = folder / "scheduler_config.json"
+    scheduler_class = _class_of(path, SCHEDULER_CLASSES)
+    return _guarded(path, lambda: scheduler_class.from_config(_read_json(path)))
+
+
+def _load_prompt(
+    folder: Path, prompt: str, embeddings: Path | None, transformer: Any, dtype: torch.dtype
+) -> torch.Tensor:
+    """Reads the prompt's stored embedding, or encodes it once where the folder has a text encoder."""
+    name = f"{hashlib.sha256(prompt.encode()).hexdigest()}.safetensors"
+    # DOVE's own download keeps them beside the model's folder.
+    folders = [folder / "prompt_embeddings", folder.parent / "prompt_embeddings"]
+    for candidate in [embeddings, *folders] if embeddings else folders:
+        if (candidate / name).is_file():
+            embeds = _read_embedding(candidate / name)
+            break
+    else:
+        embeds = _encode_prompt(folder, prompt, transformer.config.max_text_seq_length, dtype, name)
+    if embeds.shape[-1] != transformer.config.text_embed_dim:
+        raise CheckpointError(
+            f"the embedding of prompt {prompt!r} has {embeds.shape[-1]} features, the transformer takes "
+            f"{transformer.config.text_embed_dim}",
+            path=folder,
+        )
+    # The additive position table of CogVideoX-2B spans text and video and has one length.
+    max_length, is_fixed = (
+        transformer.config.max_text_seq_length,
+        not transformer.config.use_rotary_positional_embeddings,
+    )
+    if is_fixed and embeds.shape[-2] != max_length:
+        raise CheckpointError(
+            f"the embedding of prompt {prompt!r} has {embeds.shape[-2]} tokens, the transformer takes "
+            f"{max_length}",
+            path=folder,
+        )
+    return embeds.to(dtype)
+
+
+def _read_embedding(path: Path) -> torch.Tensor:
+    try:
+        embeds = load_file(path)["prompt_embedding"]
+    except (SafetensorError, OSError, KeyError) as error:
+        raise CheckpointError(f"{path} does not hold a prompt_embedding: {error}", path=path) from error
+    # DOVE ships it as (L, D).
+    return embeds.reshape(1, *embeds.shape[-2:])
+
+
+@torch.no_grad()
+def _encode_prompt(folder: Path, prompt: str, max_length: int, dtype: torch.dtype, name: str) -> torch.Tensor:
+    """Encodes a prompt with the folder's T5, which is dropped again right away.
+
+    Raises:
+        CheckpointError: If there is no text encoder.
+    """
+    encoder_folder, tokenizer_folder = folder / "text_encoder", folder / "tokenizer"
+    if not (encoder_folder / "config.json").is_file() or not tokenizer_folder.is_dir():
+        what = f"prompt {prompt!r}" if prompt else "the empty prompt"
+        raise CheckpointError(
+            f"{folder} has neither a stored embedding of {what} (prompt_embeddings/{name}) nor a text "
+            "encoder (text_encoder/ and tokenizer/) to make one",
+            path=folder / "prompt_embeddings" / name,
+        )
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    logger.info("encoding the prompt with %s", encoder_folder)
+    tokenizer = _guarded(tokenizer_folder, lambda: AutoTokenizer.from_pretrained(tokenizer_folder))
+    encoder = _guarded(
+        encoder_folder, lambda: T5EncoderModel.from_pretrained(encoder_folder, dtype=dtype).eval()
+    )
+    tokens = tokenizer(
+        prompt, padding="max_length", max_length=max_length, truncation=True, return_tensors="pt"
+    )
+    embeds: torch.Tensor = encoder(tokens.input_ids)[0]
+    return embeds

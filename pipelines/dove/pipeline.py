@@ -1,0 +1,372 @@
+"""DovePipeline: a low-resolution clip in, a restored clip of the wanted size out, one transformer call.
+
+The method is DOVE's (arXiv 2505.16239); `DoveOptions.reference()` gives its script's bits
+(https://github.com/zhengchen1999/DOVE/blob/ad649cc/inference_script.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+
+from pipelines.chunks import ChunkStitcher
+from pipelines.codecs.codec import make_codec
+from pipelines.codecs.cogvideox_vae import prepare_vae
+from pipelines.dove.description import CheckpointManifest
+from pipelines.dove.geometry import Geometry, check_clip, make_geometry
+from pipelines.dove.loading import load_checkpoint
+from pipelines.dove.lossless import freeze_timestep, fuse_qkv
+from pipelines.dove.options import DoveOptions, DoveOutput
+from pipelines.dove.restorer import ChunkRestorer
+from pipelines.dove.runtime import (
+    AttentionBackend,
+    available_memory,
+    check_attention_backend,
+    compile_blocks,
+    resolve_device,
+    use_xformers,
+)
+from pipelines.errors import (
+    BackendUnavailableError,
+    InvalidOptionError,
+    OutOfMemoryError,
+    is_out_of_memory,
+)
+from pipelines.planning.diffusion import UpscalePlan, plan_upscale
+from pipelines.planning.shapes import ModelShape
+from pipelines.planning.spans import Span
+
+logger = logging.getLogger(__name__)
+
+
+# diffusers has no type hints: its classes are Any to mypy.
+class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
+    """One-step diffusion video super-resolution.
+
+    Args:
+        vae: `AutoencoderKLCogVideoX` or `SpaceToDepthAutoencoder`.
+        transformer: `CogVideoXTransformer3DModel`.
+        scheduler: Holds alpha_bar (`CogVideoXDDIMScheduler` or `CogVideoXDPMScheduler`).
+        text_encoder: Not used; here for the layout of a diffusers pipeline.
+        tokenizer: Not used.
+        prompt_embeds: (1, L, D) text embedding. None stands for zeros and is for tests only.
+        manifest: The checkpoint's description; DOVE's defaults if None.
+    """
+
+    model_cpu_offload_seq = "transformer->vae"
+    _optional_components = ("text_encoder", "tokenizer")
+
+    def __init__(
+        self,
+        vae: Any,
+        transformer: Any,
+        scheduler: Any,
+        text_encoder: Any = None,
+        tokenizer: Any = None,
+        *,
+        prompt_embeds: torch.Tensor | None = None,
+        manifest: CheckpointManifest | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            vae=vae,
+            transformer=transformer,
+            scheduler=scheduler,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+        )
+        self.manifest = manifest or CheckpointManifest()
+        self.model_shape = ModelShape.of(
+            vae,
+            transformer,
+            is_windowed=self.manifest.attention.pattern == "window",
+            clip_length=self.manifest.clip_length,
+        )
+        if prompt_embeds is None:
+            config = transformer.config
+            prompt_embeds = torch.zeros(1, config.max_text_seq_length, config.text_embed_dim)
+        self.restorer = ChunkRestorer(
+            make_codec(vae),
+            transformer,
+            scheduler,
+            prompt_embeds=prompt_embeds,
+            model_shape=self.model_shape,
+            timestep=self.manifest.timestep,
+        )
+        self._has_lossless_savings = False
+        # Plans that ran out of memory, and what ran instead: the next clip starts with that.
+        self._replaced_plans: dict[UpscalePlan, UpscalePlan] = {}
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: str | Path,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        prompt: str = "",
+        prompt_embeddings: Path | None = None,
+        timestep: int | None = None,
+        attention_backend: AttentionBackend = "auto",
+        use_lossless_savings: bool = True,
+        use_compile: bool = False,
+        use_offload: bool = False,
+        revision: str | None = None,
+        local_files_only: bool = False,
+    ) -> DovePipeline:
+        """Loads a pipeline that is ready to run.
+
+        Args:
+            checkpoint: Folder, name of an embedded checkpoint ("dovetail-nano") or hub id ("owner/name").
+            device: Where it runs.
+            dtype: Dtype of weights and activations; None is bfloat16 on a GPU and float32 on the CPU.
+            prompt: Text prompt; DOVE was trained with the empty one.
+            prompt_embeddings: Folder with stored embeddings, if not in the checkpoint.
+            timestep: Timestep of the one-step rule, if not the checkpoint's.
+            attention_backend: Attention kernel; `auto` leaves the choice to torch.
+            use_lossless_savings: Fold constants and drop what is never read; same bits, less memory.
+            use_compile: torch.compile the transformer's blocks; changes results by kernel noise.
+            use_offload: Keep the transformer and the VAE in host memory and move each to the GPU while it
+                works; for GPUs that cannot hold both.
+            revision: Hub revision.
+            local_files_only: Never download.
+
+        Raises:
+            CheckpointError: If the checkpoint cannot be found or loaded.
+            BackendUnavailableError: If device or backend do not exist here.
+            InvalidOptionError: If the timestep or backend does not exist.
+        """
+        device = resolve_device(device)
+        check_attention_backend(attention_backend, device)
+        if use_offload and device.type == "cpu":
+            raise BackendUnavailableError(
+                "offloading moves models to a GPU; there is nothing to offload on the CPU"
+            )
+        dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+        loaded = load_checkpoint(
+            checkpoint,
+            dtype=dtype,
+            prompt=prompt,
+            prompt_embeddings=prompt_embeddings,
+            revision=revision,
+            local_files_only=local_files_only,
+        )
+        manifest = loaded.manifest
+        if timestep is not None:
+            if not 0 <= timestep < loaded.scheduler.config.num_train_timesteps:
+                raise InvalidOptionError(f"timestep {timestep} does not exist in this scheduler")
+            manifest = manifest.model_copy(update={"timestep": timestep})
+        pipeline = cls(
+            loaded.vae,
+            loaded.transformer,
+            loaded.scheduler,
+            prompt_embeds=loaded.prompt_embeds,
+            manifest=manifest,
+        )
+        if use_lossless_savings:
+            pipeline.apply_lossless_savings()
+        pipeline.set_attention_backend(attention_backend)
+        if use_compile:
+            compile_blocks(pipeline.transformer)
+        if use_offload:
+            pipeline.enable_model_cpu_offload(device=device)
+        else:
+            pipeline.to(device)
+        return pipeline
+
+    def apply_lossless_savings(self) -> None:
+        """Folds the timestep's constants and prepares the VAE; the pipeline then has this timestep only."""
+        if self._has_lossless_savings:
+            return
+        num_dropped = freeze_timestep(self.transformer, self.manifest.timestep)
+        fuse_qkv(self.transformer)
+        if self.model_shape.autoencoder == "cogvideox":
+            prepare_vae(self.vae)
+        self._has_lossless_savings = True
+        logger.info("folded %d constant parameters of %s", num_dropped, self.manifest.name)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """Saves the components as a diffusers folder.
+
+        Raises:
+            InvalidOptionError: If lossless savings were applied: what they dropped would be missing.
+        """
+        if self._has_lossless_savings:
+            raise InvalidOptionError(
+                "a pipeline with lossless savings cannot be saved; load it with use_lossless_savings=False"
+            )
+        super().save_pretrained(*args, **kwargs)
+
+    def set_attention_backend(self, backend: AttentionBackend) -> None:
+        """Chooses the attention kernel.
+
+        Raises:
+            InvalidOptionError: If there is no such backend.
+            BackendUnavailableError: If it cannot run on this machine or with this checkpoint.
+        """
+        check_attention_backend(backend, self._execution_device if backend == "auto" else self.device)
+        if backend == "xformers":
+            use_xformers(self.transformer)
+        self.restorer.attention_backend = backend
+
+    def plan(
+        self,
+        *,
+        num_frames: int,
+        height: int,
+        width: int,
+        out_height: int,
+        out_width: int,
+        memory_bytes: int | None = None,
+        tile: int | tuple[int, int] | None = None,
+        overlap: int | None = None,
+        chunk: int | None = None,
+    ) -> UpscalePlan:
+        """`plan_upscale` for this checkpoint and, by default, the memory that is free now."""
+        return plan_upscale(
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            out_height=out_height,
+            out_width=out_width,
+            model=self.model_shape,
+            memory_bytes=available_memory(self._execution_device) if memory_bytes is None else memory_bytes,
+            tile=tile,
+            overlap=overlap,
+            chunk=chunk,
+        )
+
+    def __call__(
+        self,
+        clip: torch.Tensor,
+        *,
+        height: int,
+        width: int,
+        options: DoveOptions | None = None,
+        plan: UpscalePlan | None = None,
+        generator: torch.Generator | None = None,
+    ) -> DoveOutput:
+        """Upscales a clip.
+
+        Args:
+            clip: (F, 3, h, w), R'G'B' code values, float with [0, 1] or uint8; any device. Interpolation runs
+                there.
+            height: Target height in pixels.
+            width: Target width in pixels.
+            options: Defaults to the recommended ones.
+            plan: Chunks and tiles; by default chosen from the free memory.
+            generator: Source of noise for latent rule `sample` and `noise_step`; None is torch's global one.
+
+        Raises:
+            UnsupportedSizeError: If a size cannot be processed.
+            InvalidOptionError: If clip or options are not as described.
+            OutOfMemoryError: If even the smallest plan does not fit.
+        """
+        options = options or DoveOptions()
+        frames = self.stream(
+            clip, height=height, width=width, options=options, plan=plan, generator=generator
+        )
+        return DoveOutput(torch.cat(list(frames)), quantization=options.quantization)
+
+    def stream(
+        self,
+        clip: torch.Tensor,
+        *,
+        height: int,
+        width: int,
+        options: DoveOptions | None = None,
+        plan: UpscalePlan | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[torch.Tensor]:
+        """Upscales a clip and hands out frames, (f, 3, H, W) at a time, while later ones are decoded.
+
+        Arguments and errors are those of `__call__`; arguments are checked at once, the work starts with the
+        first frame.
+        """
+        options = options or DoveOptions()
+        check_clip(clip)
+        geometry = make_geometry((clip.shape[-2], clip.shape[-1]), (height, width), self.model_shape, options)
+        plan = plan or self.plan(
+            num_frames=clip.shape[0],
+            height=clip.shape[-2],
+            width=clip.shape[-1],
+            out_height=height,
+            out_width=width,
+        )
+        plan.check(clip.shape[0], geometry.padded, model=self.model_shape, segmentation=options.segmentation)
+        return self._stream_with_retries(clip, geometry, options, plan, generator)
+
+    @torch.no_grad()
+    def _stream_with_retries(
+        self,
+        clip: torch.Tensor,
+        geometry: Geometry,
+        options: DoveOptions,
+        plan: UpscalePlan,
+        generator: torch.Generator | None,
+    ) -> Iterator[torch.Tensor]:
+        num_done = 0
+        while plan in self._replaced_plans:
+            plan = self._replaced_plans[plan]
+        while True:
+            try:
+                for frames in self._stream_plan(clip, geometry, options, plan, generator, num_done):
+                    num_done += frames.shape[0]
+                    yield frames
+                self.maybe_free_model_hooks()
+                return
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                smaller = plan.smaller(self.restorer.stage)
+                if smaller is None:
+                    raise OutOfMemoryError(
+                        f"out of memory with the smallest plan ({plan.chunk_len} frames, "
+                        f"{plan.tile_width}x{plan.tile_height} tiles): {error}; choose a smaller target, a "
+                        "lower-precision dtype or a device with more memory",
+                        required_bytes=plan.estimated_bytes,
+                    ) from error
+                logger.warning("out of memory, trying again with smaller tiles: %s", error)
+                self._replaced_plans[plan] = smaller
+                plan = smaller
+            # Out of the handler, so that the traceback no longer holds the failed attempt's tensors.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _stream_plan(
+        self,
+        clip: torch.Tensor,
+        geometry: Geometry,
+        options: DoveOptions,
+        plan: UpscalePlan,
+        generator: torch.Generator | None,
+        num_done: int,
+    ) -> Iterator[torch.Tensor]:
+        """Frames `num_done` and later of the result, chunk by chunk."""
+        num_frames = clip.shape[0]
+        padded_frames = self.model_shape.padded_frames(num_frames)
+        chunks = plan.chunks(padded_frames, self.model_shape, options.segmentation)
+        stitcher = ChunkStitcher(chunks, padded_frames, options.chunk_blend, keep=Span(num_done, num_frames))
+        for index, chunk in enumerate(chunks):
+            if not stitcher.needs(index):
+                continue
+            # 1. The chunk's frames; past the end the last one stands in.
+            frames = clip[torch.arange(*chunk, device=clip.device).clamp(max=num_frames - 1)]
+            # 2. Interpolation to the network's size.
+            sample, lq = geometry.prepare(frames, options.upsample or self.manifest.upsample)
+            # 3. Encoding, the transformer's one step, decoding.
+            position = 0
+            for decoded in self.restorer.restore(sample, lq, options, plan, generator):
+                # 4. Crop, colour, target size.
+                batch = sample[:, :, position : position + decoded.shape[2]]
+                finished = geometry.finish(decoded, batch, options)
+                position += decoded.shape[2]
+                # 5. Joints with the neighbouring chunks.
+                ready = stitcher.add(index, finished)
+                if ready is not None:
+                    yield ready

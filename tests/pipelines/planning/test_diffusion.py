@@ -1,0 +1,201 @@
+"""Plans fit the budget, cover everything, and shrink step by step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.errors import InvalidOptionError, OutOfMemoryError, UnsupportedSizeError
+from pipelines.planning.diffusion import UpscalePlan, plan_upscale
+from pipelines.planning.shapes import ModelShape
+from tests.pipelines.tiny import make_nano, make_transformer, make_vae
+
+GIB = 2**30
+DOVE = ModelShape("cogvideox", vae_channels=128, hidden_size=3072, patch_size_t=2)
+NANO = ModelShape(
+    "space_to_depth",
+    vae_channels=64,
+    hidden_size=192,
+    patch_size_t=2,
+    bytes_per_element=4,
+    temporal_ratio=1,
+    native_scale=4,
+    is_windowed=True,
+)
+
+
+def plan_for(
+    size: tuple[int, int] = (1080, 1920),
+    *,
+    model: ModelShape = DOVE,
+    gib: float = 40,
+    frames: int = 100,
+    **kwargs: int,
+) -> UpscalePlan:
+    return plan_upscale(
+        num_frames=frames,
+        height=size[0] // 4,
+        width=size[1] // 4,
+        out_height=size[0],
+        out_width=size[1],
+        model=model,
+        memory_bytes=int(gib * GIB),
+        **kwargs,
+    )
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "decode_gib", "transformer_gib"),
+    [(720, 1280, 26.4, 1.4), (1088, 1920, 59.8, 3.1), (2176, 3840, 239, 12.2)],
+)
+def test_estimates_match_the_counted_peaks(
+    height: int, width: int, decode_gib: float, transformer_gib: float
+) -> None:
+    assert DOVE.vae_bytes(height, width) / GIB == pytest.approx(decode_gib, rel=0.02)
+    assert DOVE.transformer_bytes(33, height, width) / GIB == pytest.approx(transformer_gib, rel=0.08)
+    assert DOVE.num_tokens(33, 720, 1280) == 18000
+
+
+def test_large_memory_needs_no_tiles() -> None:
+    plan = plan_for((720, 1280), gib=80)
+    assert (plan.rows, plan.cols, plan.vae_tile_height) == (1, 1, 0)
+    assert plan.chunk_len == 33
+
+
+def test_attention_is_cut_where_it_would_be_quadratic_even_with_memory() -> None:
+    plan = plan_for((2160, 3840), gib=400)
+    assert plan.rows * plan.cols > 1
+    assert plan.vae_tile_height == 0
+
+
+@given(
+    st.integers(64, 2160),
+    st.integers(64, 3840),
+    st.floats(1, 100),
+    st.floats(1, 4),
+    st.sampled_from([DOVE, NANO]),
+)
+def test_more_memory_never_means_smaller_pieces_and_the_budget_is_kept(
+    height: int, width: int, gib: float, factor: float, model: ModelShape
+) -> None:
+    try:
+        small = plan_for((height, width), model=model, gib=gib)
+    except OutOfMemoryError as refusal:
+        if refusal.required_bytes is None or refusal.required_bytes <= gib * GIB:
+            raise
+        return
+    large = plan_for((height, width), model=model, gib=gib * factor)
+    assert small.estimated_bytes <= gib * GIB
+    assert large.estimated_bytes <= gib * factor * GIB
+    assert large.chunk_len >= small.chunk_len
+    if large.chunk_len == small.chunk_len:
+        assert large.tile_height * large.tile_width >= small.tile_height * small.tile_width
+
+
+@given(st.integers(1, 400), st.integers(1, 70), st.integers(0, 30))
+def test_chunks_are_8k_plus_1_frames_at_multiples_of_8(num_frames: int, chunk: int, overlap: int) -> None:
+    padded = DOVE.padded_frames(num_frames)
+    assert padded >= num_frames
+    assert padded % 8 == 1
+    plan = plan_for(frames=num_frames, chunk=chunk, chunk_overlap=overlap)
+    chunks = plan.chunks(padded, DOVE)
+    assert chunks[0].start == 0
+    assert chunks[-1].stop == padded
+    assert {span.size for span in chunks} == {chunks[0].size}
+    assert all(span.start % 8 == 0 and span.size % 8 == 1 for span in chunks)
+    assert all(a.stop - b.start >= min(overlap, plan.chunk_overlap) for a, b in pairwise(chunks))
+
+
+@given(st.integers(16, 2000), st.integers(16, 2000), st.integers(16, 700), st.integers(0, 100))
+def test_tiles_lie_on_whole_tokens_have_one_size_and_cover_the_frame(
+    height: int, width: int, tile: int, overlap: int
+) -> None:
+    try:
+        plan = plan_for((height, width), tile=tile, overlap=overlap)
+    except InvalidOptionError:
+        assert tile - overlap < 32
+        return
+    padded = height + -height % 16, width + -width % 16
+    grid = plan.tile_grid(*padded, multiple=16)
+    assert (len(grid.rows), len(grid.cols)) == (plan.rows, plan.cols)
+    assert (grid.height, grid.width) == padded
+    assert len({(row.size, col.size) for row, col in grid.tiles}) == 1
+    assert all(end % 16 == 0 for pair in grid.tiles for span in pair for end in span)
+
+
+def test_smaller_plans_end_and_each_is_smaller() -> None:
+    plan: UpscalePlan | None = plan_for((2160, 3840), gib=60)
+    steps = 0
+    while plan is not None and (smaller := plan.smaller()) is not None:
+        before, after = (
+            (p.chunk_len, p.tile_height * p.tile_width * p.tile_batch, p.vae_tile_height * p.vae_tile_width)
+            for p in (plan, smaller)
+        )
+        assert after != before
+        assert smaller.estimated_bytes <= plan.estimated_bytes
+        plan, steps = smaller, steps + 1
+    assert 3 < steps < 40
+    assert plan is not None
+    assert (plan.chunk_len, plan.tile_height, plan.vae_tile_height) == (9, 128, 128)
+
+
+def test_stage_that_failed_shrinks_first() -> None:
+    plan = plan_for((1080, 1920), gib=100)
+    vae, transformer = plan.smaller("vae"), plan.smaller("transformer")
+    assert vae is not None
+    assert transformer is not None
+    assert (vae.vae_tile_height > 0, vae.tile_height) == (True, plan.tile_height)
+    assert (transformer.vae_tile_height, transformer.tile_width < plan.tile_width) == (0, True)
+
+
+def test_plan_written_by_hand_has_no_smaller_one() -> None:
+    assert UpscalePlan(chunk_len=9).smaller() is None
+
+
+def test_wishes_are_kept() -> None:
+    plan = plan_for((720, 1280), gib=80, tile=320, overlap=160, chunk=17)
+    assert (plan.tile_height, plan.tile_width, plan.overlap, plan.chunk_len) == (320, 320, 160, 17)
+    assert plan_for((720, 1280), gib=80, tile=0).tile_height == 720
+    assert plan_for((720, 1280), gib=80, chunk=0, frames=41).chunk_len == 41
+
+
+def test_small_tiles_pass_the_transformer_together() -> None:
+    assert plan_for((720, 1280), gib=80, tile=320).tile_batch == 4
+
+
+@pytest.mark.parametrize(
+    "wish", [{"tile": -1}, {"overlap": -1}, {"chunk": -1}, {"tile": 64, "overlap": 64}, {"frames": 0}]
+)
+def test_impossible_wishes_are_refused(wish: dict[str, int]) -> None:
+    with pytest.raises(InvalidOptionError):
+        plan_for(**wish)
+
+
+def test_too_little_memory_is_said_before_the_work_starts() -> None:
+    with pytest.raises(OutOfMemoryError, match="GiB are free") as caught:
+        plan_for((2160, 3840), gib=0.5)
+    assert caught.value.code == "out_of_memory"
+
+
+def test_fixed_scale_networks_are_planned_at_their_own_size() -> None:
+    plan = plan_upscale(
+        num_frames=5, height=50, width=60, out_height=999, out_width=999, model=NANO, memory_bytes=8 * GIB
+    )
+    assert (plan.tile_height, plan.tile_width) == (208, 240)
+
+
+def test_model_shape_is_read_off_loaded_modules() -> None:
+    shape = ModelShape.of(make_vae(), make_transformer())
+    assert shape == ModelShape("cogvideox", 4, 32, patch_size_t=2, bytes_per_element=4)
+    nano = ModelShape.of(make_nano(), make_transformer(in_channels=192), is_windowed=True)
+    assert (nano.native_scale, nano.temporal_ratio, nano.alignment) == (4, 1, 16)
+
+
+def test_unaligned_reference_tiles_are_refused() -> None:
+    plan = replace(UpscalePlan(), tile_height=64, tile_width=64, overlap_height=24, overlap_width=24)
+    with pytest.raises(UnsupportedSizeError, match="multiples of 16"):
+        plan.check(9, (128, 128), model=DOVE, segmentation="reference")

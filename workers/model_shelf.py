@@ -1,0 +1,101 @@
+"""The models of a worker: loaded when first needed, the last one kept, described to the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jobs.fleet import ModelInfo
+from pipelines.errors import CheckpointError
+from pipelines.standin import STANDIN_PREFIX
+from workers.models import DtypeName, Model, load_model
+from workers.values import to_json_value
+
+
+class ModelUnavailableError(CheckpointError):
+    """Raised when a job names a model that this worker does not offer."""
+
+    code = "model_unavailable"
+
+
+class ModelShelf:
+    """Loads models by name and keeps the last one, for two large ones seldom fit a device.
+
+    Args:
+        names: That jobs may use; the first is the default.
+        device: As for `load_model`.
+        dtype: As for `load_model`.
+        allow_standins: Whether jobs may name stand-ins as well.
+        load: Loads a model; another one is for tests.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        device: str = "auto",
+        dtype: DtypeName = "auto",
+        allow_standins: bool = False,
+        load: Callable[..., Model] = load_model,
+    ) -> None:
+        self.names = tuple(names)
+        self._device, self._dtype, self._allow_standins, self._load = device, dtype, allow_standins, load
+        self._kept: Model | None = None
+
+    def get(self, name: str | None = None) -> Model:
+        """The model of a name, or the default.
+
+        Raises:
+            ModelUnavailableError: If this worker does not offer it.
+            PipelineError: If it cannot be loaded.
+        """
+        name = name or self.names[0]
+        is_standin = name.startswith(STANDIN_PREFIX) and self._allow_standins
+        if name not in self.names and not is_standin:
+            raise ModelUnavailableError(
+                f"no worker of this kind has the model {name!r}; there are {', '.join(self.names)}"
+            )
+        if self._kept is None or self._kept.name != name:
+            self._kept = None  # its memory is needed for the next one
+            self._kept = self._load(name, device=self._device, dtype=self._dtype)
+        return self._kept
+
+    def describe(self) -> list[ModelInfo]:
+        """Loads each model once, the default last, so that it is ready for the first task.
+
+        Raises:
+            PipelineError: If one cannot be loaded.
+        """
+        found = [self._describe(name, self.get(name)) for name in reversed(self.names)]
+        if self._allow_standins:
+            found.append(
+                ModelInfo(name=STANDIN_PREFIX, kind="standin", scale=4, is_listed=False, device="cpu")
+            )
+        return found
+
+    def _describe(self, name: str, model: Model) -> ModelInfo:
+        kind = "checkpoint" if model.shape is not None else "interpolation"
+        if name.startswith(STANDIN_PREFIX):
+            kind = "standin"
+        shape: dict[str, Any] | None = None
+        memory_bytes = 0
+        source = ""
+        if model.shape is not None:
+            from pipelines.dove.runtime import (
+                available_memory,  # imports diffusers, which a checkpoint has done
+            )
+
+            shape, memory_bytes = to_json_value(model.shape), available_memory(model.device)
+            source = str(getattr(getattr(model.pipeline, "manifest", None), "source", ""))
+        return ModelInfo(
+            name=name,
+            kind=kind,
+            scale=model.scale,
+            licence="" if model.shape is None else model.licence,
+            source=source,
+            is_default=name == self.names[0],
+            is_listed=kind != "standin",
+            shape=shape,
+            device=model.device.type,
+            memory_bytes=memory_bytes,
+        )

@@ -1,0 +1,1 @@
+"""One run over one video: reading, restoring and writing at the same time, resumable."""

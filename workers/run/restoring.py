@@ -1,0 +1,150 @@
+"""The model's stage: source frames into chunks, chunks through the pipeline, finished frames and segment
+ends out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipelines.dove.options import DoveOptions
+from pipelines.planning.diffusion import UpscalePlan
+from workers.models import Model
+from workers.run.borders import ReadyChunk, SegmentCutter
+from workers.run.chunks import Chunk, CrossFader
+from workers.run.options import UpscaleOptions
+from workers.run.reading import SourceFrame
+from workers.run.record import ResumePoint
+from workers.run.spec import Job
+from workers.run.timing import StageClock
+from workers.run.writing import FinishedFrame, SegmentEnd
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreSettings:
+    """How frames become larger ones.
+
+    Attributes:
+        height: Of the output, in pixels.
+        width: Of the output, in pixels.
+        options: Of the pipeline.
+        plan: Chunks and tiles.
+        seed: Of the noise, for pipelines that draw any.
+        segment_ticks: A segment ends with the first chunk after so many ticks; None ends none before the
+            last frame.
+        keep_source: Whether finished frames carry the frame they were made from.
+        memory_plan: What the pipeline is given in place of `plan`, after that one ran out of memory. The
+            chunks that it is given stay those of `plan`.
+    """
+
+    height: int
+    width: int
+    options: DoveOptions
+    plan: UpscalePlan
+    seed: int
+    segment_ticks: int | None
+    keep_source: bool
+    memory_plan: UpscalePlan | None = None
+
+
+def restore_settings(
+    job: Job,
+    options: UpscaleOptions,
+    *,
+    segment_ticks: int | None,
+    keep_source: bool,
+    memory_plan: UpscalePlan | None = None,
+) -> RestoreSettings:
+    """The settings of a job; the arguments by name are those of `RestoreSettings`."""
+    return RestoreSettings(
+        height=job.target.height,
+        width=job.target.width,
+        options=options.model,
+        plan=job.plan,
+        seed=options.seed,
+        segment_ticks=segment_ticks,
+        keep_source=keep_source,
+        memory_plan=memory_plan,
+    )
+
+
+class Restorer:
+    """Runs a model over a row of frames that does not end in memory.
+
+    Args:
+        model: The model.
+        settings: What to do with it.
+        put: Takes finished frames in order, and segment ends between them.
+        clock: Counts the model's time.
+        resume: Where an earlier run ended.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        settings: RestoreSettings,
+        put: Callable[[FinishedFrame | SegmentEnd], None],
+        *,
+        clock: StageClock,
+        resume: ResumePoint | None = None,
+    ) -> None:
+        self._model, self._settings, self._put, self._clock = model, settings, put, clock
+        self._first_frame = resume.next_frame if resume else 0
+        self._cutter: SegmentCutter[SourceFrame] = SegmentCutter(
+            chunk_len=settings.plan.chunk_len,
+            chunk_overlap=settings.plan.chunk_overlap,
+            segment_ticks=settings.segment_ticks,
+            resume=resume,
+        )
+        self._fader = CrossFader(self._emit)
+        self._held: dict[int, SourceFrame] = {}
+
+    @property
+    def num_cuts(self) -> int:
+        """Scene cuts among the frames so far."""
+        return self._cutter.num_cuts
+
+    @torch.no_grad()
+    def run(self, frames: Iterable[SourceFrame]) -> None:
+        """Takes all frames."""
+        for step in self._cutter.run(frames):
+            if isinstance(step, ReadyChunk):
+                self._restore(step)
+            elif step.resume is not None:
+                self._put(SegmentEnd(step.resume))
+        self._fader.flush()
+        self._put(SegmentEnd(None))
+
+    def _restore(self, ready: ReadyChunk[SourceFrame]) -> None:
+        """Runs the pipeline on a chunk."""
+        settings, chunk = self._settings, ready.chunk
+        self._held |= {frame.number: frame for frame in ready.frames}
+        clip = torch.stack([frame.image for frame in ready.frames]).to(self._model.device)
+        batches = self._model.pipeline.stream(
+            clip,
+            height=settings.height,
+            width=settings.width,
+            options=settings.options,
+            plan=settings.memory_plan or settings.plan,
+            generator=self._generator(chunk),
+        )
+        self._fader.add(chunk, (_to_host(batch) for batch in self._clock.iterate("model", batches)))
+        for number in [n for n in self._held if n < chunk.final_stop]:
+            del self._held[number]
+
+    def _generator(self, chunk: Chunk) -> torch.Generator:
+        """Noise that depends on the chunk alone, so that a continued run draws the same."""
+        generator = torch.Generator(device=self._model.device)
+        return generator.manual_seed(self._settings.seed + chunk.start)
+
+    def _emit(self, number: int, image: Tensor) -> None:
+        frame = self._held[number]
+        if number >= self._first_frame:
+            source = frame.image if self._settings.keep_source else None
+            self._put(FinishedFrame(number, image, source, frame.pts, frame.duration))
+
+
+def _to_host(batch: Tensor) -> Tensor:
+    return batch.to(device="cpu", dtype=torch.float32)

@@ -1,0 +1,133 @@
+"""What a run will do, decided before the first frame is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+from media import ColorTags, MediaInfo, ResolvedEncoding, VideoFormat, resolve_encoding
+from media.sizes import TargetSize, target_size
+from pipelines.planning.diffusion import UpscalePlan
+from workers.models import Model
+from workers.run.options import UpscaleOptions
+
+# Frames that wait between two stages. Enough to even out their rhythm (an encoder's lookahead, a keyframe),
+# few enough that a 2160p output, 100 MB a frame, stays small.
+QUEUED_FRAMES = 4
+# Frames of the output in memory outside the pipeline: waiting, shared by two chunks, in the encoder.
+RESERVED_FRAMES = 2 * QUEUED_FRAMES + 12
+# A length for the planner where the source does not say its own; longer than any chunk.
+UNKNOWN_NUM_FRAMES = 100_000
+
+
+class SourceShape(Protocol):
+    """What a job depends on of the reader: that of a `VideoReader`, in this process or another."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def time_base(self) -> Fraction: ...
+    @property
+    def rate(self) -> Fraction: ...
+    @property
+    def color(self) -> ColorTags: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run, decided.
+
+    Attributes:
+        info: The source.
+        target: Size of the output.
+        video_format: Of the frames to be written.
+        encoding: Every encoder setting.
+        plan: Chunks and tiles.
+        num_frames: Frames to come, an estimate; None where nothing tells.
+    """
+
+    info: MediaInfo
+    target: TargetSize
+    video_format: VideoFormat
+    encoding: ResolvedEncoding
+    plan: UpscalePlan
+    num_frames: int | None
+
+
+def plan_job(
+    info: MediaInfo,
+    reader: SourceShape,
+    *,
+    model: Model,
+    options: UpscaleOptions,
+    plan: UpscalePlan | None = None,
+) -> Job:
+    """Decides size, format, encoding, chunks and tiles.
+
+    Args:
+        info: The source.
+        reader: Opened with the range and deinterlacing of `options`.
+        model: The model.
+        options: What to make of it.
+        plan: Chunks and tiles if another process has chosen them; None chooses them for the memory that is
+            free here.
+
+    Raises:
+        InvalidSizeError: If the size is impossible.
+        EncodeError: If the encoder cannot do what is asked.
+        PipelineError: If the model cannot, or memory does not suffice.
+    """
+    video = info.video
+    target = target_size(
+        options.size,
+        width=reader.width,
+        height=reader.height,
+        sample_aspect_ratio=video.sample_aspect_ratio,
+        rotation=video.rotation,
+        default_scale=model.scale,
+    )
+    video_format = VideoFormat(
+        width=target.width,
+        height=target.height,
+        time_base=reader.time_base,
+        rate=reader.rate,
+        color=reader.color,
+        sample_aspect_ratio=target.sample_aspect_ratio,
+        mastering_display=video.mastering_display,
+        content_light=video.content_light,
+        bit_depth=video.bit_depth,
+    )
+    num_frames = estimate_num_frames(info, reader.rate, options)
+    frame_bytes = 3 * 4 * target.height * target.width
+    chosen = plan or model.plan(
+        num_frames=num_frames or UNKNOWN_NUM_FRAMES,
+        size=(reader.height, reader.width),
+        out_size=(target.height, target.width),
+        reserved_bytes=RESERVED_FRAMES * frame_bytes * (2 if options.use_compare_video else 1),
+        tile=options.tile,
+        overlap=options.overlap,
+        chunk=options.chunk,
+        chunk_overlap=options.chunk_overlap,
+    )
+    encoding = resolve_encoding(options.encode, video_format)
+    return Job(info, target, video_format, encoding, chosen, num_frames)
+
+
+def segment_ticks(job: Job, options: UpscaleOptions) -> int:
+    """Length of a segment in ticks of the video format, at least 1."""
+    return max(1, round(options.segment_seconds / job.video_format.time_base))
+
+
+def estimate_num_frames(info: MediaInfo, rate: Fraction, options: UpscaleOptions) -> int | None:
+    """Frames to come, as well as the source tells; None where neither it nor the options do."""
+    start, wanted = options.start_seconds or Fraction(0), options.duration_seconds
+    if start == 0 and wanted is None and info.video.num_frames_estimate:
+        # Deinterlacing doubles the rate.
+        return round(info.video.num_frames_estimate * rate / info.video.rate)
+    stated = info.video.duration_seconds or info.duration_seconds
+    left = None if stated is None else max(Fraction(0), stated - start)
+    known = [length for length in (left, wanted) if length is not None]
+    return max(1, round(min(known) * rate)) if known else None

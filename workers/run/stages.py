@@ -1,0 +1,69 @@
+"""Reader, model and writer at the same time: the model in the caller's thread, the others beside it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+
+from workers.models import FramePipeline
+from workers.run.reading import SourceFrame
+from workers.run.restoring import Restorer
+from workers.run.spec import QUEUED_FRAMES
+from workers.run.threads import Channel, StageThreads
+from workers.run.timing import StageClock, watch_pipeline
+from workers.run.writing import FinishedFrame, SegmentEnd
+
+
+def run_stages(
+    restorer: Restorer,
+    finished: Channel[FinishedFrame | SegmentEnd],
+    *,
+    read: Callable[[], Iterable[SourceFrame]],
+    write: Callable[[Iterable[FinishedFrame | SegmentEnd]], None],
+    pipeline: FramePipeline,
+    clock: StageClock,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Restores all frames that are read, and writes them. An error of one stage ends all and is raised.
+
+    Args:
+        restorer: Puts into `finished`.
+        finished: What waits to be written.
+        read: Begins to read; called in a thread of its own, like `write`.
+        write: Takes what is finished.
+        pipeline: The restorer's, to be timed.
+        clock: Counts the pipeline's time.
+        check: Called in this thread before each frame is taken and after the last; what it raises ends the
+            run.
+    """
+    source: Channel[SourceFrame] = Channel(QUEUED_FRAMES)
+
+    def read_all() -> None:
+        _use_few_threads()
+        for frame in read():
+            source.put(frame)
+        source.finish()
+
+    def write_all() -> None:
+        _use_few_threads()
+        write(finished)
+
+    def checked_source() -> Iterator[SourceFrame]:
+        for frame in source:
+            check()
+            yield frame
+        check()
+
+    with StageThreads(source, finished) as threads, watch_pipeline(pipeline, clock):
+        threads.start("reader", read_all)
+        threads.start("writer", write_all)
+        restorer.run(checked_source())
+        finished.finish()
+
+
+def _use_few_threads() -> None:
+    """Reading and writing run beside the model; torch's thread count is per thread and would be all cores
+    in each."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 4))

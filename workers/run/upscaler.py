@@ -1,0 +1,355 @@
+"""Upscaling one video file: probe, plan, then reader, model and writer at the same time, then join.
+
+    VideoReader -> Channel -> Restorer (this thread) -> Channel -> SegmentSink -> join_segments
+
+Nothing holds the whole clip: the channels are short, a chunk is the most that waits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from media import (
+    JoinReport,
+    MediaInfo,
+    VideoReader,
+    join_segments,
+    probe,
+)
+from workers.errors import OutputExistsError, OutputFolderError, ResumeMismatchError
+from workers.models import Model, plan_from_json
+from workers.run.disk import check_room
+from workers.run.folder import WorkFolder, work_folder_path
+from workers.run.options import Existing, UpscaleOptions
+from workers.run.progress import Progress, ProgressCallback
+from workers.run.reading import SourceFrame, read_frames
+from workers.run.record import InputIdentity, Manifest
+from workers.run.report import ErrorReport, OutputReport, UpscaleReport, peak_device_bytes, peak_host_bytes
+from workers.run.restoring import Restorer, restore_settings
+from workers.run.spec import QUEUED_FRAMES, Job, plan_job, segment_ticks
+from workers.run.stages import run_stages
+from workers.run.threads import Channel
+from workers.run.timing import StageClock
+from workers.run.writing import ComparisonRequest, FinishedFrame, SegmentEnd, SegmentSink
+from workers.values import to_json_value
+
+
+def upscale_file(
+    source: Path,
+    destination: Path,
+    *,
+    model: Model,
+    options: UpscaleOptions,
+    existing: Existing = "refuse",
+    use_sha256: bool = False,
+    on_progress: ProgressCallback | None = None,
+    report: UpscaleReport | None = None,
+    clock: StageClock | None = None,
+) -> UpscaleReport:
+    """Upscales a video file to an MP4.
+
+    Whatever ends the run (an error, Ctrl-C, a kill), finished segments stay in `<destination>.dovetail`, and
+    a run with `existing="resume"` and the same options gives the video that an uninterrupted one would have
+    given.
+
+    Args:
+        source: The input.
+        destination: The output.
+        model: From `load_model`.
+        options: What to make of it.
+        existing: What to do where the output, or an unfinished run for it, exists. "resume" keeps a finished
+            output.
+        use_sha256: Whether the report has a digest of the output.
+        on_progress: Told how far the run is.
+        report: Filled in; a new one if None. It also tells how far a run came that raises.
+        clock: Counts the time of the stages; a new one if None.
+
+    Raises:
+        MediaError: If the input cannot be read or the output cannot be encoded.
+        PipelineError: If the model cannot do it, or memory does not suffice.
+        UpscaleError: If the output exists, does not fit the disk, or a run cannot be continued.
+    """
+    report = report or UpscaleReport(source=source, destination=destination)
+    start = time.perf_counter()
+    try:
+        _Run(
+            source,
+            destination,
+            model=model,
+            options=options,
+            existing=existing,
+            on_progress=on_progress or (lambda _: None),
+            report=report,
+            clock=clock or StageClock(),
+        ).run()
+        if use_sha256 and report.output is not None:
+            report.output = replace(report.output, sha256=_file_sha256(report.output.path))
+    except BaseException as error:
+        report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        report.error = ErrorReport.of(error)
+        raise
+    finally:
+        report.seconds = time.perf_counter() - start
+        report.peak_host_bytes = peak_host_bytes()
+        report.peak_device_bytes = peak_device_bytes(model.device)
+        _add_speed(report)
+    return report
+
+
+class _Run:
+    """One call of `upscale_file`."""
+
+    def __init__(
+        self,
+        source: Path,
+        destination: Path,
+        *,
+        model: Model,
+        options: UpscaleOptions,
+        existing: Existing,
+        on_progress: ProgressCallback,
+        report: UpscaleReport,
+        clock: StageClock,
+    ) -> None:
+        self.source, self.destination = source, destination
+        self.model, self.options, self.existing = model, options, existing
+        self.on_progress, self.report = on_progress, report
+        self.clock = clock
+
+    def run(self) -> None:
+        if self.existing == "refuse":
+            self._refuse_existing()
+        is_finished = self.destination.exists() and not work_folder_path(self.destination).exists()
+        if self.existing == "resume" and is_finished:
+            self.report.status = "kept"
+            return
+        self.on_progress(Progress("planning"))
+        self._check_folder()
+        if self.model.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.model.device)
+        identity = _identify(self.source)
+        info = probe(self.source)
+        self.report.input = info
+        self.report.warn(info.warnings)
+        with self._open_reader(info) as reader:
+            job = plan_job(info, reader, model=self.model, options=self.options)
+            self.report.warn((*job.target.warnings, *job.encoding.warnings))
+            with WorkFolder(self.destination, existing=self.existing) as work:
+                try:
+                    self._work(work, job, identity, reader)
+                except BaseException as error:
+                    self._keep_or_remove(work, error)
+                    raise
+        self.report.status = "done"
+
+    def _work(self, work: WorkFolder, job: Job, identity: InputIdentity, reader: VideoReader) -> None:
+        manifest = self._begin_manifest(work, job, identity)
+        job = replace(job, plan=plan_from_json(manifest.plan))
+        self._describe(job, manifest)
+        if not manifest.is_complete:
+            manifest = self._make_segments(work, job, manifest, reader)
+        self._join(work, job, manifest)
+        work.remove()
+
+    def _keep_or_remove(self, work: WorkFolder, error: BaseException) -> None:
+        """Keeps what a failed run has finished, and says so in a note on the error."""
+        if not work.num_segments:
+            work.remove()
+        elif not isinstance(error, ResumeMismatchError):
+            error.add_note(
+                f"{work.num_segments} finished segments are kept in {work.path}; the same command with "
+                "--resume continues after them"
+            )
+
+    def _refuse_existing(self) -> None:
+        wanted = [self.destination]
+        if self.options.use_compare_video:
+            wanted.append(compare_path(self.destination, ".mp4"))
+        if self.options.use_compare_image:
+            wanted.append(compare_path(self.destination, ".png"))
+        for path in wanted:
+            if path.exists():
+                raise OutputExistsError(path)
+
+    def _check_folder(self) -> None:
+        folder = self.destination.parent
+        if not folder.is_dir():
+            raise OutputFolderError(
+                f"the folder {folder} does not exist; create it, or choose another output"
+            )
+        if not os.access(folder, os.W_OK):
+            raise OutputFolderError(f"the folder {folder} cannot be written to; choose another output")
+
+    def _open_reader(self, info: MediaInfo) -> VideoReader:
+        options = self.options
+        return VideoReader(
+            info,
+            start_seconds=options.start_seconds,
+            duration_seconds=options.duration_seconds,
+            deinterlace=options.deinterlace,
+        )
+
+    def _begin_manifest(self, work: WorkFolder, job: Job, identity: InputIdentity) -> Manifest:
+        """The manifest of this run, or of the one to be continued.
+
+        Raises:
+            ResumeMismatchError: If that one was another one's.
+            DiskFullError: If there is no room.
+        """
+        mine = Manifest(
+            input=identity,
+            options=self.options.to_json() | self.model.identity(),
+            plan=to_json_value(job.plan),
+            encoding=to_json_value(job.encoding),
+        )
+        earlier = work.manifest
+        if earlier is not None:
+            differences = earlier.differences(mine)
+            if differences:
+                raise ResumeMismatchError(work.path, differences)
+            return earlier
+        if job.num_frames is not None:
+            num_pixels = job.num_frames * job.encoding.width * job.encoding.height
+            warning = check_room(self.destination.parent, num_pixels=num_pixels)
+            self.report.warn([warning] if warning else [])
+        mine.save(work.path)
+        return mine
+
+    def _describe(self, job: Job, manifest: Manifest) -> None:
+        report, model = self.report, self.model
+        report.model = {"name": model.name, "licence": model.licence, **model.identity()}
+        report.plan, report.encoding, report.options = job.plan, job.encoding, self.options.to_json()
+        report.num_resumed_frames = manifest.num_frames
+
+    def _make_segments(self, work: WorkFolder, job: Job, manifest: Manifest, reader: VideoReader) -> Manifest:
+        """Reads, restores and writes at the same time.
+
+        Returns:
+            The manifest with all segments.
+        """
+        resume = manifest.segments[-1].resume if manifest.segments else None
+        finished: Channel[FinishedFrame | SegmentEnd] = Channel(QUEUED_FRAMES)
+        num_resumed = manifest.num_frames
+        progress = Progress("upscaling", num_resumed, job.num_frames, num_resumed)
+        self.on_progress(progress)
+
+        def count_frame() -> None:
+            nonlocal progress
+            progress = replace(progress, num_done=progress.num_done + 1)
+            self.on_progress(progress)
+
+        sink = SegmentSink(
+            work,
+            manifest,
+            video_format=job.video_format,
+            encode=self.options.encode,
+            comparison=self._comparison(job),
+            clock=self.clock,
+            on_frame=count_frame,
+        )
+        settings = restore_settings(
+            job,
+            self.options,
+            segment_ticks=segment_ticks(job, self.options),
+            keep_source=self.options.use_compare_video or self.options.use_compare_image,
+        )
+        restorer = Restorer(self.model, settings, finished.put, clock=self.clock, resume=resume)
+
+        def read() -> Iterator[SourceFrame]:
+            return read_frames(reader, resume=resume, detect_cuts=self.options.detect_cuts, clock=self.clock)
+
+        try:
+            run_stages(
+                restorer,
+                finished,
+                read=read,
+                write=sink.run,
+                pipeline=self.model.pipeline,
+                clock=self.clock,
+            )
+        finally:
+            self.report.num_cuts = restorer.num_cuts
+            self.report.stage_seconds = self.clock.seconds
+            self.report.warn((*reader.warnings, *sink.warnings))
+            self.report.num_segments = len(sink.manifest.segments)
+        return sink.manifest
+
+    def _comparison(self, job: Job) -> ComparisonRequest:
+        options = self.options
+        return ComparisonRequest(
+            use_video=options.use_compare_video,
+            image_frame=(job.num_frames or 0) // 2 if options.use_compare_image else None,
+            rotation=job.info.video.rotation,
+        )
+
+    def _join(self, work: WorkFolder, job: Job, manifest: Manifest) -> None:
+        """Makes the final files."""
+        num_frames = manifest.num_frames
+        self.on_progress(Progress("joining", num_frames, num_frames, self.report.num_resumed_frames))
+        compare_video = compare_image = None
+        with self.clock.measure("join"):
+            if self.options.use_compare_video:
+                compare_video = compare_path(self.destination, ".mp4")
+                self._join_files(work, job, manifest, 1, compare_video)
+            joined = self._join_files(work, job, manifest, 0, self.destination)
+        if self.options.use_compare_image:
+            compare_image = compare_path(self.destination, ".png")
+            # A run that was killed right here has moved it already.
+            if work.image_path.exists():
+                work.image_path.replace(compare_image)
+        self.report.warn(joined.warnings)
+        self.report.streams = joined.streams
+        self.report.num_segments = len(manifest.segments)
+        self.report.stage_seconds = self.clock.seconds
+        self.report.output = OutputReport(
+            path=joined.path,
+            width=job.encoding.width,
+            height=job.encoding.height,
+            num_frames=joined.num_frames,
+            duration_seconds=joined.duration_seconds,
+            size_bytes=joined.num_bytes,
+            compare_video=compare_video,
+            compare_image=compare_image,
+        )
+
+    def _join_files(
+        self, work: WorkFolder, job: Job, manifest: Manifest, which: int, destination: Path
+    ) -> JoinReport:
+        return join_segments(
+            [work.path / segment.names[which] for segment in manifest.segments],
+            destination,
+            source=job.info,
+            start_seconds=self.options.start_seconds,
+            duration_seconds=self.options.duration_seconds,
+        )
+
+
+def compare_path(destination: Path, suffix: str) -> Path:
+    """Where the side-by-side file of an output goes."""
+    return destination.with_name(f"{destination.stem}.compare{suffix}")
+
+
+def _identify(source: Path) -> InputIdentity:
+    try:
+        return InputIdentity.of(source)
+    except OSError:
+        # `probe` explains what is wrong with it.
+        probe(source)
+        raise
+
+
+def _add_speed(report: UpscaleReport) -> None:
+    if report.output is not None and report.seconds > 0:
+        report.frames_per_second = (report.output.num_frames - report.num_resumed_frames) / report.seconds
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
