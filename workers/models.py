@@ -14,7 +14,7 @@ from torch import Tensor
 from pipelines.dove.options import DoveOptions
 from pipelines.errors import CheckpointError, InvalidOptionError
 from pipelines.interpolation import InterpolationMethod, InterpolationPipeline
-from pipelines.planning.diffusion import ModelShape, PlanRequest, UpscalePlan, plan_upscale
+from pipelines.planning.diffusion import DiffusionShape, PlanRequest, UpscalePlan, plan_upscale
 from pipelines.standin import STANDIN_PREFIX, parse_standin
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Model:
     scale: int
     fingerprint: str = ""
     licence: str = ""
-    shape: ModelShape | None = None
+    shape: DiffusionShape | None = None
 
     def identity(self) -> dict[str, str]:
         """What must be the same for two runs to give the same frames."""
@@ -266,7 +266,7 @@ def plan_from_json(values: dict[str, Any]) -> UpscalePlan:
         return UpscalePlan(**values)
     tile = request["tile"]
     request = request | {
-        "model": ModelShape(**request["model"]),
+        "model": DiffusionShape(**request["model"]),
         "tile": None if tile is None else (tile[0], tile[1]),
     }
     return UpscalePlan(**(values | {"request": PlanRequest(**request)}))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pipelines.color import match_color
 from pipelines.dove.options import DoveOptions, Upsample
 from pipelines.errors import InvalidOptionError, UnsupportedSizeError
-from pipelines.planning.shapes import ModelShape
+from pipelines.planning.shapes import DiffusionShape
 
 REFERENCE_ALIGNMENT = 16
 
@@ -99,7 +99,7 @@ def _to_clip(levels: torch.Tensor) -> torch.Tensor:
 
 
 def make_geometry(
-    source: tuple[int, int], target: tuple[int, int], model: ModelShape, options: DoveOptions
+    source: tuple[int, int], target: tuple[int, int], model: DiffusionShape, options: DoveOptions
 ) -> Geometry:
     """Works out the sizes of a call.
 

@@ -38,7 +38,7 @@ from pipelines.errors import (
     is_out_of_memory,
 )
 from pipelines.planning.diffusion import UpscalePlan, plan_upscale
-from pipelines.planning.shapes import ModelShape
+from pipelines.planning.shapes import DiffusionShape
 from pipelines.planning.spans import Span
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             tokenizer=tokenizer,
         )
         self.manifest = manifest or CheckpointManifest()
-        self.model_shape = ModelShape.of(
+        self.model_shape = DiffusionShape.of(
             vae,
             transformer,
             is_windowed=self.manifest.attention.pattern == "window",

@@ -19,7 +19,7 @@ from pipelines.dove.one_step import (
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.runtime import AttentionBackend, attention_kernel
 from pipelines.planning.diffusion import Stage, UpscalePlan
-from pipelines.planning.shapes import ModelShape
+from pipelines.planning.shapes import DiffusionShape
 from pipelines.planning.spans import Span, TileGrid
 from pipelines.tiling import TileFusion
 
@@ -46,7 +46,7 @@ class ChunkRestorer:
         scheduler: Any,
         *,
         prompt_embeds: torch.Tensor,
-        model_shape: ModelShape,
+        model_shape: DiffusionShape,
         timestep: int,
     ) -> None:
         self.codec = codec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.planning.shapes import ModelShape
+from pipelines.planning.shapes import DiffusionShape
 
 MIN_TILE = 128
 MIN_CHUNK_STEP = 4
@@ -14,7 +14,7 @@ def round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-def chunk_ladder(model: ModelShape, num_frames: int, longest: int) -> list[int]:
+def chunk_ladder(model: DiffusionShape, num_frames: int, longest: int) -> list[int]:
     """Chunk lengths from `longest` down in the model's rhythm.
 
     Args:
@@ -28,7 +28,9 @@ def chunk_ladder(model: ModelShape, num_frames: int, longest: int) -> list[int]:
     return [*range(longest, shortest, -step), shortest]
 
 
-def tile_ladder(model: ModelShape, frame: TileSize, overlap: int, tile: TileSize | None) -> list[TileSize]:
+def tile_ladder(
+    model: DiffusionShape, frame: TileSize, overlap: int, tile: TileSize | None
+) -> list[TileSize]:
     """Transformer tiles from the whole frame, or from the tile that was asked for, down."""
     floor = smallest_tile(model, overlap)
     if tile is None:
@@ -41,13 +43,13 @@ def tile_ladder(model: ModelShape, frame: TileSize, overlap: int, tile: TileSize
         ladder.append((height, width))
 
 
-def vae_ladder(model: ModelShape, frame: TileSize, overlap: int) -> list[TileSize]:
+def vae_ladder(model: DiffusionShape, frame: TileSize, overlap: int) -> list[TileSize]:
     """VAE tiles from the whole frame, which is written (0, 0), down."""
     sizes = split_ladder(frame, overlap, model.alignment, smallest_tile(model, overlap))
     return [(0, 0), *sizes[1:]]
 
 
-def smallest_tile(model: ModelShape, overlap: int) -> int:
+def smallest_tile(model: DiffusionShape, overlap: int) -> int:
     """Side of the smallest tile: large enough to show something, and to move on by one token."""
     return max(round_up(MIN_TILE, model.alignment), round_up(overlap, model.alignment) + model.alignment)
 

@@ -28,7 +28,7 @@ SPACE_TO_DEPTH_BATCH = 16
 
 
 @dataclass(frozen=True)
-class ModelShape:
+class DiffusionShape:
     """What the planner needs to know of a checkpoint.
 
     Attributes:
@@ -43,6 +43,7 @@ class ModelShape:
         native_scale: The decoder's fixed upscaling factor, or None.
         is_windowed: Whether attention is local, so that cost grows linearly with the frame.
         clip_length: Frames of the clips it was trained on, if known.
+        kind: Tells shapes apart where they are JSON.
     """
 
     autoencoder: Autoencoder
@@ -56,6 +57,7 @@ class ModelShape:
     native_scale: int | None = None
     is_windowed: bool = False
     clip_length: int | None = None
+    kind: Literal["diffusion"] = "diffusion"
 
     @property
     def alignment(self) -> int:
@@ -116,7 +118,7 @@ class ModelShape:
     @classmethod
     def of(
         cls, vae: Any, transformer: Any, *, is_windowed: bool = False, clip_length: int | None = None
-    ) -> ModelShape:
+    ) -> DiffusionShape:
         """Reads the shape off loaded modules (configurations and dtype only)."""
         config, vae_config = transformer.config, vae.config
         is_cogvideox = hasattr(vae_config, "block_out_channels")

@@ -10,7 +10,7 @@ from jobs.options import JobOptions
 from jobs.records import PRIORITIES, InputInfo, Job, Priority
 from pipelines.errors import OutOfMemoryError, PipelineError
 from pipelines.planning.diffusion import UpscalePlan, plan_upscale
-from pipelines.planning.shapes import ModelShape
+from pipelines.planning.shapes import DiffusionShape
 from service.auth import Caller
 from service.context import ServiceContext
 from service.errors import InvalidRequestError
@@ -99,7 +99,7 @@ def describe_unseen(given: EstimateInput) -> InputInfo:
 def _plan(model: ModelInfo, found: InputInfo, num_frames: int, out: tuple[int, int]) -> _PlanEstimate:
     if model.shape is None:
         return _PlanEstimate(None, None)
-    shape = ModelShape(**model.shape)
+    shape = DiffusionShape(**model.shape)
     try:
         plan = plan_upscale(
             num_frames=num_frames,
@@ -117,7 +117,7 @@ def _plan(model: ModelInfo, found: InputInfo, num_frames: int, out: tuple[int, i
     return _PlanEstimate(_describe_tiles(plan, shape, num_frames), plan.estimated_bytes)
 
 
-def _describe_tiles(plan: UpscalePlan, shape: ModelShape, num_frames: int) -> TilesSchema:
+def _describe_tiles(plan: UpscalePlan, shape: DiffusionShape, num_frames: int) -> TilesSchema:
     assert plan.request is not None
     grid = plan.tile_grid(plan.request.height, plan.request.width, multiple=shape.alignment)
     row, col = grid.tiles[0]

@@ -15,11 +15,11 @@ from jobs.fleet import ModelInfo, WorkerInfo
 from jobs.records import Priority
 from jobs.settings import ServiceSettings
 from pipelines.planning.diffusion import plan_upscale
-from pipelines.planning.shapes import ModelShape
+from pipelines.planning.shapes import DiffusionShape
 from tests.service.conftest import Api, running_api
 from tests.service.made import begin, make_job
 
-SHAPE = ModelShape("cogvideox", vae_channels=128, hidden_size=3072, patch_size_t=2)
+SHAPE = DiffusionShape("cogvideox", vae_channels=128, hidden_size=3072, patch_size_t=2)
 GIB = 1 << 30
 FRAME = {"width": 64, "height": 48, "num_frames": 1, "frame_rate": 25}
 

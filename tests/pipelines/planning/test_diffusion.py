@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from pipelines.errors import InvalidOptionError, OutOfMemoryError, UnsupportedSizeError
 from pipelines.planning.diffusion import UpscalePlan, plan_upscale
-from pipelines.planning.shapes import ModelShape
+from pipelines.planning.shapes import DiffusionShape
 from tests.pipelines.tiny import make_nano, make_transformer, make_vae
 
 GIB = 2**30
-DOVE = ModelShape("cogvideox", vae_channels=128, hidden_size=3072, patch_size_t=2)
-NANO = ModelShape(
+DOVE = DiffusionShape("cogvideox", vae_channels=128, hidden_size=3072, patch_size_t=2)
+NANO = DiffusionShape(
     "space_to_depth",
     vae_channels=64,
     hidden_size=192,
@@ -31,7 +31,7 @@ NANO = ModelShape(
 def plan_for(
     size: tuple[int, int] = (1080, 1920),
     *,
-    model: ModelShape = DOVE,
+    model: DiffusionShape = DOVE,
     gib: float = 40,
     frames: int = 100,
     **kwargs: int,
@@ -80,7 +80,7 @@ def test_attention_is_cut_where_it_would_be_quadratic_even_with_memory() -> None
     st.sampled_from([DOVE, NANO]),
 )
 def test_more_memory_never_means_smaller_pieces_and_the_budget_is_kept(
-    height: int, width: int, gib: float, factor: float, model: ModelShape
+    height: int, width: int, gib: float, factor: float, model: DiffusionShape
 ) -> None:
     try:
         small = plan_for((height, width), model=model, gib=gib)
@@ -189,9 +189,9 @@ def test_fixed_scale_networks_are_planned_at_their_own_size() -> None:
 
 
 def test_model_shape_is_read_off_loaded_modules() -> None:
-    shape = ModelShape.of(make_vae(), make_transformer())
-    assert shape == ModelShape("cogvideox", 4, 32, patch_size_t=2, bytes_per_element=4)
-    nano = ModelShape.of(make_nano(), make_transformer(in_channels=192), is_windowed=True)
+    shape = DiffusionShape.of(make_vae(), make_transformer())
+    assert shape == DiffusionShape("cogvideox", 4, 32, patch_size_t=2, bytes_per_element=4)
+    nano = DiffusionShape.of(make_nano(), make_transformer(in_channels=192), is_windowed=True)
     assert (nano.native_scale, nano.temporal_ratio, nano.alignment) == (4, 1, 16)
 
 

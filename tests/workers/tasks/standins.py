@@ -11,10 +11,10 @@ from torch import Tensor
 
 from pipelines.errors import OutOfMemoryError
 from pipelines.planning.diffusion import UpscalePlan
-from pipelines.planning.shapes import ModelShape
+from pipelines.planning.shapes import DiffusionShape
 from workers.models import Model, load_model
 
-SHAPE = ModelShape("space_to_depth", 32, 64, spatial_ratio=8, is_windowed=True, bytes_per_element=4)
+SHAPE = DiffusionShape("space_to_depth", 32, 64, spatial_ratio=8, is_windowed=True, bytes_per_element=4)
 
 
 class Scripted:
@@ -38,7 +38,7 @@ class Scripted:
 
 
 def scripted(
-    before: Callable[[int, UpscalePlan | None], None], *, shape: ModelShape | None = None
+    before: Callable[[int, UpscalePlan | None], None], *, shape: DiffusionShape | None = None
 ) -> Callable[..., Model]:
     """Loads "bicubic" and the like as they are, and anything else as this."""
     pipeline = Scripted(before)

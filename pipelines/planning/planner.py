@@ -1,0 +1,115 @@
+"""Chooses chunks and tiles of the diffusion family for the memory at hand."""
+
+from __future__ import annotations
+
+from pipelines.errors import InvalidOptionError, OutOfMemoryError
+from pipelines.planning.diffusion_plan import DiffusionFit, DiffusionPlan, fitted_plan
+from pipelines.planning.ladders import TileSize, chunk_ladder, round_up
+from pipelines.planning.plan import ChunkRequest
+from pipelines.planning.shapes import DiffusionShape
+
+# Above this a chunk's transformer pass is cut even where memory would allow it: attention is quadratic, and
+# 1088x1920 with 33 frames (41 k tokens) is already past the size DOVE was trained and evaluated at.
+MAX_TOKENS = 42_000
+# Frames per chunk and smallest overlap where the checkpoint does not say: DOVE was evaluated on 33 frames,
+# the small checkpoints were trained on short clips.
+DEFAULT_CHUNK: dict[str, tuple[int, int]] = {"cogvideox": (33, 9), "space_to_depth": (16, 2)}
+DEFAULT_OVERLAP = 64
+MAX_TILE_BATCH = 4
+
+
+def plan_diffusion(model: DiffusionShape, request: ChunkRequest) -> DiffusionPlan:
+    """Chooses chunks and tiles: as few and as large as the memory allows.
+
+    Args:
+        model: The checkpoint's shape.
+        request: Sizes, memory and wishes. Tiles are rounded up to whole tokens, chunks to the model's rhythm.
+
+    Raises:
+        InvalidOptionError: If an overlap leaves no stride.
+        OutOfMemoryError: If the smallest plan is estimated not to fit.
+    """
+    fit = _fit_for(model, request)
+    default_len, _ = DEFAULT_CHUNK[model.autoencoder]
+    wanted = request.chunk if request.chunk is not None else model.clip_length or default_len
+    chunks = chunk_ladder(model, fit.num_frames, wanted)
+    if request.chunk is not None:
+        chunks = chunks[:1]
+    for chunk_len in chunks:
+        plan = _largest_plan(fit, chunk_len)
+        if plan is not None:
+            return plan
+    smallest = fitted_plan(fit, chunks[-1], fit.tiles[-1], fit.vae_tiles[-1], 1)
+    raise OutOfMemoryError(
+        f"{fit.width}x{fit.height} output needs about {smallest.estimated_bytes / 2**30:.2f} GiB even in the "
+        f"smallest tiles and chunks, {fit.memory_bytes / 2**30:.2f} GiB are free; choose a smaller target, a "
+        "lower-precision dtype or a device with more memory",
+        required_bytes=smallest.estimated_bytes,
+        available_bytes=fit.memory_bytes,
+    )
+
+
+def _fit_for(model: DiffusionShape, request: ChunkRequest) -> DiffusionFit:
+    work = model.working_size(request.height, request.width, request.out_height, request.out_width)
+    height, width = (round_up(side, model.alignment) for side in work)
+    overlap = DEFAULT_OVERLAP if request.overlap is None else request.overlap
+    _, default_overlap = DEFAULT_CHUNK[model.autoencoder]
+    return DiffusionFit(
+        num_frames=model.padded_frames(request.num_frames),
+        height=height,
+        width=width,
+        model=model,
+        memory_bytes=request.memory_bytes,
+        overlap=overlap,
+        chunk_overlap=default_overlap if request.chunk_overlap is None else request.chunk_overlap,
+        tile=_tile_for(request.tile_sides, (height, width), overlap, model.alignment),
+    )
+
+
+def _tile_for(wanted: TileSize | None, frame: TileSize, overlap: int, alignment: int) -> TileSize | None:
+    """The tile that was asked for, on whole tokens; (0, ...) is the whole frame.
+
+    Raises:
+        InvalidOptionError: If the overlap leaves no stride.
+    """
+    if wanted is None:
+        return None
+    if min(wanted) == 0:
+        return frame
+    height, width = (
+        min(round_up(side, alignment), length) for side, length in zip(wanted, frame, strict=True)
+    )
+    for side, length in ((height, frame[0]), (width, frame[1])):
+        if side < length and side - overlap < alignment:
+            raise InvalidOptionError(
+                f"a tile of {side} pixels and an overlap of {overlap} leave no stride; the overlap must be "
+                f"at least {alignment} pixels smaller than the tile"
+            )
+    return height, width
+
+
+def _largest_plan(fit: DiffusionFit, chunk_len: int) -> DiffusionPlan | None:
+    """The largest tiles that fit next to a chunk's buffers, or None."""
+    model = fit.model
+    budget = fit.memory_bytes - fit.chunk_bytes(chunk_len)
+    vae_tile = next((size for size in fit.vae_tiles if fit.vae_bytes(size) <= budget), None)
+    tile = fit.tile or _largest_tile(fit, chunk_len, budget)
+    if vae_tile is None or tile is None:
+        return None
+    single = fitted_plan(fit, chunk_len, tile, vae_tile, 1)
+    batch = min(
+        single.rows * single.cols,
+        budget // max(model.transformer_bytes(chunk_len, *tile), 1),
+        MAX_TOKENS // max(model.num_tokens(chunk_len, *tile), 1),
+        MAX_TILE_BATCH,
+    )
+    return fitted_plan(fit, chunk_len, tile, vae_tile, max(batch, 1))
+
+
+def _largest_tile(fit: DiffusionFit, chunk_len: int, budget: int) -> TileSize | None:
+    model = fit.model
+    for tile in fit.tiles:
+        is_quick = model.is_windowed or model.num_tokens(chunk_len, *tile) <= MAX_TOKENS
+        if is_quick and model.transformer_bytes(chunk_len, *tile) <= budget:
+            return tile
+    return None
