@@ -54,13 +54,14 @@ def bench(
             raise UsageError("a clip has at least one frame")
 
         from media.sizes import SizeRequest
+        from pipelines.dove.options import DoveOptions
+        from pipelines.loaders import load_model
         from workers.bench import make_source, run_benchmark
-        from workers.models import load_model
         from workers.run.options import UpscaleOptions
 
         load = partial(load_model, model, device=device, dtype=dtype, attention_backend=attention)
         loaded = load(use_compile=use_compile)
-        plain = load(use_lossless_savings=False) if use_plain else None
+        plain = load(options=DoveOptions.reference(), use_lossless_savings=False) if use_plain else None
         wanted = UpscaleOptions(
             size=SizeRequest(scale=scale),
             tile=tile,

@@ -12,8 +12,10 @@ from cli import upscale_options as options
 from cli.errors import UsageError, reported_errors
 
 if TYPE_CHECKING:
+    import torch
+
+    from pipelines.model import Model
     from training.evaluation import Score, Upscale
-    from workers.models import Model
 
 
 def evaluate(
@@ -36,21 +38,27 @@ def evaluate(
     with reported_errors(as_json=use_json):
         from dataclasses import asdict
 
+        from pipelines.interpolation import METHODS
+        from pipelines.loaders import load_model
         from training.evaluation import RECIPES, evaluate_clip, format_table, list_clips, mean_scores
-        from workers.models import INTERPOLATION_MODELS, load_model
 
         recipes = tuple(recipe or RECIPES)
         unknown = set(recipes) - set(RECIPES)
         if unknown:
             raise UsageError(f"unknown recipe {sorted(unknown)[0]!r}; there are {', '.join(RECIPES)}")
         loaded = load_model(model, device=device, dtype=dtype)
-        baselines = [load_model(name) for name in INTERPOLATION_MODELS]
+        baselines = [load_model(name) for name in METHODS]
         methods = {entry.name: frames_of(entry) for entry in (*baselines, loaded)}
         scores: list[Score] = []
         for path in list_clips(folder):
             typer.echo(f"scoring {path.name}", err=True)
             scores += evaluate_clip(
-                path, methods, scale=loaded.scale, max_frames=max_frames, recipes=recipes, pictures=pictures
+                path,
+                methods,
+                scale=loaded.card.scale,
+                max_frames=max_frames,
+                recipes=recipes,
+                pictures=pictures,
             )
         if use_json:
             means = [
@@ -64,9 +72,9 @@ def evaluate(
 
 def frames_of(model: Model) -> Upscale:
     """A model as a function from LQ frames to frames of the target size."""
-    import torch
+    from pipelines.clips import restore_clip
 
     def upscale(lq: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        return torch.cat([part.cpu() for part in model.pipeline.stream(lq, height=height, width=width)])
+        return restore_clip(model, lq, (height, width))
 
     return upscale

@@ -28,12 +28,13 @@ def models(use_json: Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 def list_models() -> list[dict[str, Any]]:
     """Embedded checkpoints and interpolation, as JSON values."""
-    from pipelines.dove.description import read_manifest
+    from pipelines.dove.description import read_description
     from pipelines.dove.loading import EMBEDDED_FOLDER, embedded_checkpoints
-    from workers.models import DEFAULT_MODEL, INTERPOLATION_MODELS, INTERPOLATION_SCALE
+    from pipelines.interpolation import DEFAULT_SCALE, METHODS
+    from pipelines.loaders import DEFAULT_MODEL
 
     found = [
-        _checkpoint(name, EMBEDDED_FOLDER / name, read_manifest, DEFAULT_MODEL)
+        _checkpoint(name, EMBEDDED_FOLDER / name, read_description, DEFAULT_MODEL)
         for name in embedded_checkpoints()
     ]
     return found + [
@@ -41,23 +42,23 @@ def list_models() -> list[dict[str, Any]]:
             "name": name,
             "kind": "interpolation",
             "is_default": False,
-            "scale": INTERPOLATION_SCALE,
+            "scale": DEFAULT_SCALE,
             "licence": "",
             "source": "",
             "folder": "",
         }
-        for name in INTERPOLATION_MODELS
+        for name in METHODS
     ]
 
 
-def _checkpoint(name: str, folder: Path, read_manifest: Any, default: str) -> dict[str, Any]:
-    manifest = read_manifest(folder)
+def _checkpoint(name: str, folder: Path, read_description: Any, default: str) -> dict[str, Any]:
+    description = read_description(folder)
     return {
         "name": name,
-        "kind": "checkpoint",
+        "kind": "diffusion",
         "is_default": name == default,
-        "scale": manifest.scale,
-        "licence": manifest.licence,
-        "source": manifest.source,
+        "scale": description.scale,
+        "licence": description.licence,
+        "source": description.source,
         "folder": str(folder),
     }

@@ -19,7 +19,7 @@ from cli.exit_codes import ExitCode, exit_code_for
 from cli.inputs import Job, plan_jobs
 
 if TYPE_CHECKING:
-    from workers.models import Model
+    from pipelines.model import Model
     from workers.run.options import Existing, UpscaleOptions
     from workers.run.report import UpscaleReport
 
@@ -68,7 +68,7 @@ def upscale(
 
         from media import EncodeError, EncodeOptions
         from media.sizes import SizeRequest
-        from workers.models import load_model
+        from pipelines.loaders import load_model
         from workers.run.options import UpscaleOptions
 
         try:

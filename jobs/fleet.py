@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import redis
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.records import Job
 
@@ -21,13 +22,13 @@ class ModelInfo(BaseModel):
 
     Attributes:
         name: What jobs call it.
-        kind: "checkpoint", "interpolation" or "standin".
+        kind: "diffusion", "per_frame", "interpolation" or "standin".
         scale: Factor when a job gives none.
         licence: SPDX identifier or a sentence.
         source: Where it comes from.
         is_default: Taken by jobs that name none.
         is_listed: Whether customers are told of it.
-        shape: What the planner needs to know of it, as JSON; None for interpolation.
+        shape: What the planner needs to know of it, as JSON; by default that of a model without a network.
         device: "cuda" or "cpu".
         memory_bytes: Free memory of the device when the worker started.
     """
@@ -35,13 +36,13 @@ class ModelInfo(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
     name: str
-    kind: str
+    kind: Literal["diffusion", "per_frame", "interpolation", "standin"]
     scale: int
     licence: str = ""
     source: str = ""
     is_default: bool = False
     is_listed: bool = True
-    shape: dict[str, Any] | None = None
+    shape: dict[str, Any] = {"kind": "frames"}
     device: str = "cpu"
     memory_bytes: int = 0
 
@@ -112,8 +113,12 @@ class Fleet:
             self._client.hset("dv:models", mapping={model.name: model.model_dump_json() for model in models})
 
     def models(self) -> list[ModelInfo]:
-        """The catalogue, the default first."""
-        found = [ModelInfo.model_validate_json(content) for content in self._client.hvals("dv:models")]
+        """The catalogue, the default first. Entries of workers of another version are not understood; theirs
+        come again with the next worker's start."""
+        found = []
+        for content in self._client.hvals("dv:models"):
+            with contextlib.suppress(ValidationError):
+                found.append(ModelInfo.model_validate_json(content))
         return sorted(found, key=lambda model: (not model.is_default, model.name))
 
     def count_segment(

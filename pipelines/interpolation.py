@@ -1,81 +1,60 @@
-"""Interpolation with the pipeline's call: the baseline of comparisons, and a stand-in without weights."""
+"""Interpolation as a model: the baseline of comparisons, and a stand-in without weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from pipelines.dove.geometry import check_clip
-from pipelines.dove.options import DoveOptions, DoveOutput
-from pipelines.errors import InvalidOptionError, UnsupportedSizeError
-from pipelines.planning.diffusion import UpscalePlan
+from pipelines.clip_checks import check_chunk, to_float
+from pipelines.errors import InvalidOptionError
+from pipelines.model import Model, ModelCard
+from pipelines.planning.frame_plan import FrameShape
+from pipelines.planning.plan import ChunkPlan
 
 InterpolationMethod = Literal["bicubic", "lanczos"]
-
-FRAMES_PER_BATCH = 8
+METHODS: tuple[str, ...] = get_args(InterpolationMethod)
+DEFAULT_SCALE = 4
 LANCZOS_LOBES = 3
 
 
-class InterpolationPipeline:
-    """Upscales by interpolation; call and stream like `DovePipeline`.
+class InterpolationModel(Model):
+    """Upscales by interpolation, to any size, frame by frame.
 
     Args:
         method: `bicubic` (antialiased when shrinking) or `lanczos` with three lobes.
+        device: Where it runs.
 
     Raises:
         InvalidOptionError: If there is no such method.
     """
 
-    def __init__(self, method: InterpolationMethod = "bicubic") -> None:
-        if method not in ("bicubic", "lanczos"):
+    def __init__(self, method: str = "bicubic", *, device: torch.device | str = "cpu") -> None:
+        if method not in METHODS:
             raise InvalidOptionError(f"method must be 'bicubic' or 'lanczos', got {method!r}")
-        self.method = method
+        card = ModelCard(name=method, kind="interpolation", scale=DEFAULT_SCALE, licence="none needed")
+        super().__init__(card, FrameShape(), torch.device(device), torch.float32)
 
-    def __call__(
+    def restore(
         self,
-        clip: torch.Tensor,
+        clip: Tensor,
+        size: tuple[int, int],
+        plan: ChunkPlan,
         *,
-        height: int,
-        width: int,
-        options: DoveOptions | None = None,
-        plan: UpscalePlan | None = None,
         generator: torch.Generator | None = None,
-    ) -> DoveOutput:
-        """Upscales (F, 3, h, w); see `DovePipeline.__call__`. Options, plan and generator change nothing."""
-        frames = torch.cat(list(self.stream(clip, height=height, width=width)))
-        return DoveOutput(frames, quantization=options.quantization if options else "round")
+    ) -> Iterator[Tensor]:
+        """See `Model.restore`; plan and generator change nothing."""
+        check_chunk(clip, size)
+        for frame in clip:
+            yield self._resize(to_float(frame[None], self.device), size).clamp(0, 1)
 
-    def stream(
-        self,
-        clip: torch.Tensor,
-        *,
-        height: int,
-        width: int,
-        options: DoveOptions | None = None,
-        plan: UpscalePlan | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Iterator[torch.Tensor]:
-        """Hands out (f, 3, H, W), float32, [0, 1], a few frames at a time."""
-        check_clip(clip)
-        if min(height, width) < 1:
-            raise UnsupportedSizeError(f"the target size must be positive, got {width}x{height}")
-        return self._batches(clip, height, width)
-
-    def _batches(self, clip: torch.Tensor, height: int, width: int) -> Iterator[torch.Tensor]:
-        for start in range(0, clip.shape[0], FRAMES_PER_BATCH):
-            batch = clip[start : start + FRAMES_PER_BATCH]
-            frames = batch.float() / 255 if batch.dtype == torch.uint8 else batch.float()
-            yield self._resize(frames, height, width).clamp(0, 1)
-
-    def _resize(self, frames: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        if self.method == "lanczos":
-            return lanczos_resize(frames, height, width)
-        return F.interpolate(
-            frames, size=(height, width), mode="bicubic", align_corners=False, antialias=True
-        )
+    def _resize(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
+        if self.name == "lanczos":
+            return lanczos_resize(frames, *size)
+        return F.interpolate(frames, size=size, mode="bicubic", align_corners=False, antialias=True)
 
 
 def lanczos_resize(frames: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -16,9 +16,11 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from pipelines.chunks import Chunk, clip_chunks
 from pipelines.devices import available_memory
 from pipelines.planning.kinds import ModelShape, plan_chunks
 from pipelines.planning.plan import ChunkPlan, ChunkRequest, NetworkPart
+from pipelines.tiling import Blend
 
 ModelKind = Literal["diffusion", "per_frame", "interpolation", "standin"]
 TimedPart = Literal["encode", "transformer", "decode"]
@@ -67,7 +69,7 @@ class PartClock(Protocol):
         ...
 
 
-@dataclass
+@dataclass(eq=False)
 class Model(ABC):
     """A model that is ready to run.
 
@@ -146,6 +148,15 @@ class Model(ABC):
             chunk_overlap=chunk_overlap,
         )
         return plan_chunks(self.shape, request)
+
+    @property
+    def blend(self) -> Blend:
+        """How frames that chunks of a whole clip share are joined."""
+        return "fade"
+
+    def chunks(self, num_frames: int, plan: ChunkPlan) -> list[Chunk]:
+        """The chunks of a clip that is known as a whole; frames past its end stand for its last one."""
+        return clip_chunks(num_frames, plan.chunk_len, plan.chunk_overlap)
 
     def free_memory(self) -> int:
         """Bytes that activations may take on the device now."""

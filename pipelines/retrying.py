@@ -31,11 +31,9 @@ class MemoryRetry:
     smaller: ChunkPlan
 
     def __str__(self) -> str:
-        before, after = self.plan.layout(), self.smaller.layout()
         return (
-            f"memory did not suffice ({self.part}); went on with {after.rows}x{after.cols} tiles of "
-            f"{after.width}x{after.height} in place of {before.rows}x{before.cols} of "
-            f"{before.width}x{before.height}: slower, and tiles may show"
+            f"memory did not suffice ({self.part}) for {self.plan.describe()}; went on with "
+            f"{self.smaller.describe()}: slower, and tiles may show"
         )
 
 
@@ -103,10 +101,8 @@ def _skip(batches: Iterator[Tensor], num_frames: int) -> Iterator[Tensor]:
 
 
 def _give_up(plan: ChunkPlan, error: BaseException) -> OutOfMemoryError:
-    layout = plan.layout()
     return OutOfMemoryError(
-        f"out of memory with the smallest plan ({plan.chunk_len} frames, {layout.width}x{layout.height} "
-        f"tiles): {error}; choose a smaller target, shorter chunks, a lower-precision dtype or a device with "
-        "more memory",
+        f"out of memory with the smallest plan ({plan.describe()}): {error}; choose a smaller target, "
+        "shorter chunks, a lower-precision dtype or a device with more memory",
         required_bytes=plan.estimated_bytes,
     )

@@ -13,11 +13,13 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from pipelines.dove.geometry import check_clip
-from pipelines.dove.options import DoveOptions
-from pipelines.errors import InvalidOptionError, UnsupportedSizeError
-from pipelines.planning.diffusion import UpscalePlan
+from pipelines.clip_checks import check_chunk, to_float
+from pipelines.errors import InvalidOptionError
+from pipelines.model import Model, ModelCard
+from pipelines.planning.frame_plan import FrameShape
+from pipelines.planning.plan import ChunkPlan
 
 STANDIN_PREFIX = "standin:"
 DEFAULT_SCALE = 4
@@ -25,49 +27,38 @@ DEFAULT_SCALE = 4
 MAX_SLEEP_SECONDS = 60.0
 
 
-class SleepPipeline:
+class StandinModel(Model):
     """Enlarges by repeating pixels, and sleeps for each frame. Frames do not depend on one another.
 
     Args:
-        sleep_seconds: For each frame, 0-60.
+        name: `standin:` and, separated by commas, `sleep=SECONDS` (default 0) and `scale=FACTOR` (default 4).
 
     Raises:
-        InvalidOptionError: If it is outside.
+        InvalidOptionError: If the name says anything else.
     """
 
-    def __init__(self, sleep_seconds: float = 0.0) -> None:
-        if not 0 <= sleep_seconds <= MAX_SLEEP_SECONDS:
-            raise InvalidOptionError(f"sleep must lie in 0-{MAX_SLEEP_SECONDS:g} s, got {sleep_seconds:g}")
-        self.sleep_seconds = sleep_seconds
+    def __init__(self, name: str = STANDIN_PREFIX) -> None:
+        self.sleep_seconds, scale = parse_standin(name)
+        card = ModelCard(name=name, kind="standin", scale=scale, licence="none needed")
+        super().__init__(card, FrameShape(), torch.device("cpu"), torch.float32)
 
-    def stream(
+    def restore(
         self,
-        clip: torch.Tensor,
+        clip: Tensor,
+        size: tuple[int, int],
+        plan: ChunkPlan,
         *,
-        height: int,
-        width: int,
-        options: DoveOptions | None = None,
-        plan: UpscalePlan | None = None,
         generator: torch.Generator | None = None,
-    ) -> Iterator[torch.Tensor]:
-        """Hands out (1, 3, height, width), float32, [0, 1], frame by frame."""
-        check_clip(clip)
-        if min(height, width) < 1:
-            raise UnsupportedSizeError(f"the target size must be positive, got {width}x{height}")
-        return self._frames(clip, height, width)
-
-    def _frames(self, clip: torch.Tensor, height: int, width: int) -> Iterator[torch.Tensor]:
+    ) -> Iterator[Tensor]:
+        """See `Model.restore`; one frame at a time."""
+        check_chunk(clip, size)
         for frame in clip:
             time.sleep(self.sleep_seconds)
-            image = frame.float() / 255 if frame.dtype == torch.uint8 else frame.float()
-            yield F.interpolate(image[None], size=(height, width), mode="nearest-exact")
+            yield F.interpolate(to_float(frame[None], self.device), size=size, mode="nearest-exact")
 
 
-def parse_standin(name: str) -> tuple[SleepPipeline, int]:
-    """The pipeline and the scale that a name asks for.
-
-    Args:
-        name: `standin:` and, separated by commas, `sleep=SECONDS` (default 0) and `scale=FACTOR` (default 4).
+def parse_standin(name: str) -> tuple[float, int]:
+    """The seconds of sleep and the scale that a name asks for, see `StandinModel`.
 
     Raises:
         InvalidOptionError: If the name says anything else.
@@ -81,7 +72,9 @@ def parse_standin(name: str) -> tuple[SleepPipeline, int]:
         values[key] = value
     if values["scale"] < 1 or values["scale"] != int(values["scale"]):
         raise InvalidOptionError(f"scale must be a whole number of at least 1, got {values['scale']:g}")
-    return SleepPipeline(values["sleep"]), int(values["scale"])
+    if not 0 <= values["sleep"] <= MAX_SLEEP_SECONDS:
+        raise InvalidOptionError(f"sleep must lie in 0-{MAX_SLEEP_SECONDS:g} s, got {values['sleep']:g}")
+    return values["sleep"], int(values["scale"])
 
 
 def _number(text: str) -> float | None:

@@ -15,7 +15,7 @@ import torch
 
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
-from pipelines.planning.diffusion import UpscalePlan
+from pipelines.planning.diffusion_plan import DiffusionPlan
 
 
 @lru_cache(maxsize=4)
@@ -32,7 +32,7 @@ def run(
     scale, chunk_len = params["upscale"], params["chunk_len"]
     tile_height, tile_width = params["tile_size_hw"]
     has_tiles = bool(tile_height and tile_width)
-    plan = UpscalePlan(
+    plan = DiffusionPlan(
         chunk_len=chunk_len,
         chunk_overlap=params["overlap_t"] if chunk_len else 0,
         tile_height=tile_height,

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,11 @@ from media import (
     probe,
 )
 from media.sizes import target_size
-from pipelines.dove.options import DoveOptions
-from workers.models import Model
+from pipelines.clips import restore_clip
+from pipelines.model import Model
 from workers.run.options import UpscaleOptions
 from workers.run.report import REPORT_VERSION, peak_device_bytes
-from workers.run.timing import Stage, StageClock, watch_pipeline
+from workers.run.timing import Stage, StageClock
 from workers.run.upscaler import upscale_file
 from workers.values import to_json_value
 
@@ -104,7 +104,8 @@ def run_benchmark(
         model: The model.
         source: A video.
         options: As for `upscale_file`; the duration should be short, for the plain path holds the whole clip.
-        plain: The model without savings, for the plain path; None leaves it out.
+        plain: The model with the reference's options and without savings, for the plain path; None leaves it
+            out.
         num_repeats: Runs of each.
     """
     ours: list[PathResult] = []
@@ -160,7 +161,7 @@ def _measure_ours(
     stages = report.stage_seconds
     if model.device.type == "cuda":
         # True times of a GPU's stages cost the overlap between them, so they come from a run of their own.
-        clock = StageClock(synchronize=True)
+        clock = StageClock(synchronize=model.device)
         upscale_file(
             source, folder / "stages.mp4", model=model, options=options, existing="overwrite", clock=clock
         )
@@ -171,7 +172,7 @@ def _measure_ours(
 
 
 def _measure_plain(model: Model, source: Path, folder: Path, options: UpscaleOptions) -> PathResult:
-    clock = StageClock(synchronize=True)
+    clock = StageClock(synchronize=model.device)
     with _peaks(model.device) as peaks:
         start = time.perf_counter()
         num_frames = _run_plain(model, source, folder, options, clock)
@@ -187,9 +188,11 @@ def _run_plain(model: Model, source: Path, folder: Path, options: UpscaleOptions
         info, start_seconds=options.start_seconds, duration_seconds=options.duration_seconds
     ) as reader:
         frames = list(clock.iterate("read", reader.frames()))
-    target = target_size(options.size, width=reader.width, height=reader.height, default_scale=model.scale)
+    target = target_size(
+        options.size, width=reader.width, height=reader.height, default_scale=model.card.scale
+    )
     clip = torch.stack([frame.image for frame in frames]).to(model.device)
-    with clock.measure("model"), watch_pipeline(model.pipeline, clock):
+    with clock.measure("model"), model.timed(clock):
         restored = _restore_plain(model, clip, target.height, target.width, options)
     video_format = VideoFormat(
         width=target.width,
@@ -222,15 +225,8 @@ def _restore_plain(model: Model, clip: Tensor, height: int, width: int, options:
         chunk=options.chunk,
         chunk_overlap=options.chunk_overlap,
     )
-    batches = model.pipeline.stream(
-        clip,
-        height=height,
-        width=width,
-        options=DoveOptions.reference(),
-        plan=replace(plan, request=None),
-        generator=torch.Generator(device=model.device).manual_seed(options.seed),
-    )
-    return torch.cat([batch.to(device="cpu", dtype=torch.float32) for batch in batches])
+    generator = torch.Generator(device=model.device).manual_seed(options.seed)
+    return restore_clip(model, clip, (height, width), plan=plan, generator=generator)
 
 
 @contextmanager

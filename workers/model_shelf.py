@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from jobs.fleet import ModelInfo
+from pipelines.devices import DtypeName
 from pipelines.errors import CheckpointError
+from pipelines.loaders import load_model
+from pipelines.model import Model
+from pipelines.planning.frame_plan import FrameShape
+from pipelines.planning.kinds import shape_to_json
 from pipelines.standin import STANDIN_PREFIX
-from workers.models import DtypeName, Model, load_model
-from workers.values import to_json_value
 
 
 class ModelUnavailableError(CheckpointError):
@@ -69,33 +71,27 @@ class ModelShelf:
         found = [self._describe(name, self.get(name)) for name in reversed(self.names)]
         if self._allow_standins:
             found.append(
-                ModelInfo(name=STANDIN_PREFIX, kind="standin", scale=4, is_listed=False, device="cpu")
+                ModelInfo(
+                    name=STANDIN_PREFIX,
+                    kind="standin",
+                    scale=4,
+                    is_listed=False,
+                    shape=shape_to_json(FrameShape()),
+                )
             )
         return found
 
     def _describe(self, name: str, model: Model) -> ModelInfo:
-        kind = "checkpoint" if model.shape is not None else "interpolation"
-        if name.startswith(STANDIN_PREFIX):
-            kind = "standin"
-        shape: dict[str, Any] | None = None
-        memory_bytes = 0
-        source = ""
-        if model.shape is not None:
-            from pipelines.dove.runtime import (
-                available_memory,  # imports diffusers, which a checkpoint has done
-            )
-
-            shape, memory_bytes = to_json_value(model.shape), available_memory(model.device)
-            source = str(getattr(getattr(model.pipeline, "manifest", None), "source", ""))
+        card = model.card
         return ModelInfo(
             name=name,
-            kind=kind,
-            scale=model.scale,
-            licence="" if model.shape is None else model.licence,
-            source=source,
+            kind=card.kind,
+            scale=card.scale,
+            licence=card.licence,
+            source=card.source,
             is_default=name == self.names[0],
-            is_listed=kind != "standin",
-            shape=shape,
+            is_listed=card.kind != "standin",
+            shape=shape_to_json(model.shape),
             device=model.device.type,
-            memory_bytes=memory_bytes,
+            memory_bytes=model.free_memory(),
         )

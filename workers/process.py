@@ -30,11 +30,12 @@ from jobs.storage import Storage
 from jobs.store import JobStore
 from jobs.sweeper import Sweeper
 from media.sandbox import READ_MODULES, Sandbox
+from pipelines.loaders import load_model
+from pipelines.model import Model
 from workers.fleet_report import FleetReporter
 from workers.gate import GatedBroker
 from workers.metrics import WorkerCollector, served_metrics
 from workers.model_shelf import ModelShelf
-from workers.models import Model, load_model
 from workers.scratch import own_folder
 from workers.tasks.context import WorkerContext
 from workers.tasks.inputs import InputShelf

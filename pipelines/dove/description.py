@@ -10,7 +10,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.errors import CheckpointError
 
-MANIFEST_NAME = "dovetail.json"
+DESCRIPTION_NAME = "dovetail.json"
 
 
 class AttentionSettings(BaseModel):
@@ -34,7 +34,7 @@ class AttentionSettings(BaseModel):
         return value
 
 
-class CheckpointManifest(BaseModel):
+class CheckpointDescription(BaseModel):
     """Contents of `dovetail.json`; the defaults are those of the original DOVE, which has no such file.
 
     Attributes:
@@ -68,17 +68,17 @@ class CheckpointManifest(BaseModel):
         return {"pattern": value} if isinstance(value, str) else value
 
 
-def read_manifest(folder: Path) -> CheckpointManifest:
+def read_description(folder: Path) -> CheckpointDescription:
     """Reads `dovetail.json`, or gives DOVE's defaults where there is none.
 
     Raises:
         CheckpointError: If the file is not valid JSON or has a wrong field.
     """
-    path = folder / MANIFEST_NAME
+    path = folder / DESCRIPTION_NAME
     if not path.is_file():
-        return CheckpointManifest(name=folder.name)
+        return CheckpointDescription(name=folder.name)
     try:
-        return CheckpointManifest.model_validate_json(path.read_bytes())
+        return CheckpointDescription.model_validate_json(path.read_bytes())
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors()
@@ -88,21 +88,21 @@ def read_manifest(folder: Path) -> CheckpointManifest:
         ) from error
 
 
-def verify_digests(folder: Path, manifest: CheckpointManifest) -> None:
-    """Compares weight files with the digests of the manifest.
+def verify_digests(folder: Path, description: CheckpointDescription) -> None:
+    """Compares weight files with the digests of the description.
 
     Raises:
         CheckpointError: If a file is missing or differs.
     """
-    for name, expected in manifest.sha256.items():
+    for name, expected in description.sha256.items():
         path = folder / name
         if not path.is_file():
-            raise CheckpointError(f"{path} is listed in {MANIFEST_NAME} but missing", path=path)
+            raise CheckpointError(f"{path} is listed in {DESCRIPTION_NAME} but missing", path=path)
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if digest != expected.lower():
             raise CheckpointError(
-                f"{path} has SHA-256 {digest}, {MANIFEST_NAME} says {expected}: the file is damaged or was "
-                "replaced; download the checkpoint again",
+                f"{path} has SHA-256 {digest}, {DESCRIPTION_NAME} says {expected}: the file is damaged or "
+                "was replaced; download the checkpoint again",
                 path=path,
             )

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from pipelines.color import match_color
 from pipelines.dove.options import DoveOptions, Upsample
-from pipelines.errors import InvalidOptionError, UnsupportedSizeError
+from pipelines.errors import UnsupportedSizeError
 from pipelines.planning.shapes import DiffusionShape
 
 REFERENCE_ALIGNMENT = 16
@@ -132,15 +132,3 @@ def make_geometry(
     align = model.alignment
     padded = target[0] + -target[0] % align, target[1] + -target[1] % align
     return Geometry(source, (0, 0), target, padded, target, target)
-
-
-def check_clip(clip: torch.Tensor) -> None:
-    """Refuses what is not a clip.
-
-    Raises:
-        InvalidOptionError: If shape or dtype are wrong.
-    """
-    if clip.ndim != 4 or clip.shape[1] != 3 or clip.shape[0] < 1:
-        raise InvalidOptionError(f"a clip is (F, 3, h, w) with at least one frame, got {tuple(clip.shape)}")
-    if not (clip.dtype == torch.uint8 or clip.dtype.is_floating_point):
-        raise InvalidOptionError(f"a clip is uint8, or float with [0, 1], got {clip.dtype}")

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
 from pipelines.dove.attention import set_attention_pattern
-from pipelines.dove.description import CheckpointManifest, read_manifest, verify_digests
+from pipelines.dove.description import CheckpointDescription, read_description, verify_digests
 from pipelines.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class LoadedCheckpoint:
 
     Attributes:
         folder: Where it was read from.
-        manifest: Contents of `dovetail.json`, or DOVE's defaults.
+        description: Contents of `dovetail.json`, or DOVE's defaults.
         vae: `AutoencoderKLCogVideoX` or `SpaceToDepthAutoencoder`.
         transformer: A `CogVideoXTransformer3DModel` with its attention pattern set.
         scheduler: Holds alpha_bar.
@@ -61,7 +61,7 @@ class LoadedCheckpoint:
     """
 
     folder: Path
-    manifest: CheckpointManifest
+    description: CheckpointDescription
     vae: Any
     transformer: Any
     scheduler: Any
@@ -137,18 +137,18 @@ def load_checkpoint(
         checkpoint, prompt=prompt, revision=revision, local_files_only=local_files_only
     )
     _read_json(folder / "model_index.json")
-    manifest = read_manifest(folder)
-    verify_digests(folder, manifest)
+    description = read_description(folder)
+    verify_digests(folder, description)
     vae = _load_model(folder / "vae", VAE_CLASSES, dtype)
     transformer = _load_model(
         folder / "transformer",
         {"CogVideoXTransformer3DModel": diffusers.CogVideoXTransformer3DModel},
         dtype,
     )
-    set_attention_pattern(transformer, manifest.attention.pattern, window=manifest.attention.window)
+    set_attention_pattern(transformer, description.attention.pattern, window=description.attention.window)
     return LoadedCheckpoint(
         folder=folder,
-        manifest=manifest,
+        description=description,
         vae=vae,
         transformer=transformer,
         scheduler=_load_scheduler(folder / "scheduler"),

@@ -9,7 +9,7 @@ import torch
 
 from pipelines.color import ColorMatch
 from pipelines.errors import InvalidOptionError
-from pipelines.planning.diffusion import Segmentation
+from pipelines.planning.diffusion_plan import Segmentation
 from pipelines.tiling import Blend
 
 LatentRule = Literal["mode", "sample"]

@@ -14,32 +14,24 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
-from pipelines.chunks import ChunkStitcher
+from pipelines.chunks import Chunk, clip_chunks, reference_chunks
+from pipelines.clip_checks import check_clip
+from pipelines.clips import stream_chunks
 from pipelines.codecs.codec import make_codec
 from pipelines.codecs.cogvideox_vae import prepare_vae
-from pipelines.dove.description import CheckpointManifest
-from pipelines.dove.geometry import Geometry, check_clip, make_geometry
+from pipelines.devices import available_memory, choose_device
+from pipelines.dove.description import CheckpointDescription
+from pipelines.dove.geometry import make_geometry
 from pipelines.dove.loading import load_checkpoint
 from pipelines.dove.lossless import freeze_timestep, fuse_qkv
 from pipelines.dove.options import DoveOptions, DoveOutput
 from pipelines.dove.restorer import ChunkRestorer
-from pipelines.dove.runtime import (
-    AttentionBackend,
-    available_memory,
-    check_attention_backend,
-    compile_blocks,
-    resolve_device,
-    use_xformers,
-)
-from pipelines.errors import (
-    BackendUnavailableError,
-    InvalidOptionError,
-    OutOfMemoryError,
-    is_out_of_memory,
-)
-from pipelines.planning.diffusion import UpscalePlan, plan_upscale
+from pipelines.dove.runtime import AttentionBackend, check_attention_backend, compile_blocks, use_xformers
+from pipelines.errors import BackendUnavailableError, InvalidOptionError, UnsupportedSizeError
+from pipelines.planning.diffusion_plan import DiffusionPlan
+from pipelines.planning.plan import ChunkRequest
+from pipelines.planning.planner import plan_diffusion
 from pipelines.planning.shapes import DiffusionShape
-from pipelines.planning.spans import Span
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +47,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
         text_encoder: Not used; here for the layout of a diffusers pipeline.
         tokenizer: Not used.
         prompt_embeds: (1, L, D) text embedding. None stands for zeros and is for tests only.
-        manifest: The checkpoint's description; DOVE's defaults if None.
+        description: The checkpoint's description; DOVE's defaults if None.
     """
 
     model_cpu_offload_seq = "transformer->vae"
@@ -70,7 +62,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
         tokenizer: Any = None,
         *,
         prompt_embeds: torch.Tensor | None = None,
-        manifest: CheckpointManifest | None = None,
+        description: CheckpointDescription | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -80,12 +72,12 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             text_encoder=text_encoder,
             tokenizer=tokenizer,
         )
-        self.manifest = manifest or CheckpointManifest()
+        self.description = description or CheckpointDescription()
         self.model_shape = DiffusionShape.of(
             vae,
             transformer,
-            is_windowed=self.manifest.attention.pattern == "window",
-            clip_length=self.manifest.clip_length,
+            is_windowed=self.description.attention.pattern == "window",
+            clip_length=self.description.clip_length,
         )
         if prompt_embeds is None:
             config = transformer.config
@@ -96,11 +88,9 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             scheduler,
             prompt_embeds=prompt_embeds,
             model_shape=self.model_shape,
-            timestep=self.manifest.timestep,
+            timestep=self.description.timestep,
         )
         self._has_lossless_savings = False
-        # Plans that ran out of memory, and what ran instead: the next clip starts with that.
-        self._replaced_plans: dict[UpscalePlan, UpscalePlan] = {}
 
     @classmethod
     def from_checkpoint(
@@ -141,7 +131,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             BackendUnavailableError: If device or backend do not exist here.
             InvalidOptionError: If the timestep or backend does not exist.
         """
-        device = resolve_device(device)
+        device = choose_device(device)
         check_attention_backend(attention_backend, device)
         if use_offload and device.type == "cpu":
             raise BackendUnavailableError(
@@ -156,17 +146,17 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             revision=revision,
             local_files_only=local_files_only,
         )
-        manifest = loaded.manifest
+        description = loaded.description
         if timestep is not None:
             if not 0 <= timestep < loaded.scheduler.config.num_train_timesteps:
                 raise InvalidOptionError(f"timestep {timestep} does not exist in this scheduler")
-            manifest = manifest.model_copy(update={"timestep": timestep})
+            description = description.model_copy(update={"timestep": timestep})
         pipeline = cls(
             loaded.vae,
             loaded.transformer,
             loaded.scheduler,
             prompt_embeds=loaded.prompt_embeds,
-            manifest=manifest,
+            description=description,
         )
         if use_lossless_savings:
             pipeline.apply_lossless_savings()
@@ -183,12 +173,12 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
         """Folds the timestep's constants and prepares the VAE; the pipeline then has this timestep only."""
         if self._has_lossless_savings:
             return
-        num_dropped = freeze_timestep(self.transformer, self.manifest.timestep)
+        num_dropped = freeze_timestep(self.transformer, self.description.timestep)
         fuse_qkv(self.transformer)
         if self.model_shape.autoencoder == "cogvideox":
             prepare_vae(self.vae)
         self._has_lossless_savings = True
-        logger.info("folded %d constant parameters of %s", num_dropped, self.manifest.name)
+        logger.info("folded %d constant parameters of %s", num_dropped, self.description.name)
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """Saves the components as a diffusers folder.
@@ -214,32 +204,24 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             use_xformers(self.transformer)
         self.restorer.attention_backend = backend
 
-    def plan(
-        self,
-        *,
-        num_frames: int,
-        height: int,
-        width: int,
-        out_height: int,
-        out_width: int,
-        memory_bytes: int | None = None,
-        tile: int | tuple[int, int] | None = None,
-        overlap: int | None = None,
-        chunk: int | None = None,
-    ) -> UpscalePlan:
-        """`plan_upscale` for this checkpoint and, by default, the memory that is free now."""
-        return plan_upscale(
-            num_frames=num_frames,
-            height=height,
-            width=width,
-            out_height=out_height,
-            out_width=out_width,
-            model=self.model_shape,
-            memory_bytes=available_memory(self._execution_device) if memory_bytes is None else memory_bytes,
-            tile=tile,
-            overlap=overlap,
-            chunk=chunk,
-        )
+    def plan(self, request: ChunkRequest) -> DiffusionPlan:
+        """Chooses chunks and tiles for this checkpoint; see `plan_diffusion`."""
+        return plan_diffusion(self.model_shape, request)
+
+    def chunks(self, num_frames: int, plan: DiffusionPlan, options: DoveOptions) -> list[Chunk]:
+        """The chunks of a whole clip. DOVE's own may reach past its end, where the last frame stands in.
+
+        Raises:
+            UnsupportedSizeError: If the overlap leaves no stride.
+        """
+        if options.segmentation == "equal":
+            return clip_chunks(num_frames, plan.chunk_len, plan.chunk_overlap)
+        try:
+            return reference_chunks(
+                self.model_shape.padded_frames(num_frames), plan.chunk_len, plan.chunk_overlap
+            )
+        except ValueError as error:
+            raise UnsupportedSizeError(f"chunks do not fit: {error}") from error
 
     def __call__(
         self,
@@ -248,10 +230,10 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
         height: int,
         width: int,
         options: DoveOptions | None = None,
-        plan: UpscalePlan | None = None,
+        plan: DiffusionPlan | None = None,
         generator: torch.Generator | None = None,
     ) -> DoveOutput:
-        """Upscales a clip.
+        """Upscales a clip, in one attempt (`pipelines.clips.restore_clip` goes on where memory ends).
 
         Args:
             clip: (F, 3, h, w), R'G'B' code values, float with [0, 1] or uint8; any device. Interpolation runs
@@ -268,105 +250,56 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             OutOfMemoryError: If even the smallest plan does not fit.
         """
         options = options or DoveOptions()
-        frames = self.stream(
-            clip, height=height, width=width, options=options, plan=plan, generator=generator
-        )
-        return DoveOutput(torch.cat(list(frames)), quantization=options.quantization)
-
-    def stream(
-        self,
-        clip: torch.Tensor,
-        *,
-        height: int,
-        width: int,
-        options: DoveOptions | None = None,
-        plan: UpscalePlan | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Iterator[torch.Tensor]:
-        """Upscales a clip and hands out frames, (f, 3, H, W) at a time, while later ones are decoded.
-
-        Arguments and errors are those of `__call__`; arguments are checked at once, the work starts with the
-        first frame.
-        """
-        options = options or DoveOptions()
         check_clip(clip)
-        geometry = make_geometry((clip.shape[-2], clip.shape[-1]), (height, width), self.model_shape, options)
         plan = plan or self.plan(
-            num_frames=clip.shape[0],
-            height=clip.shape[-2],
-            width=clip.shape[-1],
-            out_height=height,
-            out_width=width,
+            ChunkRequest(
+                num_frames=clip.shape[0],
+                height=clip.shape[-2],
+                width=clip.shape[-1],
+                out_height=height,
+                out_width=width,
+                memory_bytes=available_memory(self._execution_device),
+            )
         )
-        plan.check(clip.shape[0], geometry.padded, model=self.model_shape, segmentation=options.segmentation)
-        return self._stream_with_retries(clip, geometry, options, plan, generator)
+
+        def restore(frames: torch.Tensor) -> Iterator[torch.Tensor]:
+            return self.restore_chunk(frames, (height, width), options, plan, generator)
+
+        chunks = self.chunks(clip.shape[0], plan, options)
+        frames = stream_chunks(clip, chunks, restore, blend=options.chunk_blend)
+        return DoveOutput(torch.stack(list(frames)), quantization=options.quantization)
 
     @torch.no_grad()
-    def _stream_with_retries(
+    def restore_chunk(
         self,
         clip: torch.Tensor,
-        geometry: Geometry,
+        size: tuple[int, int],
         options: DoveOptions,
-        plan: UpscalePlan,
-        generator: torch.Generator | None,
+        plan: DiffusionPlan,
+        generator: torch.Generator | None = None,
     ) -> Iterator[torch.Tensor]:
-        num_done = 0
-        while plan in self._replaced_plans:
-            plan = self._replaced_plans[plan]
-        while True:
-            try:
-                for frames in self._stream_plan(clip, geometry, options, plan, generator, num_done):
-                    num_done += frames.shape[0]
-                    yield frames
-                self.maybe_free_model_hooks()
-                return
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                smaller = plan.smaller(self.restorer.stage)
-                if smaller is None:
-                    raise OutOfMemoryError(
-                        f"out of memory with the smallest plan ({plan.chunk_len} frames, "
-                        f"{plan.tile_width}x{plan.tile_height} tiles): {error}; choose a smaller target, a "
-                        "lower-precision dtype or a device with more memory",
-                        required_bytes=plan.estimated_bytes,
-                    ) from error
-                logger.warning("out of memory, trying again with smaller tiles: %s", error)
-                self._replaced_plans[plan] = smaller
-                plan = smaller
-            # Out of the handler, so that the traceback no longer holds the failed attempt's tensors.
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+        """Restores one chunk; arguments and errors are those of `__call__`, memory may end.
 
-    def _stream_plan(
-        self,
-        clip: torch.Tensor,
-        geometry: Geometry,
-        options: DoveOptions,
-        plan: UpscalePlan,
-        generator: torch.Generator | None,
-        num_done: int,
-    ) -> Iterator[torch.Tensor]:
-        """Frames `num_done` and later of the result, chunk by chunk."""
+        Yields:
+            (f, 3, *size), float32, [0, 1], on the clip's device, while later frames are decoded.
+        """
+        check_clip(clip)
         num_frames = clip.shape[0]
-        padded_frames = self.model_shape.padded_frames(num_frames)
-        chunks = plan.chunks(padded_frames, self.model_shape, options.segmentation)
-        stitcher = ChunkStitcher(chunks, padded_frames, options.chunk_blend, keep=Span(num_done, num_frames))
-        for index, chunk in enumerate(chunks):
-            if not stitcher.needs(index):
-                continue
-            # 1. The chunk's frames; past the end the last one stands in.
-            frames = clip[torch.arange(*chunk, device=clip.device).clamp(max=num_frames - 1)]
-            # 2. Interpolation to the network's size.
-            sample, lq = geometry.prepare(frames, options.upsample or self.manifest.upsample)
-            # 3. Encoding, the transformer's one step, decoding.
-            position = 0
-            for decoded in self.restorer.restore(sample, lq, options, plan, generator):
-                # 4. Crop, colour, target size.
-                batch = sample[:, :, position : position + decoded.shape[2]]
-                finished = geometry.finish(decoded, batch, options)
-                position += decoded.shape[2]
-                # 5. Joints with the neighbouring chunks.
-                ready = stitcher.add(index, finished)
-                if ready is not None:
-                    yield ready
+        geometry = make_geometry((clip.shape[-2], clip.shape[-1]), size, self.model_shape, options)
+        plan.check(geometry.padded, model=self.model_shape, segmentation=options.segmentation)
+        # 1. Up to the model's rhythm; the last frame stands in. DOVE does it for the whole clip.
+        if options.segmentation == "equal":
+            padded = self.model_shape.padded_frames(num_frames)
+            clip = clip[torch.arange(padded, device=clip.device).clamp(max=num_frames - 1)]
+        # 2. Interpolation to the network's size.
+        sample, lq = geometry.prepare(clip, options.upsample or self.description.upsample)
+        # 3. Encoding, the transformer's one step, decoding.
+        position = 0
+        for decoded in self.restorer.restore(sample, lq, options, plan, generator):
+            # 4. Crop, colour, target size.
+            batch = sample[:, :, position : position + decoded.shape[2]]
+            finished = geometry.finish(decoded, batch, options)[: max(num_frames - position, 0)]
+            position += decoded.shape[2]
+            if finished.shape[0]:
+                yield finished
+        self.maybe_free_model_hooks()

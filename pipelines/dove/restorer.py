@@ -18,7 +18,8 @@ from pipelines.dove.one_step import (
 )
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.runtime import AttentionBackend, attention_kernel
-from pipelines.planning.diffusion import Stage, UpscalePlan
+from pipelines.planning.diffusion_plan import DiffusionPlan
+from pipelines.planning.plan import NetworkPart
 from pipelines.planning.shapes import DiffusionShape
 from pipelines.planning.spans import Span, TileGrid
 from pipelines.tiling import TileFusion
@@ -57,7 +58,7 @@ class ChunkRestorer:
         self.timestep = timestep
         self.attention_backend: AttentionBackend = "auto"
         # What is running, or was when an error rose; tells a retry what to make smaller.
-        self.stage: Stage = "vae"
+        self.stage: NetworkPart = "vae"
         self._rotary: dict[tuple[TokenGrid, torch.device], RotaryEmbedding | None] = {}
 
     def restore(
@@ -65,7 +66,7 @@ class ChunkRestorer:
         sample: torch.Tensor,
         lq: torch.Tensor,
         options: DoveOptions,
-        plan: UpscalePlan,
+        plan: DiffusionPlan,
         generator: torch.Generator | None,
     ) -> Iterator[torch.Tensor]:
         """Restores one chunk: sample (1, 3, F, H, W) to batches (1, 3, f, H, W), both about [-1, 1]."""
@@ -86,7 +87,11 @@ class ChunkRestorer:
         yield fusion.result()
 
     def _encode(
-        self, sample: torch.Tensor, options: DoveOptions, plan: UpscalePlan, generator: torch.Generator | None
+        self,
+        sample: torch.Tensor,
+        options: DoveOptions,
+        plan: DiffusionPlan,
+        generator: torch.Generator | None,
     ) -> torch.Tensor:
         self.stage = "vae"
         return self.codec.encode(
@@ -102,7 +107,7 @@ class ChunkRestorer:
         latents: torch.Tensor,
         grid: TileGrid,
         options: DoveOptions,
-        plan: UpscalePlan,
+        plan: DiffusionPlan,
         generator: torch.Generator | None,
     ) -> torch.Tensor:
         """The one step on every tile of (1, C, T, h, w), fused to (1, C, T, h, w) before the decode."""
@@ -158,7 +163,7 @@ class ChunkRestorer:
         return noisy
 
     def _decode(
-        self, latents: torch.Tensor, lq: torch.Tensor, options: DoveOptions, plan: UpscalePlan
+        self, latents: torch.Tensor, lq: torch.Tensor, options: DoveOptions, plan: DiffusionPlan
     ) -> Iterator[torch.Tensor]:
         self.stage = "vae"
         ratio = self.codec.spatial_ratio
@@ -170,7 +175,9 @@ class ChunkRestorer:
             use_reference_tiling=options.vae_tiling == "reference",
         )
 
-    def _vae_grid(self, height: int, width: int, options: DoveOptions, plan: UpscalePlan) -> TileGrid | None:
+    def _vae_grid(
+        self, height: int, width: int, options: DoveOptions, plan: DiffusionPlan
+    ) -> TileGrid | None:
         if options.vae_tiling != "plan":
             return None
         return plan.vae_grid(height, width, multiple=self.model_shape.alignment)

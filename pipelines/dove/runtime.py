@@ -1,4 +1,4 @@
-"""Where and how a pipeline runs: device memory, attention kernels, compilation."""
+"""How a pipeline runs: attention kernels, compilation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import importlib.util
 from contextlib import AbstractContextManager
 from typing import Any, Literal, get_args
 
-import psutil
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -23,35 +22,6 @@ SDPA_BACKENDS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "math": SDPBackend.MATH,
 }
-# The host is shared with the decoder, the encoder and the page cache.
-HOST_MEMORY_SHARE = 0.5
-# The allocator's fragments and the kernels' workspaces are not in the estimates.
-DEVICE_MEMORY_SHARE = 0.85
-
-
-def available_memory(device: torch.device | str) -> int:
-    """Bytes that activations may take on a device now, with a margin for what estimates leave out."""
-    device = torch.device(device)
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int((free + cached) * DEVICE_MEMORY_SHARE)
-    return int(psutil.virtual_memory().available * HOST_MEMORY_SHARE)
-
-
-def resolve_device(device: torch.device | str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        BackendUnavailableError: If this machine does not have it.
-    """
-    try:
-        device = torch.device(device)
-    except RuntimeError as error:
-        raise BackendUnavailableError(f"device {device!r} does not exist: {error}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise BackendUnavailableError("device 'cuda' was asked for, but torch finds no CUDA GPU; use 'cpu'")
-    return device
 
 
 def check_attention_backend(backend: str, device: torch.device | str) -> None:

@@ -152,6 +152,15 @@ class DiffusionPlan:
             multiple,
         )
 
+    def describe(self) -> str:
+        """See `ChunkPlan.describe`."""
+        layout = self.layout()
+        decoded = f"{self.vae_tile_width}x{self.vae_tile_height}" if self.vae_tile_width else "whole frames"
+        return (
+            f"{self.chunk_len} frames in {layout.rows}x{layout.cols} tiles of {layout.width}x{layout.height} "
+            f"({self.tile_batch} at once), decoded in {decoded}"
+        )
+
     def check(self, frame: TileSize, *, model: DiffusionShape, segmentation: Segmentation) -> None:
         """Finds out now whether all tiles of a padded frame fall on whole latents and tokens.
 

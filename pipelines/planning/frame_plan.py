@@ -99,6 +99,11 @@ class FramePlan:
             return TileLayout(1, 1, self.out_height, self.out_width)
         return TileLayout(len(grid.rows), len(grid.cols), row.size * scale, col.size * scale)
 
+    def describe(self) -> str:
+        """See `ChunkPlan.describe`."""
+        layout = self.layout()
+        return f"{layout.rows}x{layout.cols} tiles of {layout.width}x{layout.height}"
+
     def smaller(self, part: NetworkPart | None = None) -> FramePlan | None:
         """See `ChunkPlan.smaller`: smaller tiles, whatever the part."""
         if self.shape is None:

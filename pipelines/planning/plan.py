@@ -108,6 +108,10 @@ class ChunkPlan(Protocol):
         """The tiles of a frame."""
         ...
 
+    def describe(self) -> str:
+        """Its chunks and tiles in words, for messages."""
+        ...
+
     def smaller(self, part: NetworkPart | None = None) -> Self | None:
         """The next plan to try when this one ran out of memory, with the same chunks; None if there is none.
 

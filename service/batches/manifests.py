@@ -32,7 +32,7 @@ class Line:
     problem: str = ""
 
 
-def read_manifest(text: str) -> list[Line]:
+def read_description(text: str) -> list[Line]:
     """Inputs of a manifest: JSON Lines if it begins with a brace, else CSV.
 
     Raises:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from jobs.batches import BatchInput, RejectedInput
-from service.batches.manifests import Line, read_csv, read_json_lines, read_manifest
+from service.batches.manifests import Line, read_csv, read_description, read_json_lines
 from service.batches.schemas import BatchInputRequest, BatchRequest
 from service.errors import InvalidRequestError, MalformedRequestError, UnsupportedMediaError
 from service.forms import Form
@@ -68,7 +68,7 @@ async def read_submission(request: Request) -> Submission:
     )
     lines = [Line(None, content) for content in body.inputs or ()]
     if body.manifest is not None:
-        lines = read_manifest(body.manifest)
+        lines = read_description(body.manifest)
     return Submission(settings, lines, body.prefix)
 
 

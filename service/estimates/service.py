@@ -9,8 +9,8 @@ from jobs.fleet import ModelInfo
 from jobs.options import JobOptions
 from jobs.records import PRIORITIES, InputInfo, Job, Priority
 from pipelines.errors import OutOfMemoryError, PipelineError
-from pipelines.planning.diffusion import UpscalePlan, plan_upscale
-from pipelines.planning.shapes import DiffusionShape
+from pipelines.planning.kinds import plan_chunks, shape_from_json
+from pipelines.planning.plan import ChunkPlan, ChunkRequest
 from service.auth import Caller
 from service.context import ServiceContext
 from service.errors import InvalidRequestError
@@ -97,35 +97,30 @@ def describe_unseen(given: EstimateInput) -> InputInfo:
 
 
 def _plan(model: ModelInfo, found: InputInfo, num_frames: int, out: tuple[int, int]) -> _PlanEstimate:
-    if model.shape is None:
-        return _PlanEstimate(None, None)
-    shape = DiffusionShape(**model.shape)
     try:
-        plan = plan_upscale(
+        request = ChunkRequest(
             num_frames=num_frames,
             height=found.height,
             width=found.width,
             out_height=out[1],
             out_width=out[0],
-            model=shape,
             memory_bytes=model.memory_bytes,
         )
+        plan = plan_chunks(shape_from_json(model.shape), request)
     except OutOfMemoryError as error:
         return _PlanEstimate(None, error.required_bytes, str(error))
     except PipelineError as error:
         raise InvalidRequestError(str(error)) from error
-    return _PlanEstimate(_describe_tiles(plan, shape, num_frames), plan.estimated_bytes)
+    return _PlanEstimate(_describe_tiles(plan, num_frames), plan.estimated_bytes)
 
 
-def _describe_tiles(plan: UpscalePlan, shape: DiffusionShape, num_frames: int) -> TilesSchema:
-    assert plan.request is not None
-    grid = plan.tile_grid(plan.request.height, plan.request.width, multiple=shape.alignment)
-    row, col = grid.tiles[0]
+def _describe_tiles(plan: ChunkPlan, num_frames: int) -> TilesSchema:
+    layout = plan.layout()
     return TilesSchema(
-        rows=len(grid.rows),
-        cols=len(grid.cols),
-        tile_width=col.size,
-        tile_height=row.size,
+        rows=layout.rows,
+        cols=layout.cols,
+        tile_width=layout.width,
+        tile_height=layout.height,
         chunk_frames=min(plan.chunk_len or num_frames, num_frames),
     )
 

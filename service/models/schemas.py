@@ -18,7 +18,7 @@ class ModelSchema(BaseModel):
                 {
                     "id": "dovetail-nano",
                     "object": "model",
-                    "kind": "checkpoint",
+                    "kind": "diffusion",
                     "scale": 4,
                     "licence": "Apache-2.0",
                     "is_default": True,
@@ -31,7 +31,7 @@ class ModelSchema(BaseModel):
 
     id: Annotated[str, Field(description="For the option `model`.")]
     object: Literal["model"] = "model"
-    kind: Annotated[str, Field(description="checkpoint, interpolation or standin.")]
+    kind: Annotated[str, Field(description="diffusion, per_frame, interpolation or standin.")]
     scale: Annotated[int, Field(description="Factor when a job gives no size.")]
     licence: Annotated[str, Field(description="Of the weights.")]
     is_default: Annotated[bool, Field(description="Taken by jobs that name none.")]

@@ -1,8 +1,6 @@
-"""Interpolation with the pipeline's call."""
+"""Interpolation as a model."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,28 +8,28 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from pipelines.dove.options import DoveOptions
+from pipelines.clips import restore_clip
 from pipelines.errors import InvalidOptionError, UnsupportedSizeError
-from pipelines.interpolation import InterpolationPipeline, lanczos_resize
+from pipelines.interpolation import InterpolationModel, lanczos_resize
+from pipelines.planning.frame_plan import FramePlan
 from tests.pipelines.tiny import make_clip
 
 
 @pytest.mark.parametrize("method", ["bicubic", "lanczos"])
-def test_call_and_stream_agree_and_keep_size_range_and_count(method: Any) -> None:
+def test_size_range_and_count_are_kept(method: str) -> None:
     clip = make_clip(11, 20, 30)
-    pipeline = InterpolationPipeline(method)
-    output = pipeline(clip, height=37, width=61, options=DoveOptions())
-    assert output.frames.shape == (11, 3, 37, 61)
-    assert output.frames.min() >= 0
-    assert output.frames.max() <= 1
-    assert torch.equal(torch.cat(list(pipeline.stream(clip, height=37, width=61))), output.frames)
-    assert torch.equal(pipeline(clip.float() / 255, height=37, width=61).frames, output.frames)
+    model = InterpolationModel(method)
+    frames = restore_clip(model, clip, (37, 61))
+    assert frames.shape == (11, 3, 37, 61)
+    assert frames.min() >= 0
+    assert frames.max() <= 1
+    assert torch.equal(restore_clip(model, clip.float() / 255, (37, 61)), frames)
 
 
 def test_bicubic_is_torchs() -> None:
     clip = make_clip(1, 16, 16)
     expected = F.interpolate(clip / 255, size=(64, 64), mode="bicubic", antialias=True).clamp(0, 1)
-    assert torch.equal(InterpolationPipeline()(clip, height=64, width=64).frames, expected)
+    assert torch.equal(restore_clip(InterpolationModel(), clip, (64, 64)), expected)
 
 
 @pytest.mark.parametrize("size", [(64, 80), (9, 11), (16, 20)])
@@ -44,8 +42,8 @@ def test_lanczos_agrees_with_pillow(size: tuple[int, int]) -> None:
 
 def test_bad_input_is_refused() -> None:
     with pytest.raises(InvalidOptionError, match="method"):
-        InterpolationPipeline("nearest")  # type: ignore[arg-type]
+        InterpolationModel("nearest")
     with pytest.raises(InvalidOptionError, match="clip"):
-        InterpolationPipeline().stream(torch.zeros(3, 8, 8), height=8, width=8)
+        list(InterpolationModel().restore(torch.zeros(3, 8, 8), (8, 8), FramePlan()))
     with pytest.raises(UnsupportedSizeError, match="positive"):
-        InterpolationPipeline().stream(make_clip(1, 8, 8), height=0, width=8)
+        list(InterpolationModel().restore(make_clip(1, 8, 8), (0, 8), FramePlan()))

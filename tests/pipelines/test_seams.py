@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
-from pipelines.planning.diffusion import UpscalePlan
+from pipelines.planning.diffusion_plan import DiffusionPlan
 from pipelines.planning.spans import TileGrid, equal_spans
 from pipelines.seams import seam_ratio
 from pipelines.tiling import TileFusion
@@ -60,7 +60,7 @@ def test_impossible_borders_are_refused(borders: dict[str, list[int]]) -> None:
 
 def ratio_of_pipeline(pipeline: DovePipeline, clip: torch.Tensor, scale: int, **options: Any) -> float:
     height, width = clip.shape[2] * scale, clip.shape[3] * scale
-    plan = UpscalePlan(tile_height=64, tile_width=64, overlap_height=32, overlap_width=32)
+    plan = DiffusionPlan(tile_height=64, tile_width=64, overlap_height=32, overlap_width=32)
     grid = plan.tile_grid(height + -height % 16, width + -width % 16, multiple=16)
     cols = [(a.stop + b.start) // 2 for a, b in pairwise(grid.cols)]
     frames = pipeline(

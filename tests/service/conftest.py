@@ -26,8 +26,8 @@ from service.context import ServiceContext
 from tests.media.clips import moving_pictures, write_clip
 
 MODELS = [
-    ModelInfo(name="bicubic", kind="interpolation", scale=4, is_default=True),
-    ModelInfo(name="lanczos", kind="interpolation", scale=4),
+    ModelInfo(name="bicubic", kind="interpolation", scale=4, is_default=True, memory_bytes=1 << 30),
+    ModelInfo(name="lanczos", kind="interpolation", scale=4, memory_bytes=1 << 30),
 ]
 
 

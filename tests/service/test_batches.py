@@ -20,7 +20,7 @@ from jobs.records import JobError, OutputInfo
 from jobs.settings import ServiceSettings
 from service.batches import intake
 from service.batches.archive import unique_name
-from service.batches.manifests import read_manifest
+from service.batches.manifests import read_description
 from service.errors import InvalidRequestError, MalformedRequestError
 from service.webhooks.secrets import signers
 from tests.service.api_process import api_process
@@ -522,11 +522,11 @@ def test_a_batch_with_only_wrong_files_is_told_as_failed(api: Api, not_a_video: 
 
 
 def test_manifests_are_told_apart_by_their_first_character() -> None:
-    assert [line.number for line in read_manifest('\ufeff\n{"url": "a"}\n')] == [2]
-    [line] = read_manifest("url, scale\n\na , 2\n")
+    assert [line.number for line in read_description('\ufeff\n{"url": "a"}\n')] == [2]
+    [line] = read_description("url, scale\n\na , 2\n")
     assert line.number == 3
     assert line.content == {"source": {"type": "url", "url": "a"}, "options": {"scale": "2"}}
     with pytest.raises(InvalidRequestError, match="colour"):
-        read_manifest("url,colour\n")
+        read_description("url,colour\n")
     with pytest.raises(MalformedRequestError, match="line"):
-        read_manifest('url\n"a"b\n')
+        read_description('url\n"a"b\n')

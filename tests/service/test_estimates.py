@@ -14,7 +14,8 @@ from jobs.api_keys import KeyLimits
 from jobs.fleet import ModelInfo, WorkerInfo
 from jobs.records import Priority
 from jobs.settings import ServiceSettings
-from pipelines.planning.diffusion import plan_upscale
+from pipelines.planning.plan import ChunkRequest
+from pipelines.planning.planner import plan_diffusion
 from pipelines.planning.shapes import DiffusionShape
 from tests.service.conftest import Api, running_api
 from tests.service.made import begin, make_job
@@ -28,7 +29,7 @@ def model(memory_bytes: int) -> ModelInfo:
     """As a worker with so much memory describes DOVE."""
     return ModelInfo(
         name="dove",
-        kind="checkpoint",
+        kind="diffusion",
         scale=4,
         is_default=True,
         shape=dataclasses.asdict(SHAPE),
@@ -63,7 +64,7 @@ def test_estimate_tells_frames_and_size_of_the_result(api: Api) -> None:
     assert answer["fits"] is True
     assert answer["seconds"] is None  # nothing was measured yet
     assert answer["queue_seconds"] == 0
-    assert answer["tiles"] is None
+    assert (answer["tiles"]["rows"], answer["tiles"]["tile_width"]) == (1, 640)
     assert ask(api, duration_seconds=None, num_frames=7)["frames"] == 7
 
 
@@ -108,10 +109,10 @@ def test_queue_of_unknown_speed_is_unknown(api: Api) -> None:
 def test_estimate_agrees_with_the_planner(settings: ServiceSettings) -> None:
     with running_api(settings, models=[model(8 * GIB)]) as api:
         answer = ask(api, width=640, height=360)
-    plan = plan_upscale(
-        num_frames=250, height=360, width=640, out_height=1440, out_width=2560, model=SHAPE,
-        memory_bytes=8 * GIB,
-    )  # fmt: skip
+    request = ChunkRequest(
+        num_frames=250, height=360, width=640, out_height=1440, out_width=2560, memory_bytes=8 * GIB
+    )
+    plan = plan_diffusion(SHAPE, request)
     assert plan.rows * plan.cols > 1
     tiles = answer["tiles"]
     assert (tiles["rows"], tiles["cols"]) == (plan.rows, plan.cols)

@@ -373,11 +373,11 @@ class FakeApi:
             shared = {"object": "model", "licence": "Apache-2.0"}
             nano = {
                 "id": "dovetail-nano",
-                "kind": "checkpoint",
+                "kind": "diffusion",
                 "scale": 4,
                 "megapixels_per_second": 1.2,
             }
-            dove = {"id": "dove", "kind": "checkpoint", "scale": 4, "megapixels_per_second": None}
+            dove = {"id": "dove", "kind": "diffusion", "scale": 4, "megapixels_per_second": None}
             nano |= {"is_default": True, "available": True}
             dove |= {"is_default": False, "available": False}
             return {"object": "list", "data": [shared | nano, shared | dove]}

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.loaders import load_model
+from pipelines.model import Model
 from tests.workers.made import make_video
-from workers.models import Model, load_model
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,10 @@ import torch
 from torch import Tensor
 
 from media import EncodeOptions
-from workers.models import Model
+from pipelines.model import Model, ModelCard
+from pipelines.planning.frame_plan import FrameShape
+from pipelines.planning.kinds import ModelShape
+from pipelines.planning.plan import ChunkPlan
 
 SIZE = (64, 48)
 
@@ -136,24 +139,25 @@ def video_packets(path: Path) -> list[tuple[int | None, int | None, int | None, 
 FAST = EncodeOptions(preset="ultrafast", num_threads=1)
 
 
-class StandInPipeline:
+class StandIn(Model):
     """Enlarges by repetition, remembers its chunks, and can mark frames with the number of their chunk.
 
     Args:
         step: Added to every frame of the n-th chunk, n times.
+        name: Of the model.
+        shape: For the planner.
     """
 
-    def __init__(self, step: float = 0.0) -> None:
+    def __init__(self, step: float = 0.0, *, name: str = "stand-in", shape: ModelShape | None = None) -> None:
+        card = ModelCard(name=name, kind="standin", scale=2, fingerprint=name)
+        super().__init__(card, shape or FrameShape(), torch.device("cpu"), torch.float32)
         self.step = step
         self.chunk_lengths: list[int] = []
 
-    def stream(self, clip: Tensor, *, height: int, width: int, **_: object) -> Iterator[Tensor]:
+    def restore(
+        self, clip: Tensor, size: tuple[int, int], plan: ChunkPlan, *, generator: object = None
+    ) -> Iterator[Tensor]:
         offset = self.step * len(self.chunk_lengths)
         self.chunk_lengths.append(clip.shape[0])
         for batch in clip.split(3):
-            yield torch.nn.functional.interpolate(batch, size=(height, width)) * 0 + offset
-
-
-def stand_in_model(pipeline: StandInPipeline) -> Model:
-    """A `Model` around a stand-in."""
-    return Model(name="stand-in", pipeline=pipeline, device=torch.device("cpu"), dtype=torch.float32, scale=2)
+            yield torch.nn.functional.interpolate(batch, size=size) * 0 + offset

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, TypeVar
 
-from workers.run.chunks import Chunk, ChunkScheduler
+from pipelines.chunks import Chunk, ChunkScheduler
 from workers.run.reading import FrameMark
 from workers.run.record import ResumePoint
 

@@ -12,14 +12,14 @@ from typing import IO, Self
 
 from workers.errors import DiskFullError, OutputFolderError, UnfinishedWorkError, is_disk_full
 from workers.run.options import Existing
-from workers.run.record import Manifest, load_manifest
+from workers.run.record import RunRecord, load_record
 
 if sys.platform != "win32":
     import fcntl
 
 _LOCK_NAME = "lock"
 _IMAGE_NAME = "compare.png"
-_OWN_FILES = re.compile(r"(manifest\.json|lock|compare\.png|(segment|compare)-\d{5}\.mp4)(\.part)?")
+_OWN_FILES = re.compile(r"((run|manifest)\.json|lock|compare\.png|(segment|compare)-\d{5}\.mp4)(\.part)?")
 
 
 class WorkFolder:
@@ -43,13 +43,13 @@ class WorkFolder:
         except OSError as error:
             error_class = DiskFullError if is_disk_full(error) else OutputFolderError
             raise error_class(f"cannot write to {self.path.parent}: {error.strerror or error}") from error
-        self.manifest: Manifest | None = None
+        self.record: RunRecord | None = None
         try:
             if existing == "refuse" and self.num_segments:
                 raise UnfinishedWorkError(self.path)
             if existing == "resume":
-                self.manifest = load_manifest(self.path)
-            if self.manifest is None:
+                self.record = load_record(self.path)
+            if self.record is None:
                 self.clear()
         except BaseException:
             self.close()

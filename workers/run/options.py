@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from media import EncodeOptions
 from media.sizes import SizeRequest
-from pipelines.dove.options import DoveOptions
 from workers.errors import InvalidRequestError
 from workers.values import to_json_value
 
@@ -31,7 +30,6 @@ class UpscaleOptions:
         deinterlace: None where the stream says so.
         detect_cuts: Whether chunks end at scene cuts.
         encode: How the output is compressed.
-        model: Options of the pipeline.
         seed: For pipelines that draw noise. Each chunk draws its own, whatever came before it.
         segment_seconds: Length of the parts that survive an interruption.
         use_compare_video: Write a side-by-side video too: the source, interpolated, and the result.
@@ -48,7 +46,6 @@ class UpscaleOptions:
     deinterlace: bool | None = None
     detect_cuts: bool = True
     encode: EncodeOptions = field(default_factory=EncodeOptions)
-    model: DoveOptions = field(default_factory=DoveOptions)
     seed: int = 42
     segment_seconds: Fraction = Fraction(10)
     use_compare_video: bool = False

@@ -1,6 +1,6 @@
 """What an unfinished run remembers on disk, so that another process can continue it.
 
-The work folder `<output>.dovetail` lies beside the output and holds finished segments and `manifest.json`.
+The work folder `<output>.dovetail` lies beside the output and holds finished segments and `run.json`.
 The file is replaced as a whole after each segment: whatever kills the process, it describes segments that
 exist.
 """
@@ -17,20 +17,20 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from workers.errors import DiskFullError, OutputFolderError, is_disk_full
 
-MANIFEST_NAME = "manifest.json"
-MANIFEST_VERSION = 1
+RECORD_NAME = "run.json"
+RECORD_VERSION = 2
 
 # Enough to notice another file of the same size; a whole film would take minutes to read.
 _DIGEST_BYTES = 1 << 20
 
 
-class Record(BaseModel):
+class StoredValue(BaseModel):
     """A value that is kept as JSON; unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class InputIdentity(Record):
+class InputIdentity(StoredValue):
     """Tells one input file from another without reading all of it.
 
     Attributes:
@@ -60,7 +60,7 @@ class InputIdentity(Record):
         return cls(size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest.hexdigest())
 
 
-class ResumePoint(Record):
+class ResumePoint(StoredValue):
     """Where to go on after a segment.
 
     Frames that two chunks share at the border are made again from both, so the first chunk may begin before
@@ -81,7 +81,7 @@ class ResumePoint(Record):
     cut_history: tuple[float, ...] = ()
 
 
-class SegmentRecord(Record):
+class SegmentRecord(StoredValue):
     """A finished segment.
 
     Attributes:
@@ -99,8 +99,8 @@ class SegmentRecord(Record):
     resume: ResumePoint | None
 
 
-class Manifest(Record):
-    """Contents of `manifest.json`.
+class RunRecord(StoredValue):
+    """Contents of `run.json`.
 
     Attributes:
         version: Of this layout.
@@ -112,7 +112,7 @@ class Manifest(Record):
         segments: Finished segments in order.
     """
 
-    version: int = MANIFEST_VERSION
+    version: int = RECORD_VERSION
     input: InputIdentity
     options: dict[str, Any]
     plan: dict[str, Any]
@@ -129,10 +129,10 @@ class Manifest(Record):
         """Frames in finished segments."""
         return sum(segment.num_frames for segment in self.segments)
 
-    def with_segment(self, segment: SegmentRecord) -> Manifest:
+    def with_segment(self, segment: SegmentRecord) -> RunRecord:
         return self.model_copy(update={"segments": (*self.segments, segment)})
 
-    def differences(self, other: Manifest) -> list[str]:
+    def differences(self, other: RunRecord) -> list[str]:
         """What keeps `other` from being continued as this run: one line per value. Segments and plan do not
         count."""
         found = [
@@ -156,7 +156,7 @@ class Manifest(Record):
             DiskFullError: If there is no room.
             OutputFolderError: If it cannot be written for another reason.
         """
-        path = folder / MANIFEST_NAME
+        path = folder / RECORD_NAME
         part = path.with_name(path.name + ".part")
         try:
             with part.open("w", encoding="utf-8") as file:
@@ -169,13 +169,13 @@ class Manifest(Record):
             raise error_class(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def load_manifest(folder: Path) -> Manifest | None:
-    """Reads the manifest of a work folder; None if it has none (the run died before its first segment).
+def load_record(folder: Path) -> RunRecord | None:
+    """Reads the record of a work folder; None if it has none (the run died before its first segment).
 
     Raises:
         OutputFolderError: If the file is damaged, of another version or cannot be read.
     """
-    path = folder / MANIFEST_NAME
+    path = folder / RECORD_NAME
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -183,18 +183,18 @@ def load_manifest(folder: Path) -> Manifest | None:
     except OSError as error:
         raise OutputFolderError(f"cannot read {path}: {error.strerror or error}") from error
     try:
-        manifest = Manifest.model_validate_json(content)
+        record = RunRecord.model_validate_json(content)
     except ValidationError as error:
         raise OutputFolderError(
             f"{path} is damaged or from another version ({error.error_count()} problems); start again with "
             "--overwrite"
         ) from error
-    if manifest.version != MANIFEST_VERSION:
+    if record.version != RECORD_VERSION:
         raise OutputFolderError(
-            f"{path} has version {manifest.version}, this program continues version {MANIFEST_VERSION}; "
+            f"{path} has version {record.version}, this program continues version {RECORD_VERSION}; "
             "start again with --overwrite"
         )
-    return manifest
+    return record
 
 
 def changed_values(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -14,7 +14,7 @@ import torch
 
 from media import MediaError, MediaInfo, ResolvedEncoding, StreamOutcome
 from pipelines.errors import OutOfMemoryError, PipelineError, is_out_of_memory
-from pipelines.planning.diffusion import UpscalePlan
+from pipelines.planning.plan import ChunkPlan
 from workers.errors import DiskFullError, UpscaleError, is_disk_full
 from workers.run.timing import Stage
 from workers.values import to_json_value
@@ -107,7 +107,7 @@ class UpscaleReport:
     status: Status = "failed"
     model: dict[str, str] = field(default_factory=dict)
     input: MediaInfo | None = None
-    plan: UpscalePlan | None = None
+    plan: ChunkPlan | None = None
     encoding: ResolvedEncoding | None = None
     options: dict[str, Any] = field(default_factory=dict)
     output: OutputReport | None = None
@@ -132,7 +132,8 @@ class UpscaleReport:
         values: dict[str, Any] = to_json_value(self)
         if values["plan"] is not None:
             # What the plan was made for repeats the rest of the report.
-            values["plan"].pop("request")
+            for name in ("fit", "shape"):
+                values["plan"].pop(name, None)
         return {"version": REPORT_VERSION, **values}
 
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipelines.dove.options import DoveOptions
-from pipelines.planning.diffusion import UpscalePlan
-from workers.models import Model
+from pipelines.chunks import Chunk, ChunkJoiner
+from pipelines.model import Model
+from pipelines.planning.plan import ChunkPlan
+from pipelines.retrying import MemoryRetry, restore_chunk
 from workers.run.borders import ReadyChunk, SegmentCutter
-from workers.run.chunks import Chunk, CrossFader
+from workers.run.decisions import DecidedRun
 from workers.run.options import UpscaleOptions
 from workers.run.reading import SourceFrame
 from workers.run.record import ResumePoint
-from workers.run.spec import Job
 from workers.run.timing import StageClock
 from workers.run.writing import FinishedFrame, SegmentEnd
 
@@ -29,40 +29,37 @@ class RestoreSettings:
     Attributes:
         height: Of the output, in pixels.
         width: Of the output, in pixels.
-        options: Of the pipeline.
         plan: Chunks and tiles.
         seed: Of the noise, for pipelines that draw any.
         segment_ticks: A segment ends with the first chunk after so many ticks; None ends none before the
             last frame.
         keep_source: Whether finished frames carry the frame they were made from.
-        memory_plan: What the pipeline is given in place of `plan`, after that one ran out of memory. The
-            chunks that it is given stay those of `plan`.
+        memory_plan: What the model is given in place of `plan`, after that one ran out of memory. The chunks
+            that it is given stay those of `plan`.
     """
 
     height: int
     width: int
-    options: DoveOptions
-    plan: UpscalePlan
+    plan: ChunkPlan
     seed: int
     segment_ticks: int | None
     keep_source: bool
-    memory_plan: UpscalePlan | None = None
+    memory_plan: ChunkPlan | None = None
 
 
 def restore_settings(
-    job: Job,
+    decided: DecidedRun,
     options: UpscaleOptions,
     *,
     segment_ticks: int | None,
     keep_source: bool,
-    memory_plan: UpscalePlan | None = None,
+    memory_plan: ChunkPlan | None = None,
 ) -> RestoreSettings:
-    """The settings of a job; the arguments by name are those of `RestoreSettings`."""
+    """The settings of a run; the arguments by name are those of `RestoreSettings`."""
     return RestoreSettings(
-        height=job.target.height,
-        width=job.target.width,
-        options=options.model,
-        plan=job.plan,
+        height=decided.target.height,
+        width=decided.target.width,
+        plan=decided.plan,
         seed=options.seed,
         segment_ticks=segment_ticks,
         keep_source=keep_source,
@@ -79,6 +76,9 @@ class Restorer:
         put: Takes finished frames in order, and segment ends between them.
         clock: Counts the model's time.
         resume: Where an earlier run ended.
+
+    Attributes:
+        retries: Attempts that ran out of memory.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class Restorer:
         clock: StageClock,
         resume: ResumePoint | None = None,
     ) -> None:
+        self.retries: list[MemoryRetry] = []
         self._model, self._settings, self._put, self._clock = model, settings, put, clock
         self._first_frame = resume.next_frame if resume else 0
         self._cutter: SegmentCutter[SourceFrame] = SegmentCutter(
@@ -98,8 +99,13 @@ class Restorer:
             segment_ticks=settings.segment_ticks,
             resume=resume,
         )
-        self._fader = CrossFader(self._emit)
+        self._joiner = ChunkJoiner()
         self._held: dict[int, SourceFrame] = {}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the user may not expect: where memory did not suffice for the plan."""
+        return list(dict.fromkeys(str(retry) for retry in self.retries))
 
     @property
     def num_cuts(self) -> int:
@@ -114,23 +120,27 @@ class Restorer:
                 self._restore(step)
             elif step.resume is not None:
                 self._put(SegmentEnd(step.resume))
-        self._fader.flush()
+        for number, image in self._joiner.flush():
+            self._emit(number, image)
         self._put(SegmentEnd(None))
 
     def _restore(self, ready: ReadyChunk[SourceFrame]) -> None:
-        """Runs the pipeline on a chunk."""
+        """Runs the model on a chunk."""
         settings, chunk = self._settings, ready.chunk
         self._held |= {frame.number: frame for frame in ready.frames}
         clip = torch.stack([frame.image for frame in ready.frames]).to(self._model.device)
-        batches = self._model.pipeline.stream(
+        batches = restore_chunk(
+            self._model,
             clip,
-            height=settings.height,
-            width=settings.width,
-            options=settings.options,
-            plan=settings.memory_plan or settings.plan,
+            (settings.height, settings.width),
+            settings.memory_plan or settings.plan,
             generator=self._generator(chunk),
+            on_retry=self.retries.append,
         )
-        self._fader.add(chunk, (_to_host(batch) for batch in self._clock.iterate("model", batches)))
+        # The copy to the host waits for the GPU, so the clock counts work and not only its launch.
+        on_host = self._clock.iterate("model", (_to_host(batch) for batch in batches))
+        for number, image in self._joiner.join(chunk, on_host):
+            self._emit(number, image)
         for number in [n for n in self._held if n < chunk.final_stop]:
             del self._held[number]
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-from workers.models import FramePipeline
+from pipelines.model import Model
+from workers.run.decisions import QUEUED_FRAMES
 from workers.run.reading import SourceFrame
 from workers.run.restoring import Restorer
-from workers.run.spec import QUEUED_FRAMES
 from workers.run.threads import Channel, StageThreads
-from workers.run.timing import StageClock, watch_pipeline
+from workers.run.timing import StageClock
 from workers.run.writing import FinishedFrame, SegmentEnd
+
+# What torch found at the start of the process. A thread's setting also becomes the default of threads that
+# begin later: a model in a thread that began after a reader's would otherwise run on a quarter of the cores.
+_MODEL_THREADS = torch.get_num_threads()
 
 
 def run_stages(
@@ -22,7 +25,7 @@ def run_stages(
     *,
     read: Callable[[], Iterable[SourceFrame]],
     write: Callable[[Iterable[FinishedFrame | SegmentEnd]], None],
-    pipeline: FramePipeline,
+    model: Model,
     clock: StageClock,
     check: Callable[[], None] = lambda: None,
 ) -> None:
@@ -33,11 +36,12 @@ def run_stages(
         finished: What waits to be written.
         read: Begins to read; called in a thread of its own, like `write`.
         write: Takes what is finished.
-        pipeline: The restorer's, to be timed.
-        clock: Counts the pipeline's time.
+        model: The restorer's, to be timed.
+        clock: Counts the time of its parts.
         check: Called in this thread before each frame is taken and after the last; what it raises ends the
             run.
     """
+    torch.set_num_threads(_MODEL_THREADS)
     source: Channel[SourceFrame] = Channel(QUEUED_FRAMES)
 
     def read_all() -> None:
@@ -56,7 +60,7 @@ def run_stages(
             yield frame
         check()
 
-    with StageThreads(source, finished) as threads, watch_pipeline(pipeline, clock):
+    with StageThreads(source, finished) as threads, model.timed(clock):
         threads.start("reader", read_all)
         threads.start("writer", write_all)
         restorer.run(checked_source())
@@ -64,6 +68,5 @@ def run_stages(
 
 
 def _use_few_threads() -> None:
-    """Reading and writing run beside the model; torch's thread count is per thread and would be all cores
-    in each."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 4))
+    """Reading and writing run beside the model, whose cores they should leave to it."""
+    torch.set_num_threads(max(1, _MODEL_THREADS // 4))

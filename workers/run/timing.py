@@ -19,12 +19,13 @@ class StageClock:
     Stages run at the same time in several threads, so their sum may exceed the time that passed.
 
     Args:
-        synchronize: Waits for the GPU at both ends of each stage. Without it, times of a GPU's stages are
-            those of launching work; with it, they are true and the whole is slower.
+        synchronize: A GPU to wait for at both ends of each stage. Without it, times of a model's parts are
+            those of launching work (the model's as a whole is true, for its frames are copied to the host);
+            with it, all are true and the whole is slower. A CPU needs none.
     """
 
-    def __init__(self, *, synchronize: bool = False) -> None:
-        self._synchronize = synchronize and torch.cuda.is_available()
+    def __init__(self, *, synchronize: torch.device | None = None) -> None:
+        self._device = synchronize if synchronize is not None and synchronize.type == "cuda" else None
         self._seconds: dict[Stage, float] = {}
         self._lock = threading.Lock()
 
@@ -58,47 +59,6 @@ class StageClock:
 
     def now(self) -> float:
         """Seconds of a clock that only runs forward."""
-        if self._synchronize:
-            torch.cuda.synchronize()
+        if self._device is not None:
+            torch.cuda.synchronize(self._device)
         return time.perf_counter()
-
-
-class _TimedCodec:
-    """A pipeline's codec that tells a clock how long it takes."""
-
-    def __init__(self, codec: Any, clock: StageClock) -> None:
-        self._codec, self._clock = codec, clock
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._codec, name)
-
-    def encode(self, *args: Any, **kwargs: Any) -> Any:
-        with self._clock.measure("encode"):
-            return self._codec.encode(*args, **kwargs)
-
-    def decode(self, *args: Any, **kwargs: Any) -> Iterator[torch.Tensor]:
-        return self._clock.iterate("decode", iter(self._codec.decode(*args, **kwargs)))
-
-
-@contextmanager
-def watch_pipeline(pipeline: Any, clock: StageClock) -> Iterator[None]:
-    """Times encoder, transformer and decoder of a `DovePipeline` in a `with` block; other pipelines pass."""
-    restorer = getattr(pipeline, "restorer", None)
-    if restorer is None:
-        yield
-        return
-    started: list[float] = []
-    handles = [
-        restorer.transformer.register_forward_pre_hook(lambda *_: started.append(clock.now())),
-        restorer.transformer.register_forward_hook(
-            lambda *_: clock.add("transformer", clock.now() - started.pop())
-        ),
-    ]
-    codec = restorer.codec
-    restorer.codec = _TimedCodec(codec, clock)
-    try:
-        yield
-    finally:
-        restorer.codec = codec
-        for handle in handles:
-            handle.remove()

@@ -23,17 +23,18 @@ from media import (
     join_segments,
     probe,
 )
+from pipelines.model import Model
+from pipelines.planning.kinds import plan_from_json, plan_to_json
 from workers.errors import OutputExistsError, OutputFolderError, ResumeMismatchError
-from workers.models import Model, plan_from_json
+from workers.run.decisions import QUEUED_FRAMES, DecidedRun, decide_run, segment_ticks
 from workers.run.disk import check_room
 from workers.run.folder import WorkFolder, work_folder_path
 from workers.run.options import Existing, UpscaleOptions
 from workers.run.progress import Progress, ProgressCallback
 from workers.run.reading import SourceFrame, read_frames
-from workers.run.record import InputIdentity, Manifest
+from workers.run.record import InputIdentity, RunRecord
 from workers.run.report import ErrorReport, OutputReport, UpscaleReport, peak_device_bytes, peak_host_bytes
 from workers.run.restoring import Restorer, restore_settings
-from workers.run.spec import QUEUED_FRAMES, Job, plan_job, segment_ticks
 from workers.run.stages import run_stages
 from workers.run.threads import Channel
 from workers.run.timing import StageClock
@@ -139,23 +140,25 @@ class _Run:
         self.report.input = info
         self.report.warn(info.warnings)
         with self._open_reader(info) as reader:
-            job = plan_job(info, reader, model=self.model, options=self.options)
-            self.report.warn((*job.target.warnings, *job.encoding.warnings))
+            decided = decide_run(info, reader, model=self.model, options=self.options)
+            self.report.warn((*decided.target.warnings, *decided.encoding.warnings))
             with WorkFolder(self.destination, existing=self.existing) as work:
                 try:
-                    self._work(work, job, identity, reader)
+                    self._work(work, decided, identity, reader)
                 except BaseException as error:
                     self._keep_or_remove(work, error)
                     raise
         self.report.status = "done"
 
-    def _work(self, work: WorkFolder, job: Job, identity: InputIdentity, reader: VideoReader) -> None:
-        manifest = self._begin_manifest(work, job, identity)
-        job = replace(job, plan=plan_from_json(manifest.plan))
-        self._describe(job, manifest)
-        if not manifest.is_complete:
-            manifest = self._make_segments(work, job, manifest, reader)
-        self._join(work, job, manifest)
+    def _work(
+        self, work: WorkFolder, decided: DecidedRun, identity: InputIdentity, reader: VideoReader
+    ) -> None:
+        record = self._begin_record(work, decided, identity)
+        decided = replace(decided, plan=plan_from_json(record.plan))
+        self._describe(decided, record)
+        if not record.is_complete:
+            record = self._make_segments(work, decided, record, reader)
+        self._join(work, decided, record)
         work.remove()
 
     def _keep_or_remove(self, work: WorkFolder, error: BaseException) -> None:
@@ -196,48 +199,50 @@ class _Run:
             deinterlace=options.deinterlace,
         )
 
-    def _begin_manifest(self, work: WorkFolder, job: Job, identity: InputIdentity) -> Manifest:
-        """The manifest of this run, or of the one to be continued.
+    def _begin_record(self, work: WorkFolder, decided: DecidedRun, identity: InputIdentity) -> RunRecord:
+        """The record of this run, or of the one to be continued.
 
         Raises:
             ResumeMismatchError: If that one was another one's.
             DiskFullError: If there is no room.
         """
-        mine = Manifest(
+        mine = RunRecord(
             input=identity,
             options=self.options.to_json() | self.model.identity(),
-            plan=to_json_value(job.plan),
-            encoding=to_json_value(job.encoding),
+            plan=plan_to_json(decided.plan),
+            encoding=to_json_value(decided.encoding),
         )
-        earlier = work.manifest
+        earlier = work.record
         if earlier is not None:
             differences = earlier.differences(mine)
             if differences:
                 raise ResumeMismatchError(work.path, differences)
             return earlier
-        if job.num_frames is not None:
-            num_pixels = job.num_frames * job.encoding.width * job.encoding.height
+        if decided.num_frames is not None:
+            num_pixels = decided.num_frames * decided.encoding.width * decided.encoding.height
             warning = check_room(self.destination.parent, num_pixels=num_pixels)
             self.report.warn([warning] if warning else [])
         mine.save(work.path)
         return mine
 
-    def _describe(self, job: Job, manifest: Manifest) -> None:
+    def _describe(self, decided: DecidedRun, record: RunRecord) -> None:
         report, model = self.report, self.model
-        report.model = {"name": model.name, "licence": model.licence, **model.identity()}
-        report.plan, report.encoding, report.options = job.plan, job.encoding, self.options.to_json()
-        report.num_resumed_frames = manifest.num_frames
+        report.model = {"name": model.name, "licence": model.card.licence, **model.identity()}
+        report.plan, report.encoding, report.options = decided.plan, decided.encoding, self.options.to_json()
+        report.num_resumed_frames = record.num_frames
 
-    def _make_segments(self, work: WorkFolder, job: Job, manifest: Manifest, reader: VideoReader) -> Manifest:
+    def _make_segments(
+        self, work: WorkFolder, decided: DecidedRun, record: RunRecord, reader: VideoReader
+    ) -> RunRecord:
         """Reads, restores and writes at the same time.
 
         Returns:
-            The manifest with all segments.
+            The record with all segments.
         """
-        resume = manifest.segments[-1].resume if manifest.segments else None
+        resume = record.segments[-1].resume if record.segments else None
         finished: Channel[FinishedFrame | SegmentEnd] = Channel(QUEUED_FRAMES)
-        num_resumed = manifest.num_frames
-        progress = Progress("upscaling", num_resumed, job.num_frames, num_resumed)
+        num_resumed = record.num_frames
+        progress = Progress("upscaling", num_resumed, decided.num_frames, num_resumed)
         self.on_progress(progress)
 
         def count_frame() -> None:
@@ -247,17 +252,17 @@ class _Run:
 
         sink = SegmentSink(
             work,
-            manifest,
-            video_format=job.video_format,
+            record,
+            video_format=decided.video_format,
             encode=self.options.encode,
-            comparison=self._comparison(job),
+            comparison=self._comparison(decided),
             clock=self.clock,
             on_frame=count_frame,
         )
         settings = restore_settings(
-            job,
+            decided,
             self.options,
-            segment_ticks=segment_ticks(job, self.options),
+            segment_ticks=segment_ticks(decided, self.options),
             keep_source=self.options.use_compare_video or self.options.use_compare_image,
         )
         restorer = Restorer(self.model, settings, finished.put, clock=self.clock, resume=resume)
@@ -271,34 +276,34 @@ class _Run:
                 finished,
                 read=read,
                 write=sink.run,
-                pipeline=self.model.pipeline,
+                model=self.model,
                 clock=self.clock,
             )
         finally:
             self.report.num_cuts = restorer.num_cuts
             self.report.stage_seconds = self.clock.seconds
-            self.report.warn((*reader.warnings, *sink.warnings))
-            self.report.num_segments = len(sink.manifest.segments)
-        return sink.manifest
+            self.report.warn((*reader.warnings, *restorer.warnings, *sink.warnings))
+            self.report.num_segments = len(sink.record.segments)
+        return sink.record
 
-    def _comparison(self, job: Job) -> ComparisonRequest:
+    def _comparison(self, decided: DecidedRun) -> ComparisonRequest:
         options = self.options
         return ComparisonRequest(
             use_video=options.use_compare_video,
-            image_frame=(job.num_frames or 0) // 2 if options.use_compare_image else None,
-            rotation=job.info.video.rotation,
+            image_frame=(decided.num_frames or 0) // 2 if options.use_compare_image else None,
+            rotation=decided.info.video.rotation,
         )
 
-    def _join(self, work: WorkFolder, job: Job, manifest: Manifest) -> None:
+    def _join(self, work: WorkFolder, decided: DecidedRun, record: RunRecord) -> None:
         """Makes the final files."""
-        num_frames = manifest.num_frames
+        num_frames = record.num_frames
         self.on_progress(Progress("joining", num_frames, num_frames, self.report.num_resumed_frames))
         compare_video = compare_image = None
         with self.clock.measure("join"):
             if self.options.use_compare_video:
                 compare_video = compare_path(self.destination, ".mp4")
-                self._join_files(work, job, manifest, 1, compare_video)
-            joined = self._join_files(work, job, manifest, 0, self.destination)
+                self._join_files(work, decided, record, 1, compare_video)
+            joined = self._join_files(work, decided, record, 0, self.destination)
         if self.options.use_compare_image:
             compare_image = compare_path(self.destination, ".png")
             # A run that was killed right here has moved it already.
@@ -306,12 +311,12 @@ class _Run:
                 work.image_path.replace(compare_image)
         self.report.warn(joined.warnings)
         self.report.streams = joined.streams
-        self.report.num_segments = len(manifest.segments)
+        self.report.num_segments = len(record.segments)
         self.report.stage_seconds = self.clock.seconds
         self.report.output = OutputReport(
             path=joined.path,
-            width=job.encoding.width,
-            height=job.encoding.height,
+            width=decided.encoding.width,
+            height=decided.encoding.height,
             num_frames=joined.num_frames,
             duration_seconds=joined.duration_seconds,
             size_bytes=joined.num_bytes,
@@ -320,12 +325,12 @@ class _Run:
         )
 
     def _join_files(
-        self, work: WorkFolder, job: Job, manifest: Manifest, which: int, destination: Path
+        self, work: WorkFolder, decided: DecidedRun, record: RunRecord, which: int, destination: Path
     ) -> JoinReport:
         return join_segments(
-            [work.path / segment.names[which] for segment in manifest.segments],
+            [work.path / segment.names[which] for segment in record.segments],
             destination,
-            source=job.info,
+            source=decided.info,
             start_seconds=self.options.start_seconds,
             duration_seconds=self.options.duration_seconds,
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 from media import EncodeOptions, SegmentWriter, VideoFormat
 from workers.run.comparison import save_png, side_by_side
 from workers.run.folder import WorkFolder
-from workers.run.record import Manifest, ResumePoint, SegmentRecord
+from workers.run.record import ResumePoint, RunRecord, SegmentRecord
 from workers.run.timing import StageClock
 
 
@@ -65,7 +65,7 @@ class SegmentSink:
 
     Args:
         work: The folder.
-        manifest: Of the run so far; what is written follows its segments.
+        record: Of the run so far; what is written follows its segments.
         video_format: Of the frames.
         encode: How to compress them.
         comparison: What else to write.
@@ -76,7 +76,7 @@ class SegmentSink:
     def __init__(
         self,
         work: WorkFolder,
-        manifest: Manifest,
+        record: RunRecord,
         *,
         video_format: VideoFormat,
         encode: EncodeOptions,
@@ -84,7 +84,7 @@ class SegmentSink:
         clock: StageClock,
         on_frame: Callable[[], None],
     ) -> None:
-        self.manifest = manifest
+        self.record = record
         self.warnings: list[str] = []
         self._work = work
         self._format, self._encode = video_format, encode
@@ -116,7 +116,7 @@ class SegmentSink:
             self._on_frame()
         elif self._writer is not None:
             self._end_segment(self._writer, item.resume)
-        elif item.resume is None and self.manifest.segments:
+        elif item.resume is None and self.record.segments:
             self._mark_last()
 
     def _write(self, frame: FinishedFrame) -> None:
@@ -136,7 +136,7 @@ class SegmentSink:
             save_png(picture, self._work.image_path)
 
     def _open_segment(self) -> None:
-        index = len(self.manifest.segments)
+        index = len(self.record.segments)
         self._writer = SegmentWriter(
             self._work.path / self._work.segment_name(index), self._format, self._encode
         )
@@ -162,14 +162,14 @@ class SegmentSink:
             end_pts=info.end_pts,
             resume=resume,
         )
-        self._save(self.manifest.with_segment(record))
+        self._save(self.record.with_segment(record))
 
     def _mark_last(self) -> None:
         """The segment that was finished last turns out to be the last of all."""
-        *before, last = self.manifest.segments
+        *before, last = self.record.segments
         record = last.model_copy(update={"resume": None})
-        self._save(self.manifest.model_copy(update={"segments": (*before, record)}))
+        self._save(self.record.model_copy(update={"segments": (*before, record)}))
 
-    def _save(self, manifest: Manifest) -> None:
-        manifest.save(self._work.path)
-        self.manifest = manifest
+    def _save(self, record: RunRecord) -> None:
+        record.save(self._work.path)
+        self.record = record

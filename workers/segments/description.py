@@ -1,25 +1,27 @@
-"""A job as JSON, from which another process rebuilds the same one for the same input.
+"""A run as JSON, from which another process rebuilds the same one for the same input.
 
 What follows from the options is decided anew and compared: a process that would decide otherwise (another
-version, another model) must not make segments of this job, for they would not fit the others.
+version, another model) must not make segments of it, for they would not fit the others.
 """
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
-from media import EncodeOptions, MediaInfo
-from media.sizes import SizeRequest
-from pipelines.dove.options import DoveOptions
+from pydantic import TypeAdapter
+
+from media import MediaInfo
+from pipelines.model import Model
+from pipelines.planning.kinds import plan_from_json, plan_to_json
 from workers.errors import UpscaleError
-from workers.models import Model, plan_from_json
+from workers.run.decisions import DecidedRun, SourceShape, decide_run
 from workers.run.options import UpscaleOptions
 from workers.run.record import changed_values
-from workers.run.spec import Job, SourceShape, plan_job
 from workers.values import to_json_value
 
-DESCRIPTION_VERSION = 1
+DESCRIPTION_VERSION = 2
+
+_OPTIONS = TypeAdapter(UpscaleOptions)
 
 
 class JobMismatchError(UpscaleError):
@@ -39,24 +41,24 @@ class JobMismatchError(UpscaleError):
         self.differences = differences
 
 
-def describe_job(job: Job, *, options: UpscaleOptions, model: Model) -> dict[str, Any]:
-    """The job as JSON values."""
+def describe_run(decided: DecidedRun, *, options: UpscaleOptions, model: Model) -> dict[str, Any]:
+    """The run as JSON values."""
     return {
         "version": DESCRIPTION_VERSION,
         "options": to_json_value(options),
-        "plan": to_json_value(job.plan),
-        "num_frames": job.num_frames,
-        "decided": _decided(job, model),
+        "plan": plan_to_json(decided.plan),
+        "num_frames": decided.num_frames,
+        "decided": _decided(decided, model),
     }
 
 
-def rebuild_job(
+def rebuild_run(
     description: dict[str, Any], info: MediaInfo, reader: SourceShape, *, model: Model
-) -> tuple[UpscaleOptions, Job]:
-    """The job that was described, and its options.
+) -> tuple[UpscaleOptions, DecidedRun]:
+    """The run that was described, and its options.
 
     Args:
-        description: From `describe_job`.
+        description: From `describe_run`.
         info: The same input, probed here.
         reader: Opened with the range and deinterlacing of `options_from_json(description["options"])`.
         model: The model of this process.
@@ -69,8 +71,8 @@ def rebuild_job(
         raise JobMismatchError([f"version of the description was {version} and is {DESCRIPTION_VERSION}"])
     options = options_from_json(description["options"])
     plan = plan_from_json(description["plan"])
-    job = plan_job(info, reader, model=model, options=options, plan=plan)
-    before, after = description["decided"], _decided(job, model)
+    decided = decide_run(info, reader, model=model, options=options, plan=plan)
+    before, after = description["decided"], _decided(decided, model)
     differences = [
         f"{group} {name} was {old!r} and is {new!r}"
         for group in after
@@ -78,37 +80,24 @@ def rebuild_job(
     ]
     if differences:
         raise JobMismatchError(differences)
-    return options, job
+    return options, decided
 
 
 def options_from_json(values: dict[str, Any]) -> UpscaleOptions:
     """The options that `to_json_value` wrote.
 
     Raises:
-        TypeError: If a field is unknown.
+        ValidationError: If a field is unknown or of another type (pydantic's).
         InvalidRequestError: If a value is not allowed.
     """
-    size = values["size"]
-    fractions = {
-        name: _fraction(values[name]) for name in ("start_seconds", "duration_seconds", "segment_seconds")
-    }
-    nested = {
-        "size": SizeRequest(**(size | {"scale": _fraction(size["scale"])})),
-        "encode": EncodeOptions(**values["encode"]),
-        "model": DoveOptions(**values["model"]),
-    }
-    return UpscaleOptions(**(values | fractions | nested))
+    return _OPTIONS.validate_python(values)
 
 
-def _decided(job: Job, model: Model) -> dict[str, dict[str, Any]]:
+def _decided(decided: DecidedRun, model: Model) -> dict[str, dict[str, Any]]:
     """What every worker must decide alike."""
     return {
-        "size": to_json_value(job.target),
-        "format": to_json_value(job.video_format),
-        "encoder setting": to_json_value(job.encoding),
+        "size": to_json_value(decided.target),
+        "format": to_json_value(decided.video_format),
+        "encoder setting": to_json_value(decided.encoding),
         "model's": model.identity(),
     }
-
-
-def _fraction(value: str | None) -> Fraction | None:
-    return None if value is None else Fraction(value)

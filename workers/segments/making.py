@@ -8,13 +8,13 @@ from pathlib import Path
 
 from media import SegmentInfo, SegmentWriter
 from pipelines.errors import OutOfMemoryError, is_out_of_memory
-from pipelines.planning.diffusion import UpscalePlan
+from pipelines.model import Model
+from pipelines.planning.plan import ChunkPlan
 from workers.errors import UpscaleError
-from workers.models import Model
+from workers.run.decisions import QUEUED_FRAMES, DecidedRun
 from workers.run.options import UpscaleOptions
 from workers.run.reading import FrameSource, SourceFrame, read_frames
 from workers.run.restoring import Restorer, restore_settings
-from workers.run.spec import QUEUED_FRAMES, Job
 from workers.run.stages import run_stages
 from workers.run.threads import Channel
 from workers.run.timing import StageClock
@@ -36,8 +36,8 @@ class MadeSegment:
     Attributes:
         info: The file: path, frames, times and size.
         preview: Its last frame.
-        warnings: What the reader had to repair or skip so far, and what the writer warns of. A reader that
-            read this segment only counts what it met there.
+        warnings: What the reader had to repair or skip so far, where memory did not suffice, and what the
+            writer warns of. A reader that read this segment only counts what it met there.
     """
 
     info: SegmentInfo
@@ -48,12 +48,12 @@ class MadeSegment:
 def make_segment(
     reader: FrameSource,
     model: Model,
-    job: Job,
+    decided: DecidedRun,
     plan: SegmentPlan,
     destination: Path,
     *,
     options: UpscaleOptions,
-    memory_plan: UpscalePlan | None = None,
+    memory_plan: ChunkPlan | None = None,
     on_frame: Callable[[int], None] = lambda num_done: None,
     should_stop: Callable[[], bool] = lambda: False,
     clock: StageClock | None = None,
@@ -65,12 +65,12 @@ def make_segment(
 
     Args:
         reader: Opened with the range and deinterlacing of `options`.
-        model: The model that `job` was planned for.
-        job: The run that the segment is a part of.
+        model: The model that `decided` was planned for.
+        decided: The run that the segment is a part of.
         plan: From `plan_segments`.
         destination: The segment file; it appears when it is whole.
         options: Of the run. Comparisons are not made: they are the command line's.
-        memory_plan: Tiles for the pipeline in place of those of `job.plan`, after these ran out of memory;
+        memory_plan: Tiles for the model in place of those of `decided.plan`, after these ran out of memory;
             see `smaller_plan`.
         on_frame: Told from the writer's thread how many frames are written.
         should_stop: Asked before each frame is taken and each one is passed on to the writer. To end
@@ -80,19 +80,21 @@ def make_segment(
     Raises:
         SegmentStoppedError: If `should_stop` said so.
         PlanMismatchError: If the source does not have the planned frames.
-        OutOfMemoryError: If memory does not suffice even after the pipeline's own attempts.
+        OutOfMemoryError: If memory does not suffice even after attempts with smaller tiles.
         MediaError: If the source cannot be read or the segment not be written.
         PipelineError: If the model fails.
     """
     clock = clock or StageClock()
     finished: Channel[FinishedFrame | SegmentEnd] = Channel(QUEUED_FRAMES)
     gate = _Gate(plan, finished.put, should_stop)
-    settings = restore_settings(job, options, segment_ticks=None, keep_source=True, memory_plan=memory_plan)
+    settings = restore_settings(
+        decided, options, segment_ticks=None, keep_source=True, memory_plan=memory_plan
+    )
     restorer = Restorer(model, settings, gate.put, clock=clock, resume=plan.start)
     written: list[tuple[SegmentInfo, tuple[str, ...]]] = []
 
     def write(items: Iterable[FinishedFrame | SegmentEnd]) -> None:
-        written.append(_write(items, job, destination, options=options, clock=clock, on_frame=on_frame))
+        written.append(_write(items, decided, destination, options=options, clock=clock, on_frame=on_frame))
 
     try:
         run_stages(
@@ -100,7 +102,7 @@ def make_segment(
             finished,
             read=lambda: _read(reader, plan, clock),
             write=write,
-            pipeline=model.pipeline,
+            model=model,
             clock=clock,
             check=gate.check_stop,
         )
@@ -112,10 +114,10 @@ def make_segment(
         raise
     assert gate.last is not None
     info, warnings = written[0]
-    return MadeSegment(info, make_pair(gate.last, job), (*reader.warnings, *warnings))
+    return MadeSegment(info, make_pair(gate.last, decided), (*reader.warnings, *restorer.warnings, *warnings))
 
 
-def smaller_plan(plan: UpscalePlan, times: int) -> UpscalePlan:
+def smaller_plan(plan: ChunkPlan, times: int) -> ChunkPlan:
     """The plan to try after so many attempts that ran out of memory; the smallest there is where that is too
     many."""
     for _ in range(times):
@@ -135,7 +137,7 @@ def _read(reader: FrameSource, plan: SegmentPlan, clock: StageClock) -> Iterator
 
 def _write(
     items: Iterable[FinishedFrame | SegmentEnd],
-    job: Job,
+    decided: DecidedRun,
     destination: Path,
     *,
     options: UpscaleOptions,
@@ -143,7 +145,7 @@ def _write(
     on_frame: Callable[[int], None],
 ) -> tuple[SegmentInfo, tuple[str, ...]]:
     """Encodes frames into a file until they end; an error leaves none behind."""
-    with SegmentWriter(destination, job.video_format, options.encode) as writer:
+    with SegmentWriter(destination, decided.video_format, options.encode) as writer:
         for num_done, item in enumerate(items, start=1):
             if isinstance(item, SegmentEnd):
                 break

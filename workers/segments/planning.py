@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 
 from workers.errors import UpscaleError
 from workers.run.borders import ReadyChunk, SegmentCutter
+from workers.run.decisions import DecidedRun, segment_ticks
 from workers.run.options import UpscaleOptions
 from workers.run.reading import FrameMark, FrameSource, SourceFrame, read_frames
-from workers.run.record import Record, ResumePoint
-from workers.run.spec import Job, segment_ticks
+from workers.run.record import ResumePoint, StoredValue
 from workers.run.timing import StageClock
 
 
@@ -23,7 +23,7 @@ class PlanMismatchError(UpscaleError):
     code = "plan_mismatch"
 
 
-class PlannerState(Record):
+class PlannerState(StoredValue):
     """Where planning goes on.
 
     Attributes:
@@ -35,7 +35,7 @@ class PlannerState(Record):
     resume: ResumePoint | None = None
 
 
-class SegmentPlan(Record):
+class SegmentPlan(StoredValue):
     """One segment, decided. Times are in the reader's ticks, frames are counted as in an uninterrupted run.
 
     Attributes:
@@ -142,7 +142,7 @@ def plan_segments(
 
 def plan_source(
     reader: FrameSource,
-    job: Job,
+    decided: DecidedRun,
     *,
     options: UpscaleOptions,
     resume: PlannerState | None = None,
@@ -152,7 +152,7 @@ def plan_source(
 
     Args:
         reader: Opened with the range and deinterlacing of `options`.
-        job: Decided for that reader.
+        decided: Decided for that reader.
         options: Of the run.
         resume: `next_state` of the last segment that was planned; reading begins there.
         clock: Counts the time of reading.
@@ -169,8 +169,8 @@ def plan_source(
     )
     return plan_segments(
         frames,
-        chunk_len=job.plan.chunk_len,
-        chunk_overlap=job.plan.chunk_overlap,
-        segment_ticks=segment_ticks(job, options),
+        chunk_len=decided.plan.chunk_len,
+        chunk_overlap=decided.plan.chunk_overlap,
+        segment_ticks=segment_ticks(decided, options),
         resume=resume,
     )

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from workers.run.spec import Job
+from workers.run.decisions import DecidedRun
 from workers.run.writing import FinishedFrame
 
 # Long side of the preview pictures: as wide as a page shows them.
@@ -42,18 +42,18 @@ class FramePair:
         return source, result
 
 
-def make_pair(frame: FinishedFrame, job: Job) -> FramePair:
+def make_pair(frame: FinishedFrame, decided: DecidedRun) -> FramePair:
     """The pair of a finished frame that carries its source."""
     assert frame.source is not None
     height, width = frame.image.shape[-2:]
-    shown_width = width * job.video_format.sample_aspect_ratio
+    shown_width = width * decided.video_format.sample_aspect_ratio
     factor = min(Fraction(1), PREVIEW_SIDE / max(Fraction(height), shown_width))
     size = (max(1, round(height * factor)), max(1, round(shown_width * factor)))
     return FramePair(
         frame.number,
         frame.pts,
-        _to_preview(frame.source, size, job.info.video.rotation),
-        _to_preview(frame.image, size, job.info.video.rotation),
+        _to_preview(frame.source, size, decided.info.video.rotation),
+        _to_preview(frame.image, size, decided.info.video.rotation),
     )
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from jobs.records import Job as JobRecord
 from media import MediaInfo
 from media.sandbox import SandboxedReader
-from workers.models import Model
+from pipelines.model import Model
+from workers.run.decisions import DecidedRun, decide_run
 from workers.run.options import UpscaleOptions
-from workers.run.spec import Job, plan_job
-from workers.segments.description import describe_job, options_from_json, rebuild_job
+from workers.segments.description import describe_run, options_from_json, rebuild_run
 from workers.tasks.context import WorkerContext
 from workers.tasks.inputs import open_reader, upscale_options
 
@@ -26,21 +26,21 @@ class Blueprint:
         info: The source.
         model: That makes its frames.
         options: Of the run.
-        job: The run.
+        run: What it will do.
     """
 
     info: MediaInfo
     model: Model
     options: UpscaleOptions
-    job: Job
+    run: DecidedRun
 
     def to_json(self) -> dict[str, Any]:
         """For the record's `plan`."""
         return {
             "model": self.model.name,
-            "description": describe_job(self.job, options=self.options, model=self.model),
-            "width": self.job.encoding.width,
-            "height": self.job.encoding.height,
+            "description": describe_run(self.run, options=self.options, model=self.model),
+            "width": self.run.encoding.width,
+            "height": self.run.encoding.height,
         }
 
 
@@ -63,7 +63,7 @@ def opened(context: WorkerContext, record: JobRecord) -> Iterator[tuple[Blueprin
         options = options_from_json(plan["description"]["options"])
     with open_reader(info, options, settings=context.settings, sandbox=context.sandbox) as reader:
         if plan is None:
-            job = plan_job(info, reader, model=model, options=options)
+            run = decide_run(info, reader, model=model, options=options)
         else:
-            options, job = rebuild_job(plan["description"], info, reader, model=model)
-        yield Blueprint(info, model, options, job), reader
+            options, run = rebuild_run(plan["description"], info, reader, model=model)
+        yield Blueprint(info, model, options, run), reader

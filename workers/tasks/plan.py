@@ -40,7 +40,7 @@ def plan(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
             _describe(context, attempt, record, blueprint)
         state = _planner_state(context, record.id)
         needs_stream = record.streaming is None
-        for segment in plan_source(reader, blueprint.job, options=blueprint.options, resume=state):
+        for segment in plan_source(reader, blueprint.run, options=blueprint.options, resume=state):
             # Before it is believed: a reader that was closed ends like a source that ends.
             attempt.check()
             if needs_stream and segment.is_last:  # nobody comes back after it to do it
@@ -61,10 +61,10 @@ def plan(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
 
 def _describe(context: WorkerContext, attempt: Attempt, record: JobRecord, blueprint: Blueprint) -> None:
     fields: dict[str, Any] = {"plan": blueprint.to_json()}
-    if blueprint.job.num_frames is not None:
-        fields["total_frames"] = blueprint.job.num_frames
-    job = blueprint.job
-    fields["warnings"] = [*blueprint.info.warnings, *job.target.warnings, *job.encoding.warnings]
+    if blueprint.run.num_frames is not None:
+        fields["total_frames"] = blueprint.run.num_frames
+    run = blueprint.run
+    fields["warnings"] = [*blueprint.info.warnings, *run.target.warnings, *run.encoding.warnings]
     context.store.set_fields(record.id, "plan", attempt.token, **fields)
 
 
@@ -103,7 +103,7 @@ def _is_ahead(context: WorkerContext, job_id: str) -> bool:
 def _prepare_stream(context: WorkerContext, attempt: Attempt, job_id: str, blueprint: Blueprint) -> None:
     """Writes down what the growing stream needs, and stores its sound. A stream without sound is better than
     no job, so what goes wrong with the sound alone is a warning; the join reads it once more."""
-    job = blueprint.job
+    run = blueprint.run
     sound = None
     try:
         sound = _store_sound(context, attempt, job_id, blueprint)
@@ -111,11 +111,11 @@ def _prepare_stream(context: WorkerContext, attempt: Attempt, job_id: str, bluep
         text = f"the stream has no sound while the job runs: {without_paths(str(error))}"
         attempt.add_warnings([text])
     streaming = {
-        "width": job.encoding.width,
-        "height": job.encoding.height,
+        "width": run.encoding.width,
+        "height": run.encoding.height,
         "codec": blueprint.options.encode.codec,
-        "frame_rate": str(job.video_format.rate),
-        "time_base": str(job.video_format.time_base),
+        "frame_rate": str(run.video_format.rate),
+        "time_base": str(run.video_format.time_base),
         "audio": sound,
     }
     context.store.set_fields(job_id, "plan", attempt.token, streaming=streaming)

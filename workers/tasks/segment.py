@@ -79,7 +79,7 @@ def _make(
         LostLeaseError: If another attempt has taken over, or the job ended.
         DrainedError: If the worker stops.
     """
-    full = blueprint.job.plan
+    full = blueprint.run.plan
     times = context.store.num_smaller(job_id, attempt.task.task)
     if attempt.number > 1 and attempt.number == context.settings.max_attempts:
         times += 1  # who dies each time may die of memory, without a word
@@ -89,7 +89,7 @@ def _make(
             return make_segment(
                 reader,
                 blueprint.model,
-                blueprint.job,
+                blueprint.run,
                 plan,
                 path,
                 options=blueprint.options,

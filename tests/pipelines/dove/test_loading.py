@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
 from pipelines.dove import loading
 from pipelines.dove.attention import WindowAttnProcessor
-from pipelines.dove.description import CheckpointManifest
+from pipelines.dove.description import CheckpointDescription
 from pipelines.dove.loading import embedded_checkpoints, load_checkpoint, resolve_checkpoint
 from pipelines.dove.pipeline import DovePipeline
 from pipelines.errors import BackendUnavailableError, CheckpointError, InvalidOptionError
@@ -49,7 +49,7 @@ def add_text_encoder(folder: Path) -> None:
 @pytest.mark.parametrize("layout", ["1.5-5b", "5b", "2b"])
 def test_original_layouts_load_with_doves_defaults(layout: str, tmp_path: Path) -> None:
     loaded = load_checkpoint(save_checkpoint(tmp_path / "dove", layout))
-    assert loaded.manifest == CheckpointManifest(name="dove", timestep=399)
+    assert loaded.description == CheckpointDescription(name="dove", timestep=399)
     assert loaded.prompt_embeds.shape == (1, TEXT_LENGTH, TEXT_DIM)
     assert not loaded.transformer.training
     assert not any(parameter.requires_grad for parameter in loaded.vae.parameters())
@@ -57,7 +57,7 @@ def test_original_layouts_load_with_doves_defaults(layout: str, tmp_path: Path) 
 
 def test_our_layout_brings_its_timestep_pattern_and_autoencoder(tmp_path: Path) -> None:
     loaded = load_checkpoint(save_nano(tmp_path / "nano", license="Apache-2.0", clip_length=6))
-    assert (loaded.manifest.timestep, loaded.manifest.licence, loaded.manifest.clip_length) == (
+    assert (loaded.description.timestep, loaded.description.licence, loaded.description.clip_length) == (
         19,
         "Apache-2.0",
         6,
@@ -240,5 +240,5 @@ def test_from_checkpoint_refuses_what_cannot_run(folder: Path) -> None:
         DovePipeline.from_checkpoint(folder, timestep=1000)
     with pytest.raises(BackendUnavailableError, match="offload"):
         DovePipeline.from_checkpoint(folder, use_offload=True)
-    with pytest.raises(BackendUnavailableError, match="does not exist"):
+    with pytest.raises(InvalidOptionError, match="does not exist"):
         DovePipeline.from_checkpoint(folder, device="gpu9")

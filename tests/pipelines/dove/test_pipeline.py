@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipelines.chunks import ChunkStitcher
+from pipelines.clips import restore_clip
 from pipelines.dove import restorer
+from pipelines.dove.model import DoveModel
 from pipelines.dove.one_step import rotary_embedding
 from pipelines.dove.options import DoveOptions, DoveOutput
 from pipelines.dove.pipeline import DovePipeline
@@ -20,11 +21,23 @@ from pipelines.errors import (
     OutOfMemoryError,
     UnsupportedSizeError,
 )
-from pipelines.planning.diffusion import UpscalePlan
-from pipelines.planning.spans import Span, equal_spans
+from pipelines.model import ModelCard
+from pipelines.planning.diffusion_plan import DiffusionPlan
+from pipelines.planning.frame_plan import FramePlan
+from pipelines.planning.plan import ChunkRequest
+from pipelines.retrying import MemoryRetry, restore_chunk
 from tests.pipelines.tiny import make_clip, save_checkpoint, save_nano
 
-WHOLE = UpscalePlan()
+WHOLE = DiffusionPlan()
+
+
+def plan_of(pipeline: DovePipeline, **wishes: int) -> DiffusionPlan:
+    return pipeline.plan(ChunkRequest(memory_bytes=2**33, **wishes))
+
+
+def model_of(pipeline: DovePipeline, options: DoveOptions | None = None) -> DoveModel:
+    card = ModelCard(name="tiny", kind="diffusion", scale=4)
+    return DoveModel(pipeline, card, device=torch.device("cpu"), dtype=torch.float32, options=options)
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +75,12 @@ def test_any_length_and_any_size_come_out_exactly(
     assert output.frames.max() <= 1
 
 
-def test_stream_hands_out_the_calls_frames_while_later_ones_wait(pipeline: DovePipeline) -> None:
+def test_a_clip_comes_out_the_same_from_the_pipeline_and_from_the_model(pipeline: DovePipeline) -> None:
     clip = make_clip(25, 8, 12)
-    plan = pipeline.plan(num_frames=25, height=8, width=12, out_height=32, out_width=48, chunk=9)
-    arguments: dict[str, Any] = {"height": 32, "width": 48, "plan": plan}
-    batches = list(pipeline.stream(clip, **arguments))
-    assert len(batches) > 2
-    assert torch.equal(torch.cat(batches), pipeline(clip, **arguments).frames)
+    plan = plan_of(pipeline, num_frames=25, height=8, width=12, out_height=32, out_width=48, chunk=9)
+    assert len(pipeline.chunks(25, plan, DoveOptions())) > 2
+    frames = pipeline(clip, height=32, width=48, plan=plan).frames
+    assert torch.equal(restore_clip(model_of(pipeline), clip, (32, 48), plan=plan), frames)
 
 
 def test_first_frames_leave_before_the_clip_is_decoded(
@@ -82,7 +94,7 @@ def test_first_frames_leave_before_the_clip_is_decoded(
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(decoder, "forward", counted)
-    stream = dove.stream(make_clip(33, 4, 4), height=16, width=16, plan=WHOLE)
+    stream = dove.restore_chunk(make_clip(33, 4, 4), (16, 16), DoveOptions(), WHOLE)
     first = next(stream)
     assert first.shape[0] == 9
     assert len(calls) == 1
@@ -116,7 +128,7 @@ def test_generator_makes_sampling_repeatable(dove: DovePipeline) -> None:
 def test_one_tile_plan_is_the_untiled_result_bit_for_bit(pipeline: DovePipeline) -> None:
     clip = make_clip(3, 16, 16)
     whole = pipeline(clip, height=64, width=64, plan=WHOLE).frames
-    one = UpscalePlan(
+    one = DiffusionPlan(
         chunk_len=9, tile_height=64, tile_width=64, overlap_height=32, overlap_width=32, tile_batch=4
     )
     for fusion in ("latent", "pixel", "cut"):
@@ -131,7 +143,7 @@ def test_batched_tiles_give_the_same_as_single_ones(pipeline: DovePipeline) -> N
             clip,
             height=64,
             width=96,
-            plan=UpscalePlan(
+            plan=DiffusionPlan(
                 tile_height=48, tile_width=48, overlap_height=16, overlap_width=16, tile_batch=batch
             ),
         ).frames
@@ -145,7 +157,7 @@ def test_nanos_decoder_tiles_are_exact(nano: DovePipeline) -> None:
     """Its tiles carry a margin of the receptive field; nothing else of the tile gets in."""
     clip = make_clip(5, 40, 56)
     whole = nano(clip, height=160, width=224, plan=WHOLE).frames
-    plan = UpscalePlan(vae_tile_height=64, vae_tile_width=80)
+    plan = DiffusionPlan(vae_tile_height=64, vae_tile_width=80)
     torch.testing.assert_close(nano(clip, height=160, width=224, plan=plan).frames, whole)
 
 
@@ -153,7 +165,7 @@ def test_nanos_decoder_batches_are_exact(nano: DovePipeline, monkeypatch: pytest
     clip = make_clip(7, 8, 8)
     whole = nano(clip, height=32, width=32, plan=WHOLE).frames
     monkeypatch.setattr(nano.restorer.codec, "frames_per_batch", 2)
-    batches = list(nano.stream(clip, height=32, width=32, plan=WHOLE))
+    batches = list(nano.restore_chunk(clip, (32, 32), DoveOptions(), WHOLE))
     assert [batch.shape[0] for batch in batches] == [2, 2, 2, 1]
     torch.testing.assert_close(torch.cat(batches), whole)
 
@@ -231,7 +243,7 @@ def test_chunks_keep_time(nano: DovePipeline, dove: DovePipeline) -> None:
     for pipeline in (nano, dove):
         clip = torch.full((40, 3, 8, 8), 60, dtype=torch.uint8)
         clip[22] = 200
-        plan = pipeline.plan(num_frames=40, height=8, width=8, out_height=32, out_width=32, chunk=13)
+        plan = plan_of(pipeline, num_frames=40, height=8, width=8, out_height=32, out_width=32, chunk=13)
         frames = pipeline(clip, height=32, width=32, plan=plan).frames
         assert frames.shape[0] == 40
         assert int(frames.mean((1, 2, 3)).argmax()) == 22
@@ -263,7 +275,6 @@ def failing(dove: DovePipeline, monkeypatch: pytest.MonkeyPatch) -> Any:
     def install(times: int, error: Exception) -> Failing:
         stand_in = Failing(dove.transformer.forward, times, error)
         monkeypatch.setattr(dove.transformer, "forward", stand_in)
-        monkeypatch.setattr(dove, "_replaced_plans", {})
         return stand_in
 
     return install
@@ -274,48 +285,71 @@ def test_out_of_memory_is_tried_again_in_smaller_tiles(
     dove: DovePipeline, failing: Any, error: Exception
 ) -> None:
     stand_in = failing(2, error)
-    clip = make_clip(1, 80, 80)
-    plan = dove.plan(
-        num_frames=1,
-        height=80,
-        width=80,
-        out_height=320,
-        out_width=320,
-        tile=320,
-        overlap=32,
-        memory_bytes=2**33,
+    clip, model = make_clip(1, 80, 80), model_of(dove)
+    plan = plan_of(
+        dove, num_frames=1, height=80, width=80, out_height=320, out_width=320, tile=320, overlap=32
     )
-    frames = dove(clip, height=320, width=320, plan=plan).frames
-    assert frames.shape == (1, 3, 320, 320)
+    retries: list[MemoryRetry] = []
+    frames = list(restore_chunk(model, clip, (320, 320), plan, on_retry=retries.append))
+    assert torch.cat(frames).shape == (1, 3, 320, 320)
     assert stand_in.sizes[0] == (40, 40)
     assert stand_in.sizes[-1] < (40, 40)
-    # The next clip does not run into the same wall.
+    assert [(retry.part, retry.smaller.chunk_len) for retry in retries] == [("transformer", 1)] * 2
+    assert "1x1 tiles of 320x320" in str(retries[0])
+    # The next chunk does not run into the same wall.
     stand_in.sizes.clear()
-    dove(clip, height=320, width=320, plan=plan)
+    restore_clip(model, clip, (320, 320), plan=plan)
     assert max(stand_in.sizes) < (40, 40)
 
 
 def test_running_out_of_smaller_plans_is_a_clear_error(dove: DovePipeline, failing: Any) -> None:
     failing(1000, ALLOCATION_ERRORS[0])
     with pytest.raises(OutOfMemoryError, match="smallest plan") as caught:
-        dove(make_clip(1, 8, 8), height=32, width=32)
+        restore_clip(model_of(dove), make_clip(1, 8, 8), (32, 32))
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
 
 
 def test_other_errors_are_not_taken_for_lack_of_memory(dove: DovePipeline, failing: Any) -> None:
     failing(1, RuntimeError("something else"))
     with pytest.raises(RuntimeError, match="something else"):
-        dove(make_clip(1, 8, 8), height=32, width=32)
+        restore_clip(model_of(dove), make_clip(1, 8, 8), (32, 32))
 
 
-def test_frames_already_handed_out_are_not_repeated_after_a_retry(dove: DovePipeline, failing: Any) -> None:
-    clip = make_clip(25, 8, 8)
-    plan = dove.plan(num_frames=25, height=8, width=8, out_height=32, out_width=32, chunk=17)
-    stream = dove.stream(clip, height=32, width=32, plan=plan)
-    batches = [next(stream)]
+def test_frames_already_handed_out_are_not_repeated_after_a_retry(
+    dove: DovePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, model = make_clip(17, 40, 40), model_of(dove)
+    plan = plan_of(dove, num_frames=17, height=40, width=40, out_height=160, out_width=160)
+    whole = torch.cat(list(restore_chunk(model, clip, (160, 160), plan)))
+    decoder, forward, calls = dove.vae.decoder, dove.vae.decoder.forward, list[int]()
+
+    def fails_once(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(decoder, "forward", fails_once)
+    batches = list(restore_chunk(model, clip, (160, 160), plan))
+    assert sum(batch.shape[0] for batch in batches) == 17
+    assert torch.equal(batches[0], whole[: len(batches[0])])
+    assert (plan.vae_tile_height, model.replaced_plans[plan].vae_tile_height) == (0, 128)
+
+
+def test_each_attempt_draws_the_same_noise(dove: DovePipeline, failing: Any) -> None:
+    clip, model = make_clip(1, 80, 80), model_of(dove, DoveOptions(latent_rule="sample", noise_step=10))
+    plan = plan_of(
+        dove, num_frames=1, height=80, width=80, out_height=320, out_width=320, tile=160, overlap=32
+    )
+
+    def run() -> torch.Tensor:
+        generator = torch.Generator().manual_seed(1)
+        return torch.cat(list(restore_chunk(model, clip, (320, 320), plan, generator=generator)))
+
     failing(1, ALLOCATION_ERRORS[0])
-    batches += list(stream)
-    assert sum(batch.shape[0] for batch in batches) == 25
+    after_failure = run()
+    assert model.replaced_plans
+    assert torch.equal(run(), after_failure)
 
 
 @pytest.mark.parametrize(
@@ -327,20 +361,28 @@ def test_frames_already_handed_out_are_not_repeated_after_a_retry(dove: DovePipe
         torch.zeros(1, 3, 8, 8, dtype=torch.int32),
     ],
 )
-def test_wrong_clips_are_refused_before_the_work_starts(dove: DovePipeline, clip: torch.Tensor) -> None:
+def test_wrong_clips_are_refused(dove: DovePipeline, clip: torch.Tensor) -> None:
     with pytest.raises(InvalidOptionError, match="clip"):
-        dove.stream(clip, height=32, width=32)
+        dove(clip, height=32, width=32)
 
 
 def test_impossible_sizes_are_refused(dove: DovePipeline) -> None:
     clip = make_clip(1, 8, 8)
     with pytest.raises(UnsupportedSizeError, match="positive"):
-        dove.stream(clip, height=0, width=8)
+        dove(clip, height=0, width=8, plan=WHOLE)
     with pytest.raises(UnsupportedSizeError, match="whole-numbered"):
-        dove.stream(clip, height=20, width=20, options=DoveOptions.reference())
-    plan = UpscalePlan(tile_height=24, tile_width=24, overlap_height=8, overlap_width=8)
+        dove(clip, height=20, width=20, plan=WHOLE, options=DoveOptions.reference())
+    plan = DiffusionPlan(tile_height=24, tile_width=24, overlap_height=8, overlap_width=8)
     with pytest.raises(UnsupportedSizeError, match="multiples of 16"):
-        dove.stream(clip, height=128, width=128, plan=plan, options=DoveOptions.reference())
+        dove(clip, height=128, width=128, plan=plan, options=DoveOptions.reference())
+    plan = DiffusionPlan(chunk_len=8, chunk_overlap=8)
+    with pytest.raises(UnsupportedSizeError, match="no stride"):
+        dove(make_clip(17, 8, 8), height=32, width=32, plan=plan, options=DoveOptions.reference())
+
+
+def test_a_plan_of_another_kind_is_refused(dove: DovePipeline) -> None:
+    with pytest.raises(InvalidOptionError, match="needs a DiffusionPlan, got FramePlan"):
+        model_of(dove).restore(make_clip(1, 8, 8), (32, 32), FramePlan())
 
 
 @pytest.mark.parametrize(
@@ -382,17 +424,6 @@ def test_kernels_that_are_not_here_are_refused(dove: DovePipeline) -> None:
             dove.set_attention_backend(backend)  # type: ignore[arg-type]
     with pytest.raises(InvalidOptionError, match="sage"):
         dove.set_attention_backend("sage")  # type: ignore[arg-type]
-
-
-def test_stitcher_crosses_over_and_lets_lone_frames_through() -> None:
-    chunks = equal_spans(10, 6, 2)
-    stitcher = ChunkStitcher(chunks, 10, "fade", keep=Span(1, 9))
-    first = stitcher.add(0, torch.zeros(6, 1))
-    second = stitcher.add(1, torch.ones(6, 1))
-    assert first is not None
-    assert second is not None
-    assert torch.equal(first, torch.zeros(3, 1))  # frame 0 is dropped, 4 and 5 wait for the other chunk
-    torch.testing.assert_close(second.flatten(), torch.tensor([0.25, 0.75, 1, 1, 1]))
 
 
 @pytest.mark.needs_cuda

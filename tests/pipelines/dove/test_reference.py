@@ -10,7 +10,7 @@ import torch
 
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
-from pipelines.planning.diffusion import UpscalePlan
+from pipelines.planning.diffusion_plan import DiffusionPlan
 from tests.pipelines.dove.plain import PlainDove, Settings
 from tests.pipelines.tiny import make_clip, save_checkpoint
 
@@ -55,7 +55,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def run_pipeline(pipeline: DovePipeline, clip: torch.Tensor, settings: Settings) -> torch.Tensor:
     has_tiles = all(settings.tile)
-    plan = UpscalePlan(
+    plan = DiffusionPlan(
         chunk_len=settings.chunk,
         chunk_overlap=settings.chunk_overlap if settings.chunk else 0,
         tile_height=settings.tile[0],

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from accelerate import cpu_offload_with_hook
 
+from pipelines.devices import available_memory, choose_device
 from pipelines.dove import runtime
 from pipelines.dove.pipeline import DovePipeline
-from pipelines.dove.runtime import available_memory, check_attention_backend, resolve_device, use_xformers
+from pipelines.dove.runtime import check_attention_backend, use_xformers
 from pipelines.errors import BackendUnavailableError, is_out_of_memory
-from pipelines.planning.diffusion import UpscalePlan
+from pipelines.planning.diffusion_plan import DiffusionPlan
 from tests.pipelines.tiny import make_clip, save_checkpoint, save_nano
 
 
@@ -82,7 +83,7 @@ def test_compiled_blocks_differ_by_kernel_noise_only(tmp_path: Path) -> None:
     folder, clip = save_checkpoint(tmp_path / "dove"), make_clip(2, 8, 8)
     frames = [
         DovePipeline.from_checkpoint(folder, use_compile=use_compile)(
-            clip, height=32, width=32, plan=UpscalePlan()
+            clip, height=32, width=32, plan=DiffusionPlan()
         ).frames
         for use_compile in (False, True)
     ]
@@ -96,8 +97,8 @@ def test_memory_of_the_host_is_a_share_of_what_is_free() -> None:
 def test_devices_that_are_not_here_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BackendUnavailableError, match="no CUDA GPU"):
-        resolve_device("cuda")
-    assert resolve_device("cpu").type == "cpu"
+        choose_device("cuda")
+    assert choose_device("cpu").type == "cpu"
 
 
 @pytest.mark.parametrize(

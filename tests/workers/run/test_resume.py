@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from media.sizes import SizeRequest
+from pipelines.loaders import load_model
+from pipelines.model import Model
 from tests.pipelines.tiny import save_nano
 from tests.workers.made import FAST, decode, make_video, video_packets
 from workers.errors import OutputFolderError, ResumeMismatchError, UnfinishedWorkError
-from workers.models import Model, load_model
 from workers.run.folder import WorkFolder, work_folder_path
 from workers.run.options import UpscaleOptions
-from workers.run.record import MANIFEST_NAME, load_manifest
+from workers.run.record import RECORD_NAME, load_record
 from workers.run.upscaler import upscale_file
 
 ROOT = Path(__file__).parents[3]
@@ -88,7 +89,7 @@ KILLED_RUN = """
     from fractions import Fraction
     from pathlib import Path
     from tests.workers.run.test_resume import options
-    from workers.models import load_model
+    from pipelines.loaders import load_model
     from workers.run.upscaler import upscale_file
 
     def kill(progress):
@@ -160,13 +161,13 @@ def test_a_changed_input_is_refused(unfinished: Path, tmp_path: Path, bicubic: M
 
 
 def test_a_damaged_manifest_is_reported(clip: Path, unfinished: Path, bicubic: Model) -> None:
-    (work_folder_path(unfinished) / MANIFEST_NAME).write_text('{"version": 1')
+    (work_folder_path(unfinished) / RECORD_NAME).write_text('{"version": 1')
     with pytest.raises(OutputFolderError, match="damaged"):
         upscale_file(clip, unfinished, model=bicubic, options=options(), existing="resume")
 
 
 def test_the_plan_of_the_first_run_is_kept(clip: Path, unfinished: Path, bicubic: Model) -> None:
-    manifest = load_manifest(work_folder_path(unfinished))
+    manifest = load_record(work_folder_path(unfinished))
     assert manifest is not None
     assert manifest.plan["chunk_len"] == 8
     assert sum(segment.num_frames for segment in manifest.segments) == manifest.num_frames

@@ -18,9 +18,11 @@ from torch import Tensor
 
 from media import NoFramesError, SegmentWriter, UnreadableInputError
 from media.sizes import SizeRequest
-from tests.workers.made import FAST, SIZE, StandInPipeline, decode, make_video, stand_in_model
+from pipelines.errors import OutOfMemoryError
+from pipelines.model import Model
+from pipelines.planning.plan import ChunkPlan
+from tests.workers.made import FAST, SIZE, StandIn, decode, make_video
 from workers.errors import DiskFullError, OutputExistsError, OutputFolderError
-from workers.models import Model
 from workers.run.options import Existing, UpscaleOptions
 from workers.run.progress import Progress
 from workers.run.report import UpscaleReport, error_code
@@ -85,18 +87,16 @@ def test_a_preview_beyond_the_end_says_so(clip: Path, tmp_path: Path, bicubic: M
 
 
 def test_chunks_end_at_scene_cuts(clip: Path, tmp_path: Path) -> None:
-    pipeline = StandInPipeline()
-    report = upscale_file(
-        clip, tmp_path / "out.mp4", model=stand_in_model(pipeline), options=options(chunk=20, chunk_overlap=4)
-    )
+    model = StandIn()
+    report = upscale_file(clip, tmp_path / "out.mp4", model=model, options=options(chunk=20, chunk_overlap=4))
     # 0-20, 16-33 and the cut; 33-53, 49-69, 65-85, 81-100.
-    assert pipeline.chunk_lengths == [20, 17, 20, 20, 20, 19]
+    assert model.chunk_lengths == [20, 17, 20, 20, 20, 19]
     assert report.num_cuts == 1
 
 
 def test_chunks_cross_over_in_the_written_video(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mp4", 14)
-    model = stand_in_model(StandInPipeline(step=0.5))
+    model = StandIn(step=0.5)
     wanted = options(chunk=8, chunk_overlap=4, encode=replace(FAST, crf=0))
     upscale_file(source, tmp_path / "out.mp4", model=model, options=wanted)
     with av.open(str(tmp_path / "out.mp4")) as container:
@@ -125,11 +125,13 @@ def _halves(image: Image.Image) -> Iterator[Image.Image]:
         yield image.crop((left, 0, left + width // 2, height))
 
 
-class SlowPipeline(StandInPipeline):
+class SlowModel(StandIn):
     """Takes its time, so that readers would run ahead."""
 
-    def stream(self, clip: Tensor, *, height: int, width: int, **_: object) -> Iterator[Tensor]:
-        for batch in super().stream(clip, height=height, width=width):
+    def restore(
+        self, clip: Tensor, size: tuple[int, int], plan: ChunkPlan, *, generator: object = None
+    ) -> Iterator[Tensor]:
+        for batch in super().restore(clip, size, plan):
             time.sleep(0.005)
             yield batch
 
@@ -158,7 +160,7 @@ def test_neither_a_slow_model_nor_a_slow_writer_lets_frames_pile_up(
 
     monkeypatch.setattr(upscaler, "read_frames", counted)
     monkeypatch.setattr(SegmentWriter, "write", slow_write)
-    upscale_file(clip, tmp_path / "out.mp4", model=stand_in_model(SlowPipeline()), options=options())
+    upscale_file(clip, tmp_path / "out.mp4", model=SlowModel(), options=options())
     # Two queues, one frame in each stage's hands, one chunk.
     assert ahead <= 2 * upscaler.QUEUED_FRAMES + 3 + 8 + 8
 
@@ -187,25 +189,28 @@ def test_a_bad_input_leaves_nothing_behind(tmp_path: Path, bicubic: Model) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["bad.mp4"]
 
 
-class FailingPipeline(StandInPipeline):
+class FailingModel(StandIn):
     """Fails at its n-th chunk."""
 
     def __init__(self, num_good: int, error: BaseException) -> None:
         super().__init__()
         self.num_good, self.error = num_good, error
 
-    def stream(self, clip: Tensor, *, height: int, width: int, **_: object) -> Iterator[Tensor]:
+    def restore(
+        self, clip: Tensor, size: tuple[int, int], plan: ChunkPlan, *, generator: object = None
+    ) -> Iterator[Tensor]:
         if len(self.chunk_lengths) == self.num_good:
             raise self.error
-        return super().stream(clip, height=height, width=width)
+        return super().restore(clip, size, plan)
 
 
 def run_and_fail(
     clip: Path, out: Path, error: BaseException, num_good: int, existing: Existing = "refuse"
 ) -> UpscaleReport:
     report = UpscaleReport(source=clip, destination=out)
-    model = stand_in_model(FailingPipeline(num_good, error))
-    with pytest.raises(type(error)):
+    model = FailingModel(num_good, error)
+    expected = OutOfMemoryError if isinstance(error, torch.OutOfMemoryError) else type(error)
+    with pytest.raises(expected):
         upscale_file(clip, out, model=model, options=options(), existing=existing, report=report)
     return report
 

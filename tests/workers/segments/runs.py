@@ -16,12 +16,13 @@ from torch import Tensor
 
 from media import Frame, VideoReader, join_segments, probe
 from media.sizes import SizeRequest
-from tests.workers.made import FAST, video_packets
-from workers.models import Model
+from pipelines.model import Model
+from pipelines.planning.plan import ChunkPlan
+from tests.workers.made import FAST, StandIn, video_packets
+from workers.run.decisions import DecidedRun, decide_run
 from workers.run.folder import WorkFolder
 from workers.run.options import UpscaleOptions
-from workers.run.record import SegmentRecord, load_manifest
-from workers.run.spec import Job, plan_job
+from workers.run.record import SegmentRecord, load_record
 from workers.run.upscaler import upscale_file
 from workers.segments.making import (
     MadeSegment,
@@ -41,16 +42,17 @@ def options(**changes: Any) -> UpscaleOptions:
     return UpscaleOptions(**(fields | changes))
 
 
-class ChunkTintPipeline:
+class ChunkTintModel(StandIn):
     """Enlarges by repetition and tints each chunk by where it begins, so that other chunks give other
     frames."""
 
-    def stream(
-        self, clip: Tensor, *, height: int, width: int, generator: torch.Generator, **_: object
+    def restore(
+        self, clip: Tensor, size: tuple[int, int], plan: ChunkPlan, *, generator: object = None
     ) -> Iterator[Tensor]:
+        assert isinstance(generator, torch.Generator)
         tint = 0.02 * (generator.initial_seed() % 13) + 0.01 * (clip.shape[0] % 5)
         for batch in clip.split(3):
-            yield torch.nn.functional.interpolate(batch, size=(height, width)) * 0.7 + tint
+            yield torch.nn.functional.interpolate(batch, size=size) * 0.7 + tint
 
 
 @contextmanager
@@ -86,7 +88,7 @@ def run_whole(
     with monkeypatch.context() as patch:
         patch.setattr(WorkFolder, "remove", keep)
         upscale_file(source, folder / "whole.mp4", model=model, options=wanted)
-    manifest = load_manifest(kept)
+    manifest = load_record(kept)
     assert manifest is not None
     return Whole(
         folder / "whole.mp4",
@@ -95,16 +97,16 @@ def run_whole(
     )
 
 
-def plan_all(source: Path, model: Model, wanted: UpscaleOptions) -> tuple[Job, list[SegmentPlan]]:
+def plan_all(source: Path, model: Model, wanted: UpscaleOptions) -> tuple[DecidedRun, list[SegmentPlan]]:
     with opened(source, wanted) as reader:
-        job = plan_job(reader.info, reader, model=model, options=wanted)
-        return job, list(plan_source(reader, job, options=wanted))
+        decided = decide_run(reader.info, reader, model=model, options=wanted)
+        return decided, list(plan_source(reader, decided, options=wanted))
 
 
 def make(
     source: Path,
     model: Model,
-    job: Job,
+    decided: DecidedRun,
     plan: SegmentPlan,
     destination: Path,
     wanted: UpscaleOptions,
@@ -113,7 +115,7 @@ def make(
     """As another worker does: with a reader of its own, and the plan from JSON."""
     plan = SegmentPlan.model_validate_json(plan.model_dump_json())
     with opened(source, wanted) as reader:
-        return make_segment(reader, model, job, plan, destination, options=wanted, **arguments)
+        return make_segment(reader, model, decided, plan, destination, options=wanted, **arguments)
 
 
 def check_segments(
@@ -121,30 +123,30 @@ def check_segments(
 ) -> list[SegmentPlan]:
     """Makes all segments, the last one first and the first one twice, and joins them."""
     whole = run_whole(source, folder, model, wanted, patch)
-    job, plans = plan_all(source, model, wanted)
+    decided, plans = plan_all(source, model, wanted)
     assert [(plan.num_frames, plan.first_pts, plan.end_pts, plan.next_start) for plan in plans] == [
         (record.num_frames, record.first_pts, record.end_pts, record.resume) for record in whole.records
     ]
     for plan in (plans[0], *reversed(plans)):
         path = folder / f"{plan.index}.mp4"
-        made = make(source, model, job, plan, path, wanted)
+        made = make(source, model, decided, plan, path, wanted)
         assert path.read_bytes() == whole.segments[plan.index], plan
         assert (made.info.num_frames, made.info.first_pts, made.info.end_pts) == (
             plan.num_frames,
             plan.first_pts,
             plan.end_pts,
         )
-    join(job, plans, folder, wanted)
+    join(decided, plans, folder, wanted)
     assert video_packets(folder / "joined.mp4") == video_packets(whole.path)
     assert (folder / "joined.mp4").read_bytes() == whole.path.read_bytes()
     return plans
 
 
-def join(job: Job, plans: list[SegmentPlan], folder: Path, wanted: UpscaleOptions) -> Path:
+def join(decided: DecidedRun, plans: list[SegmentPlan], folder: Path, wanted: UpscaleOptions) -> Path:
     return join_segments(
         [folder / f"{plan.index}.mp4" for plan in plans],
         folder / "joined.mp4",
-        source=job.info,
+        source=decided.info,
         start_seconds=wanted.start_seconds,
         duration_seconds=wanted.duration_seconds,
     ).path

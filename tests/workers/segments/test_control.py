@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,19 +14,21 @@ from torch import Tensor
 from media import Frame, VideoReader
 from media.sizes import SizeRequest
 from pipelines.errors import OutOfMemoryError
-from pipelines.planning.diffusion import UpscalePlan
+from pipelines.loaders import load_model
+from pipelines.model import Model
+from pipelines.planning.frame_plan import FramePlan
+from pipelines.planning.plan import ChunkPlan
 from tests.media.clips import Clip, moving_pictures, write_clip
 from tests.pipelines.tiny import save_nano
-from tests.workers.made import StandInPipeline, make_video, stand_in_model
+from tests.workers.made import make_video
 from tests.workers.segments.runs import (
-    ChunkTintPipeline,
+    ChunkTintModel,
     CountingSource,
     make,
     opened,
     options,
     plan_all,
 )
-from workers.models import Model, load_model
 from workers.segments.making import (
     SegmentStoppedError,
     make_segment,
@@ -40,7 +40,7 @@ from workers.segments.preview import PREVIEW_SIDE
 
 @pytest.fixture(scope="module")
 def tinting() -> Model:
-    return replace(stand_in_model(StandInPipeline()), pipeline=ChunkTintPipeline())
+    return ChunkTintModel()
 
 
 @pytest.fixture(scope="module")
@@ -122,33 +122,35 @@ def test_closing_the_reader_ends_a_search_for_the_first_frame(
     assert list(tmp_path.iterdir()) == []
 
 
-class PickyPipeline(ChunkTintPipeline):
+class PickyModel(ChunkTintModel):
     """Runs out of memory with all plans but one, and remembers the chunks it got."""
 
-    def __init__(self, good_plan: UpscalePlan) -> None:
+    def __init__(self, good_plan: FramePlan) -> None:
+        super().__init__()
         self.good_plan = good_plan
         self.chunk_lengths: list[int] = []
 
-    def stream(self, clip: Tensor, *, plan: UpscalePlan, **arguments: Any) -> Iterator[Tensor]:
+    def restore(
+        self, clip: Tensor, size: tuple[int, int], plan: ChunkPlan, *, generator: object = None
+    ) -> Iterator[Tensor]:
         if plan != self.good_plan:
             raise torch.OutOfMemoryError("too much")
         self.chunk_lengths.append(clip.shape[0])
-        return super().stream(clip, **arguments)
+        return super().restore(clip, size, plan, generator=generator)
 
 
 def test_another_tile_plan_can_be_given_after_memory_ran_out(
     clip: Path, tmp_path: Path, tinting: Model
 ) -> None:
-    good = UpscalePlan(chunk_len=3, chunk_overlap=0)
-    pipeline = PickyPipeline(good)
-    model = replace(tinting, pipeline=pipeline)
+    good = FramePlan(chunk_len=3)
+    model = PickyModel(good)
     job, plans = plan_all(clip, model, options())
-    with pytest.raises(OutOfMemoryError, match="segment 0"):
+    with pytest.raises(OutOfMemoryError, match="smallest plan"):
         make(clip, model, job, plans[0], tmp_path / "one.mp4", options())
     assert list(tmp_path.iterdir()) == []
     made = make(clip, model, job, plans[0], tmp_path / "one.mp4", options(), memory_plan=good)
     assert made.info.num_frames == plans[0].num_frames
-    assert set(pipeline.chunk_lengths) == {8}
+    assert set(model.chunk_lengths) == {8}
 
 
 def test_smaller_plans_need_less_memory_down_to_the_smallest(nano: Model) -> None:
@@ -157,15 +159,16 @@ def test_smaller_plans_need_less_memory_down_to_the_smallest(nano: Model) -> Non
     assert needed[0] == plan.estimated_bytes
     assert needed[1] < needed[0]
     assert smaller_plan(plan, 59) == smaller_plan(plan, 58)
-    assert smaller_plan(UpscalePlan(chunk_len=8, chunk_overlap=0), 3).chunk_len == 8
+    assert smaller_plan(FramePlan(chunk_len=8), 3).chunk_len == 8
 
 
 def test_a_network_makes_the_segment_with_a_smaller_plan_too(tmp_path: Path, nano: Model) -> None:
-    source = make_video(tmp_path / "clip.mp4", 20, size=(32, 32))
+    source = make_video(tmp_path / "clip.mp4", 20, size=(64, 32))
     wanted = options(size=SizeRequest(scale=Fraction(4)), chunk=16, chunk_overlap=2)
     job, plans = plan_all(source, nano, wanted)
     smaller = smaller_plan(job.plan, 1)
-    assert smaller.chunk_len < job.plan.chunk_len
+    assert smaller.estimated_bytes < job.plan.estimated_bytes
+    assert smaller.chunk_len == job.plan.chunk_len
     made = make(source, nano, job, plans[0], tmp_path / "one.mp4", wanted, memory_plan=smaller)
     assert made.info.num_frames == plans[0].num_frames
 

@@ -1,9 +1,8 @@
-"""A job travels as JSON between the processes that make its segments."""
+"""A decided travels as JSON between the processes that make its segments."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ import pytest
 
 from media import EncodeOptions, VideoReader, probe
 from media.sizes import SizeRequest
-from pipelines.dove.options import DoveOptions
+from pipelines.loaders import load_model
+from pipelines.model import Model
 from tests.pipelines.tiny import save_nano
 from tests.workers.made import FAST, make_video
-from workers.models import Model, load_model
+from workers.run.decisions import DecidedRun, decide_run
 from workers.run.options import UpscaleOptions
-from workers.run.spec import Job, plan_job
-from workers.segments.description import JobMismatchError, describe_job, options_from_json, rebuild_job
+from workers.segments.description import JobMismatchError, describe_run, options_from_json, rebuild_run
 from workers.values import to_json_value
 
 OPTIONS = UpscaleOptions(
@@ -30,16 +29,16 @@ def reader_of(clip: Path, options: UpscaleOptions) -> VideoReader:
     return VideoReader(probe(clip), start_seconds=options.start_seconds)
 
 
-def described(clip: Path, model: Model, options: UpscaleOptions) -> tuple[Job, dict[str, Any]]:
+def described(clip: Path, model: Model, options: UpscaleOptions) -> tuple[DecidedRun, dict[str, Any]]:
     with reader_of(clip, options) as reader:
-        job = plan_job(reader.info, reader, model=model, options=options)
-    text = json.dumps(describe_job(job, options=options, model=model))
-    return job, json.loads(text)
+        decided = decide_run(reader.info, reader, model=model, options=options)
+    text = json.dumps(describe_run(decided, options=options, model=model))
+    return decided, json.loads(text)
 
 
-def rebuilt(clip: Path, model: Model, values: dict[str, Any]) -> tuple[UpscaleOptions, Job]:
+def rebuilt(clip: Path, model: Model, values: dict[str, Any]) -> tuple[UpscaleOptions, DecidedRun]:
     with reader_of(clip, options_from_json(values["options"])) as reader:
-        return rebuild_job(values, reader.info, reader, model=model)
+        return rebuild_run(values, reader.info, reader, model=model)
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +47,15 @@ def nano(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 def test_a_job_is_rebuilt_as_it_was(clip: Path, nano: Model) -> None:
-    job, values = described(clip, nano, OPTIONS)
-    assert rebuilt(clip, nano, values) == (OPTIONS, job)
+    decided, values = described(clip, nano, OPTIONS)
+    assert rebuilt(clip, nano, values) == (OPTIONS, decided)
 
 
 def test_a_job_keeps_the_chunks_and_tiles_of_the_process_that_planned_it(clip: Path, nano: Model) -> None:
-    job, values = described(clip, nano, OPTIONS)
-    values["plan"] |= {"chunk_len": job.plan.chunk_len - 1, "tile_batch": 7}
+    decided, values = described(clip, nano, OPTIONS)
+    values["plan"] |= {"chunk_len": decided.plan.chunk_len - 1, "tile_batch": 7}
     _, other = rebuilt(clip, nano, values)
-    assert (other.plan.chunk_len, other.plan.tile_batch) == (job.plan.chunk_len - 1, 7)
+    assert (other.plan.chunk_len, other.plan.tile_batch) == (decided.plan.chunk_len - 1, 7)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,6 @@ def test_a_job_keeps_the_chunks_and_tiles_of_the_process_that_planned_it(clip: P
             deinterlace=False,
             detect_cuts=False,
             encode=EncodeOptions(codec="av1", crf=30, preset="8", num_threads=2),
-            model=DoveOptions(latent_rule="sample", upsample="bicubic", color_sigma=2.5),
             seed=7,
             segment_seconds=Fraction(7, 2),
             use_compare_video=True,
@@ -95,7 +93,7 @@ def test_a_worker_that_would_encode_otherwise_is_refused(clip: Path, nano: Model
 def test_a_worker_with_another_model_is_refused(clip: Path, nano: Model) -> None:
     _, values = described(clip, nano, OPTIONS)
     with pytest.raises(JobMismatchError, match="model's model was"):
-        rebuilt(clip, replace(nano, fingerprint="other"), values)
+        rebuilt(clip, load_model("bicubic"), values)
 
 
 def test_another_input_is_refused(clip: Path, tmp_path: Path, nano: Model) -> None:
@@ -107,5 +105,5 @@ def test_another_input_is_refused(clip: Path, tmp_path: Path, nano: Model) -> No
 
 def test_a_description_of_another_version_is_refused(clip: Path, nano: Model) -> None:
     _, values = described(clip, nano, OPTIONS)
-    with pytest.raises(JobMismatchError, match="version of the description was 2 and is 1"):
-        rebuilt(clip, nano, values | {"version": 2})
+    with pytest.raises(JobMismatchError, match="version of the description was 1 and is 2"):
+        rebuilt(clip, nano, values | {"version": 1})

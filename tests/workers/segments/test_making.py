@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import textwrap
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,11 +14,13 @@ import pytest
 
 from media.sandbox import SandboxedReader
 from media.sizes import SizeRequest
+from pipelines.loaders import load_model
+from pipelines.model import Model
 from tests.media.clips import Clip, field_pictures, interlace, moving_pictures, write_clip
 from tests.pipelines.tiny import save_nano
-from tests.workers.made import StandInPipeline, make_video, stand_in_model
+from tests.workers.made import make_video
 from tests.workers.segments.runs import (
-    ChunkTintPipeline,
+    ChunkTintModel,
     check_segments,
     join,
     make,
@@ -27,9 +28,8 @@ from tests.workers.segments.runs import (
     plan_all,
     run_whole,
 )
-from workers.models import Model, load_model
-from workers.run.spec import plan_job
-from workers.segments.description import describe_job
+from workers.run.decisions import decide_run
+from workers.segments.description import describe_run
 from workers.segments.making import (
     make_segment,
 )
@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def tinting() -> Model:
-    return replace(stand_in_model(StandInPipeline()), pipeline=ChunkTintPipeline())
+    return ChunkTintModel()
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +145,8 @@ MAKES_ODD_SEGMENTS = """
     import json, sys
     from pathlib import Path
     from media import VideoReader, probe
-    from workers.segments.description import rebuild_job
-    from workers.models import load_model
+    from workers.segments.description import rebuild_run
+    from pipelines.loaders import load_model
     from workers.segments.making import make_segment
     from workers.segments.planning import SegmentPlan
 
@@ -154,7 +154,7 @@ MAKES_ODD_SEGMENTS = """
     described = json.loads((folder / "job.json").read_text())
     model = load_model("lanczos", device="cpu")
     with VideoReader(probe(source)) as reader:
-        options, job = rebuild_job(described["job"], reader.info, reader, model=model)
+        options, job = rebuild_run(described["job"], reader.info, reader, model=model)
         for plan in map(SegmentPlan.model_validate, described["plans"]):
             if plan.index % 2:
                 make_segment(reader, model, job, plan, folder / f"{plan.index}.mp4", options=options)
@@ -168,7 +168,7 @@ def test_segments_of_two_processes_join_to_the_whole_run(
     whole = run_whole(clip, tmp_path, model, wanted, monkeypatch)
     job, plans = plan_all(clip, model, wanted)
     described = {
-        "job": describe_job(job, options=wanted, model=model),
+        "job": describe_run(job, options=wanted, model=model),
         "plans": [plan.model_dump(mode="json") for plan in plans],
     }
     (tmp_path / "job.json").write_text(json.dumps(described))
@@ -190,7 +190,7 @@ def test_a_sandboxed_reader_plans_and_makes_the_same_segments(
     wanted = options()
     job, plans = plan_all(clip, tinting, wanted)
     with SandboxedReader(job.info) as reader:
-        assert plan_job(job.info, reader, model=tinting, options=wanted) == job
+        assert decide_run(job.info, reader, model=tinting, options=wanted) == job
         assert list(plan_source(reader, job, options=wanted)) == plans
         make_segment(reader, tinting, job, plans[2], tmp_path / "boxed.mp4", options=wanted)
     make(clip, tinting, job, plans[2], tmp_path / "plain.mp4", wanted)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pipelines.chunks import Chunk, ChunkScheduler
 from workers.run.borders import MIN_SHARE_AT_CUT
-from workers.run.chunks import Chunk, ChunkScheduler
 from workers.run.reading import FrameMark, SourceFrame
 from workers.segments.planning import PlanMismatchError, PlannerState, SegmentPlan, plan_segments
 

@@ -9,30 +9,31 @@ import pytest
 import torch
 
 from cli.models import list_models
+from pipelines.clips import restore_clip
 from pipelines.errors import InvalidOptionError
+from pipelines.loaders import load_model
 from tests.workers.made import FAST, decode
-from workers.models import load_model
 from workers.run.options import UpscaleOptions
 from workers.run.upscaler import upscale_file
 
 
 def test_its_name_says_how_long_it_takes_and_how_large_frames_become() -> None:
     model = load_model("standin:sleep=0.5,scale=3")
-    assert (model.scale, model.device.type) == (3, "cpu")
+    assert (model.card.scale, model.device.type) == (3, "cpu")
     assert model.identity()["model"] == "standin:sleep=0.5,scale=3"
-    assert load_model("standin:").scale == 4
+    assert load_model("standin:").card.scale == 4
 
 
 def test_it_sleeps_for_each_frame_and_uses_no_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
-    list(load_model("standin:sleep=0.25").pipeline.stream(torch.zeros(5, 3, 4, 4), height=8, width=8))
+    restore_clip(load_model("standin:sleep=0.25"), torch.zeros(5, 3, 4, 4), (8, 8))
     assert slept == [0.25] * 5
 
 
 def test_it_repeats_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     clip = torch.rand(3, 3, 4, 5)
-    made = torch.cat(list(load_model("standin:scale=2").pipeline.stream(clip, height=8, width=10)))
+    made = restore_clip(load_model("standin:scale=2"), clip, (8, 10))
     assert torch.equal(made, clip.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
 
 

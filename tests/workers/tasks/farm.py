@@ -25,8 +25,9 @@ from jobs.settings import WorkerSettings
 from jobs.storage import Storage
 from jobs.store import JobStore
 from media.sandbox import Sandbox
+from pipelines.loaders import load_model
+from pipelines.model import Model
 from tests.redis_server import RedisServer
-from workers.models import Model, load_model
 from workers.process import running_worker
 from workers.tasks.context import WorkerContext
 

@@ -9,12 +9,12 @@ import os
 import signal
 
 from jobs.settings import WorkerSettings
-from pipelines.planning.diffusion import UpscalePlan
+from pipelines.planning.plan import ChunkPlan
 from tests.workers.tasks.standins import scripted
 from workers.process import run_worker
 
 
-def die(number: int, plan: UpscalePlan | None) -> None:
+def die(number: int, plan: ChunkPlan) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -10,43 +10,49 @@ import torch
 from torch import Tensor
 
 from pipelines.errors import OutOfMemoryError
-from pipelines.planning.diffusion import UpscalePlan
+from pipelines.loaders import load_model
+from pipelines.model import Model
+from pipelines.planning.kinds import ModelShape
+from pipelines.planning.plan import ChunkPlan
 from pipelines.planning.shapes import DiffusionShape
-from workers.models import Model, load_model
+from tests.workers.made import StandIn
 
 SHAPE = DiffusionShape("space_to_depth", 32, 64, spatial_ratio=8, is_windowed=True, bytes_per_element=4)
 
 
-class Scripted:
-    """Enlarges by repetition, and does something before each clip that it is given.
+class Scripted(StandIn):
+    """Enlarges by repetition, and does something before each chunk that it is given.
 
     Args:
-        before: Gets the number of the clip, from 1, and the plan.
+        before: Gets the number of the chunk, from 1, and the plan.
+        name: Of the model.
+        shape: For the planner.
     """
 
-    def __init__(self, before: Callable[[int, UpscalePlan | None], None]) -> None:
-        self.num_clips = 0
+    def __init__(self, before: Callable[[int, ChunkPlan], None], name: str, shape: ModelShape | None) -> None:
+        super().__init__(name=name, shape=shape)
+        self.num_chunks = 0
         self._before = before
 
-    def stream(
-        self, clip: Tensor, *, height: int, width: int, plan: UpscalePlan | None = None, **_: Any
+    def restore(
+        self, clip: Tensor, size: tuple[int, int], plan: ChunkPlan, *, generator: object = None
     ) -> Iterator[Tensor]:
-        self.num_clips += 1
-        self._before(self.num_clips, plan)
+        self.num_chunks += 1
+        self._before(self.num_chunks, plan)
         for batch in clip.split(1):
-            yield torch.nn.functional.interpolate(batch, size=(height, width))
+            yield torch.nn.functional.interpolate(batch, size=size)
 
 
 def scripted(
-    before: Callable[[int, UpscalePlan | None], None], *, shape: DiffusionShape | None = None
+    before: Callable[[int, ChunkPlan], None], *, shape: ModelShape | None = None
 ) -> Callable[..., Model]:
     """Loads "bicubic" and the like as they are, and anything else as this."""
-    pipeline = Scripted(before)
+    made: dict[str, Scripted] = {}
 
     def load(name: str, **options: Any) -> Model:
         if name in ("bicubic", "lanczos", "dovetail-nano") or name.startswith("standin:"):
             return load_model(name, **options)
-        return Model(name, pipeline, torch.device("cpu"), torch.float32, 2, fingerprint=name, shape=shape)
+        return made.setdefault(name, Scripted(before, name, shape))
 
     return load
 
@@ -57,7 +63,7 @@ class Door:
     def __init__(self) -> None:
         self.reached, self._opened = threading.Event(), threading.Event()
 
-    def __call__(self, number: int, plan: UpscalePlan | None) -> None:
+    def __call__(self, number: int, plan: ChunkPlan) -> None:
         self.reached.set()
         assert self._opened.wait(60)
 
@@ -69,11 +75,10 @@ class Memory:
     """Lets only plans pass that are so many steps smaller than the first."""
 
     def __init__(self, num_steps: int) -> None:
-        self.plans: list[UpscalePlan] = []
+        self.plans: list[ChunkPlan] = []
         self._num_steps = num_steps
 
-    def __call__(self, number: int, plan: UpscalePlan | None) -> None:
-        assert plan is not None
+    def __call__(self, number: int, plan: ChunkPlan) -> None:
         if plan not in self.plans:
             self.plans.append(plan)
         if self.plans.index(plan) < self._num_steps:

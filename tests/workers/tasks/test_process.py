@@ -13,12 +13,12 @@ import pytest
 from jobs.records import Job, JobState
 from media.sandbox import Sandbox
 from pipelines.errors import CheckpointError
+from pipelines.loaders import load_model
 from tests.redis_server import RedisServer
 from tests.workers.made import decode, video_packets
 from tests.workers.tasks.farm import Farm, wait_until
 from tests.workers.tasks.poisoned_worker import die
 from tests.workers.tasks.standins import scripted
-from workers.models import load_model
 from workers.run.upscaler import upscale_file
 from workers.scratch import own_folder
 from workers.tasks.inputs import upscale_options

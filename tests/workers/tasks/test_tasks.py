@@ -13,10 +13,10 @@ from PIL import Image
 
 from jobs.records import JobState, Priority
 from media.growing import GrowingStream, SegmentIndex, index_segment
+from pipelines.loaders import load_model
 from tests.workers.made import decode, make_video, video_packets
 from tests.workers.tasks.farm import Farm, wait_until
 from tests.workers.tasks.standins import SHAPE, Door, Memory, scripted
-from workers.models import load_model
 from workers.run.options import UpscaleOptions
 from workers.run.upscaler import upscale_file
 from workers.tasks import failures, plan

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from workers.run.chunks import Chunk, ChunkScheduler, CrossFader
+from pipelines.chunks import Chunk, ChunkJoiner, ChunkScheduler, clip_chunks, reference_chunks
+from pipelines.planning.spans import Span, reference_spans
+from pipelines.tiling import blend_weights
 
 
 def schedule(num_frames: int, chunk_len: int, overlap: int, cuts: set[int], first: int = 0) -> list[Chunk]:
@@ -69,11 +71,10 @@ def test_more_than_half_a_chunk_cannot_be_shared() -> None:
 
 def fade(chunks: list[Chunk], values: list[float]) -> list[tuple[int, Tensor]]:
     emitted: list[tuple[int, Tensor]] = []
-    fader = CrossFader(lambda number, image: emitted.append((number, image)))
+    joiner = ChunkJoiner()
     for chunk, value in zip(chunks, values, strict=True):
-        fader.add(chunk, iter(torch.full((len(chunk), 3, 2, 2), value).split(3)))
-    fader.flush()
-    return emitted
+        emitted += joiner.join(chunk, iter(torch.full((len(chunk), 3, 2, 2), value).split(3)))
+    return emitted + joiner.flush()
 
 
 @given(frames_and_cuts, sizes)
@@ -99,6 +100,32 @@ def test_frames_on_both_sides_of_a_cut_are_not_mixed() -> None:
 
 
 def test_a_chunk_with_too_few_frames_is_noticed() -> None:
-    fader = CrossFader(lambda number, image: None)
     with pytest.raises(ValueError, match="gave 3 frames for a chunk of 4"):
-        fader.add(Chunk(0, 4), iter([torch.zeros(3, 3, 2, 2)]))
+        list(ChunkJoiner().join(Chunk(0, 4), iter([torch.zeros(3, 3, 2, 2)])))
+
+
+@given(st.integers(1, 80), st.integers(0, 20), st.integers(0, 20))
+def test_a_whole_clip_is_cut_like_an_endless_row(num_frames: int, chunk_len: int, overlap: int) -> None:
+    chunks = clip_chunks(num_frames, chunk_len, overlap)
+    length = min(chunk_len or num_frames, num_frames)
+    expected = schedule(num_frames, length, min(overlap, length // 2), set())
+    assert [(c.start, c.stop, c.lead) for c in chunks] == [(c.start, c.stop, c.lead) for c in expected]
+    assert chunks[-1].tail == 0
+
+
+@given(st.integers(1, 80), st.integers(1, 20), st.integers(0, 19))
+def test_the_references_chunks_are_cut_in_the_middle_of_what_they_share(
+    num_frames: int, chunk_len: int, overlap: int
+) -> None:
+    overlap = min(overlap, chunk_len - 1)
+    chunks = reference_chunks(num_frames, chunk_len, overlap)
+    spans = [Span(chunk.start, chunk.stop) for chunk in chunks]
+    assert spans == reference_spans(num_frames, chunk_len, overlap)
+    joiner, emitted = ChunkJoiner("cut"), list[tuple[int, Tensor]]()
+    for index, chunk in enumerate(chunks):
+        emitted += joiner.join(chunk, iter(torch.full((len(chunk), 3, 1, 1), float(index)).split(4)))
+    assert [number for number, _ in emitted] == list(range(num_frames))
+    weights = blend_weights(spans, num_frames, "cut")
+    for number, image in emitted:
+        span = spans[int(image.mean())]
+        assert weights[int(image.mean())][number - span.start] == 1

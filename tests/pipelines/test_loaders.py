@@ -1,3 +1,5 @@
+"""Models by name, and what they tell of themselves."""
+
 from __future__ import annotations
 
 import json
@@ -7,22 +9,24 @@ from typing import Any
 import pytest
 import torch
 
+from pipelines.devices import choose_device, choose_dtype
+from pipelines.dove.model import checkpoint_fingerprint
+from pipelines.dove.options import DoveOptions
 from pipelines.errors import CheckpointError, InvalidOptionError
+from pipelines.loaders import load_model
+from pipelines.model import Model
+from pipelines.planning.kinds import plan_from_json, plan_to_json, shape_from_json, shape_to_json
 from tests.pipelines.tiny import save_nano
-from workers.models import (
-    Model,
-    checkpoint_fingerprint,
-    choose_device,
-    choose_dtype,
-    load_model,
-    plan_from_json,
-)
-from workers.values import to_json_value
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_nano(tmp_path_factory.mktemp("nano"), licence="Apache-2.0")
+
+
+@pytest.fixture
+def bicubic() -> Model:
+    return load_model("bicubic")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def test_unknown_devices_and_dtypes_are_refused() -> None:
 
 
 def test_a_model_tells_what_it_is(nano: Model, folder: Path) -> None:
-    assert (nano.scale, nano.licence, nano.dtype) == (4, "Apache-2.0", torch.float32)
+    assert (nano.card.scale, nano.card.licence, nano.dtype) == (4, "Apache-2.0", torch.float32)
     assert nano.identity()["model"] == checkpoint_fingerprint(folder)
 
 
@@ -73,7 +77,16 @@ def test_other_weights_have_another_fingerprint(folder: Path, tmp_path: Path) ->
 
 def test_a_plan_survives_json(nano: Model, bicubic: Model) -> None:
     for planned in (plan(nano, tile=128), plan(nano), plan(bicubic)):
-        assert plan_from_json(json.loads(json.dumps(to_json_value(planned)))) == planned
+        assert plan_from_json(json.loads(json.dumps(plan_to_json(planned)))) == planned
+    for model in (nano, bicubic):
+        assert shape_from_json(json.loads(json.dumps(shape_to_json(model.shape)))) == model.shape
+
+
+def test_bound_options_are_part_of_what_a_model_is(nano: Model, folder: Path) -> None:
+    usual = load_model(str(folder), device="cpu", dtype="float32", options=DoveOptions())
+    other = load_model(str(folder), device="cpu", dtype="float32", options=DoveOptions(color_sigma=2.0))
+    assert usual.identity() == nano.identity()
+    assert other.identity() != nano.identity()
 
 
 def test_what_the_user_asks_for_is_planned(nano: Model, bicubic: Model) -> None:

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from media import ColorTags, MediaInfo, ResolvedEncoding, VideoFormat, resolve_encoding
 from media.sizes import TargetSize, target_size
-from pipelines.planning.diffusion import UpscalePlan
-from workers.models import Model
+from pipelines.model import Model
+from pipelines.planning.plan import ChunkPlan
 from workers.run.options import UpscaleOptions
 
 # Frames that wait between two stages. Enough to even out their rhythm (an encoder's lookahead, a keyframe),
@@ -22,7 +22,7 @@ UNKNOWN_NUM_FRAMES = 100_000
 
 
 class SourceShape(Protocol):
-    """What a job depends on of the reader: that of a `VideoReader`, in this process or another."""
+    """What a run depends on of the reader: that of a `VideoReader`, in this process or another."""
 
     @property
     def width(self) -> int: ...
@@ -37,7 +37,7 @@ class SourceShape(Protocol):
 
 
 @dataclass(frozen=True)
-class Job:
+class DecidedRun:
     """A run, decided.
 
     Attributes:
@@ -53,18 +53,18 @@ class Job:
     target: TargetSize
     video_format: VideoFormat
     encoding: ResolvedEncoding
-    plan: UpscalePlan
+    plan: ChunkPlan
     num_frames: int | None
 
 
-def plan_job(
+def decide_run(
     info: MediaInfo,
     reader: SourceShape,
     *,
     model: Model,
     options: UpscaleOptions,
-    plan: UpscalePlan | None = None,
-) -> Job:
+    plan: ChunkPlan | None = None,
+) -> DecidedRun:
     """Decides size, format, encoding, chunks and tiles.
 
     Args:
@@ -87,7 +87,7 @@ def plan_job(
         height=reader.height,
         sample_aspect_ratio=video.sample_aspect_ratio,
         rotation=video.rotation,
-        default_scale=model.scale,
+        default_scale=model.card.scale,
     )
     video_format = VideoFormat(
         width=target.width,
@@ -113,12 +113,12 @@ def plan_job(
         chunk_overlap=options.chunk_overlap,
     )
     encoding = resolve_encoding(options.encode, video_format)
-    return Job(info, target, video_format, encoding, chosen, num_frames)
+    return DecidedRun(info, target, video_format, encoding, chosen, num_frames)
 
 
-def segment_ticks(job: Job, options: UpscaleOptions) -> int:
+def segment_ticks(decided: DecidedRun, options: UpscaleOptions) -> int:
     """Length of a segment in ticks of the video format, at least 1."""
-    return max(1, round(options.segment_seconds / job.video_format.time_base))
+    return max(1, round(options.segment_seconds / decided.video_format.time_base))
 
 
 def estimate_num_frames(info: MediaInfo, rate: Fraction, options: UpscaleOptions) -> int | None:

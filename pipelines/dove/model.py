@@ -1,0 +1,176 @@
+"""A DOVE pipeline as a `Model`: the options of `DoveOptions` bound, and what reports need to know of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipelines.chunks import Chunk
+from pipelines.dove.loading import COMPONENT_PATTERNS, resolve_checkpoint
+from pipelines.dove.options import DoveOptions
+from pipelines.dove.pipeline import DovePipeline
+from pipelines.errors import InvalidOptionError
+from pipelines.model import Model, ModelCard, PartClock
+from pipelines.planning.diffusion_plan import DiffusionPlan
+from pipelines.planning.plan import ChunkPlan, NetworkPart
+from pipelines.tiling import Blend
+
+_DIGEST_BYTES = 1 << 20
+
+
+class DoveModel(Model):
+    """Runs a `DovePipeline` with fixed options.
+
+    Args:
+        pipeline: The pipeline, on its device.
+        card: What is said of it.
+        device: Where it runs.
+        dtype: Of weights and activations.
+        options: Of every call; None for the recommended ones.
+    """
+
+    def __init__(
+        self,
+        pipeline: DovePipeline,
+        card: ModelCard,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        options: DoveOptions | None = None,
+    ) -> None:
+        super().__init__(card, pipeline.model_shape, device, dtype)
+        self.pipeline = pipeline
+        self.options = options or DoveOptions()
+
+    @property
+    def part(self) -> NetworkPart:
+        return self.pipeline.restorer.stage
+
+    @property
+    def blend(self) -> Blend:
+        return self.options.chunk_blend
+
+    def chunks(self, num_frames: int, plan: ChunkPlan) -> list[Chunk]:
+        """See `Model.chunks`; the reference's options have chunks of their own."""
+        return self.pipeline.chunks(num_frames, _own(plan), self.options)
+
+    def restore(
+        self,
+        clip: Tensor,
+        size: tuple[int, int],
+        plan: ChunkPlan,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Tensor]:
+        """See `Model.restore`."""
+        return self.pipeline.restore_chunk(clip, size, self.options, _own(plan), generator)
+
+    @contextmanager
+    def timed(self, clock: PartClock) -> Iterator[None]:
+        """Times encoder, transformer and decoder."""
+        restorer, started = self.pipeline.restorer, list[float]()
+        handles = [
+            restorer.transformer.register_forward_pre_hook(lambda *_: started.append(clock.now())),
+            restorer.transformer.register_forward_hook(
+                lambda *_: clock.add("transformer", clock.now() - started.pop())
+            ),
+        ]
+        codec = restorer.codec
+        restorer.codec = _TimedCodec(codec, clock)
+        try:
+            yield
+        finally:
+            restorer.codec = codec
+            for handle in handles:
+                handle.remove()
+
+
+class _TimedCodec:
+    """A codec that tells a clock how long it takes."""
+
+    def __init__(self, codec: Any, clock: PartClock) -> None:
+        self._codec, self._clock = codec, clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codec, name)
+
+    def encode(self, *args: Any, **kwargs: Any) -> Any:
+        with self._clock.measure("encode"):
+            return self._codec.encode(*args, **kwargs)
+
+    def decode(self, *args: Any, **kwargs: Any) -> Iterator[Tensor]:
+        return self._clock.iterate("decode", iter(self._codec.decode(*args, **kwargs)))
+
+
+def _own(plan: ChunkPlan) -> DiffusionPlan:
+    if not isinstance(plan, DiffusionPlan):
+        raise InvalidOptionError(f"a diffusion model needs a DiffusionPlan, got {type(plan).__name__}")
+    return plan
+
+
+def load_dove(
+    name: str | Path,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    options: DoveOptions | None = None,
+    **loading: Any,
+) -> DoveModel:
+    """Loads a checkpoint of the DOVE family.
+
+    Args:
+        name: Folder, embedded name or hub id.
+        device: Where it runs.
+        dtype: Of weights and activations.
+        options: Of every call.
+        **loading: As for `DovePipeline.from_checkpoint`.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be found or loaded.
+        BackendUnavailableError: If device or kernel do not exist here.
+        InvalidOptionError: If an option has no such value.
+    """
+    folder = resolve_checkpoint(name)
+    pipeline = DovePipeline.from_checkpoint(folder, device=device, dtype=dtype, **loading)
+    description, scale = pipeline.description, pipeline.model_shape.native_scale
+    card = ModelCard(
+        name=str(name),
+        kind="diffusion",
+        scale=description.scale,
+        native_scales=() if scale is None else (scale,),
+        licence=description.licence,
+        source=description.source,
+        fingerprint=_fingerprint(folder, options),
+    )
+    return DoveModel(pipeline, card, device=device, dtype=dtype, options=options)
+
+
+def _fingerprint(folder: Path, options: DoveOptions | None) -> str:
+    """The checkpoint's digest, and with it that of options which are not the recommended ones."""
+    fingerprint = checkpoint_fingerprint(folder)
+    if options is None or options == DoveOptions():
+        return fingerprint
+    text = json.dumps(asdict(options), sort_keys=True)
+    return f"{fingerprint}+{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def checkpoint_fingerprint(folder: Path) -> str:
+    """A digest over the names, sizes, heads and tails of a checkpoint's files: enough to notice other
+    weights."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in COMPONENT_PATTERNS for path in folder.glob(pattern)}):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_DIGEST_BYTES))
+            file.seek(max(0, size - _DIGEST_BYTES))
+            digest.update(file.read(_DIGEST_BYTES))
+    return digest.hexdigest()

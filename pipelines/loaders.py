@@ -1,0 +1,86 @@
+"""Models by name. What a name leads to decides, by its content, which kind it is:
+
+* `bicubic`, `lanczos`: interpolation; `standin:...`: a stand-in for load tests;
+* a folder, embedded name or hub id with a `model_index.json`: the DOVE family.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipelines.devices import DtypeName, choose_device, choose_dtype
+from pipelines.errors import CheckpointError
+from pipelines.interpolation import METHODS, InterpolationModel
+from pipelines.model import Model
+from pipelines.standin import STANDIN_PREFIX, StandinModel
+
+if TYPE_CHECKING:
+    from pipelines.dove.options import DoveOptions
+    from pipelines.dove.runtime import AttentionBackend
+
+# diffusers takes three seconds to import, spandrel one: what needs them is imported where a model is loaded.
+
+DEFAULT_MODEL = "dovetail-nano"
+
+
+def load_model(
+    name: str | None = None,
+    *,
+    device: str = "auto",
+    dtype: DtypeName = "auto",
+    options: DoveOptions | None = None,
+    attention_backend: AttentionBackend = "auto",
+    use_compile: bool = False,
+    use_offload: bool = False,
+    **loading: Any,
+) -> Model:
+    """Loads a model.
+
+    Args:
+        name: See above; None for the embedded default.
+        device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
+        dtype: "auto" for the fastest that is good enough on the device.
+        options: Of the DOVE family; None for the recommended ones.
+        attention_backend: Attention kernel of the DOVE family.
+        use_compile: Compile the network; slower to start, faster to run.
+        use_offload: Keep the parts of the model in host memory while they do not work.
+        **loading: For the DOVE family, as for `DovePipeline.from_checkpoint`.
+
+    Raises:
+        CheckpointError: If the model cannot be found or loaded.
+        BackendUnavailableError: If device or kernel do not exist here.
+        InvalidOptionError: If an option has no such value.
+    """
+    chosen_device = choose_device(device)
+    if name in METHODS:
+        return InterpolationModel(name, device="cpu" if device == "auto" else chosen_device)
+    if name is not None and name.startswith(STANDIN_PREFIX):
+        return StandinModel(name)
+    from pipelines.dove.model import load_dove
+
+    return load_dove(
+        name or default_model(),
+        device=chosen_device,
+        dtype=choose_dtype(dtype, chosen_device),
+        options=options,
+        attention_backend=attention_backend,
+        use_compile=use_compile,
+        use_offload=use_offload,
+        **loading,
+    )
+
+
+def default_model() -> str:
+    """The embedded model that is taken where nobody names one.
+
+    Raises:
+        CheckpointError: If this installation has none.
+    """
+    from pipelines.dove.loading import embedded_checkpoints
+
+    if DEFAULT_MODEL in embedded_checkpoints():
+        return DEFAULT_MODEL
+    raise CheckpointError(
+        f"this installation has no embedded {DEFAULT_MODEL}; name a checkpoint folder or hub id, or use "
+        "bicubic"
+    )
