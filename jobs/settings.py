@@ -93,6 +93,9 @@ class WorkerSettings(CommonSettings):
         models: Names that `dovetail upscale --model` takes; the first is the default of jobs without a model.
         device: auto, cpu, cuda, cuda:1, ...
         dtype: auto, float32, bfloat16 or float16.
+        attention: Attention kernel of the models, as for `dovetail upscale --attention`.
+        use_compile: Compile models when they are loaded: minutes at the start, faster from then on.
+        use_offload: Keep the parts of a model in host memory while they do not work, for small GPUs.
         work_dir: For files of the running task; None is a temporary folder.
         drain_seconds: How long a stopped worker may take to finish its segment.
         decode_memory_bytes: Memory that decoding one input may take.
@@ -104,6 +107,9 @@ class WorkerSettings(CommonSettings):
     models: tuple[str, ...] = ("dovetail-nano", "bicubic", "lanczos")
     device: str = "auto"
     dtype: str = "auto"
+    attention: str = "auto"
+    use_compile: bool = False
+    use_offload: bool = False
     work_dir: Path | None = None
     drain_seconds: Annotated[float, Field(ge=0)] = 600
     decode_memory_bytes: Annotated[int, Field(ge=64 << 20)] = 4 * GIB

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from jobs.fleet import ModelInfo
-from pipelines.devices import DtypeName
 from pipelines.errors import CheckpointError
-from pipelines.loaders import load_model
 from pipelines.model import Model
 from pipelines.planning.frame_plan import FrameShape
 from pipelines.planning.kinds import shape_to_json
@@ -25,23 +23,19 @@ class ModelShelf:
 
     Args:
         names: That jobs may use; the first is the default.
-        device: As for `load_model`.
-        dtype: As for `load_model`.
+        load: Loads a model by name.
         allow_standins: Whether jobs may name stand-ins as well.
-        load: Loads a model; another one is for tests.
     """
 
     def __init__(
         self,
         names: Sequence[str],
         *,
-        device: str = "auto",
-        dtype: DtypeName = "auto",
+        load: Callable[[str], Model],
         allow_standins: bool = False,
-        load: Callable[..., Model] = load_model,
     ) -> None:
         self.names = tuple(names)
-        self._device, self._dtype, self._allow_standins, self._load = device, dtype, allow_standins, load
+        self._load, self._allow_standins = load, allow_standins
         self._kept: Model | None = None
 
     def get(self, name: str | None = None) -> Model:
@@ -59,7 +53,7 @@ class ModelShelf:
             )
         if self._kept is None or self._kept.name != name:
             self._kept = None  # its memory is needed for the next one
-            self._kept = self._load(name, device=self._device, dtype=self._dtype)
+            self._kept = self._load(name)
         return self._kept
 
     def describe(self) -> list[ModelInfo]:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import dramatiq
@@ -160,10 +161,15 @@ def _make_context(
         fleet=Fleet(store_client),
         models=ModelShelf(
             settings.models,
-            device=settings.device,
-            dtype=settings.dtype,  # type: ignore[arg-type] # checked by load_model
+            load=partial(
+                load,
+                device=settings.device,
+                dtype=settings.dtype,
+                attention_backend=settings.attention,
+                use_compile=settings.use_compile,
+                use_offload=settings.use_offload,
+            ),
             allow_standins=settings.allow_standins,
-            load=load,
         ),
         inputs=inputs,
         sandbox=sandbox,
