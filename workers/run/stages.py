@@ -14,9 +14,10 @@ from workers.run.threads import Channel, StageThreads
 from workers.run.timing import StageClock
 from workers.run.writing import FinishedFrame, SegmentEnd
 
-# What torch found at the start of the process. A thread's setting also becomes the default of threads that
-# begin later: a model in a thread that began after a reader's would otherwise run on a quarter of the cores.
+# What torch found at the start of the process.
 _MODEL_THREADS = torch.get_num_threads()
+# Reading and writing run beside the model, whose cores they should leave to it.
+_SIDE_THREADS = max(1, _MODEL_THREADS // 4)
 
 
 def run_stages(
@@ -41,17 +42,17 @@ def run_stages(
         check: Called in this thread before each frame is taken and after the last; what it raises ends the
             run.
     """
-    torch.set_num_threads(_MODEL_THREADS)
+    _use_threads(_MODEL_THREADS)
     source: Channel[SourceFrame] = Channel(QUEUED_FRAMES)
 
     def read_all() -> None:
-        _use_few_threads()
+        _use_threads(_SIDE_THREADS)
         for frame in read():
             source.put(frame)
         source.finish()
 
     def write_all() -> None:
-        _use_few_threads()
+        _use_threads(_SIDE_THREADS)
         write(finished)
 
     def checked_source() -> Iterator[SourceFrame]:
@@ -60,13 +61,21 @@ def run_stages(
             yield frame
         check()
 
-    with StageThreads(source, finished) as threads, model.timed(clock):
-        threads.start("reader", read_all)
-        threads.start("writer", write_all)
-        restorer.run(checked_source())
-        finished.finish()
+    try:
+        with StageThreads(source, finished) as threads, model.timed(clock):
+            threads.start("reader", read_all)
+            threads.start("writer", write_all)
+            restorer.run(checked_source())
+            finished.finish()
+    finally:
+        _use_threads(_MODEL_THREADS)
 
 
-def _use_few_threads() -> None:
-    """Reading and writing run beside the model, whose cores they should leave to it."""
-    torch.set_num_threads(max(1, _MODEL_THREADS // 4))
+def _use_threads(count: int) -> None:
+    """How many cores torch takes in this thread.
+
+    The setting of one thread also becomes the default of threads that have not computed anything yet,
+    whatever they set themselves; asking for it makes it final here.
+    """
+    torch.set_num_threads(count)
+    torch.get_num_threads()

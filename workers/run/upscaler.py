@@ -8,7 +8,6 @@ Nothing holds the whole clip: the channels are short, a chunk is the most that w
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,23 +16,22 @@ from pathlib import Path
 import torch
 
 from media import (
-    JoinReport,
     MediaInfo,
     VideoReader,
-    join_segments,
     probe,
 )
 from pipelines.model import Model
 from pipelines.planning.kinds import plan_from_json, plan_to_json
-from workers.errors import OutputExistsError, OutputFolderError, ResumeMismatchError
+from workers.errors import ResumeMismatchError
 from workers.run.decisions import QUEUED_FRAMES, DecidedRun, decide_run, segment_ticks
 from workers.run.disk import check_room
 from workers.run.folder import WorkFolder, work_folder_path
 from workers.run.options import Existing, UpscaleOptions
+from workers.run.outputs import check_folder, join_run, refuse_existing
 from workers.run.progress import Progress, ProgressCallback
 from workers.run.reading import SourceFrame, read_frames
 from workers.run.record import InputIdentity, RunRecord
-from workers.run.report import ErrorReport, OutputReport, UpscaleReport, peak_device_bytes, peak_host_bytes
+from workers.run.report import ErrorReport, UpscaleReport, peak_device_bytes, peak_host_bytes
 from workers.run.restoring import Restorer, restore_settings
 from workers.run.stages import run_stages
 from workers.run.threads import Channel
@@ -126,13 +124,13 @@ class _Run:
 
     def run(self) -> None:
         if self.existing == "refuse":
-            self._refuse_existing()
+            refuse_existing(self.destination, self.options)
         is_finished = self.destination.exists() and not work_folder_path(self.destination).exists()
         if self.existing == "resume" and is_finished:
             self.report.status = "kept"
             return
         self.on_progress(Progress("planning"))
-        self._check_folder()
+        check_folder(self.destination)
         if self.model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.model.device)
         identity = _identify(self.source)
@@ -170,25 +168,6 @@ class _Run:
                 f"{work.num_segments} finished segments are kept in {work.path}; the same command with "
                 "--resume continues after them"
             )
-
-    def _refuse_existing(self) -> None:
-        wanted = [self.destination]
-        if self.options.use_compare_video:
-            wanted.append(compare_path(self.destination, ".mp4"))
-        if self.options.use_compare_image:
-            wanted.append(compare_path(self.destination, ".png"))
-        for path in wanted:
-            if path.exists():
-                raise OutputExistsError(path)
-
-    def _check_folder(self) -> None:
-        folder = self.destination.parent
-        if not folder.is_dir():
-            raise OutputFolderError(
-                f"the folder {folder} does not exist; create it, or choose another output"
-            )
-        if not os.access(folder, os.W_OK):
-            raise OutputFolderError(f"the folder {folder} cannot be written to; choose another output")
 
     def _open_reader(self, info: MediaInfo) -> VideoReader:
         options = self.options
@@ -296,49 +275,14 @@ class _Run:
 
     def _join(self, work: WorkFolder, decided: DecidedRun, record: RunRecord) -> None:
         """Makes the final files."""
-        num_frames = record.num_frames
-        self.on_progress(Progress("joining", num_frames, num_frames, self.report.num_resumed_frames))
-        compare_video = compare_image = None
+        report, num_frames = self.report, record.num_frames
+        self.on_progress(Progress("joining", num_frames, num_frames, report.num_resumed_frames))
         with self.clock.measure("join"):
-            if self.options.use_compare_video:
-                compare_video = compare_path(self.destination, ".mp4")
-                self._join_files(work, decided, record, 1, compare_video)
-            joined = self._join_files(work, decided, record, 0, self.destination)
-        if self.options.use_compare_image:
-            compare_image = compare_path(self.destination, ".png")
-            # A run that was killed right here has moved it already.
-            if work.image_path.exists():
-                work.image_path.replace(compare_image)
-        self.report.warn(joined.warnings)
-        self.report.streams = joined.streams
-        self.report.num_segments = len(record.segments)
-        self.report.stage_seconds = self.clock.seconds
-        self.report.output = OutputReport(
-            path=joined.path,
-            width=decided.encoding.width,
-            height=decided.encoding.height,
-            num_frames=joined.num_frames,
-            duration_seconds=joined.duration_seconds,
-            size_bytes=joined.num_bytes,
-            compare_video=compare_video,
-            compare_image=compare_image,
-        )
-
-    def _join_files(
-        self, work: WorkFolder, decided: DecidedRun, record: RunRecord, which: int, destination: Path
-    ) -> JoinReport:
-        return join_segments(
-            [work.path / segment.names[which] for segment in record.segments],
-            destination,
-            source=decided.info,
-            start_seconds=self.options.start_seconds,
-            duration_seconds=self.options.duration_seconds,
-        )
-
-
-def compare_path(destination: Path, suffix: str) -> Path:
-    """Where the side-by-side file of an output goes."""
-    return destination.with_name(f"{destination.stem}.compare{suffix}")
+            made = join_run(work, decided, record, self.destination, options=self.options)
+        report.warn(made.joined.warnings)
+        report.streams, report.output = made.joined.streams, made.output
+        report.num_segments = len(record.segments)
+        report.stage_seconds = self.clock.seconds
 
 
 def _identify(source: Path) -> InputIdentity:

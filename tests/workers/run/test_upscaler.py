@@ -20,6 +20,7 @@ from media import NoFramesError, SegmentWriter, UnreadableInputError
 from media.sizes import SizeRequest
 from pipelines.errors import OutOfMemoryError
 from pipelines.model import Model
+from pipelines.planning.frame_plan import FramePlan, FrameShape
 from pipelines.planning.plan import ChunkPlan
 from tests.workers.made import FAST, SIZE, StandIn, decode, make_video
 from workers.errors import DiskFullError, OutputExistsError, OutputFolderError
@@ -288,3 +289,28 @@ def test_the_report_is_json_and_has_what_it_promises(clip: Path, tmp_path: Path,
     assert set(values["stage_seconds"]) == {"read", "model", "write", "join"}
     assert values["num_segments"] > 1
     assert values["peak_host_bytes"] > 0
+
+
+class Narrow(StandIn):
+    """Runs out of memory with whole frames."""
+
+    def __init__(self) -> None:
+        super().__init__(shape=FrameShape(scale=2, bytes_per_pixel=1000))
+
+    def restore(
+        self, clip: Tensor, size: tuple[int, int], plan: ChunkPlan, *, generator: object = None
+    ) -> Iterator[Tensor]:
+        assert isinstance(plan, FramePlan)
+        if not plan.tile_height:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().restore(clip, size, plan)
+
+
+def test_a_retry_after_memory_ended_is_reported_once_and_changes_no_chunk(clip: Path, tmp_path: Path) -> None:
+    narrow, wide = Narrow(), StandIn()
+    report = upscale_file(clip, tmp_path / "narrow.mp4", model=narrow, options=options(chunk=8))
+    upscale_file(clip, tmp_path / "wide.mp4", model=wide, options=options(chunk=8))
+    assert [text for text in report.warnings if "memory did not suffice (network)" in text] == report.warnings
+    assert len(report.warnings) == 1
+    assert "1x1 tiles of 128x96" in report.warnings[0]
+    assert narrow.chunk_lengths == wide.chunk_lengths

@@ -1,0 +1,86 @@
+"""Threads of a run: who takes how many cores, and whose time is counted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from media.sizes import SizeRequest
+from pipelines.planning.plan import ChunkPlan
+from tests.workers.made import FAST, StandIn
+from workers.run import stages
+from workers.run.options import UpscaleOptions
+from workers.run.timing import StageClock
+from workers.run.upscaler import upscale_file
+
+OPTIONS = UpscaleOptions(size=SizeRequest(scale=Fraction(2)), encode=FAST)
+
+
+class ThreadCounting(StandIn):
+    """Remembers how many threads torch gives it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_threads: set[int] = set()
+
+    def restore(
+        self, clip: Tensor, size: tuple[int, int], plan: ChunkPlan, *, generator: object = None
+    ) -> Iterator[Tensor]:
+        self.num_threads.add(torch.get_num_threads())
+        return super().restore(clip, size, plan)
+
+
+def test_a_model_in_a_later_thread_has_all_cores(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a reader's thread sets becomes the default of threads that begin after it."""
+    monkeypatch.setattr(stages, "_MODEL_THREADS", 4)
+    model, before = ThreadCounting(), torch.get_num_threads()
+
+    def run(name: str) -> None:
+        upscale_file(clip, tmp_path / name, model=model, options=OPTIONS)
+
+    try:
+        for number in range(2):
+            thread = threading.Thread(target=run, args=(f"{number}.mp4",))
+            thread.start()
+            thread.join()
+    finally:
+        torch.set_num_threads(before)
+    assert model.num_threads == {4}
+
+
+def test_a_clock_waits_for_the_device_that_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    second = torch.device("cuda:1")
+    with StageClock(synchronize=second).measure("model"):
+        pass
+    assert waited == [second, second]
+    with StageClock(synchronize=torch.device("cpu")).measure("model"):
+        pass
+    assert len(waited) == 2
+
+
+def test_the_models_time_includes_the_copy_to_the_host(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU's work is over when its frames are on the host, so no waiting is needed to count it."""
+    from workers.run import restoring
+
+    clock, now = StageClock(), [0.0]
+    monkeypatch.setattr(StageClock, "now", lambda self: now[0])
+
+    def slow_copy(batch: Tensor) -> Tensor:
+        now[0] += 1.0
+        return batch
+
+    monkeypatch.setattr(restoring, "_to_host", slow_copy)
+    upscale_file(clip, tmp_path / "out.mp4", model=StandIn(), options=OPTIONS, clock=clock)
+    assert clock.seconds["model"] >= 10

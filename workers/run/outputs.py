@@ -1,0 +1,110 @@
+"""The files that a run leaves: whether they may be written, and making them from its segments."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from media import JoinReport, join_segments
+from workers.errors import OutputExistsError, OutputFolderError
+from workers.run.decisions import DecidedRun
+from workers.run.folder import WorkFolder
+from workers.run.options import UpscaleOptions
+from workers.run.record import RunRecord
+from workers.run.report import OutputReport
+
+
+@dataclass(frozen=True)
+class MadeOutput:
+    """What a run left.
+
+    Attributes:
+        output: For the report.
+        joined: What became of the source's streams.
+    """
+
+    output: OutputReport
+    joined: JoinReport
+
+
+def compare_path(destination: Path, suffix: str) -> Path:
+    """Where the side-by-side file of an output goes."""
+    return destination.with_name(f"{destination.stem}.compare{suffix}")
+
+
+def refuse_existing(destination: Path, options: UpscaleOptions) -> None:
+    """Refuses to write over files.
+
+    Raises:
+        OutputExistsError: If the output, or a comparison that is asked for, is there already.
+    """
+    wanted = [destination]
+    if options.use_compare_video:
+        wanted.append(compare_path(destination, ".mp4"))
+    if options.use_compare_image:
+        wanted.append(compare_path(destination, ".png"))
+    for path in wanted:
+        if path.exists():
+            raise OutputExistsError(path)
+
+
+def check_folder(destination: Path) -> None:
+    """Finds out before the work whether the output's folder can be written to.
+
+    Raises:
+        OutputFolderError: If not.
+    """
+    folder = destination.parent
+    if not folder.is_dir():
+        raise OutputFolderError(f"the folder {folder} does not exist; create it, or choose another output")
+    if not os.access(folder, os.W_OK):
+        raise OutputFolderError(f"the folder {folder} cannot be written to; choose another output")
+
+
+def join_run(
+    work: WorkFolder, decided: DecidedRun, record: RunRecord, destination: Path, *, options: UpscaleOptions
+) -> MadeOutput:
+    """Makes the final file, and the comparisons that are asked for, from the segments of a run.
+
+    Raises:
+        MediaError: If they cannot be joined.
+    """
+    compare_video = compare_image = None
+    if options.use_compare_video:
+        compare_video = compare_path(destination, ".mp4")
+        _join_files(work, decided, record, 1, compare_video, options)
+    joined = _join_files(work, decided, record, 0, destination, options)
+    if options.use_compare_image:
+        compare_image = compare_path(destination, ".png")
+        # A run that was killed right here has moved it already.
+        if work.image_path.exists():
+            work.image_path.replace(compare_image)
+    output = OutputReport(
+        path=joined.path,
+        width=decided.encoding.width,
+        height=decided.encoding.height,
+        num_frames=joined.num_frames,
+        duration_seconds=joined.duration_seconds,
+        size_bytes=joined.num_bytes,
+        compare_video=compare_video,
+        compare_image=compare_image,
+    )
+    return MadeOutput(output, joined)
+
+
+def _join_files(
+    work: WorkFolder,
+    decided: DecidedRun,
+    record: RunRecord,
+    which: int,
+    destination: Path,
+    options: UpscaleOptions,
+) -> JoinReport:
+    return join_segments(
+        [work.path / segment.names[which] for segment in record.segments],
+        destination,
+        source=decided.info,
+        start_seconds=options.start_seconds,
+        duration_seconds=options.duration_seconds,
+    )
