@@ -7,7 +7,6 @@ Nothing holds the whole clip: the channels are short, a chunk is the most that w
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,7 +26,7 @@ from workers.run.decisions import QUEUED_FRAMES, DecidedRun, decide_run, segment
 from workers.run.disk import check_room
 from workers.run.folder import WorkFolder, work_folder_path
 from workers.run.options import Existing, UpscaleOptions
-from workers.run.outputs import check_folder, join_run, refuse_existing
+from workers.run.outputs import check_folder, file_sha256, join_run, refuse_existing
 from workers.run.progress import Progress, ProgressCallback
 from workers.run.reading import SourceFrame, read_frames
 from workers.run.record import InputIdentity, RunRecord
@@ -89,7 +88,7 @@ def upscale_file(
             clock=clock or StageClock(),
         ).run()
         if use_sha256 and report.output is not None:
-            report.output = replace(report.output, sha256=_file_sha256(report.output.path))
+            report.output = replace(report.output, sha256=file_sha256(report.output.path))
     except BaseException as error:
         report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         report.error = ErrorReport.of(error)
@@ -297,8 +296,3 @@ def _identify(source: Path) -> InputIdentity:
 def _add_speed(report: UpscaleReport) -> None:
     if report.output is not None and report.seconds > 0:
         report.frames_per_second = (report.output.num_frames - report.num_resumed_frames) / report.seconds
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
