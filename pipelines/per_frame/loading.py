@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import mmap
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -55,11 +56,13 @@ def load_network(
         )
     if not path.is_file():
         raise CheckpointError(f"there is no weights file {path}", path=path)
-    descriptor = _read_descriptor(path)
-    _check_descriptor(descriptor, path)
-    chosen = _choose_network_dtype(descriptor, dtype, device)
-    descriptor.to(device=device, dtype=torch.float32).eval()
-    shape, notes = _probe(descriptor, device, chosen)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # architectures of many years, which nobody here can change
+        descriptor = _read_descriptor(path)
+        _check_descriptor(descriptor, path)
+        chosen = _choose_network_dtype(descriptor, dtype, device)
+        descriptor.to(device=device, dtype=torch.float32).eval()
+        shape, notes = _probe(descriptor, device, chosen)
     card = ModelCard(
         name=name or path.name,
         kind="per_frame",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,8 @@ class Recipe:
         """A network with random weights that spandrel knows again."""
         import_spandrel()
         module = importlib.import_module(f"spandrel.architectures.{self.module}")
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of older code in newer versions of torch
             torch.manual_seed(seed)
             network: nn.Module = getattr(module, self.name)(**self.arguments)
         return network.eval()
