@@ -38,7 +38,7 @@ class ModelCard:
         licence: SPDX identifier, a sentence, or "" where nobody says.
         source: Where it comes from.
         fingerprint: Changes when weights, description or bound options change; "" for models without any.
-        notes: What its user should know, as sentences.
+        notes: What its user should know of frames in tiles, as sentences.
     """
 
     name: str
