@@ -74,7 +74,7 @@ def load_network(
         notes=notes,
     )
     for note in notes:
-        logger.warning("%s: %s", card.name, note)
+        logger.info("%s: %s", card.name, note)
     return PerFrameModel(as_network(descriptor), card, shape, device=device, dtype=chosen)
 
 
@@ -198,8 +198,8 @@ def _probe(descriptor: Any, device: torch.device, dtype: torch.dtype) -> tuple[F
 def _notes(descriptor: Any, reach: int | None) -> Iterator[str]:
     if reach is None:
         yield (
-            f"a pixel depends on more than {MAX_REACH} pixels around it, or on too many to measure; tiles "
-            f"have a margin of {DEFAULT_MARGIN}, so where memory asks for tiles their borders may show"
+            f"a pixel depends on more than {MAX_REACH} pixels around it (assumed of large networks), and "
+            f"tiles have a margin of {DEFAULT_MARGIN}: their borders may show"
         )
     if descriptor.tiling.name != "SUPPORTED":
         yield f"{descriptor.architecture.name} networks are not made for tiles"

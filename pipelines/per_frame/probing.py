@@ -23,9 +23,11 @@ DEFAULT_MARGIN = 32
 DEFAULT_ALIGNMENT = 16
 # Half sides of the images that reach is looked for in, one after the other; most networks need one.
 _PROBE_HALVES = (32, 48, 80)
-# Weights times pixels of what a probe may cost beyond the first image: two seconds on one slow core.
-_PROBE_BUDGET = 1.0e11
-_ALIGNMENTS = (1, 2, 4, 8, 16, 32, 6, 12, 24, 7)
+# Weights times pixels that a probe may cost: the first images of 5 M weights, then 20 G, some seconds on a slow
+# core. Larger networks look farther than `MAX_REACH` anyway.
+_FIRST_BUDGET, _BUDGET = 6.0e10, 2.0e10
+# A network of windows of 2 or 4 may as well be shifted by 8.
+_ALIGNMENTS = (1, 8, 16, 32, 12, 24, 7)
 # Below a 16-bit step; kernels that mix neighbours (Winograd) leave rounding errors of a tenth of it.
 _TOLERANCE = 3.0e-6
 _BYTES_MARGIN = 1.15
@@ -56,11 +58,11 @@ def measure_reach(network: Network, shape: FrameShape, *, num_weights: int) -> R
     generator = torch.Generator().manual_seed(0)
     for half in _PROBE_HALVES:
         side = max(shape.padded((2 * half, 2 * half)))
-        if half != _PROBE_HALVES[0] and 3 * side**2 * num_weights > _PROBE_BUDGET:
+        if 3 * side**2 * num_weights > (_FIRST_BUDGET if half == _PROBE_HALVES[0] else _BUDGET):
             break
         pixels = _reach_within(network, side, shape.scale or 1, generator)
         if pixels is not None and pixels <= MAX_REACH:
-            alignment = _find_alignment(network, shape, pixels, generator, num_weights)
+            alignment = _find_alignment(network, shape, pixels, num_weights)
             if alignment is not None:
                 # Pictures excite a network otherwise than noise does.
                 return Reach(pixels + pixels // 4 + 1 + _off_border(alignment), alignment)
@@ -94,29 +96,29 @@ def _off_border(alignment: int) -> int:
     return 0 if DEFAULT_ALIGNMENT % alignment == 0 else alignment - 1
 
 
-def _find_alignment(
-    network: Network, shape: FrameShape, reach: int, generator: torch.Generator, num_weights: int
-) -> int | None:
+def _find_alignment(network: Network, shape: FrameShape, reach: int, num_weights: int) -> int | None:
     """The smallest shift of the source that only shifts the output, if there is one."""
-    scale = shape.scale or 1
+    scale, border = shape.scale or 1, reach + DEFAULT_ALIGNMENT
+    unmoved: dict[int, Tensor] = {}
     for step in _ALIGNMENTS:
         shift = math.lcm(step, shape.multiple)
-        border = reach + DEFAULT_ALIGNMENT
-        side = max(shape.padded((2 * border + shift + 8,) * 2))
-        if 2 * side**2 * num_weights > _PROBE_BUDGET:
+        room = max(shift, math.lcm(_ALIGNMENTS[1], shape.multiple))  # the first two share an image
+        side = max(shape.padded((2 * border + room + 8,) * 2))
+        if 2 * side**2 * num_weights > _FIRST_BUDGET:
             return None
-        noise = torch.rand(1, 3, side + shift, side + shift, generator=generator)
-        first, second = network(noise[..., :side, :side]), network(noise[..., shift:, shift:])
+        noise = torch.rand(1, 3, side + room, side + room, generator=torch.Generator().manual_seed(side))
+        unmoved[side] = unmoved[side] if side in unmoved else network(noise[..., :side, :side])
         inside = slice((shift + border) * scale, (side - border) * scale)
         moved = slice(border * scale, (side - border - shift) * scale)
-        if not bool(_differs(first[..., inside, inside], second[..., moved, moved], 10 * _TOLERANCE).any()):
+        shifted = network(noise[..., shift : shift + side, shift : shift + side])[..., moved, moved]
+        if not bool(_differs(unmoved[side][..., inside, inside], shifted).any()):
             return shift
     return None
 
 
-def _differs(first: Tensor, second: Tensor, tolerance: float = _TOLERANCE) -> Tensor:
+def _differs(first: Tensor, second: Tensor) -> Tensor:
     """(h, w), bool: where two outputs (1, 3, h, w) are not the same but for rounding."""
-    bound = tolerance * max(1.0, float(first.abs().max()))
+    bound = _TOLERANCE * max(1.0, float(first.abs().max()))
     return (first - second).abs().amax(dim=(0, 1)) > bound
 
 
