@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from pipelines.devices import DtypeName, choose_dtype
-from pipelines.errors import CheckpointError, InvalidOptionError
+from pipelines.errors import CheckpointError, InvalidOptionError, is_out_of_memory
 from pipelines.model import ModelCard
 from pipelines.per_frame.importing import import_spandrel
 from pipelines.per_frame.model import PerFrameModel
@@ -61,8 +61,15 @@ def load_network(
         descriptor = _read_descriptor(path)
         _check_descriptor(descriptor, path)
         chosen = _choose_network_dtype(descriptor, dtype, device)
-        descriptor.to(device=device, dtype=torch.float32).eval()
-        shape, notes = _probe(descriptor, device, chosen)
+        try:
+            shape, notes = _probe(descriptor, device, chosen)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            raise CheckpointError(
+                f"the network in {path} ({descriptor.architecture.name}) fails on a small image: {error}",
+                path=path,
+            ) from error
     card = ModelCard(
         name=name or path.name,
         kind="per_frame",
@@ -172,7 +179,7 @@ def _allowed_dtypes(descriptor: Any) -> Iterator[torch.dtype]:
 
 
 def _probe(descriptor: Any, device: torch.device, dtype: torch.dtype) -> tuple[FrameShape, tuple[str, ...]]:
-    """Shape of a network in float32, which it leaves in its dtype, and what its user should know."""
+    """Shape of a network that is on the CPU, and what its user should know; leaves it ready to run."""
     sizes = descriptor.size_requirements
     shape = FrameShape(
         scale=descriptor.scale,
@@ -181,6 +188,7 @@ def _probe(descriptor: Any, device: torch.device, dtype: torch.dtype) -> tuple[F
         is_square=sizes.square,
         alignment=sizes.multiple_of,
     )
+    descriptor.float().eval()
     network = as_network(descriptor)
     num_weights = sum(weight.numel() for weight in descriptor.model.parameters())
     reach = measure_reach(network, shape, num_weights=num_weights)
@@ -189,7 +197,7 @@ def _probe(descriptor: Any, device: torch.device, dtype: torch.dtype) -> tuple[F
         margin=DEFAULT_MARGIN if reach.pixels is None else reach.pixels,
         alignment=reach.alignment,
     )
-    descriptor.to(dtype=dtype)
+    descriptor.to(device=device, dtype=dtype)
     bytes_per_pixel, fixed_bytes = measure_bytes(network, shape, device)
     notes = tuple(_notes(descriptor, reach.pixels))
     return replace(shape, bytes_per_pixel=bytes_per_pixel, fixed_bytes=fixed_bytes), notes

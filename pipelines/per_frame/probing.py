@@ -23,8 +23,8 @@ DEFAULT_MARGIN = 32
 DEFAULT_ALIGNMENT = 16
 # Half sides of the images that reach is looked for in, one after the other; most networks need one.
 _PROBE_HALVES = (32, 48, 80)
-# Weights times pixels that a probe may cost: the first images of 5 M weights, then 20 G, some seconds on a slow
-# core. Larger networks look farther than `MAX_REACH` anyway.
+# Weights times pixels that the first images and each later step may cost: some seconds on a slow core. Larger
+# networks look farther than `MAX_REACH` anyway.
 _FIRST_BUDGET, _BUDGET = 6.0e10, 2.0e10
 # A network of windows of 2 or 4 may as well be shifted by 8.
 _ALIGNMENTS = (1, 8, 16, 32, 12, 24, 7)
@@ -51,7 +51,7 @@ def measure_reach(network: Network, shape: FrameShape, *, num_weights: int) -> R
     """Finds how far a network looks, up to `MAX_REACH`, and by how much its source may be shifted.
 
     Args:
-        network: In float32: rounding of other dtypes hides what is looked for.
+        network: In float32 on the CPU: rounding of other dtypes and of TF32 hides what is looked for.
         shape: Its scale and the sizes it takes.
         num_weights: Bounds what large networks are asked; the answer never depends on the machine's speed.
     """
