@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipelines.devices import DtypeName
 from pipelines.errors import InvalidOptionError, UnsupportedSizeError
 from pipelines.model import ModelCard
 from pipelines.per_frame.loading import load_network
@@ -197,3 +198,19 @@ def test_a_square_network_gets_squares(tmp_path: Path) -> None:
     clip = noise(1, 3, 20, 50)
     assert torch.equal(next(iter(model.restore(clip, (20, 50), FramePlan()))), clip)
     assert shapes == [(64, 64)]
+
+
+@pytest.mark.needs_cuda
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_gpu_gives_what_the_processor_gives(dtype: DtypeName, models: Models, tmp_path: Path) -> None:
+    path = save_network("compact", tmp_path / "compact.pth")
+    model = load_network(path, device=torch.device("cuda"), dtype=dtype)
+    clip = noise(1, 3, 270, 480)
+    expected = restore(models("compact"), clip)
+    for tile in (0, 512):
+        plan = model.plan(num_frames=1, size=(270, 480), out_size=(1080, 1920), tile=tile)
+        with peak_memory(model.device) as peak:
+            result = next(iter(model.restore(clip, (1080, 1920), plan)))
+        assert peak.num_bytes <= plan.estimated_bytes
+        torch.testing.assert_close(result.cpu(), expected, rtol=0, atol=2e-2)
+    assert model.shape.margin == models("compact").shape.margin
