@@ -23,7 +23,10 @@ def models(use_json: Annotated[bool, typer.Option("--json", help="Write JSON.")]
         for name in ("kind", "scale", "licence", "source", "folder"):
             if model[name]:
                 typer.echo(f"  {name}: {model[name]}")
-    typer.echo("Any folder or hub id with a checkpoint in the layout of diffusers works as well.")
+    typer.echo(
+        "Any folder or hub id with a checkpoint in the layout of diffusers works as well, and any file"
+    )
+    typer.echo("with the weights of a per-frame network (.safetensors, .pth, .pt, .ckpt).")
 
 
 def list_models() -> list[dict[str, Any]]:

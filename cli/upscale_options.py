@@ -42,7 +42,8 @@ ModelName = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Checkpoint folder, embedded name, hub id, bicubic or lanczos. Default: the embedded model.",
+        help="Checkpoint folder, embedded name, hub id, weights file of a per-frame network (.safetensors, "
+        ".pth, .pt, .ckpt), bicubic or lanczos. Default: the embedded model.",
         rich_help_panel=_MODEL,
     ),
 ]

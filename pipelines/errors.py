@@ -39,7 +39,7 @@ class InvalidOptionError(PipelineError):
 
 
 class BackendUnavailableError(PipelineError):
-    """Raised when an attention kernel or a device is asked for that this machine does not have."""
+    """Raised when an attention kernel, a device or a package is needed that this machine does not have."""
 
     code = "backend_unavailable"
 

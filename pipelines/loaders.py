@@ -1,24 +1,28 @@
 """Models by name. What a name leads to decides, by its content, which kind it is:
 
 * `bicubic`, `lanczos`: interpolation; `standin:...`: a stand-in for load tests;
+* a file that ends in .safetensors, .pth, .pt or .ckpt: a per-frame network of any architecture that spandrel
+  knows (the extra `networks`);
 * a folder, embedded name or hub id with a `model_index.json`: the DOVE family.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.devices import DtypeName, choose_device, choose_dtype
 from pipelines.errors import CheckpointError
 from pipelines.interpolation import METHODS, InterpolationModel
 from pipelines.model import Model
+from pipelines.per_frame.loading import WEIGHTS_SUFFIXES, load_network
 from pipelines.standin import STANDIN_PREFIX, StandinModel
 
 if TYPE_CHECKING:
     from pipelines.dove.options import DoveOptions
     from pipelines.dove.runtime import AttentionBackend
 
-# diffusers takes three seconds to import, spandrel one: what needs them is imported where a model is loaded.
+# diffusers takes three seconds to import: what needs it is imported where a model is loaded.
 
 DEFAULT_MODEL = "dovetail-nano"
 
@@ -56,6 +60,8 @@ def load_model(
         return InterpolationModel(name, device="cpu" if device == "auto" else chosen_device)
     if name is not None and name.startswith(STANDIN_PREFIX):
         return StandinModel(name)
+    if name is not None and is_weights_file(name):
+        return load_network(Path(name), name=name, device=chosen_device, dtype=dtype)
     from pipelines.dove.model import load_dove
 
     return load_dove(
@@ -68,6 +74,12 @@ def load_model(
         use_offload=use_offload,
         **loading,
     )
+
+
+def is_weights_file(name: str) -> bool:
+    """Whether a name is that of one file with weights, whether it is there or not."""
+    path = Path(name)
+    return path.suffix.lower() in WEIGHTS_SUFFIXES and not path.is_dir()
 
 
 def default_model() -> str:

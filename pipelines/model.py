@@ -38,6 +38,7 @@ class ModelCard:
         licence: SPDX identifier, a sentence, or "" where nobody says.
         source: Where it comes from.
         fingerprint: Changes when weights, description or bound options change; "" for models without any.
+        notes: What its user should know of frames in tiles, as sentences.
     """
 
     name: str
@@ -47,6 +48,7 @@ class ModelCard:
     licence: str = ""
     source: str = ""
     fingerprint: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class PartClock(Protocol):

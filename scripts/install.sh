@@ -30,5 +30,7 @@ pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
 # plain one) that is taken, and it satisfies the packages after it. `PIP_EXTRA_INDEX_URL` can name such a source.
 echo "installing into $venv (torch, the largest part, first) ..."
 pip install "$(grep '^torch==' requirements.lock)"
-pip install --requirement requirements.lock
+# spandrel asks for torchvision, of which it needs two functions that we have: no build of it fits a CPU build of torch.
+pip install --requirement <(grep -v '^spandrel==' requirements.lock)
+pip install --no-deps "$(grep '^spandrel==' requirements.lock)"
 pip install --no-deps --editable .

@@ -38,7 +38,8 @@ def test_command_line_is_ready_without_heavy_packages(module: str) -> None:
 def test_lock_pins_every_requirement_within_its_range() -> None:
     locked = {canonicalize_name(name): version for name, version in LOCKED.items()}
     optional = PROJECT["optional-dependencies"]
-    wanted = [*PROJECT["dependencies"], *optional["prompt"], *optional["training"], *optional["dev"]]
+    extras = ("prompt", "training", "networks", "dev")
+    wanted = [*PROJECT["dependencies"], *(line for extra in extras for line in optional[extra])]
     for requirement in map(Requirement, wanted):
         name = canonicalize_name(requirement.name)
         if name != PROJECT["name"]:
@@ -47,7 +48,8 @@ def test_lock_pins_every_requirement_within_its_range() -> None:
 
 def test_lock_fits_machines_with_and_without_a_gpu() -> None:
     assert "+" not in LOCK  # a local build such as +cpu exists on some machines only
-    assert not re.search(r"^(nvidia|triton|xformers|cuda)", LOCK, re.MULTILINE)
+    # Nor torchvision: none fits the CPU build of torch.
+    assert not re.search(r"^(nvidia|triton|xformers|cuda|torchvision)", LOCK, re.MULTILINE)
 
 
 def test_weights_in_the_repository_stay_small() -> None:

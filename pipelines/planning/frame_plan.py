@@ -27,28 +27,52 @@ class FrameShape:
     Attributes:
         scale: Factor of the network; None where it reaches any size by itself (interpolation).
         bytes_per_pixel: Activation peak per source pixel of a tile.
+        fixed_bytes: Of the activation peak, what no tile makes smaller.
         margin: Source pixels around a tile that its result depends on.
         multiple: Sides of what the network is given are multiples of this many source pixels.
         min_side: Shortest side the network takes, in source pixels.
+        is_square: Whether the network takes squares only.
+        alignment: What the network is given begins and ends at multiples of this many source pixels, itself a
+            multiple of `multiple`: windows and unshuffled pixels then lie where they lie in the whole frame.
         kind: Tells shapes apart where they are JSON.
     """
 
     scale: int | None = None
     bytes_per_pixel: int = 0
+    fixed_bytes: int = 0
     margin: int = 0
     multiple: int = 1
     min_side: int = 1
+    is_square: bool = False
+    alignment: int = 1
     kind: Literal["frames"] = "frames"
 
-    def network_bytes(self, tile: TileSize) -> int:
-        """Activation peak of the network on a tile (height, width) with its margin, in source pixels."""
-        height, width = (max(round_up(side + 2 * self.margin, self.multiple), self.min_side) for side in tile)
-        return height * width * self.bytes_per_pixel
+    def padded(self, size: TileSize) -> TileSize:
+        """The smallest size (height, width) that the network takes and that holds this one."""
+        height, width = (max(round_up(side, self.multiple), self.min_side) for side in size)
+        return (max(height, width),) * 2 if self.is_square else (height, width)
+
+    def network_bytes(self, tile: TileSize, frame: TileSize) -> int:
+        """Activation peak of the network on a tile (height, width) with what lies around it.
+
+        Args:
+            tile: In source pixels, without its margin.
+            frame: The frame it is cut from.
+        """
+        around = 2 * (self.margin + self.alignment - 1)
+        # Networks with windows pad to whole ones on their own.
+        height, width = self.padded(
+            (
+                round_up(min(tile[0] + around, frame[0]), self.alignment),
+                round_up(min(tile[1] + around, frame[1]), self.alignment),
+            )
+        )
+        return height * width * self.bytes_per_pixel + self.fixed_bytes
 
     @property
     def smallest_tile(self) -> int:
         """A smaller one would be mostly margin."""
-        return max(round_up(max(32, self.margin), self.multiple), self.min_side)
+        return max(round_up(max(32, self.margin), self.alignment), self.min_side)
 
 
 @dataclass(frozen=True)
@@ -182,5 +206,5 @@ def _sized(plan: FramePlan, shape: FrameShape, tile: TileSize) -> FramePlan:
         plan,
         tile_height=height,
         tile_width=width,
-        estimated_bytes=output + shape.network_bytes(tile),
+        estimated_bytes=output + shape.network_bytes(tile, frame),
     )

@@ -104,8 +104,12 @@ class Restorer:
 
     @property
     def warnings(self) -> list[str]:
-        """What the user may not expect: where memory did not suffice for the plan."""
-        return list(dict.fromkeys(str(retry) for retry in self.retries))
+        """What the user may not expect: of the model where it takes frames apart, and where memory did not
+        suffice for the plan."""
+        layout = self._settings.plan.layout()
+        is_tiled = layout.rows * layout.cols > 1 or bool(self.retries)
+        notes = self._model.card.notes if is_tiled else ()
+        return list(dict.fromkeys([*notes, *(str(retry) for retry in self.retries)]))
 
     @property
     def num_cuts(self) -> int:

@@ -1,0 +1,29 @@
+"""A network that spandrel has loaded, as a function of one image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Network = Callable[[Tensor], Tensor]
+"""(1, 3, h, w) to (1, 3, h * scale, w * scale), float32, nominally [0, 1] but not clamped, in sizes that the
+network takes."""
+
+
+def as_network(descriptor: Any) -> Network:
+    """The function of a spandrel `ImageModelDescriptor`, in the dtype and on the device it is on now.
+
+    The descriptor's own call clamps, which hides from a measurement what a network of any range depends on.
+    """
+
+    @torch.inference_mode()
+    def network(image: Tensor) -> Tensor:
+        # Some architectures change their input in place.
+        given = image.to(descriptor.device, descriptor.dtype, copy=True)
+        output: Tensor = descriptor._call_fn(descriptor.model, given)
+        return output.float()
+
+    return network
