@@ -242,7 +242,7 @@ def choose_dtype(dtype: DtypeName, device: torch.device) -> torch.dtype:
 def checkpoint_fingerprint(folder: Path) -> str:
     """A digest over the names, sizes, heads and tails of a checkpoint's files: enough to notice other
     weights."""
-    from pipelines.dove.loading import COMPONENT_PATTERNS
+    from pipelines.dove.description import COMPONENT_PATTERNS
 
     digest = hashlib.sha256()
     for path in sorted({path for pattern in COMPONENT_PATTERNS for path in folder.glob(pattern)}):
@@ -273,7 +273,7 @@ def plan_from_json(values: dict[str, Any]) -> UpscalePlan:
 
 
 def _default_model() -> str:
-    from pipelines.dove.loading import embedded_checkpoints
+    from pipelines.dove.description import embedded_checkpoints
 
     if DEFAULT_MODEL in embedded_checkpoints():
         return DEFAULT_MODEL
