@@ -13,6 +13,7 @@ import typer
 
 from cli import upscale_options as options
 from cli.errors import UsageError, reported_errors
+from cli.store_folder import store_folder
 
 if TYPE_CHECKING:
     from workers.bench import BenchReport, PathResult
@@ -59,7 +60,14 @@ def bench(
         from workers.bench import make_source, run_benchmark
         from workers.run.options import UpscaleOptions
 
-        load = partial(load_model, model, device=device, dtype=dtype, attention_backend=attention)
+        load = partial(
+            load_model,
+            model,
+            device=device,
+            dtype=dtype,
+            attention_backend=attention,
+            models_dir=store_folder(),
+        )
         loaded = load(use_compile=use_compile)
         plain = load(options=DoveOptions.reference(), use_lossless_savings=False) if use_plain else None
         wanted = UpscaleOptions(

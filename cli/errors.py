@@ -103,6 +103,10 @@ def error_code(error: BaseException) -> str:
     if training_errors is not None and isinstance(error, training_errors.TrainingError):
         return str(error.code)
     if "workers.run.report" not in sys.modules and "torch" not in sys.modules:
+        # What needs no torch can still fail: the store of pulled models.
+        pipeline_errors = sys.modules.get("pipelines.errors")
+        if pipeline_errors is not None and isinstance(error, pipeline_errors.PipelineError):
+            return str(error.code)
         return "unexpected"
     from workers.run.report import error_code
 

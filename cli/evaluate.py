@@ -10,6 +10,7 @@ import typer
 
 from cli import upscale_options as options
 from cli.errors import UsageError, reported_errors
+from cli.store_folder import store_folder
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +47,7 @@ def evaluate(
         unknown = set(recipes) - set(RECIPES)
         if unknown:
             raise UsageError(f"unknown recipe {sorted(unknown)[0]!r}; there are {', '.join(RECIPES)}")
-        loaded = load_model(model, device=device, dtype=dtype)
+        loaded = load_model(model, device=device, dtype=dtype, models_dir=store_folder())
         baselines = [load_model(name) for name in METHODS]
         methods = {entry.name: frames_of(entry) for entry in (*baselines, loaded)}
         scores: list[Score] = []

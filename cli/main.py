@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 app.command(epilog=exit_codes_help())(upscale)
 app.command()(probe)
-app.command()(models)
+app.add_typer(models, name="models")
 app.command()(bench)
 app.command()(train)
 app.command()(evaluate)

@@ -17,6 +17,7 @@ from cli.display import Display, make_display, print_line, summarize
 from cli.errors import UsageError, print_error, reported_errors
 from cli.exit_codes import ExitCode, exit_code_for
 from cli.inputs import Job, plan_jobs
+from cli.store_folder import store_folder
 
 if TYPE_CHECKING:
     from pipelines.model import Model
@@ -99,6 +100,7 @@ def upscale(
                 attention_backend=attention,
                 use_compile=use_compile,
                 use_offload=use_offload,
+                models_dir=store_folder(),
             )
             reports = upscale_jobs(
                 jobs, model=loaded, options=wanted, existing=existing, use_sha256=use_sha256, display=display

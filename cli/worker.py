@@ -45,9 +45,15 @@ def worker(
         from cli._logging import configure_logging
         from cli._parent import end_with_parent
         from cli._settings import read_settings
+        from cli.store_folder import store_folder
         from jobs.settings import WorkerSettings
 
-        given = {"device": device, "models": tuple(models) if models else None, "data_dir": data_dir}
+        given = {
+            "device": device,
+            "models": tuple(models) if models else None,
+            "models_dir": store_folder(),
+            "data_dir": data_dir,
+        }
         settings = read_settings(WorkerSettings, given)
         configure_logging()
         if device_index is not None:

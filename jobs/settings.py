@@ -91,6 +91,7 @@ class WorkerSettings(CommonSettings):
 
     Attributes:
         models: Names that `dovetail upscale --model` takes; the first is the default of jobs without a model.
+        models_dir: Folder of pulled models; None is that of the user, as for `dovetail models`.
         device: auto, cpu, cuda, cuda:1, ...
         dtype: auto, float32, bfloat16 or float16.
         attention: Attention kernel of the models, as for `dovetail upscale --attention`.
@@ -105,6 +106,7 @@ class WorkerSettings(CommonSettings):
     """
 
     models: tuple[str, ...] = ("dovetail-nano", "bicubic", "lanczos")
+    models_dir: Path | None = None
     device: str = "auto"
     dtype: str = "auto"
     attention: str = "auto"

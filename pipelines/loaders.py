@@ -3,7 +3,8 @@
 * `bicubic`, `lanczos`: interpolation; `standin:...`: a stand-in for load tests;
 * a file that ends in .safetensors, .pth, .pt or .ckpt: a per-frame network of any architecture that spandrel
   knows (the extra `networks`);
-* a folder, embedded name or hub id with a `model_index.json`: the DOVE family.
+* a folder, embedded name or hub id with a `model_index.json`: the DOVE family;
+* the name of a pulled model (`pipelines.store`): one of the last two.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.devices import DtypeName, choose_device, choose_dtype
+from pipelines.dove.description import embedded_checkpoints
 from pipelines.errors import CheckpointError
 from pipelines.interpolation import METHODS, InterpolationModel
 from pipelines.model import Model
 from pipelines.per_frame.loading import WEIGHTS_SUFFIXES, load_network
 from pipelines.standin import STANDIN_PREFIX, StandinModel
+from pipelines.store import ModelStore, find_pulled
 
 if TYPE_CHECKING:
     from pipelines.dove.options import DoveOptions
@@ -36,6 +39,7 @@ def load_model(
     attention_backend: AttentionBackend = "auto",
     use_compile: bool = False,
     use_offload: bool = False,
+    models_dir: Path | None = None,
     **loading: Any,
 ) -> Model:
     """Loads a model.
@@ -48,6 +52,8 @@ def load_model(
         attention_backend: Attention kernel of the DOVE family.
         use_compile: Compile the network; slower to start, faster to run.
         use_offload: Keep the parts of the model in host memory while they do not work.
+        models_dir: Folder of pulled models. A path or an embedded model of the same name comes before, a hub id
+            after them.
         **loading: For the DOVE family, as for `DovePipeline.from_checkpoint`.
 
     Raises:
@@ -60,12 +66,16 @@ def load_model(
         return InterpolationModel(name, device="cpu" if device == "auto" else chosen_device)
     if name is not None and name.startswith(STANDIN_PREFIX):
         return StandinModel(name)
-    if name is not None and is_weights_file(name):
-        return load_network(Path(name), name=name, device=chosen_device, dtype=dtype)
+    name = name or default_model()
+    location, licence = _find_pulled(name, models_dir)
+    if is_weights_file(str(location or name)):
+        path = location or Path(name)
+        return load_network(path, name=name, device=chosen_device, dtype=dtype, licence=licence)
     from pipelines.dove.model import load_dove
 
     return load_dove(
-        name or default_model(),
+        name,
+        location=location,
         device=chosen_device,
         dtype=choose_dtype(dtype, chosen_device),
         options=options,
@@ -82,14 +92,20 @@ def is_weights_file(name: str) -> bool:
     return path.suffix.lower() in WEIGHTS_SUFFIXES and not path.is_dir()
 
 
+def _find_pulled(name: str, models_dir: Path | None) -> tuple[Path | None, str]:
+    """Where a pulled model lies, and its licence; (None, "") for other names."""
+    if models_dir is None or Path(name).exists() or name in embedded_checkpoints():
+        return None, ""
+    location = find_pulled(name, folder=models_dir)
+    return location, "" if location is None else ModelStore(models_dir).read(name).licence
+
+
 def default_model() -> str:
     """The embedded model that is taken where nobody names one.
 
     Raises:
         CheckpointError: If this installation has none.
     """
-    from pipelines.dove.loading import embedded_checkpoints
-
     if DEFAULT_MODEL in embedded_checkpoints():
         return DEFAULT_MODEL
     raise CheckpointError(

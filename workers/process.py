@@ -168,6 +168,7 @@ def _make_context(
                 attention_backend=settings.attention,
                 use_compile=settings.use_compile,
                 use_offload=settings.use_offload,
+                models_dir=settings.models_dir,
             ),
             allow_standins=settings.allow_standins,
         ),

@@ -1,4 +1,4 @@
-"""`dovetail.json`: what diffusers' layout has no place for."""
+"""A checkpoint's files, and `dovetail.json` for what diffusers' layout has no place for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.errors import CheckpointError
 
+EMBEDDED_FOLDER = Path(__file__).parent.parent / "checkpoints"
 DESCRIPTION_NAME = "dovetail.json"
+COMPONENT_PATTERNS = (
+    "model_index.json",
+    DESCRIPTION_NAME,
+    "prompt_embeddings/*.safetensors",
+    *(f"{part}/*.{ext}" for part in ("transformer", "vae", "scheduler") for ext in ("json", "safetensors")),
+)
+TEXT_PATTERNS = ("text_encoder/*.json", "text_encoder/*.safetensors", "tokenizer/*")
 
 
 class AttentionSettings(BaseModel):
@@ -66,6 +74,11 @@ class CheckpointDescription(BaseModel):
     @classmethod
     def _accept_bare_pattern(cls, value: Any) -> Any:
         return {"pattern": value} if isinstance(value, str) else value
+
+
+def embedded_checkpoints() -> list[str]:
+    """Names of the checkpoints that ship with the package."""
+    return sorted(path.parent.name for path in EMBEDDED_FOLDER.glob("*/model_index.json"))
 
 
 def read_description(folder: Path) -> CheckpointDescription:

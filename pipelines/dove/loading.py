@@ -24,19 +24,19 @@ from safetensors.torch import load_file
 
 from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
 from pipelines.dove.attention import set_attention_pattern
-from pipelines.dove.description import CheckpointDescription, read_description, verify_digests
+from pipelines.dove.description import (
+    COMPONENT_PATTERNS,
+    EMBEDDED_FOLDER,
+    TEXT_PATTERNS,
+    CheckpointDescription,
+    embedded_checkpoints,
+    read_description,
+    verify_digests,
+)
 from pipelines.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
-EMBEDDED_FOLDER = Path(__file__).parent.parent / "checkpoints"
-COMPONENT_PATTERNS = (
-    "model_index.json",
-    "dovetail.json",
-    "prompt_embeddings/*.safetensors",
-    *(f"{part}/*.{ext}" for part in ("transformer", "vae", "scheduler") for ext in ("json", "safetensors")),
-)
-TEXT_PATTERNS = ("text_encoder/*.json", "text_encoder/*.safetensors", "tokenizer/*")
 VAE_CLASSES: dict[str, Any] = {
     "AutoencoderKLCogVideoX": diffusers.AutoencoderKLCogVideoX,
     "SpaceToDepthAutoencoder": SpaceToDepthAutoencoder,
@@ -66,11 +66,6 @@ class LoadedCheckpoint:
     transformer: Any
     scheduler: Any
     prompt_embeds: torch.Tensor
-
-
-def embedded_checkpoints() -> list[str]:
-    """Names of the checkpoints that ship with the package."""
-    return sorted(path.parent.name for path in EMBEDDED_FOLDER.glob("*/model_index.json"))
 
 
 def resolve_checkpoint(

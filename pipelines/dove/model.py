@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from pipelines.chunks import Chunk
-from pipelines.dove.loading import COMPONENT_PATTERNS, resolve_checkpoint
+from pipelines.dove.description import COMPONENT_PATTERNS
+from pipelines.dove.loading import resolve_checkpoint
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
 from pipelines.errors import InvalidOptionError
@@ -117,19 +118,21 @@ def _own(plan: ChunkPlan) -> DiffusionPlan:
 
 
 def load_dove(
-    name: str | Path,
+    name: str,
     *,
     device: torch.device,
     dtype: torch.dtype,
+    location: Path | None = None,
     options: DoveOptions | None = None,
     **loading: Any,
 ) -> DoveModel:
     """Loads a checkpoint of the DOVE family.
 
     Args:
-        name: Folder, embedded name or hub id.
+        name: What the user called it; folder, embedded name or hub id where no location is given.
         device: Where it runs.
         dtype: Of weights and activations.
+        location: Its folder.
         options: Of every call.
         **loading: As for `DovePipeline.from_checkpoint`.
 
@@ -138,11 +141,11 @@ def load_dove(
         BackendUnavailableError: If device or kernel do not exist here.
         InvalidOptionError: If an option has no such value.
     """
-    folder = resolve_checkpoint(name)
+    folder = resolve_checkpoint(location or name)
     pipeline = DovePipeline.from_checkpoint(folder, device=device, dtype=dtype, **loading)
     description, scale = pipeline.description, pipeline.model_shape.native_scale
     card = ModelCard(
-        name=str(name),
+        name=name,
         kind="diffusion",
         scale=description.scale,
         native_scales=() if scale is None else (scale,),

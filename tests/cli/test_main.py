@@ -30,11 +30,12 @@ def test_exit_codes_are_in_the_help_and_in_the_documentation(dovetail: Dovetail)
 def test_every_error_of_our_packages_has_an_exit_code() -> None:
     import media.errors
     import pipelines.errors
+    import pipelines.store.errors
     import workers.errors
     from cli.exit_codes import exit_code_for
 
-    for module in (media.errors, pipelines.errors, workers.errors):
-        bases = {"MediaError", "PipelineError", "UpscaleError"}
+    for module in (media.errors, pipelines.errors, pipelines.store.errors, workers.errors):
+        bases = {"MediaError", "PipelineError", "StoreError", "UpscaleError"}
         for name, value in vars(module).items():
             if isinstance(value, type) and hasattr(value, "code") and name not in bases:
                 assert exit_code_for(value.code) is not ExitCode.UNEXPECTED, name
@@ -51,9 +52,3 @@ def test_probe_shows_streams(clip: Path, dovetail: Dovetail) -> None:
 def test_probe_refuses_what_is_no_video(tmp_path: Path, dovetail: Dovetail) -> None:
     (tmp_path / "text.mp4").write_text("text")
     assert dovetail("probe", tmp_path / "text.mp4").exit_code == 3
-
-
-def test_models_are_listed(dovetail: Dovetail) -> None:
-    assert "bicubic" in dovetail("models").stdout
-    names = [model["name"] for model in json.loads(dovetail("models", "--json").stdout)["models"]]
-    assert names[-2:] == ["bicubic", "lanczos"]

@@ -15,10 +15,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
-from pipelines.dove import loading
+from pipelines.dove import description, loading
 from pipelines.dove.attention import WindowAttnProcessor
-from pipelines.dove.description import CheckpointDescription
-from pipelines.dove.loading import embedded_checkpoints, load_checkpoint, resolve_checkpoint
+from pipelines.dove.description import CheckpointDescription, embedded_checkpoints
+from pipelines.dove.loading import load_checkpoint, resolve_checkpoint
 from pipelines.dove.pipeline import DovePipeline
 from pipelines.errors import BackendUnavailableError, CheckpointError, InvalidOptionError
 from tests.pipelines.tiny import EMPTY_SHA256, TEXT_DIM, TEXT_LENGTH, save_checkpoint, save_nano
@@ -229,7 +229,8 @@ def test_unknown_names_are_refused_without_asking_the_hub(name: str) -> None:
 def test_embedded_names_resolve_to_package_data(
     tmp_path: Path, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "EMBEDDED_FOLDER", tmp_path)
+    for module in (description, loading):
+        monkeypatch.setattr(module, "EMBEDDED_FOLDER", tmp_path)
     shutil.copytree(good, tmp_path / "dovetail-nano")
     assert embedded_checkpoints() == ["dovetail-nano"]
     assert resolve_checkpoint("dovetail-nano") == tmp_path / "dovetail-nano"
