@@ -1,8 +1,9 @@
 """What the planner knows of a checkpoint: its rhythm in time and space, and what its activations weigh.
 
-Memory of activations is estimated from counts on the real configurations (33 frames, bfloat16, flash
-attention, with this package's lossless savings): the CogVideoX decoder needs 30.7 kB per pixel of a tile and
-the encoder 21.3 kB, both linear from 720p to 2160p within 0.3 %; the 1.5-5B transformer 82 kB per token.
+Memory of activations is estimated from counts of live tensors on the real configurations (33 frames,
+bfloat16, flash attention, with this package's lossless savings): the CogVideoX decoder needs 28.1 kB per
+pixel of a tile and the encoder 19.0 kB, both linear from 256x256 to 2160p within 3 %
+(tests/pipelines/codecs); the 1.5-5B transformer 82 kB per token.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any, Literal
 Autoencoder = Literal["cogvideox", "space_to_depth"]
 
 # Elements per pixel of a VAE tile and per channel of its widest-resolution layer, for one time batch.
-DECODE_ELEMENTS = 121
-ENCODE_ELEMENTS = 84
+DECODE_ELEMENTS = 114
+ENCODE_ELEMENTS = 77
 # Elements per token and per hidden channel: full attention with a flash kernel; windows gather copies of
 # query, key and value (41 counted on dovetail-nano's configuration).
 TOKEN_ELEMENTS = 14

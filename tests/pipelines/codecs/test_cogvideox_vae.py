@@ -9,8 +9,8 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 from torch.utils._pytree import tree_leaves
 
+from pipelines.codecs.cogvideox_layers import CausalConv3d
 from pipelines.codecs.cogvideox_vae import (
-    CausalConv3d,
     decode_batches,
     encode_moments,
     prepare_vae,
