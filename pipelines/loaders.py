@@ -52,7 +52,7 @@ def load_model(
         attention_backend: Attention kernel of the DOVE family.
         use_compile: Compile the network; slower to start, faster to run.
         use_offload: Keep the parts of the model in host memory while they do not work.
-        models_dir: Folder of pulled models. A path or an embedded model of the same name comes before, a hub id
+        models_dir: Folder of pulled models. A path or an embedded model of that name comes before, a hub id
             after them.
         **loading: For the DOVE family, as for `DovePipeline.from_checkpoint`.
 
@@ -97,7 +97,7 @@ def _find_pulled(name: str, models_dir: Path | None) -> tuple[Path | None, str]:
     if models_dir is None or Path(name).exists() or name in embedded_checkpoints():
         return None, ""
     location = find_pulled(name, folder=models_dir)
-    return location, "" if location is None else ModelStore(models_dir).read(name).licence
+    return location, "" if location is None else (ModelStore(models_dir).read(name).licence or "")
 
 
 def default_model() -> str:
