@@ -17,13 +17,19 @@ HOST_MEMORY_SHARE = 0.5
 DEVICE_MEMORY_SHARE = 0.85
 
 
-def available_memory(device: torch.device | str) -> int:
-    """Bytes that activations may take on a device now, with a margin for what estimates leave out."""
+def available_memory(device: torch.device | str, *, arriving_bytes: int = 0) -> int:
+    """Bytes that activations may take on a device, with a margin for what estimates leave out.
+
+    Args:
+        device: The device.
+        arriving_bytes: Weights that are not there yet and will be while activations are largest; negative
+            if some will leave by then.
+    """
     device = torch.device(device)
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int((free + cached) * DEVICE_MEMORY_SHARE)
+        return int(max(free + cached - arriving_bytes, 0) * DEVICE_MEMORY_SHARE)
     return int(psutil.virtual_memory().available * HOST_MEMORY_SHARE)
 
 

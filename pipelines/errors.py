@@ -62,10 +62,25 @@ class OutOfMemoryError(PipelineError):
         self.available_bytes = available_bytes
 
 
+# What libraries below torch say when they get no memory: none of it is an OutOfMemoryError. cuDNN looks for a
+# convolution that fits and reports that there is none; a convolution that it really cannot do, it names.
+_OUT_OF_MEMORY_SIGNS = (
+    "DefaultCPUAllocator",
+    "not enough memory: you tried to allocate",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "unable to find an engine to execute this computation",
+    "nable to find a valid cuDNN algorithm",
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception means that an allocation failed, on the GPU or on the host.
 
-    torch has a class for the GPU only; the CPU allocator raises a plain RuntimeError.
+    torch has a class for its GPU allocator only; the CPU's, cuBLAS and cuDNN raise plain RuntimeErrors.
     """
     # Not imported here: the planner's errors are also raised where there is no torch, and where nobody has
     # imported it nobody can have raised its error.
@@ -73,6 +88,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
     text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "DefaultCPUAllocator" in text or "not enough memory: you tried to allocate" in text
-    )
+    return isinstance(error, RuntimeError) and any(sign in text for sign in _OUT_OF_MEMORY_SIGNS)

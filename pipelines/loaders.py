@@ -22,8 +22,8 @@ from pipelines.standin import STANDIN_PREFIX, StandinModel
 from pipelines.store import ModelStore, find_pulled
 
 if TYPE_CHECKING:
+    from pipelines.dove.kernels import AttentionBackend
     from pipelines.dove.options import DoveOptions
-    from pipelines.dove.runtime import AttentionBackend
 
 # diffusers takes three seconds to import: what needs it is imported where a model is loaded.
 

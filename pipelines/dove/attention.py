@@ -10,13 +10,14 @@ attend only to each other, which makes them constants of the checkpoint.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import apply_rotary_emb
+
+from pipelines.dove.kernels import AttentionBackend, AttentionKernel, make_attention_kernel
 
 AttentionPattern = Literal["full", "window"]
 
@@ -36,6 +37,20 @@ class AxisWindows:
     owned: tuple[tuple[int, int], ...]
     size: int
 
+    def runs(self) -> list[tuple[slice, int]]:
+        """Windows in a row with one distance and one owned range, as slices of them, with that distance."""
+        steps = [right - left for left, right in pairwise(self.starts)]
+        runs: list[tuple[slice, int]] = []
+        for index in range(len(self.starts)):
+            if runs:
+                window, step = runs[-1]
+                alone = window.stop - window.start == 1
+                if self.owned[index] == self.owned[index - 1] and (alone or steps[index - 1] == step):
+                    runs[-1] = slice(window.start, index + 1), steps[index - 1]
+                    continue
+            runs.append((slice(index, index + 1), self.size))
+        return runs
+
     def gather(self, x: torch.Tensor, dim: int) -> torch.Tensor:
         """Splits the axis `dim` of n tokens into two: (num_windows, size)."""
         # Slices, not index_select: that took a fifth of the whole upscaling time on a CPU.
@@ -51,7 +66,6 @@ class AxisWindows:
         return torch.cat(parts, dim=dim)
 
 
-@lru_cache(maxsize=512)
 def axis_windows(num_tokens: int, window: int, *, shifted: bool) -> AxisWindows:
     """Places windows along an axis: starts at multiples of the window (minus half of it when shifted),
     clamped to the axis so that every window is whole. Neighbours that overlap share the overlap in halves.
@@ -73,19 +87,61 @@ def axis_windows(num_tokens: int, window: int, *, shifted: bool) -> AxisWindows:
     return AxisWindows(tuple(starts), owned, size)
 
 
+class FullAttnProcessor:
+    """CogVideoX's joint full attention through a kernel of choice; with torch's own, diffusers' bits.
+
+    Args:
+        kernel: Attention kernel.
+    """
+
+    def __init__(self, kernel: AttentionKernel) -> None:
+        self.kernel = kernel
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Attends; video tokens (B, N, D) and text tokens (B, L, D) in and out. The mask must be None."""
+        if attention_mask is not None:
+            raise ValueError("full attention takes no attention mask")
+        num_text = encoder_hidden_states.shape[1]
+        query, key, value = project_qkv(attn, torch.cat([encoder_hidden_states, hidden_states], dim=1))
+        if image_rotary_emb is not None:
+            query, key = (
+                torch.cat([x[:, :, :num_text], apply_rotary_emb(x[:, :, num_text:], image_rotary_emb)], dim=2)
+                for x in (query, key)
+            )
+        joint = self.kernel(query, key, value).transpose(1, 2).flatten(2)
+        joint = attn.to_out[1](attn.to_out[0](joint))
+        text, video = joint.split([num_text, joint.shape[1] - num_text], dim=1)
+        return video, text
+
+
 class WindowAttnProcessor:
     """Joint attention inside spatial windows that span all frames.
 
     Args:
         window: Window height and width in tokens.
         shifted: Whether windows start half a window earlier (for odd layers).
+        kernel: Attention kernel; the text, which has a few tokens, always takes torch's own.
     """
 
     uses_token_grid = True
 
-    def __init__(self, window: tuple[int, int], *, shifted: bool) -> None:
+    def __init__(
+        self,
+        window: tuple[int, int],
+        *,
+        shifted: bool,
+        kernel: AttentionKernel = F.scaled_dot_product_attention,
+    ) -> None:
         self.window = window
         self.shifted = shifted
+        self.kernel = kernel
 
     def __call__(
         self,
@@ -129,7 +185,7 @@ class WindowAttnProcessor:
             torch.cat([x[:, None].expand(-1, num_windows, -1, -1, -1).flatten(0, 1), windows], dim=2)
             for x, windows in ((text[1], key), (text[2], value))
         )
-        windows = _attend(query, key, value)
+        windows = _attend(self.kernel, query, key, value)
         video_out = _merge(windows, token_grid, rows, cols, batch_size)
         text_out = F.scaled_dot_product_attention(text[0], text[1], text[2])
         text_out = text_out.transpose(1, 2).reshape(batch_size, num_text, dim)
@@ -153,13 +209,15 @@ def project_qkv(attn: Any, states: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     return query.to(value.dtype), key.to(value.dtype), value
 
 
-def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def _attend(
+    kernel: AttentionKernel, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+) -> torch.Tensor:
     if query.device.type == "cpu" and torch.is_grad_enabled():
         # The CPU flash kernel's backward takes 3-4 times as long in bfloat16 as in float32.
         with torch.autocast("cpu", enabled=False):
             out = F.scaled_dot_product_attention(query.float(), key.float(), value.float())
         return out.to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value)
+    return kernel(query, key, value)
 
 
 def _partition(
@@ -197,3 +255,19 @@ def set_attention_pattern(
         return
     for index, block in enumerate(transformer.transformer_blocks):
         block.attn1.set_processor(WindowAttnProcessor(window, shifted=index % 2 == 1))
+
+
+def set_attention_kernel(transformer: Any, backend: AttentionBackend) -> None:
+    """Gives every block of a CogVideoX transformer the kernel of a backend, whatever its pattern.
+
+    Args:
+        transformer: A `CogVideoXTransformer3DModel`; changed in place.
+        backend: Passed `check_attention_backend`.
+    """
+    kernel = make_attention_kernel(backend)
+    for block in transformer.transformer_blocks:
+        processor = block.attn1.processor
+        if isinstance(processor, (FullAttnProcessor, WindowAttnProcessor)):
+            processor.kernel = kernel
+        elif backend != "auto":  # otherwise diffusers' own processor does
+            block.attn1.set_processor(FullAttnProcessor(kernel))

@@ -1,59 +1,20 @@
-"""Kernels, devices and memory."""
+"""Compilation, devices and memory."""
 
 from __future__ import annotations
 
-import sys
-import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from accelerate import cpu_offload_with_hook
 
-from pipelines.devices import available_memory, choose_device
-from pipelines.dove import runtime
+from pipelines.devices import DEVICE_MEMORY_SHARE, available_memory, choose_device
 from pipelines.dove.pipeline import DovePipeline
-from pipelines.dove.runtime import check_attention_backend, use_xformers
+from pipelines.dove.runtime import tune_kernels
 from pipelines.errors import BackendUnavailableError, is_out_of_memory
 from pipelines.planning.diffusion_plan import DiffusionPlan
 from tests.pipelines.tiny import make_clip, save_checkpoint, save_nano
-
-
-@pytest.fixture
-def fake_xformers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """xformers' one function in terms of torch's, with its own layout (B, L, heads, head_dim)."""
-
-    def memory_efficient_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        heads_first = (x.transpose(1, 2) for x in (q, k, v))
-        return F.scaled_dot_product_attention(*heads_first).transpose(1, 2)
-
-    ops = types.ModuleType("xformers.ops")
-    ops.memory_efficient_attention = memory_efficient_attention  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "xformers", types.ModuleType("xformers"))
-    monkeypatch.setitem(sys.modules, "xformers.ops", ops)
-
-
-@pytest.mark.usefixtures("fake_xformers")
-@pytest.mark.parametrize("layout", ["1.5-5b", "2b"])
-def test_xformers_processor_computes_the_same_attention(layout: str, tmp_path: Path) -> None:
-    pipeline = DovePipeline.from_checkpoint(save_checkpoint(tmp_path / "dove", layout))
-    clip = make_clip(2, 8, 8)
-    expected = pipeline(clip, height=32, width=32).frames
-    use_xformers(pipeline.transformer)
-    torch.testing.assert_close(pipeline(clip, height=32, width=32).frames, expected, atol=1e-5, rtol=0)
-
-
-def test_xformers_refuses_windows(tmp_path: Path) -> None:
-    pipeline = DovePipeline.from_checkpoint(save_nano(tmp_path / "nano"))
-    with pytest.raises(BackendUnavailableError, match="windows"):
-        use_xformers(pipeline.transformer)
-
-
-def test_absent_xformers_is_said_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(BackendUnavailableError, match="pip install"):
-        check_attention_backend("xformers", "cuda")
 
 
 def test_offload_hooks_run_for_the_vae_although_its_forward_is_never_called(tmp_path: Path) -> None:
@@ -79,15 +40,45 @@ def test_offload_hooks_run_for_the_vae_although_its_forward_is_never_called(tmp_
 @pytest.mark.slow
 # Inductor's own imports use what torch itself has deprecated.
 @pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")
-def test_compiled_blocks_differ_by_kernel_noise_only(tmp_path: Path) -> None:
-    folder, clip = save_checkpoint(tmp_path / "dove"), make_clip(2, 8, 8)
-    frames = [
-        DovePipeline.from_checkpoint(folder, use_compile=use_compile)(
-            clip, height=32, width=32, plan=DiffusionPlan()
-        ).frames
-        for use_compile in (False, True)
-    ]
+@pytest.mark.parametrize("save", [save_checkpoint, save_nano])
+def test_compiled_blocks_run_and_differ_by_kernel_noise_only(save: Any, tmp_path: Path) -> None:
+    folder, clip = save(tmp_path / "checkpoint"), make_clip(2, 8, 8)
+    plain = DovePipeline.from_checkpoint(folder)
+    compiled = DovePipeline.from_checkpoint(folder, use_compile=True)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    frames = [p(clip, height=32, width=32, plan=DiffusionPlan()).frames for p in (plain, compiled)]
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
     torch.testing.assert_close(frames[1], frames[0], atol=1e-4, rtol=0)
+
+
+def test_offloading_plans_for_the_time_when_the_largest_part_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = DovePipeline.from_checkpoint(save_checkpoint(tmp_path / "dove"))
+    free = 10**9
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 2 * free))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 0)
+    monkeypatch.setattr(DovePipeline, "_execution_device", torch.device("cuda"))
+    # Weights that stay where they are were there when the memory was read.
+    assert pipeline.free_memory() == available_memory("cuda") == int(free * DEVICE_MEMORY_SHARE)
+    for part in (pipeline.transformer, pipeline.vae):
+        part._hf_hook = object()
+    sizes = [
+        sum(x.nbytes for x in [*part.parameters(), *part.buffers()])
+        for part in (pipeline.transformer, pipeline.vae)
+    ]
+    assert pipeline.free_memory() == int((free - max(sizes)) * DEVICE_MEMORY_SHARE)
+    assert available_memory("cuda", arriving_bytes=2 * free) == 0
+
+
+def test_convolutions_are_tuned_where_a_gpu_runs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    tune_kernels(torch.device("cpu"))
+    assert not torch.backends.cudnn.benchmark
+    tune_kernels(torch.device("cuda"))
+    assert torch.backends.cudnn.benchmark
 
 
 def test_memory_of_the_host_is_a_share_of_what_is_free() -> None:
@@ -107,6 +98,13 @@ def test_devices_that_are_not_here_are_refused(monkeypatch: pytest.MonkeyPatch) 
         (torch.OutOfMemoryError("CUDA out of memory"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), True),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), True),
+        (RuntimeError("FIND was unable to find an engine to execute this computation"), True),
+        (RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_BAD_PARAM"), False),
         (RuntimeError("shape mismatch"), False),
         (ValueError("DefaultCPUAllocator"), False),
     ],
