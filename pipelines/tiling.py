@@ -99,11 +99,13 @@ class TileFusion:
         self._sum[..., row.slice, col.slice] += tile.float() * weight
 
     def result(self) -> torch.Tensor:
-        """The fused tensor (..., height, width), in the tiles' dtype.
+        """Hands out the fused tensor (..., height, width), in the tiles' dtype, and forgets it.
 
         Raises:
             ValueError: If no tile was added.
         """
         if self._sum is None:
             raise ValueError("no tile was added")
-        return self._sum.to(self._dtype)
+        # Not kept: who waits in a `yield` with the fusion still at hand would hold a whole chunk in float32.
+        total, self._sum = self._sum, None
+        return total.to(self._dtype)

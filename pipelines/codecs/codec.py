@@ -14,10 +14,11 @@ from diffusers import AutoencoderKLCogVideoX
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from pipelines.codecs.cogvideox_vae import decode_batches, encode_moments
-from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
+from pipelines.codecs.offloading import wake
+from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder, SpaceToDepthCodec
 from pipelines.dove.options import LatentRule
 from pipelines.errors import CheckpointError
-from pipelines.planning.spans import Span, TileGrid
+from pipelines.planning.spans import TileGrid
 
 
 class Codec(Protocol):
@@ -113,87 +114,6 @@ class CogVideoXCodec:
             yield from decode_batches(vae, latents, grid)
 
 
-class SpaceToDepthCodec:
-    """SpaceToDepthAutoencoder as a `Codec`.
-
-    The decoder is convolutional without normalisation over space, so tiles with a margin of its receptive
-    field give the untiled result.
-
-    Args:
-        vae: The autoencoder.
-        frames_per_batch: Frames decoded at once.
-    """
-
-    def __init__(self, vae: SpaceToDepthAutoencoder, *, frames_per_batch: int = 16) -> None:
-        self.vae: Any = vae
-        self.spatial_ratio: int = vae.ratio
-        self.native_scale: int | None = vae.scale
-        self.frames_per_batch = frames_per_batch
-
-    @property
-    def margin(self) -> int:
-        """Latent pixels beyond a tile that its frames depend on, rounded up."""
-        # 3x3 convolutions at LR resolution: in, two per block, mid, out; bicubic reaches 2 and is narrower.
-        lq_reach = 3 + 2 * len(self.vae.blocks)
-        return int(-(-lq_reach * self.vae.scale // self.vae.ratio))
-
-    def encode(
-        self,
-        sample: torch.Tensor,
-        *,
-        latent_rule: LatentRule,
-        generator: torch.Generator | None = None,
-        grid: TileGrid | None = None,
-        use_reference_tiling: bool = False,
-    ) -> torch.Tensor:
-        """See `Codec.encode`; a rearrangement, so none of the options matters."""
-        wake(self.vae)
-        latents: torch.Tensor = self.vae.encode(sample.to(device=self.vae.device, dtype=self.vae.dtype))
-        return latents
-
-    def decode(
-        self,
-        latents: torch.Tensor,
-        lq: torch.Tensor,
-        *,
-        grid: TileGrid | None = None,
-        use_reference_tiling: bool = False,
-    ) -> Iterator[torch.Tensor]:
-        """See `Codec.decode`; `lq` (B, 3, F, H / scale, W / scale) in [-1, 1] is needed."""
-        wake(self.vae)
-        lq = lq.to(device=latents.device, dtype=torch.float32)
-        reach = self.vae.num_lq_frames // 2
-        num_frames = latents.shape[2]
-        for start in range(0, num_frames, self.frames_per_batch):
-            stop = min(start + self.frames_per_batch, num_frames)
-            low, high = max(start - reach, 0), min(stop + reach, num_frames)
-            frames = self._decode_frames(latents[:, :, low:high], lq[:, :, low:high], grid)
-            yield frames[:, :, start - low : stop - low]
-
-    def _decode_frames(self, latents: torch.Tensor, lq: torch.Tensor, grid: TileGrid | None) -> torch.Tensor:
-        if grid is None or len(grid) == 1:
-            decoded: torch.Tensor = self.vae.decode(latents, lq)
-            return decoded
-        height, width = latents.shape[-2:]
-        batch_size, _, num_frames = latents.shape[:3]
-        ratio, lq_ratio = self.vae.ratio, self.vae.ratio // self.vae.scale
-        output = lq.new_empty(batch_size, 3, num_frames, height * ratio, width * ratio)
-        for row, col in grid.tiles:
-            outer_row, outer_col = self._widened(row, height), self._widened(col, width)
-            lq_row, lq_col = outer_row.scaled(lq_ratio), outer_col.scaled(lq_ratio)
-            tile = self.vae.decode(
-                latents[..., outer_row.slice, outer_col.slice], lq[..., lq_row.slice, lq_col.slice]
-            )
-            top, left = (row.start - outer_row.start) * ratio, (col.start - outer_col.start) * ratio
-            output[..., row.scaled(ratio).slice, col.scaled(ratio).slice] = tile[
-                ..., top : top + row.size * ratio, left : left + col.size * ratio
-            ]
-        return output
-
-    def _widened(self, span: Span, length: int) -> Span:
-        return Span(max(span.start - self.margin, 0), min(span.stop + self.margin, length))
-
-
 def make_codec(vae: Any) -> Codec:
     """The codec of an autoencoder.
 
@@ -208,13 +128,6 @@ def make_codec(vae: Any) -> Codec:
         f"unknown autoencoder {type(vae).__name__}; known are AutoencoderKLCogVideoX and "
         "SpaceToDepthAutoencoder"
     )
-
-
-def wake(module: Any) -> None:
-    """Runs accelerate's offload hook of a module whose `forward` is not what is called next."""
-    hook = getattr(module, "_hf_hook", None)
-    if hook is not None:
-        hook.pre_forward(module)
 
 
 def _exceeds(tensor: torch.Tensor, height: int, width: int) -> bool:

@@ -10,13 +10,18 @@ to the bicubic upsampling of the LR frame.
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
+
+from pipelines.codecs.offloading import wake
+from pipelines.planning.slices import frames_per_batch
+from pipelines.planning.spans import Span, TileGrid
 
 
 class ResidualBlock(nn.Module):
@@ -30,7 +35,10 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(cast(torch.Tensor, self.conv2.bias))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + cast(torch.Tensor, self.conv2(F.silu(self.conv1(x))))
+        hidden: torch.Tensor = self.conv1(x)
+        # In place where nobody differentiates: a fresh tensor of this size costs as much as the arithmetic.
+        hidden = self.conv2(F.silu(hidden, inplace=not torch.is_grad_enabled()))
+        return x + hidden if torch.is_grad_enabled() else hidden.add_(x)
 
 
 # diffusers has no type hints: its classes and decorators are Any to mypy.
@@ -104,17 +112,30 @@ class SpaceToDepthAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         features = F.pixel_shuffle(latents.transpose(1, 2), self.ratio // self.scale)  # (B, F, 48, h, w)
         hidden = torch.cat([features.to(dtype), self._neighbours(frames).to(dtype)], dim=2).flatten(0, 1)
         hidden = hidden.contiguous(memory_format=torch.channels_last)
+        out = self.render(hidden, frames.flatten(0, 1).float())
+        return out.to(lq.dtype).reshape(batch_size, num_frames, *out.shape[1:]).transpose(1, 2)
+
+    def render(self, hidden: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+        """The decoder behind its inputs' rearrangement.
+
+        Args:
+            hidden: (N, 3 * scale^2 + 3 * num_lq_frames, h, w): restored latents at the size of the LR frame,
+                then LR frames, in the decoder's dtype.
+            frames: (N, 3, h, w), the LR frame of each, float32, [-1, 1].
+
+        Returns:
+            (N, 3, h * scale, w * scale), float32, about [-1, 1], not clamped.
+        """
+        is_inference = not torch.is_grad_enabled()
         skip = self.conv_in(hidden)
         hidden = skip
         for block in self.blocks:
             hidden = block(hidden)
-        hidden = F.silu(self.conv_mid(hidden) + skip)
-        residual = F.pixel_shuffle(self.conv_out(hidden), self.scale)
-        base = F.interpolate(
-            frames.flatten(0, 1).float(), scale_factor=self.scale, mode="bicubic", align_corners=False
-        )
-        out = base + residual.float()
-        return out.to(lq.dtype).reshape(batch_size, num_frames, *out.shape[1:]).transpose(1, 2)
+        hidden = self.conv_mid(hidden)
+        hidden = F.silu(hidden.add_(skip) if is_inference else hidden + skip, inplace=is_inference)
+        residual = F.pixel_shuffle(self.conv_out(hidden), self.scale).float()
+        base = F.interpolate(frames, scale_factor=self.scale, mode="bicubic", align_corners=False)
+        return base.add_(residual) if is_inference else base + residual
 
     def _neighbours(self, frames: torch.Tensor) -> torch.Tensor:
         """(B, F, 3, h, w) -> (B, F, 3 * num_lq_frames, h, w): each frame with neighbours, ends repeated."""
@@ -123,3 +144,85 @@ class SpaceToDepthAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         index = torch.arange(num_frames, device=frames.device)
         shifted = [frames[:, (index + d).clamp(0, num_frames - 1)] for d in range(-reach, reach + 1)]
         return torch.cat(shifted, dim=2)
+
+
+class SpaceToDepthCodec:
+    """SpaceToDepthAutoencoder as a `Codec`.
+
+    The decoder is convolutional without normalisation over space, so tiles with a margin of its receptive
+    field give the untiled result.
+
+    Args:
+        vae: The autoencoder.
+    """
+
+    def __init__(self, vae: SpaceToDepthAutoencoder) -> None:
+        self.vae: Any = vae
+        self.spatial_ratio: int = vae.ratio
+        self.native_scale: int | None = vae.scale
+
+    @property
+    def margin(self) -> int:
+        """Latent pixels beyond a tile that its frames depend on, rounded up."""
+        # 3x3 convolutions at LR resolution: in, two per block, mid, out; bicubic reaches 2 and is narrower.
+        lq_reach = 3 + 2 * len(self.vae.blocks)
+        return int(-(-lq_reach * self.vae.scale // self.vae.ratio))
+
+    def encode(
+        self,
+        sample: torch.Tensor,
+        *,
+        latent_rule: str,
+        generator: torch.Generator | None = None,
+        grid: TileGrid | None = None,
+        use_reference_tiling: bool = False,
+    ) -> torch.Tensor:
+        """See `Codec.encode`; a rearrangement, so none of the options matters."""
+        wake(self.vae)
+        latents: torch.Tensor = self.vae.encode(sample.to(device=self.vae.device, dtype=self.vae.dtype))
+        return latents
+
+    def decode(
+        self,
+        latents: torch.Tensor,
+        lq: torch.Tensor,
+        *,
+        grid: TileGrid | None = None,
+        use_reference_tiling: bool = False,
+    ) -> Iterator[torch.Tensor]:
+        """See `Codec.decode`; `lq` (B, 3, F, H / scale, W / scale) in [-1, 1] is needed."""
+        wake(self.vae)
+        lq = lq.to(device=latents.device, dtype=torch.float32)
+        reach = self.vae.num_lq_frames // 2
+        num_frames = latents.shape[2]
+        ratio = self.vae.ratio // self.vae.scale
+        tile = latents.shape[-2:] if grid is None else (grid.rows[0].size, grid.cols[0].size)
+        step = frames_per_batch(tile[0] * ratio, tile[1] * ratio)
+        for start in range(0, num_frames, step):
+            stop = min(start + step, num_frames)
+            low, high = max(start - reach, 0), min(stop + reach, num_frames)
+            frames = self._decode_frames(latents[:, :, low:high], lq[:, :, low:high], grid)
+            yield frames[:, :, start - low : stop - low]
+
+    def _decode_frames(self, latents: torch.Tensor, lq: torch.Tensor, grid: TileGrid | None) -> torch.Tensor:
+        if grid is None or len(grid) == 1:
+            decoded: torch.Tensor = self.vae.decode(latents, lq)
+            return decoded
+        height, width = latents.shape[-2:]
+        batch_size, _, num_frames = latents.shape[:3]
+        ratio, lq_ratio = self.vae.ratio, self.vae.ratio // self.vae.scale
+        output = lq.new_empty(batch_size, 3, num_frames, height * ratio, width * ratio)
+        for row, col in grid.tiles:
+            outer_row, outer_col = self._widened(row, height), self._widened(col, width)
+            lq_row, lq_col = outer_row.scaled(lq_ratio), outer_col.scaled(lq_ratio)
+            tile = self.vae.decode(
+                latents[..., outer_row.slice, outer_col.slice], lq[..., lq_row.slice, lq_col.slice]
+            )
+            top, left = (row.start - outer_row.start) * ratio, (col.start - outer_col.start) * ratio
+            output[..., row.scaled(ratio).slice, col.scaled(ratio).slice] = tile[
+                ..., top : top + row.size * ratio, left : left + col.size * ratio
+            ]
+        return output
+
+    def _widened(self, span: Span, length: int) -> Span:
+        return Span(max(span.start - self.margin, 0), min(span.stop + self.margin, length))

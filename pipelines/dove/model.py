@@ -18,6 +18,7 @@ from pipelines.dove.description import COMPONENT_PATTERNS
 from pipelines.dove.loading import resolve_checkpoint
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
+from pipelines.dove.restorer import WholeNetwork
 from pipelines.errors import InvalidOptionError
 from pipelines.model import Model, ModelCard, PartClock
 from pipelines.planning.diffusion_plan import DiffusionPlan
@@ -55,6 +56,10 @@ class DoveModel(Model):
     def part(self) -> NetworkPart:
         return self.pipeline.restorer.stage
 
+    def free_memory(self) -> int:
+        """See `Model.free_memory`; offloaded parts count as they will be while the largest works."""
+        return self.pipeline.free_memory()
+
     @property
     def blend(self) -> Blend:
         return self.options.chunk_blend
@@ -86,10 +91,13 @@ class DoveModel(Model):
         ]
         codec = restorer.codec
         restorer.codec = _TimedCodec(codec, clock)
+        streamed = restorer.streamed
+        if streamed is not None:
+            restorer.streamed = _TimedNetwork(streamed, clock)
         try:
             yield
         finally:
-            restorer.codec = codec
+            restorer.codec, restorer.streamed = codec, streamed
             for handle in handles:
                 handle.remove()
 
@@ -109,6 +117,24 @@ class _TimedCodec:
 
     def decode(self, *args: Any, **kwargs: Any) -> Iterator[Tensor]:
         return self._clock.iterate("decode", iter(self._codec.decode(*args, **kwargs)))
+
+
+class _TimedNetwork:
+    """A network of one piece that tells a clock how long it takes; its encoder is part of the transformer."""
+
+    def __init__(self, network: WholeNetwork, clock: PartClock) -> None:
+        self._network, self._clock = network, clock
+
+    @property
+    def device(self) -> torch.device:
+        return self._network.device
+
+    def restore_tokens(self, *args: Any) -> Tensor:
+        with self._clock.measure("transformer"):
+            return self._network.restore_tokens(*args)
+
+    def render(self, *args: Any) -> Iterator[Tensor]:
+        return self._clock.iterate("decode", self._network.render(*args))
 
 
 def _own(plan: ChunkPlan) -> DiffusionPlan:

@@ -19,14 +19,16 @@ from pipelines.clip_checks import check_clip
 from pipelines.clips import stream_chunks
 from pipelines.codecs.codec import make_codec
 from pipelines.codecs.cogvideox_vae import prepare_vae
-from pipelines.devices import available_memory, choose_device
+from pipelines.devices import choose_device
+from pipelines.dove.attention import set_attention_kernel
 from pipelines.dove.description import CheckpointDescription
 from pipelines.dove.geometry import make_geometry
+from pipelines.dove.kernels import AttentionBackend, check_attention_backend
 from pipelines.dove.loading import load_checkpoint
 from pipelines.dove.lossless import freeze_timestep, fuse_qkv
 from pipelines.dove.options import DoveOptions, DoveOutput
 from pipelines.dove.restorer import ChunkRestorer
-from pipelines.dove.runtime import AttentionBackend, check_attention_backend, compile_blocks, use_xformers
+from pipelines.dove.runtime import compile_blocks, free_memory, tune_kernels
 from pipelines.errors import BackendUnavailableError, InvalidOptionError, UnsupportedSizeError
 from pipelines.planning.diffusion_plan import DiffusionPlan
 from pipelines.planning.plan import ChunkRequest
@@ -132,12 +134,12 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             InvalidOptionError: If the timestep or backend does not exist.
         """
         device = choose_device(device)
-        check_attention_backend(attention_backend, device)
+        dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+        check_attention_backend(attention_backend, device, dtype)
         if use_offload and device.type == "cpu":
             raise BackendUnavailableError(
                 "offloading moves models to a GPU; there is nothing to offload on the CPU"
             )
-        dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
         loaded = load_checkpoint(
             checkpoint,
             dtype=dtype,
@@ -160,13 +162,15 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
         )
         if use_lossless_savings:
             pipeline.apply_lossless_savings()
-        pipeline.set_attention_backend(attention_backend)
-        if use_compile:
-            compile_blocks(pipeline.transformer)
         if use_offload:
             pipeline.enable_model_cpu_offload(device=device)
         else:
             pipeline.to(device)
+        tune_kernels(device)
+        # Once the pipeline is there: the backend is checked against the device that it is on.
+        pipeline.set_attention_backend(attention_backend)
+        if use_compile:
+            pipeline.compile_blocks()
         return pipeline
 
     def apply_lossless_savings(self) -> None:
@@ -177,8 +181,20 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
         fuse_qkv(self.transformer)
         if self.model_shape.autoencoder == "cogvideox":
             prepare_vae(self.vae)
+        self.restorer.stream_whole_frames(self.vae)
+        self.model_shape = self.restorer.model_shape
         self._has_lossless_savings = True
         logger.info("folded %d constant parameters of %s", num_dropped, self.description.name)
+
+    def free_memory(self) -> int:
+        """Bytes that activations may take on the device: with offloading, while the largest part is there."""
+        return free_memory([self.vae, self.transformer], torch.device(self._execution_device))
+
+    def compile_blocks(self) -> None:
+        """Compiles the transformer's blocks at their first call for each shape."""
+        compile_blocks(self.transformer)
+        self.restorer.run_separate_steps()  # the other way does not call the blocks
+        self.model_shape = self.restorer.model_shape
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """Saves the components as a diffusers folder.
@@ -199,10 +215,8 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             InvalidOptionError: If there is no such backend.
             BackendUnavailableError: If it cannot run on this machine or with this checkpoint.
         """
-        check_attention_backend(backend, self._execution_device if backend == "auto" else self.device)
-        if backend == "xformers":
-            use_xformers(self.transformer)
-        self.restorer.attention_backend = backend
+        check_attention_backend(backend, self._execution_device, self.transformer.dtype)
+        set_attention_kernel(self.transformer, backend)
 
     def plan(self, request: ChunkRequest) -> DiffusionPlan:
         """Chooses chunks and tiles for this checkpoint; see `plan_diffusion`."""
@@ -258,7 +272,7 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
                 width=clip.shape[-1],
                 out_height=height,
                 out_width=width,
-                memory_bytes=available_memory(self._execution_device),
+                memory_bytes=self.free_memory(),
             )
         )
 
@@ -284,22 +298,8 @@ class DovePipeline(DiffusionPipeline):  # type: ignore[misc]
             (f, 3, *size), float32, [0, 1], on the clip's device, while later frames are decoded.
         """
         check_clip(clip)
-        num_frames = clip.shape[0]
         geometry = make_geometry((clip.shape[-2], clip.shape[-1]), size, self.model_shape, options)
         plan.check(geometry.padded, model=self.model_shape, segmentation=options.segmentation)
-        # 1. Up to the model's rhythm; the last frame stands in. DOVE does it for the whole clip.
-        if options.segmentation == "equal":
-            padded = self.model_shape.padded_frames(num_frames)
-            clip = clip[torch.arange(padded, device=clip.device).clamp(max=num_frames - 1)]
-        # 2. Interpolation to the network's size.
-        sample, lq = geometry.prepare(clip, options.upsample or self.description.upsample)
-        # 3. Encoding, the transformer's one step, decoding.
-        position = 0
-        for decoded in self.restorer.restore(sample, lq, options, plan, generator):
-            # 4. Crop, colour, target size.
-            batch = sample[:, :, position : position + decoded.shape[2]]
-            finished = geometry.finish(decoded, batch, options)[: max(num_frames - position, 0)]
-            position += decoded.shape[2]
-            if finished.shape[0]:
-                yield finished
+        upsample = options.upsample or self.description.upsample
+        yield from self.restorer.restore(clip, geometry, options, plan, generator, upsample)
         self.maybe_free_model_hooks()

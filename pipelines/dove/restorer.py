@@ -1,13 +1,15 @@
-"""One chunk through the network: encode, one step per tile, fuse, decode."""
+"""One chunk: upsample, encode, one step per tile, fuse, decode, finish."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 import torch
 
 from pipelines.codecs.codec import Codec
+from pipelines.dove.geometry import Geometry, to_unit_range
 from pipelines.dove.one_step import (
     RotaryEmbedding,
     TokenGrid,
@@ -16,8 +18,9 @@ from pipelines.dove.one_step import (
     rotary_embedding,
     token_grid,
 )
-from pipelines.dove.options import DoveOptions
-from pipelines.dove.runtime import AttentionBackend, attention_kernel
+from pipelines.dove.options import DoveOptions, Upsample
+from pipelines.dove.streamed import StreamedNetwork
+from pipelines.dove.windowed import WindowedTransformer
 from pipelines.planning.diffusion_plan import DiffusionPlan
 from pipelines.planning.plan import NetworkPart
 from pipelines.planning.shapes import DiffusionShape
@@ -28,8 +31,21 @@ from pipelines.tiling import TileFusion
 MAX_ROTARY_TABLES = 8
 
 
+class WholeNetwork(Protocol):
+    """A checkpoint whose parts work on whole frames as one (`pipelines.dove.streamed`)."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def restore_tokens(self, lq: torch.Tensor, upsample: Upsample) -> torch.Tensor: ...
+
+    def render(
+        self, tokens: torch.Tensor, lq: torch.Tensor, upsample: Upsample
+    ) -> Iterator[torch.Tensor]: ...
+
+
 class ChunkRestorer:
-    """Restores upsampled chunks with a checkpoint's components.
+    """Restores chunks with a checkpoint's components.
 
     Args:
         codec: The autoencoder.
@@ -56,25 +72,86 @@ class ChunkRestorer:
         self.prompt_embeds = prompt_embeds
         self.model_shape = model_shape
         self.timestep = timestep
-        self.attention_backend: AttentionBackend = "auto"
         # What is running, or was when an error rose; tells a retry what to make smaller.
         self.stage: NetworkPart = "vae"
+        # The network in one piece, where the checkpoint allows it.
+        self.streamed: WholeNetwork | None = None
         self._rotary: dict[tuple[TokenGrid, torch.device], RotaryEmbedding | None] = {}
+
+    def stream_whole_frames(self, vae: Any) -> None:
+        """Runs whole frames through the network in one piece from now on, where the checkpoint allows it."""
+        if StreamedNetwork.supports(vae, self.transformer):
+            transformer = WindowedTransformer(self.transformer, self.prompt_embeds)
+            self.streamed = StreamedNetwork(vae, transformer, self.scheduler, timestep=self.timestep)
+            self.model_shape = replace(self.model_shape, is_streamed=True)
+
+    def run_separate_steps(self) -> None:
+        """Undoes `stream_whole_frames`."""
+        self.streamed = None
+        self.model_shape = replace(self.model_shape, is_streamed=False)
 
     def restore(
         self,
-        sample: torch.Tensor,
-        lq: torch.Tensor,
+        clip: torch.Tensor,
+        geometry: Geometry,
         options: DoveOptions,
         plan: DiffusionPlan,
         generator: torch.Generator | None,
+        upsample: Upsample,
     ) -> Iterator[torch.Tensor]:
-        """Restores one chunk: sample (1, 3, F, H, W) to batches (1, 3, f, H, W), both about [-1, 1]."""
+        """Restores one chunk.
+
+        Args:
+            clip: (F, 3, h, w), uint8, or float with [0, 1].
+            geometry: Of the call.
+            options: Of the call.
+            plan: Tiles.
+            generator: Source of noise.
+            upsample: Interpolation to the network's size.
+
+        Yields:
+            (f, 3, *target), float32, [0, 1], on the clip's device, F in all.
+        """
+        num_left = clip.shape[0]
+        # Up to the model's rhythm; the last frame stands in. DOVE does it for the whole clip.
+        if options.segmentation == "equal":
+            padded = self.model_shape.padded_frames(num_left)
+            clip = clip[torch.arange(padded, device=clip.device).clamp(max=num_left - 1)]
         grid = plan.tile_grid(
-            *sample.shape[-2:], multiple=self.model_shape.alignment, segmentation=options.segmentation
+            *geometry.padded, multiple=self.model_shape.alignment, segmentation=options.segmentation
         )
+        levels = geometry.pad_source(clip)
+        position = 0
+        for decoded in self._decoded(levels, geometry, grid, options, plan, generator, upsample):
+            self.stage = "finish"
+            stop = position + decoded.shape[2]
+            for finished in geometry.finish(decoded, levels[position:stop], options, upsample):
+                if num_left > 0:
+                    yield finished[:num_left]
+                num_left -= finished.shape[0]
+            position = stop
+            del decoded
+            self.stage = "vae"
+
+    def _decoded(
+        self,
+        levels: torch.Tensor,
+        geometry: Geometry,
+        grid: TileGrid,
+        options: DoveOptions,
+        plan: DiffusionPlan,
+        generator: torch.Generator | None,
+        upsample: Upsample,
+    ) -> Iterator[torch.Tensor]:
+        """Source levels (F, 3, h', w') to batches (1, 3, f, *padded), about [-1, 1]."""
+        if self._is_streamed(geometry, grid, options, plan):
+            yield from self._stream(levels, upsample)
+            return
+        lq = to_unit_range(levels.clone()).transpose(0, 1)[None]
+        sample = geometry.upsample(levels, upsample)
         if options.tile_fusion == "latent" or len(grid) == 1:
             latents = self._encode(sample, options, plan, generator)
+            del sample
             latents = self._restore_latents(latents, grid, options, plan, generator)
             yield from self._decode(latents, lq, options, plan)
             return
@@ -84,7 +161,30 @@ class ChunkRestorer:
             latents = self._one_step(latents, options, generator)
             tile_lq = self._lq_tile(lq, row, col)
             fusion.add(index, torch.cat(list(self._decode(latents, tile_lq, options, plan)), dim=2))
+        del sample
         yield fusion.result()
+
+    def _is_streamed(
+        self, geometry: Geometry, grid: TileGrid, options: DoveOptions, plan: DiffusionPlan
+    ) -> bool:
+        vae_grid = self._vae_grid(*geometry.padded, options, plan)
+        return (
+            self.streamed is not None
+            and len(grid) == 1
+            and (vae_grid is None or len(vae_grid) == 1)
+            and not options.noise_step
+        )
+
+    def _stream(self, levels: torch.Tensor, upsample: Upsample) -> Iterator[torch.Tensor]:
+        """`_decoded` for whole frames of a space-to-depth checkpoint."""
+        assert self.streamed is not None
+        self.stage = "transformer"
+        device = self.streamed.device
+        lq = to_unit_range(levels.clone()).to(device)
+        tokens = self.streamed.restore_tokens(lq, upsample)
+        self.stage = "vae"
+        for frames in self.streamed.render(tokens, lq, upsample):
+            yield frames.transpose(0, 1)[None]
 
     def _encode(
         self,
@@ -137,15 +237,14 @@ class ChunkRestorer:
         if options.noise_step:
             latents = self._add_noise(latents, num_copies, options.noise_step, generator)
         latents = latents.transpose(1, 2)
-        with attention_kernel(self.attention_backend):
-            restored = one_step(
-                self.transformer,
-                self.scheduler,
-                latents,
-                self.prompt_embeds.to(device=latents.device, dtype=latents.dtype),
-                timestep=self.timestep,
-                rotary=self._rotary[key],
-            )
+        restored = one_step(
+            self.transformer,
+            self.scheduler,
+            latents,
+            self.prompt_embeds.to(device=latents.device, dtype=latents.dtype),
+            timestep=self.timestep,
+            rotary=self._rotary[key],
+        )
         if options.noise_step:
             restored = restored[:, num_copies:]
         return restored.transpose(1, 2)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipelines.planning.slices import MAX_BATCH_FRAMES, frames_per_batch, frames_per_slice
+
 Autoencoder = Literal["cogvideox", "space_to_depth"]
 
 # Elements per pixel of a VAE tile and per channel of its widest-resolution layer, for one time batch.
@@ -20,12 +22,23 @@ ENCODE_ELEMENTS = 77
 # query, key and value (41 counted on dovetail-nano's configuration).
 TOKEN_ELEMENTS = 14
 WINDOW_TOKEN_ELEMENTS = 42
-# Elements per LR pixel, frame and decoder channel of the space-to-depth decoder: 4 live maps. With the output
-# that is 8 % above the count.
-SPACE_TO_DEPTH_ELEMENTS = 4
-# Bytes per output pixel, channel and frame of a chunk that stay alive: upsampled clip, fused frames.
-CHUNK_BYTES = 8
-SPACE_TO_DEPTH_BATCH = 16
+# Elements per token and per number of its latents, at the end of the rule: input, velocity twice, their
+# products and the difference.
+LATENT_ELEMENTS = 7
+# Rows of windows hold so many elements per token and channel: projections, rotated heads, windows, or the
+# feed-forward's hidden layer twice.
+ROW_ELEMENTS = 16
+# Tensors that do not grow with the frame: folded and reordered weights.
+FIXED_BYTES = 2**22
+# Window rows of the checkpoints that there are.
+WINDOW_ROWS = 8
+# Bytes per token of rotary tables, their making included.
+ROTARY_BYTES = 2048
+# Bytes per source pixel and frame of a chunk: the frames, their levels, and these in [-1, 1].
+SOURCE_BYTES = 36
+# Bytes per output pixel of a slice that is finished: what was decoded, two of it, the source's, and their
+# difference, twice and smoothed.
+FINISH_BYTES = 84
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,8 @@ class DiffusionShape:
         native_scale: The decoder's fixed upscaling factor, or None.
         is_windowed: Whether attention is local, so that cost grows linearly with the frame.
         clip_length: Frames of the clips it was trained on, if known.
+        latent_channels: Channels of a latent pixel.
+        is_streamed: Whether whole frames pass the network without a tensor of the latents' size.
         kind: Tells shapes apart where they are JSON.
     """
 
@@ -58,6 +73,8 @@ class DiffusionShape:
     native_scale: int | None = None
     is_windowed: bool = False
     clip_length: int | None = None
+    latent_channels: int = 16
+    is_streamed: bool = False
     kind: Literal["diffusion"] = "diffusion"
 
     @property
@@ -98,23 +115,54 @@ class DiffusionShape:
         return frames * (height // self.alignment) * (width // self.alignment)
 
     def transformer_bytes(self, num_frames: int, height: int, width: int, *, batch: int = 1) -> int:
-        """Activation peak of one transformer call."""
+        """Activation peak of one transformer call, and of what the rule makes of its result."""
         per_channel = WINDOW_TOKEN_ELEMENTS if self.is_windowed else TOKEN_ELEMENTS
+        latents = self.latent_channels * self.patch_size**2 * (self.patch_size_t or 1)
+        elements = max(self.hidden_size * per_channel + 2 * latents, latents * LATENT_ELEMENTS)
         tokens = self.num_tokens(num_frames, height, width)
-        return batch * tokens * self.hidden_size * per_channel * self.bytes_per_element
+        return batch * tokens * elements * self.bytes_per_element
 
-    def vae_bytes(self, height: int, width: int) -> int:
+    def vae_bytes(self, height: int, width: int, *, num_frames: int = MAX_BATCH_FRAMES) -> int:
         """Activation peak of decoding (the larger of the two directions) one tile, sizes in pixels."""
         if self.autoencoder == "cogvideox":
             return height * width * self.vae_channels * DECODE_ELEMENTS * self.bytes_per_element
         scale = self.native_scale or 1
-        pixels = height * width * SPACE_TO_DEPTH_BATCH
-        hidden = pixels // scale**2 * self.vae_channels * SPACE_TO_DEPTH_ELEMENTS * self.bytes_per_element
-        return hidden + pixels * 3 * 3 * 4  # base, residual and their sum in float32
+        height, width = height // scale, width // scale
+        pixels = height * width * min(frames_per_batch(height, width), num_frames)
+        # Four maps of the decoder's width, its input and the latents'.
+        return pixels * (4 * self.vae_channels + 9 * scale**2) * self.bytes_per_element
 
-    def chunk_bytes(self, num_frames: int, height: int, width: int) -> int:
-        """Buffers that live through a whole chunk."""
-        return num_frames * height * width * 3 * CHUNK_BYTES
+    def chunk_bytes(self, num_frames: int, height: int, width: int, *, source_pixels: int) -> int:
+        """Buffers that live through a whole chunk: source, upsampled clip or fused frames, latents.
+
+        Args:
+            num_frames: Of the chunk.
+            height: Of the padded frame.
+            width: Of the padded frame.
+            source_pixels: Of a frame of the source.
+        """
+        frame_bytes = 3 * (4 + self.bytes_per_element) * height * width
+        return FIXED_BYTES + num_frames * (frame_bytes + SOURCE_BYTES * source_pixels)
+
+    def finish_bytes(self, num_frames: int, height: int, width: int) -> int:
+        """Peak of finishing frames of this size, beside what was decoded."""
+        scale = self.native_scale
+        decoded = frames_per_batch(height // scale, width // scale) if scale else 2 * self.frame_quantum + 1
+        slice_frames = min(frames_per_slice(height, width), decoded, num_frames)
+        return slice_frames * height * width * FINISH_BYTES
+
+    def streamed_bytes(self, num_frames: int, height: int, width: int, *, source_pixels: int) -> int:
+        """Peak of whole frames that pass the network without a tensor of the latents' size."""
+        tokens = self.num_tokens(num_frames, height, width)
+        row = tokens * min(1, WINDOW_ROWS * self.alignment / height)
+        elements = (3 * tokens + ROW_ELEMENTS * row) * self.hidden_size
+        transformer = int(elements * self.bytes_per_element) + tokens * ROTARY_BYTES
+        kept = tokens * self.hidden_size * self.bytes_per_element
+        decoder = kept + max(
+            self.vae_bytes(height, width, num_frames=num_frames),
+            self.finish_bytes(num_frames, height, width),
+        )
+        return FIXED_BYTES + num_frames * SOURCE_BYTES * source_pixels + max(transformer, decoder)
 
     @classmethod
     def of(
@@ -137,6 +185,7 @@ class DiffusionShape:
             ),
             temporal_ratio=int(vae_config.temporal_compression_ratio) if is_cogvideox else 1,
             native_scale=None if is_cogvideox else vae_config.scale,
+            latent_channels=config.in_channels,
             is_windowed=is_windowed,
             clip_length=clip_length,
         )

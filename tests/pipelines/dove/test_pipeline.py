@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from pipelines.clips import restore_clip
+from pipelines.codecs import space_to_depth
 from pipelines.dove import restorer
 from pipelines.dove.model import DoveModel
 from pipelines.dove.one_step import rotary_embedding
@@ -164,7 +165,7 @@ def test_nanos_decoder_tiles_are_exact(nano: DovePipeline) -> None:
 def test_nanos_decoder_batches_are_exact(nano: DovePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = make_clip(7, 8, 8)
     whole = nano(clip, height=32, width=32, plan=WHOLE).frames
-    monkeypatch.setattr(nano.restorer.codec, "frames_per_batch", 2)
+    monkeypatch.setattr(space_to_depth, "BATCH_PIXELS", 2 * 8 * 8)
     batches = list(nano.restore_chunk(clip, (32, 32), DoveOptions(), WHOLE))
     assert [batch.shape[0] for batch in batches] == [2, 2, 2, 1]
     torch.testing.assert_close(torch.cat(batches), whole)
