@@ -30,6 +30,8 @@ class DiffusionFit:
         overlap: Smallest overlap of transformer tiles in pixels.
         chunk_overlap: Smallest overlap of chunks in frames.
         tile: Transformer tile that was asked for.
+        source_pixels: Of a frame of the source.
+        out_size: Height and width of the output.
     """
 
     num_frames: int
@@ -40,6 +42,8 @@ class DiffusionFit:
     overlap: int
     chunk_overlap: int
     tile: TileSize | None
+    source_pixels: int
+    out_size: TileSize
 
     @property
     def frame(self) -> TileSize:
@@ -63,11 +67,34 @@ class DiffusionFit:
 
     def chunk_bytes(self, chunk_len: int) -> int:
         """Buffers that live through a chunk."""
-        return self.model.chunk_bytes(chunk_len, self.height, self.width)
+        return self.model.chunk_bytes(chunk_len, self.height, self.width, source_pixels=self.source_pixels)
 
-    def vae_bytes(self, vae_tile: TileSize) -> int:
+    def vae_bytes(self, vae_tile: TileSize, chunk_len: int) -> int:
         """Activation peak of the VAE on one of `vae_tiles`."""
-        return self.model.vae_bytes(vae_tile[0] or self.height, vae_tile[1] or self.width)
+        height, width = vae_tile[0] or self.height, vae_tile[1] or self.width
+        return self.model.vae_bytes(height, width, num_frames=chunk_len)
+
+    def finish_bytes(self, chunk_len: int) -> int:
+        """Peak of finishing frames."""
+        sizes = (self.frame, self.out_size)
+        return max(self.model.finish_bytes(chunk_len, *size) for size in sizes)
+
+    def is_streamed(self, tile: TileSize, vae_tile: TileSize) -> bool:
+        """Whether frames pass the network whole, in the form that needs least memory."""
+        return self.model.is_streamed and tile == self.frame and vae_tile == (0, 0)
+
+    def estimated_bytes(self, chunk_len: int, tile: TileSize, vae_tile: TileSize, tile_batch: int = 1) -> int:
+        """Peak of a chunk in these tiles."""
+        if self.is_streamed(tile, vae_tile):
+            streamed = self.model.streamed_bytes(
+                chunk_len, self.height, self.width, source_pixels=self.source_pixels
+            )
+            # Resampling from the network's size adds the difference.
+            own = self.model.finish_bytes(chunk_len, *self.frame)
+            return streamed + max(self.finish_bytes(chunk_len) - own, 0)
+        transformer = self.model.transformer_bytes(chunk_len, *tile, batch=tile_batch)
+        vae = self.vae_bytes(vae_tile, chunk_len)
+        return self.chunk_bytes(chunk_len) + max(transformer, vae, self.finish_bytes(chunk_len))
 
 
 @dataclass(frozen=True)
@@ -187,7 +214,11 @@ class DiffusionPlan:
         batch and tiles, or the VAE's tiles."""
         if self.fit is None:
             return None
-        return next(_shrunk(self, self.fit, part), None)
+        plans = _shrunk(self, self.fit, part)
+        tile, vae_tile = (self.tile_height, self.tile_width), (self.vae_tile_height, self.vae_tile_width)
+        if self.fit.is_streamed(tile, vae_tile):  # tiles have buffers that whole frames do without
+            plans = (plan for plan in plans if plan.estimated_bytes < self.estimated_bytes)
+        return next(plans, None)
 
 
 def _grid(
@@ -220,12 +251,11 @@ def fitted_plan(
         fit=fit,
     )
     grid = plan.tile_grid(fit.height, fit.width, multiple=model.alignment)
-    transformer = model.transformer_bytes(chunk_len, *tile, batch=tile_batch)
     return replace(
         plan,
         rows=len(grid.rows),
         cols=len(grid.cols),
-        estimated_bytes=fit.chunk_bytes(chunk_len) + max(transformer, fit.vae_bytes(vae_tile)),
+        estimated_bytes=fit.estimated_bytes(chunk_len, tile, vae_tile, tile_batch),
     )
 
 
@@ -241,6 +271,9 @@ def _shrunk(plan: DiffusionPlan, fit: DiffusionFit, part: NetworkPart | None) ->
     if smaller_vae := next_smaller(fit.vae_tiles, vae_tile):
         vae.append(fitted_plan(fit, plan.chunk_len, tile, smaller_vae, plan.tile_batch))
     needed = fit.model.transformer_bytes(plan.chunk_len, *tile, batch=plan.tile_batch)
-    ways = [(part == "transformer", needed, transformer), (part == "vae", fit.vae_bytes(vae_tile), vae)]
+    ways = [
+        (part == "transformer", needed, transformer),
+        (part == "vae", fit.vae_bytes(vae_tile, plan.chunk_len), vae),
+    ]
     for _, _, plans in sorted(ways, key=lambda way: way[:2], reverse=True):
         yield from plans

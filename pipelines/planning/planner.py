@@ -63,6 +63,8 @@ def _fit_for(model: DiffusionShape, request: ChunkRequest) -> DiffusionFit:
         overlap=overlap,
         chunk_overlap=default_overlap if request.chunk_overlap is None else request.chunk_overlap,
         tile=_tile_for(request.tile_sides, (height, width), overlap, model.alignment),
+        source_pixels=request.height * request.width,
+        out_size=(request.out_height, request.out_width),
     )
 
 
@@ -91,8 +93,16 @@ def _tile_for(wanted: TileSize | None, frame: TileSize, overlap: int, alignment:
 def _largest_plan(fit: DiffusionFit, chunk_len: int) -> DiffusionPlan | None:
     """The largest tiles that fit next to a chunk's buffers, or None."""
     model = fit.model
+    if (
+        (fit.tile or fit.frame) == fit.frame
+        and fit.is_streamed(fit.frame, (0, 0))
+        and fit.estimated_bytes(chunk_len, fit.frame, (0, 0)) <= fit.memory_bytes
+    ):
+        return fitted_plan(fit, chunk_len, fit.frame, (0, 0), 1)
     budget = fit.memory_bytes - fit.chunk_bytes(chunk_len)
-    vae_tile = next((size for size in fit.vae_tiles if fit.vae_bytes(size) <= budget), None)
+    if fit.finish_bytes(chunk_len) > budget:
+        return None
+    vae_tile = next((size for size in fit.vae_tiles if fit.vae_bytes(size, chunk_len) <= budget), None)
     tile = fit.tile or _largest_tile(fit, chunk_len, budget)
     if vae_tile is None or tile is None:
         return None

@@ -10,7 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 
-class MemoryTracker(TorchDispatchMode):
+# torch leaves this class untyped.
+class MemoryTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows every storage that is made inside its `with` block.
 
     What kernels allocate and free inside one call is not seen, nor what existed before.
@@ -21,7 +22,7 @@ class MemoryTracker(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live_bytes = self.peak_bytes = 0
         self._seen: dict[int, weakref.ref[Any]] = {}
 
