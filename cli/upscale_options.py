@@ -53,9 +53,11 @@ Dtype = Annotated[
     typer.Option(metavar="NAME", help="auto, float32, bfloat16 or float16.", rich_help_panel=_MODEL),
 ]
 Attention = Annotated[
-    Literal["auto", "flash", "efficient", "cudnn", "math", "xformers"],
+    Literal["auto", "flash", "efficient", "cudnn", "math", "xformers", "flex", "sage"],
     typer.Option(
-        metavar="NAME", help="auto, flash, efficient, cudnn, math or xformers.", rich_help_panel=_MODEL
+        metavar="NAME",
+        help="auto, flash, efficient, cudnn, math, xformers, flex or sage.",
+        rich_help_panel=_MODEL,
     ),
 ]
 UseCompile = Annotated[
