@@ -57,6 +57,8 @@ def test_so_are_those_of_the_embedded_checkpoint(shape: tuple[int, int, int], em
     torch.testing.assert_close(restore(embedded, clip), restore_in_steps(embedded, clip), atol=2e-6, rtol=0)
 
 
+# Inductor's own imports use what torch itself has deprecated.
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")
 def test_tiles_noise_and_compiled_blocks_take_the_separate_steps(
     nano: DovePipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
