@@ -12,8 +12,10 @@ import multiprocessing
 import tarfile
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -22,8 +24,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.gpu.kit import ROOT, Kit, rounded
+from training import trainer as trainer_module
 from training.config import DataConfig, StageConfig, TrainingConfig, load_config
-from training.data import Block, SourceLibrary, block_path, make_block
+from training.data import Block, SamplePool, SourceLibrary, block_path, make_block
 from training.trainer import Trainer
 
 NAME = "training"
@@ -62,6 +65,31 @@ class SlicedTrainer(Trainer):
         if time.monotonic() > self.deadline:
             raise SliceEndedError
         return super().train_step(*arguments)
+
+
+class SlicedPool(SamplePool):
+    """A pool that does not wait for a block beyond the deadline.
+
+    Args:
+        deadline: Moment of `time.monotonic`.
+        *arguments: As for `SamplePool`, like the rest.
+    """
+
+    def __init__(self, deadline: float, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.deadline = deadline
+
+    def get(self, index: int) -> Block:
+        """See `SamplePool.get`.
+
+        Raises:
+            SliceEndedError: If the block is not there in time.
+        """
+        while not block_path(self._dir, index).exists() and self._process.is_alive():
+            if time.monotonic() > self.deadline:
+                raise SliceEndedError
+            time.sleep(0.1)
+        return super().get(index)
 
 
 def answer(kit: Kit, *, pack: Path, config_path: Path) -> bool:
@@ -104,7 +132,8 @@ def _train_slice(kit: Kit, config: TrainingConfig, folder: Path, before: dict[st
     )
     is_complete = False
     try:
-        trainer.run()
+        with mock.patch.object(trainer_module, "SamplePool", partial(SlicedPool, deadline)):
+            trainer.run()
         is_complete = True
     except SliceEndedError:
         trainer.save_state()

@@ -23,7 +23,7 @@ from pipelines.retrying import MemoryRetry, restore_chunk
 from tests.gpu.models import load, roomy_plan, save
 from tests.pipelines.tiny import make_clip
 
-SIDE, NUM_FRAMES, CHUNK = 80, 25, 17
+SIDE, NUM_FRAMES, CHUNK = 40, 12, 9
 
 
 def allocation_error(device: torch.device) -> RuntimeError:
