@@ -86,7 +86,7 @@ def test_a_card_with_too_little_memory_still_gives_every_frame(tmp_path: Path, c
     side, num_frames = 480, 9
     plan = roomy_plan(model, num_frames=num_frames, side=side, chunk=num_frames)
     clip, retries = make_clip(num_frames, side, side).to(cuda), list[MemoryRetry]()
-    free, total = torch.cuda.mem_get_info(cuda)
+    _, total = torch.cuda.mem_get_info(cuda)
     allowed = torch.cuda.memory_allocated(cuda) + 9 * plan.estimated_bytes // 10
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(allowed / total, 1.0), cuda)
@@ -95,7 +95,6 @@ def test_a_card_with_too_little_memory_still_gives_every_frame(tmp_path: Path, c
         frames = torch.cat([batch.cpu() for batch in batches])
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, cuda)
-    assert free > 0
     assert frames.shape == (num_frames, 3, 4 * side, 4 * side)
     assert frames.isfinite().all()
 
@@ -156,7 +155,7 @@ def test_the_embedded_model_runs_at_the_size_of_uploads(device: torch.device, re
 def test_bfloat16_convolutions_need_no_more_than_their_result(
     is_channels_last: bool, cuda: torch.device, record_property: Any
 ) -> None:
-    """Recent cuDNN is reported to take three times the memory: https://github.com/pytorch/pytorch/issues
+    """Recent cuDNN is reported to take three times the memory (torch 2.9 and later).
 
     The factor is recorded; it only fails where a plan would be wrong by more than the planner's margin.
     """
