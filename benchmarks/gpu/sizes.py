@@ -51,7 +51,7 @@ MAX_PLAIN_PIXELS = 1_600_000
 CLIPS = {"720p": Clip(720, 1280), "1440p": Clip(1440, 2560), "2160p": Clip(2160, 3840)}
 TINY_CLIPS = {"64p": Clip(64, 64, 9), "128p": Clip(128, 192, 9)}
 # Side of a tile of transformer and VAE, for the tiled rows of our own paths.
-TILE, TINY_TILE = 1024, 64
+TILE, TINY_TILE = 1024, 96
 
 
 def paths(*, is_tiled: bool) -> list[Path]:
