@@ -160,6 +160,17 @@ class Model(ABC):
         """The chunks of a clip that is known as a whole; frames past its end stand for its last one."""
         return clip_chunks(num_frames, plan.chunk_len, plan.chunk_overlap)
 
+    def check_size(self, size: tuple[int, int], out_size: tuple[int, int]) -> None:  # noqa: B027 (most can do any size)
+        """Finds out before any work whether a size can be done.
+
+        Args:
+            size: (height, width) of the source.
+            out_size: (height, width) of the output.
+
+        Raises:
+            UnsupportedSizeError: If it cannot.
+        """
+
     def free_memory(self) -> int:
         """Bytes that activations may take on the device now."""
         return available_memory(self.device)

@@ -107,7 +107,12 @@ def run_benchmark(
         plain: The model with the reference's options and without savings, for the plain path; None leaves it
             out.
         num_repeats: Runs of each.
+
+    Raises:
+        UnsupportedSizeError: If the plain path cannot do the size; before any work.
     """
+    if plain is not None:
+        _check_plain(plain, source, options)
     ours: list[PathResult] = []
     others: list[PathResult] = []
     with tempfile.TemporaryDirectory(prefix="dovetail-bench-") as name:
@@ -138,6 +143,13 @@ def run_benchmark(
         plain=best_plain,
         speedup=None if best_plain is None else best.frames_per_second / best_plain.frames_per_second,
     )
+
+
+def _check_plain(plain: Model, source: Path, options: UpscaleOptions) -> None:
+    with VideoReader(probe(source)) as reader:
+        size = reader.height, reader.width
+    target = target_size(options.size, width=size[1], height=size[0], default_scale=plain.card.scale)
+    plain.check_size(size, (target.height, target.width))
 
 
 def make_source(path: Path, *, num_frames: int, width: int, height: int) -> Path:

@@ -303,8 +303,8 @@ class Downsample(nn.Module):
 def frame_pieces(num_frames: int, frame_elements: int, max_elements: int) -> list[tuple[int, int]]:
     """Ranges of frames that go through a kernel together.
 
-    Never a single frame unless three, the most that make an odd number of frames whole, have more elements than
-    a 32-bit index reaches: for a batch of one the CPU has kernels of their own, which round otherwise.
+    Never a single frame unless three (an odd number goes in twos and a three) have more elements than a
+    32-bit index reaches: for a batch of one the CPU has kernels of its own, which round otherwise.
     """
     step = max(1 if 3 * frame_elements > MAX_INDEX else 2, max_elements // frame_elements)
     count = max(1, num_frames // step if step > 1 else num_frames)

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from pipelines.chunks import Chunk
 from pipelines.dove.description import COMPONENT_PATTERNS
+from pipelines.dove.geometry import make_geometry
 from pipelines.dove.loading import resolve_checkpoint
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
+from pipelines.dove.reference_tiling import check_reference_tiling
 from pipelines.dove.restorer import WholeNetwork
 from pipelines.errors import InvalidOptionError
 from pipelines.model import Model, ModelCard, PartClock
@@ -67,6 +69,12 @@ class DoveModel(Model):
     def chunks(self, num_frames: int, plan: ChunkPlan) -> list[Chunk]:
         """See `Model.chunks`; the reference's options have chunks of their own."""
         return self.pipeline.chunks(num_frames, _own(plan), self.options)
+
+    def check_size(self, size: tuple[int, int], out_size: tuple[int, int]) -> None:
+        """See `Model.check_size`."""
+        geometry = make_geometry(size, out_size, self.pipeline.model_shape, self.options)
+        if self.options.vae_tiling == "reference" and self.pipeline.model_shape.autoencoder == "cogvideox":
+            check_reference_tiling(self.pipeline.vae, *geometry.padded)
 
     def restore(
         self,

@@ -4,9 +4,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from typer.testing import Result
 
-from tests.pipelines.tiny import save_nano
+from tests.pipelines.tiny import make_vae, save_checkpoint, save_nano
 
 Dovetail = Callable[..., Result]
 SMALL = ("--frames", "9", "--size", "32x32", "--device", "cpu", "--repeat", "1")
@@ -24,6 +25,20 @@ def test_both_paths_are_measured_stage_by_stage(tmp_path: Path, dovetail: Doveta
         assert set(values[path]["stage_seconds"]) == stages
     ratio = values["ours"]["frames_per_second"] / values["plain"]["frames_per_second"]
     assert values["speedup"] == ratio
+
+
+def test_a_size_that_the_plain_path_cannot_do_is_said_before_any_work(
+    tmp_path: Path, dovetail: Dovetail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae = make_vae(sample_height=120)  # tiles of 60 pixels are 7 1/2 latents
+    checkpoint = save_checkpoint(tmp_path / "dove", vae=vae)
+    worked: list[object] = []
+    monkeypatch.setattr("workers.bench.upscale_file", lambda *_, **__: worked.append(1))
+    arguments = ("--frames", "2", "--size", "64x48", "--device", "cpu", "--dtype", "float32")
+    result = dovetail("bench", "-m", checkpoint, *arguments)
+    assert result.exit_code == 2
+    assert "23 latents of 192 pixels" in result.stderr
+    assert worked == []
 
 
 def test_the_table_is_for_people(clip: Path, dovetail: Dovetail) -> None:

@@ -28,14 +28,14 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 
 
-def make_vae(*, layers_per_block: int = 1) -> AutoencoderKLCogVideoX:
+def make_vae(*, layers_per_block: int = 1, sample_height: int = 96) -> AutoencoderKLCogVideoX:
     """Tiles of 48x80 pixels, strides 40x64."""
     torch.manual_seed(1)
     vae = AutoencoderKLCogVideoX(
         block_out_channels=(4, 4, 8, 8),
         layers_per_block=layers_per_block,
         norm_num_groups=2,
-        sample_height=96,
+        sample_height=sample_height,
         sample_width=160,
         scaling_factor=0.7,
     )

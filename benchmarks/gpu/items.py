@@ -1,0 +1,186 @@
+"""(c) Each option alone, beside the same run without it. A new option is a new line in `ITEMS`."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, get_args, get_type_hints
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.gpu.kit import Kit, rounded
+from benchmarks.gpu.models import Clip, cudnn_benchmark, load_random, measure, release, to_host
+from pipelines.dove.model import DoveModel
+from pipelines.dove.options import DoveOptions
+from pipelines.dove.pipeline import DovePipeline
+from pipelines.errors import PipelineError
+
+NAME = "items"
+BASELINE = "baseline"
+CLIP, TINY_CLIP = Clip(720, 1280), Clip(64, 64, 9)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One departure from the baseline.
+
+    Attributes:
+        name: In the table.
+        what: What it does, in a few words.
+        loading: As for `DovePipeline.from_checkpoint`.
+        options: Of the call; None for the recommended ones.
+        prepare: Changes the loaded model.
+        around: Entered around load and run.
+        deliver: Brings finished frames to the host.
+        num_frames: Of the chunk.
+        overlap: Frames of it that the next chunk computes again.
+    """
+
+    name: str
+    what: str
+    loading: dict[str, Any] = field(default_factory=dict)
+    options: DoveOptions | None = None
+    prepare: Callable[[DoveModel], None] = lambda model: None
+    around: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    deliver: Callable[[Tensor], Tensor] = to_host
+    num_frames: int = 33
+    overlap: int = 9
+
+
+def channels_last(model: DoveModel) -> None:
+    """Kernels of the VAE with channels last; its activations follow them."""
+    for parameter in model.pipeline.vae.parameters():
+        if parameter.ndim in (4, 5):
+            layout = torch.channels_last if parameter.ndim == 4 else torch.channels_last_3d
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+
+
+def compile_decoder(model: DoveModel) -> None:
+    """Compiles the blocks of the VAE's decoder."""
+    decoder = model.pipeline.vae.decoder
+    for block in (decoder.mid_block, *decoder.up_blocks):
+        block.compile()
+
+
+def quantize(scheme: str) -> Callable[[DoveModel], None]:
+    """Linear layers of the transformer's blocks in 8 bits, through torchao."""
+
+    def prepare(model: DoveModel) -> None:
+        from torchao.quantization import (
+            Float8DynamicActivationFloat8WeightConfig,
+            Int8DynamicActivationInt8WeightConfig,
+            quantize_,
+        )
+
+        configs = {
+            "int8": Int8DynamicActivationInt8WeightConfig,
+            "fp8": Float8DynamicActivationFloat8WeightConfig,
+        }
+        for block in model.pipeline.transformer.transformer_blocks:
+            quantize_(block, configs[scheme](), filter_fn=lambda m, _: isinstance(m, nn.Linear))
+
+    return prepare
+
+
+def to_host_uint8(frames: Tensor) -> Tensor:
+    """Frames as 8 bits through pinned memory."""
+    levels = (frames * 255).round().clamp(0, 255).to(torch.uint8)
+    if levels.device.type != "cuda":
+        return levels
+    pinned = torch.empty(levels.shape, dtype=torch.uint8, pin_memory=True)
+    return pinned.copy_(levels, non_blocking=True)
+
+
+ITEMS = (
+    Item(BASELINE, "recommended options, untiled"),
+    Item(
+        "use_lossless_savings=False", "constants not folded, diffusers' VAE", {"use_lossless_savings": False}
+    ),
+    Item("use_compile", "blocks of the transformer compiled", {"use_compile": True}),
+    Item("compiled decoder", "blocks of the decoder compiled", prepare=compile_decoder),
+    Item("channels last", "kernels of the VAE in NDHWC", prepare=channels_last),
+    Item("cudnn.benchmark", "cuDNN tries its kernels", around=cudnn_benchmark),
+    Item("no colour matching", "color_match='none'", options=DoveOptions(color_match="none")),
+    Item("uint8 to the host", "8 bits through pinned memory", deliver=to_host_uint8),
+    Item("49 frames", "longer chunk, the same overlap", num_frames=49),
+    Item("73 frames", "longer chunk, the same overlap", num_frames=73),
+    Item("int8", "int8 linears (torchao)", prepare=quantize("int8")),
+    Item("fp8", "fp8 linears (torchao)", prepare=quantize("fp8")),
+    Item("use_offload", "parts in host memory while they rest", {"use_offload": True}),
+)
+
+
+def all_items() -> list[Item]:
+    """`ITEMS`, every attention kernel, and every switch of the pipeline that no item names."""
+    items = list(ITEMS)
+    backends = get_args(get_type_hints(DovePipeline.set_attention_backend)["backend"])
+    items += [
+        Item(f"attention {name}", "attention kernel", {"attention_backend": name})
+        for name in backends
+        if name != "auto"
+    ]
+    named = {option for item in items for option in item.loading}
+    switches = inspect.signature(DovePipeline.from_checkpoint).parameters
+    items += [
+        Item(name, "a switch of the pipeline", {name: not parameter.default})
+        for name, parameter in switches.items()
+        if name.startswith("use_") and name not in named
+    ]
+    return items
+
+
+def answer(kit: Kit) -> bool:
+    """Measures items that are not measured yet, while there is time.
+
+    Returns:
+        Whether all are measured.
+    """
+    rows: dict[str, Any] = dict(kit.load(NAME).get("rows", {}))
+    items = all_items()
+    # Ratios compare runs of one process.
+    if missing := [item for item in items if item.name not in rows]:
+        missing = [items[0], *(item for item in missing if item.name != BASELINE)]
+    slowest = 0.0
+    baseline: dict[str, Any] = {}
+    for item in missing:
+        if kit.remaining() < max(60, 4 * slowest) * (not kit.is_tiny):
+            break
+        row = _measure(kit, item)
+        if item.name == BASELINE:
+            baseline = row
+        if "seconds" in row and "seconds" in baseline:
+            row["speed"] = rounded(baseline["seconds_per_new_frame"] / row["seconds_per_new_frame"])
+            slowest = max(slowest, row["seconds"], row["first_seconds"])
+        rows[item.name] = row
+        print(f"{item.name}: {row.get('speed', row.get('error'))}", flush=True)
+        kit.save(NAME, {"rows": rows})
+    return {item.name for item in items} <= set(rows)
+
+
+def _measure(kit: Kit, item: Item) -> dict[str, Any]:
+    clip = TINY_CLIP if kit.is_tiny else Clip(CLIP.height, CLIP.width, item.num_frames)
+    release(kit.device)
+    model = None
+    try:
+        with item.around():
+            model = load_random(kit, options=item.options, **item.loading)
+            item.prepare(model)
+            plan = model.plan(
+                num_frames=clip.num_frames,
+                size=clip.source,
+                out_size=(clip.height, clip.width),
+                tile=0,
+                chunk=clip.num_frames,
+            )
+            row, _ = measure(model, clip, plan, deliver=item.deliver)
+    except (PipelineError, RuntimeError, ImportError, AttributeError, TypeError) as error:
+        # What does not run here is an answer too; what is broken shows in the tests.
+        return {"what": item.what, "error": f"{type(error).__name__}: {error}"[:500]}
+    finally:
+        del model
+    new_frames = max(clip.num_frames - item.overlap, 1)
+    return {"what": item.what, "seconds_per_new_frame": rounded(row["seconds"] / new_frames), **row}

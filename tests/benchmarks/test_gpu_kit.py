@@ -1,0 +1,132 @@
+"""The GPU kit's own arithmetic; its questions run at toy sizes with `--device cpu --tiny`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.gpu import items, tables, training
+from benchmarks.gpu.cuda_tests import read_junit
+from benchmarks.gpu.kit import Kit
+from benchmarks.gpu.models import Clip, load_random, measure
+from benchmarks.gpu.pack import pack
+from training.config import TrainingConfig
+from training.trainer import Trainer
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Kit:
+    return Kit(output=tmp_path / "out", previous=None, device=torch.device("cpu"), is_tiny=True)
+
+
+def test_answers_are_found_again_but_not_taken_for_those_of_another_kind(kit: Kit, tmp_path: Path) -> None:
+    kit.save("sizes", {"rows": {"a": 1}})
+    found = kit.load("sizes")
+    assert found["rows"] == {"a": 1}
+    assert {"command", "commit", "date", "machine", "is_tiny"} <= found.keys()
+    later = dataclasses.replace(kit, output=tmp_path / "new", previous=kit.output)
+    assert later.load("sizes") == found
+    assert dataclasses.replace(later, is_tiny=False).load("sizes") == {}
+    assert dataclasses.replace(later, device=torch.device("cuda")).load("sizes") == {}
+
+
+def test_a_random_model_is_measured_from_host_to_host(kit: Kit) -> None:
+    model, clip = load_random(kit), Clip(32, 32, 1)
+    plan = model.plan(num_frames=1, size=clip.source, out_size=(32, 32), tile=0)
+    values, frames = measure(model, clip, plan, has_warm_up=False)
+    assert frames.shape == (1, 3, 32, 32)
+    assert values["is_finite"]
+    assert 0 < values["peak_bytes"] <= values["estimated_bytes"]
+    assert values["part_seconds"].keys() == {"encode", "transformer", "decode", "rest"}
+
+
+def test_every_switch_and_kernel_has_an_item() -> None:
+    names = [item.name for item in items.all_items()]
+    assert names[0] == items.BASELINE
+    assert len(set(names)) == len(names)
+    assert {"use_compile", "use_offload", "attention flash", "attention cudnn"} <= set(names)
+
+
+def test_tables_say_what_is_not_measured(tmp_path: Path) -> None:
+    assert tables.speed_table(tmp_path).count(tables.NOT_MEASURED) == 24
+    assert tables.NOT_MEASURED in tables.item_table(tmp_path)
+    assert tables.NOT_MEASURED in tables.source(tmp_path)
+
+
+def test_tables_show_what_is(tmp_path: Path) -> None:
+    machine = {"device": "cuda", "card": "Card", "driver": "1", "torch": "2", "cudnn": 9}
+    rows = {
+        "720p untiled exact": {"frames_per_second": 2.5, "peak_bytes": 2**30, "estimated_bytes": 2**31},
+        "2160p untiled fast": {"error": "out of memory"},
+    }
+    content = {"machine": machine, "is_tiny": False, "commit": "abc", "command": "python", "rows": rows}
+    (tmp_path / "sizes.json").write_text(json.dumps(content))
+    assert "| 720p | untiled | not measured | 2.50 |" in tables.speed_table(tmp_path)
+    assert "| cannot |" in tables.speed_table(tmp_path)
+    assert "1.0 / 2.0" in tables.memory_table(tmp_path)
+    assert "Card" in tables.source(tmp_path)
+    (tmp_path / "sizes.json").write_text(json.dumps(content | {"is_tiny": True}))
+    assert "2.50" not in tables.speed_table(tmp_path)
+
+
+def test_outcomes_and_measured_properties_are_read_from_junit(tmp_path: Path) -> None:
+    path = tmp_path / "junit.xml"
+    path.write_text(
+        '<testsuites><testsuite><testcase classname="t" name="a" time="1.5"><properties>'
+        '<property name="factor" value="3.0"/></properties></testcase>'
+        '<testcase classname="t" name="b" time="0"><failure>wrong</failure></testcase>'
+        '<testcase classname="t" name="c" time="0"><skipped message="one GPU"/></testcase>'
+        "</testsuite></testsuites>"
+    )
+    values = read_junit(path)
+    assert values["outcomes"] == {"passed": 1, "failed": 1, "skipped": 1}
+    assert values["tests"][0]["measured"] == {"factor": "3.0"}
+    assert values["tests"][1]["message"] == "wrong"
+
+
+def test_a_pack_is_as_small_as_it_must_be(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "images"
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
+    Image.fromarray(noise).save(folder / "noise.png")
+    small, large = (
+        pack(tmp_path / "data", tmp_path / f"{size}.tar", max_bytes=size) for size in (90_000, 900_000)
+    )
+    assert small <= 90_000 < large <= 900_000
+    with tarfile.open(tmp_path / "90000.tar") as archive:
+        assert archive.getnames() == ["images/noise.jpg"]
+    with pytest.raises(ValueError, match="do not fit"):
+        pack(tmp_path / "data", tmp_path / "none.tar", max_bytes=25_000)
+
+
+def test_a_state_that_travelled_is_the_one_that_was_saved(
+    kit: Kit, tiny_config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "MAX_PART_BYTES", 200_000)
+    first, second = tmp_path / "first", tmp_path / "second"
+    trainer = Trainer(tiny_config, data_dir=tmp_path, run_dir=first)
+    pair = torch.rand(2, 3, 2, 48, 48), torch.rand(2, 3, 2, 12, 12)
+    for step in range(2):
+        trainer.train_step(tiny_config.stages[1], *pair, step)
+        trainer.step += 1
+    trainer.save_state()
+    training._save_state(kit, first / "state.pt")
+    assert len(list(kit.output.glob("training-state-*.safetensors"))) > 1
+    second.mkdir()
+    training._restore_state(kit, second)
+    resumed = Trainer(tiny_config, data_dir=tmp_path, run_dir=second)
+    resumed.load_state()
+    assert resumed.step == 2
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value)
+    for name, value in trainer.ema.state_dict().items():
+        torch.testing.assert_close(resumed.ema.state_dict()[name], value, atol=1e-4, rtol=0)
+    losses = [t.train_step(tiny_config.stages[1], *pair, 2)["loss"] for t in (trainer, resumed)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
