@@ -11,10 +11,8 @@ from typing import Any, Protocol
 
 import torch
 from diffusers import AutoencoderKLCogVideoX
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
-from pipelines.codecs.cogvideox_vae import decode_batches, encode_moments
-from pipelines.codecs.offloading import wake
+from pipelines.codecs.cogvideox_codec import CogVideoXCodec
 from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder, SpaceToDepthCodec
 from pipelines.dove.options import LatentRule
 from pipelines.errors import CheckpointError
@@ -56,64 +54,6 @@ class Codec(Protocol):
         ...
 
 
-class CogVideoXCodec:
-    """AutoencoderKLCogVideoX as a `Codec`.
-
-    Args:
-        vae: An `AutoencoderKLCogVideoX`, prepared or not.
-    """
-
-    native_scale: int | None = None
-
-    def __init__(self, vae: Any) -> None:
-        self.vae: Any = vae
-        self.spatial_ratio: int = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.scaling_factor: float = vae.config.scaling_factor
-
-    def encode(
-        self,
-        sample: torch.Tensor,
-        *,
-        latent_rule: LatentRule,
-        generator: torch.Generator | None = None,
-        grid: TileGrid | None = None,
-        use_reference_tiling: bool = False,
-    ) -> torch.Tensor:
-        """See `Codec.encode`; `sample` draws the posterior from `generator`, or torch's global one.
-
-        `use_reference_tiling` tiles with diffusers' own grid and blending wherever the frame exceeds the
-        VAE's tile, as `--is_vae_st` of the DOVE script does, instead of with `grid`.
-        """
-        wake(self.vae)
-        vae = self.vae
-        if use_reference_tiling and _exceeds(sample, vae.tile_sample_min_height, vae.tile_sample_min_width):
-            moments = vae.tiled_encode(sample.to(device=vae.device, dtype=vae.dtype))
-        else:
-            moments = encode_moments(vae, sample, grid)
-        posterior = DiagonalGaussianDistribution(moments)
-        latents = posterior.sample(generator) if latent_rule == "sample" else posterior.mode()
-        scaled: torch.Tensor = latents * self.scaling_factor
-        return scaled
-
-    def decode(
-        self,
-        latents: torch.Tensor,
-        lq: torch.Tensor,
-        *,
-        grid: TileGrid | None = None,
-        use_reference_tiling: bool = False,
-    ) -> Iterator[torch.Tensor]:
-        """See `Codec.decode`; `lq` is not used."""
-        wake(self.vae)
-        vae = self.vae
-        # The reference multiplies by the reciprocal; a division rounds differently.
-        latents = 1 / self.scaling_factor * latents
-        if use_reference_tiling and _exceeds(latents, vae.tile_latent_min_height, vae.tile_latent_min_width):
-            yield vae.tiled_decode(latents).sample
-        else:
-            yield from decode_batches(vae, latents, grid)
-
-
 def make_codec(vae: Any) -> Codec:
     """The codec of an autoencoder.
 
@@ -128,7 +68,3 @@ def make_codec(vae: Any) -> Codec:
         f"unknown autoencoder {type(vae).__name__}; known are AutoencoderKLCogVideoX and "
         "SpaceToDepthAutoencoder"
     )
-
-
-def _exceeds(tensor: torch.Tensor, height: int, width: int) -> bool:
-    return bool(tensor.shape[-2] > height or tensor.shape[-1] > width)

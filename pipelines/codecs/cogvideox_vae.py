@@ -24,11 +24,10 @@ from pipelines.codecs.cogvideox_layers import (
     MAX_CONV_ELEMENTS,
     CausalConv3d,
     ConvCache,
-    Downsample,
     LatentResolutionNorm,
     ResnetBlock,
-    Upsample,
 )
+from pipelines.codecs.cogvideox_resampling import Downsample, Upsample
 from pipelines.planning.spans import TileGrid
 from pipelines.tiling import TileFusion
 

@@ -10,7 +10,8 @@ from diffusers import AutoencoderKLCogVideoX
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipelines.codecs.cogvideox_layers import MAX_INDEX, CausalConv3d, frame_pieces, group_norm
+from pipelines.codecs.cogvideox_layers import MAX_INDEX, CausalConv3d, group_norm
+from pipelines.codecs.cogvideox_resampling import frame_pieces
 from pipelines.codecs.cogvideox_vae import decode_batches, encode_moments, prepare_vae
 from pipelines.planning.shapes import DECODE_ELEMENTS, ENCODE_ELEMENTS
 from tests.pipelines.memory_tracker import MemoryTracker
