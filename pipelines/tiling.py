@@ -6,6 +6,7 @@ One axis at a time: rows, columns and time all use the same functions, a 2-D wei
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Literal
 
 import torch
@@ -84,6 +85,12 @@ class TileFusion:
         self._weights = tile_weights(grid, blend)
         self._sum: torch.Tensor | None = None
         self._dtype = torch.float32
+
+    def another(self) -> TileFusion:
+        """An empty fusion of the same tiles, which shares the weights."""
+        fusion = copy(self)
+        fusion._sum = None
+        return fusion
 
     def add(self, index: int, tile: torch.Tensor) -> None:
         """Adds tile number `index` of the grid, (..., tile height, tile width)."""

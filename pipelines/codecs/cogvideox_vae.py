@@ -119,19 +119,25 @@ def decode_batches(vae: Any, latents: torch.Tensor, grid: TileGrid | None = None
         latents: (B, latent_channels, T, h, w), already divided by the scaling factor.
         grid: Tiles in latent pixels. Each is decoded over the whole clip before the next, because the
             convolution caches of a tile (about 7 GB for a 720p frame in bfloat16) weigh far more than its
-            frames; so tiled frames leave together at the end of the clip. None decodes whole frames.
+            frames; so no frame leaves before the last tile. None decodes whole frames.
 
     Yields:
-        (B, 3, f, H, W), the VAE's dtype; f is 8 or 9 for whole frames (1 for a single image).
+        (B, 3, f, H, W), the VAE's dtype; f is 8 or 9 (1 for a single image).
     """
     if grid is None or len(grid) == 1:
         yield from _decode_tile(vae, latents)
         return
-    fusion = TileFusion(grid.scaled(_spatial_ratio(vae)), "fade")
+    # One sum for each time batch: tiles are added as they are decoded, and what was handed out is freed.
+    empty = TileFusion(grid.scaled(_spatial_ratio(vae)), "fade")
+    batches = time_batches(latents.shape[2], vae.num_latent_frames_batch_size)
+    fusions = [empty.another() for _ in batches]
     for index, (row, col) in enumerate(grid.tiles):
-        tile = latents[..., row.slice, col.slice]
-        fusion.add(index, torch.cat(list(_decode_tile(vae, tile)), dim=2))
-    yield fusion.result()
+        decoded = _decode_tile(vae, latents[..., row.slice, col.slice])
+        for fusion, frames in zip(fusions, decoded, strict=True):
+            fusion.add(index, frames)
+        del frames
+    for fusion in fusions:
+        yield fusion.result()
 
 
 def _decode_tile(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:

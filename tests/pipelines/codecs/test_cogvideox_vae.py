@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from pipelines.codecs.cogvideox_vae import (
     time_batches,
 )
 from pipelines.planning.spans import Span, TileGrid, equal_spans
+from pipelines.tiling import TileFusion
+from tests.pipelines.memory_tracker import MemoryTracker
 from tests.pipelines.tiny import make_vae
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -127,3 +130,31 @@ def test_single_tile_is_the_untiled_result_and_many_tiles_have_its_size() -> Non
     assert encode_moments(vae, sample, many).shape == whole.shape
     frames = torch.cat(list(decode_batches(vae, whole[:, :16], many.scaled(1, 8))), dim=2)
     assert frames.shape == (1, 3, 9, 48, 64)
+
+
+@torch.no_grad()
+def test_tiled_frames_leave_batch_by_batch_with_the_bits_of_whole_tiles() -> None:
+    vae, latents = make_vae(), torch.randn(1, 16, 9, 6, 8)
+    prepare_vae(vae)
+    grid = TileGrid(tuple(equal_spans(6, 4, 2)), tuple(equal_spans(8, 4, 2)))
+    whole = TileFusion(grid.scaled(8), "fade")
+    for index, (row, col) in enumerate(grid.tiles):
+        tile = latents[..., row.slice, col.slice].contiguous()
+        whole.add(index, torch.cat(list(decode_batches(vae, tile)), dim=2))
+    batches = list(decode_batches(vae, latents, grid))
+    assert [batch.shape[2] for batch in batches] == [9, 8, 8, 8]
+    assert torch.equal(torch.cat(batches, dim=2), whole.result())
+
+
+@torch.no_grad()
+def test_tiled_decoding_frees_what_it_handed_out() -> None:
+    vae, latents = make_vae(), torch.randn(1, 16, 9, 6, 8)
+    prepare_vae(vae)
+    grid = TileGrid(tuple(equal_spans(6, 4, 2)), tuple(equal_spans(8, 4, 2)))
+    frame_bytes = 3 * 6 * 8 * 8**2 * 4
+    with MemoryTracker() as tracker:
+        live = []
+        for batch in decode_batches(vae, latents, grid):
+            live.append(tracker.live_bytes)
+            del batch
+    assert [(before - after) / frame_bytes for before, after in pairwise(live)] == [9, 8, 8]
