@@ -8,6 +8,7 @@ What is saved, each bit-identical on the CPU in float32 and bfloat16 (tests/pipe
   share a latent, instead of upsampling the latents or the result: nearest upsampling commutes with a
   pointwise map.
 * The activation works in place or straight into the causally padded input of the next convolution.
+* Caches of the batch before are taken out where they are read, so that only one set is alive.
 * Convolutions over large inputs are split in time into pieces that are never shorter than the kernel.
   diffusers' split makes pieces of two frames and then fails above 1.7 Mpx (decode) and 3.4 Mpx (encode).
   Where even the shortest piece is beyond a 32-bit index, it goes in bands of rows.
@@ -107,13 +108,21 @@ class LatentResolutionNorm(nn.Module):
         norm: The group norm of the features.
         conv_y: Pointwise map of the latents to the gain.
         conv_b: Pointwise map of the latents to the bias.
+        max_elements: As for `CausalConv3d`.
     """
 
-    def __init__(self, norm: nn.GroupNorm, conv_y: nn.Conv3d, conv_b: nn.Conv3d) -> None:
+    def __init__(
+        self,
+        norm: nn.GroupNorm,
+        conv_y: nn.Conv3d,
+        conv_b: nn.Conv3d,
+        *,
+        max_elements: int = MAX_CONV_ELEMENTS,
+    ) -> None:
         super().__init__()
         self.norm_layer = norm
-        self.conv_y = CausalConv3d(conv_y)
-        self.conv_b = CausalConv3d(conv_b)
+        self.conv_y = CausalConv3d(conv_y, max_elements=max_elements)
+        self.conv_b = CausalConv3d(conv_b, max_elements=max_elements)
 
     def forward(self, f: Tensor, zq: Tensor, conv_cache: ConvCache | None = None) -> tuple[Tensor, ConvCache]:
         """Normalises f (B, C, F, H, W) with the latents zq (B, Z, t, h, w)."""
@@ -187,18 +196,24 @@ class ResnetBlock(nn.Module):
         zq: Tensor | None = None,
         conv_cache: ConvCache | None = None,
     ) -> tuple[Tensor, ConvCache]:
-        """Maps (B, C, F, H, W) to (B, C', F, H, W), with the cache for the next batch of frames."""
+        """Maps (B, C, F, H, W) to (B, C', F, H, W), with the cache for the next batch of frames.
+
+        Takes what it reads out of `conv_cache`: the caches of two batches of frames would weigh a quarter of
+        the decoder's peak.
+        """
         cache, new_cache = conv_cache or {}, ConvCache()
-        padded = self._activate(self.norm1, inputs, zq, self.conv1, cache.get("conv1"))
+        padded = self._activate(self.norm1, inputs, zq, self.conv1, cache.pop("conv1", None))
         hidden, new_cache["conv1"] = self.conv1.convolve_padded(padded)
         del padded
-        padded = self._activate(self.norm2, hidden, zq, self.conv2, cache.get("conv2"))
+        padded = self._activate(self.norm2, hidden, zq, self.conv2, cache.pop("conv2", None))
         del hidden
         hidden, new_cache["conv2"] = self.conv2.convolve_padded(padded)
         del padded
         shortcut = inputs
         if isinstance(self.conv_shortcut, CausalConv3d):
-            shortcut, new_cache["conv_shortcut"] = self.conv_shortcut(inputs, cache.get("conv_shortcut"))
+            shortcut, new_cache["conv_shortcut"] = self.conv_shortcut(
+                inputs, cache.pop("conv_shortcut", None)
+            )
         elif self.conv_shortcut is not None:
             shortcut = self.conv_shortcut(inputs)
         return hidden.add_(shortcut), new_cache

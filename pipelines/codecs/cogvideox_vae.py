@@ -7,8 +7,8 @@ part of the numbers, because GroupNorm spans a batch; going batch by batch is no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, cast
+from collections.abc import Collection, Iterator
+from typing import Any, Literal, cast, get_args
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import (
@@ -31,32 +31,49 @@ from pipelines.codecs.cogvideox_resampling import Downsample, Upsample
 from pipelines.planning.spans import TileGrid
 from pipelines.tiling import TileFusion
 
+Saving = Literal["norm", "convolution", "block", "upsample", "downsample"]
+SAVINGS: tuple[Saving, ...] = get_args(Saving)
 
-def prepare_vae(vae: Any, *, max_conv_elements: int = MAX_CONV_ELEMENTS) -> None:
+
+def prepare_vae(
+    vae: Any, *, max_conv_elements: int = MAX_CONV_ELEMENTS, savings: Collection[Saving] = SAVINGS
+) -> None:
     """Replaces layers of an `AutoencoderKLCogVideoX` by those of `cogvideox_layers`, for inference alone.
 
     Weights are shared, not copied. A prepared VAE decodes and encodes like before but cannot be saved under
     its old parameter names.
+
+    Args:
+        vae: Changed in place.
+        max_conv_elements: Largest input or output that goes through a convolution in one call.
+        savings: Kinds of layers to replace; blocks are replaced only if their convolutions are.
     """
-    for name, module in list(vae.named_modules()):
-        if isinstance(module, CogVideoXSpatialNorm3D):
-            norm = LatentResolutionNorm(module.norm_layer, module.conv_y.conv, module.conv_b.conv)
-            norm.conv_y.max_elements = norm.conv_b.max_elements = max_conv_elements
-            _replace(vae, name, norm)
-    for name, module in list(vae.named_modules()):
-        if isinstance(module, CogVideoXCausalConv3d) and module.pad_mode != "replicate":
-            _replace(vae, name, CausalConv3d(module.conv, max_elements=max_conv_elements))
-    for name, module in list(vae.named_modules()):
-        if isinstance(module, CogVideoXResnetBlock3D) and _is_supported(module):
-            _replace(vae, name, ResnetBlock(module))
-        elif isinstance(module, CogVideoXUpsample3D):
-            doubles = bool(module.compress_time)
-            upsample = Upsample(module.conv, compress_time=doubles, max_elements=max_conv_elements)
-            _replace(vae, name, upsample)
-        elif isinstance(module, CogVideoXDownsample3D):
-            halves = bool(module.compress_time)
-            downsample = Downsample(module.conv, compress_time=halves, max_elements=max_conv_elements)
-            _replace(vae, name, downsample)
+    for saving in SAVINGS:  # in this order: a block takes over the norms and convolutions that it finds
+        if saving in savings:
+            for name, module in list(vae.named_modules()):
+                replacement = _replacement(saving, module, max_conv_elements)
+                if replacement is not None:
+                    _replace(vae, name, replacement)
+
+
+def _replacement(saving: Saving, module: Any, max_elements: int) -> nn.Module | None:
+    """The layer of ours for one of diffusers', if it is of this kind."""
+    match saving, module:
+        case "norm", CogVideoXSpatialNorm3D():
+            return LatentResolutionNorm(
+                module.norm_layer, module.conv_y.conv, module.conv_b.conv, max_elements=max_elements
+            )
+        case "convolution", CogVideoXCausalConv3d() if module.pad_mode != "replicate":
+            return CausalConv3d(module.conv, max_elements=max_elements)
+        case "block", CogVideoXResnetBlock3D() if _is_supported(module):
+            return ResnetBlock(module)
+        case "upsample", CogVideoXUpsample3D():
+            return Upsample(module.conv, compress_time=bool(module.compress_time), max_elements=max_elements)
+        case "downsample", CogVideoXDownsample3D():
+            return Downsample(
+                module.conv, compress_time=bool(module.compress_time), max_elements=max_elements
+            )
+    return None
 
 
 def _is_supported(block: Any) -> bool:

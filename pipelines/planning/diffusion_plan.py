@@ -72,7 +72,8 @@ class DiffusionFit:
     def vae_bytes(self, vae_tile: TileSize, chunk_len: int) -> int:
         """Activation peak of the VAE on one of `vae_tiles`."""
         height, width = vae_tile[0] or self.height, vae_tile[1] or self.width
-        return self.model.vae_bytes(height, width, num_frames=chunk_len)
+        # A single image has a chunk to itself, which is longer.
+        return self.model.vae_bytes(height, width, num_frames=min(chunk_len, self.num_frames))
 
     def finish_bytes(self, chunk_len: int) -> int:
         """Peak of finishing frames."""

