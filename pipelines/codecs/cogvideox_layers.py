@@ -135,26 +135,28 @@ class LatentResolutionNorm(nn.Module):
 
 
 def _sharing_latents(f: Tensor, *latents: Tensor) -> list[tuple[Tensor, ...]]:
-    """Views of f and of tensors at the latents' resolution, in which pixels of a latent have their own axes.
+    """Views of f, and tensors that broadcast over them, in which frames and rows of a latent have own axes.
 
     The first frame of an odd batch stands for itself alone, as the VAE's upsampling has it.
     """
+    # Columns are repeated: kernels need the last axis in one piece. That is 1 / 32 of f at full resolution.
+    wide = [F.interpolate(z, size=(*z.shape[2:4], f.shape[4])) for z in latents]
     if f.shape[2] > 1 and f.shape[2] % 2 == 1:
         return [
-            _broadcast(f[:, :, :1], *(z[:, :, :1] for z in latents)),
-            _broadcast(f[:, :, 1:], *(z[:, :, 1:] for z in latents)),
+            _broadcast(f[:, :, :1], *(z[:, :, :1] for z in wide)),
+            _broadcast(f[:, :, 1:], *(z[:, :, 1:] for z in wide)),
         ]
-    return [_broadcast(f, *latents)]
+    return [_broadcast(f, *wide)]
 
 
-def _broadcast(f: Tensor, *latents: Tensor) -> tuple[Tensor, ...]:
-    size, small = f.shape[-3:], latents[0].shape[-3:]
+def _broadcast(f: Tensor, *wide: Tensor) -> tuple[Tensor, ...]:
+    size, small = f.shape[2:4], wide[0].shape[2:4]
     if any(large % part for large, part in zip(size, small, strict=True)):
-        return f, *(F.interpolate(z, size=tuple(size)) for z in latents)
+        return f, *(F.interpolate(z, size=f.shape[2:]) for z in wide)
     shape = [side for large, part in zip(size, small, strict=True) for side in (part, large // part)]
     # torch leaves Tensor.unflatten untyped.
-    return f.unflatten(4, shape[4:]).unflatten(3, shape[2:4]).unflatten(2, shape[:2]), *(  # type: ignore[no-untyped-call]
-        z[:, :, :, None, :, None, :, None] for z in latents
+    return f.unflatten(3, shape[2:]).unflatten(2, shape[:2]), *(  # type: ignore[no-untyped-call]
+        z[:, :, :, None, :, None] for z in wide
     )
 
 

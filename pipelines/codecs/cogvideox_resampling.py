@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from pipelines.codecs.cogvideox_layers import MAX_CONV_ELEMENTS, MAX_INDEX
 
+# Enough work for one kernel, and small beside the frames of a batch.
+MAX_UPSAMPLED_ELEMENTS = 2**25
+
 
 class Upsample(nn.Module):
     """CogVideoX's upsampling: nearest by 2, in time too or in space alone, then a convolution of each frame.
@@ -19,7 +22,8 @@ class Upsample(nn.Module):
     Args:
         conv: 3x3, stride 1.
         compress_time: Whether time is doubled; the first frame of an odd batch stays single.
-        max_elements: Largest upsampled input that goes through the kernel in one call.
+        max_elements: Largest upsampled input that goes through the kernel in one call, unless
+            `MAX_UPSAMPLED_ELEMENTS` is less.
     """
 
     def __init__(
@@ -28,7 +32,7 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = conv
         self.compress_time = compress_time
-        self.max_elements = max_elements
+        self.max_elements = min(max_elements, MAX_UPSAMPLED_ELEMENTS)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Maps (B, C, F, H, W) to (B, C', F', 2H, 2W)."""
@@ -40,12 +44,13 @@ class Upsample(nn.Module):
             piece = F.interpolate(frames[:, start:stop].flatten(0, 1), scale_factor=2.0)
             piece = self.conv(piece).unflatten(0, (batch_size, -1)).transpose(1, 2)
             if output is None:
-                shape = (*piece.shape[:2], sum(copies), *piece.shape[3:])
-                output = piece.new_empty(shape)
+                output = piece.new_empty(*piece.shape[:2], sum(copies), *piece.shape[3:])
             # Both copies of a frame have the same neighbours in space, so one convolution serves them.
-            index = [i for i in range(start, stop) for _ in range(copies[i])]
             position = sum(copies[:start])
-            output[:, :, position : position + len(index)] = piece[:, :, [i - start for i in index]]
+            for index in range(stop - start):
+                num_copies = copies[start + index]
+                output[:, :, position : position + num_copies] = piece[:, :, index : index + 1]
+                position += num_copies
         assert output is not None
         return output
 

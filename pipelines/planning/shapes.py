@@ -1,7 +1,7 @@
 """What the planner knows of a checkpoint: its rhythm in time and space, and what its activations weigh.
 
 Memory of activations is estimated from counts of live tensors on the real configurations (33 frames,
-bfloat16, flash attention, with this package's lossless savings): the CogVideoX decoder needs 21.5-22.5 kB
+bfloat16, flash attention, with this package's lossless savings): the CogVideoX decoder needs 21.5-22.0 kB
 per pixel of a tile and the encoder 16.2 kB, at most 10.1 and 5.3 kB for a single image, from 128x128 to 2160p
 (tests/pipelines/codecs); the 1.5-5B transformer 82 kB per token.
 """
@@ -17,7 +17,7 @@ Autoencoder = Literal["cogvideox", "space_to_depth"]
 
 # Elements per pixel of a VAE tile and per channel of its widest-resolution layer, for one time batch with the
 # convolution caches, and for a single image.
-DECODE_ELEMENTS = 90
+DECODE_ELEMENTS = 88
 ENCODE_ELEMENTS = 66
 IMAGE_DECODE_ELEMENTS = 41
 IMAGE_ENCODE_ELEMENTS = 22
