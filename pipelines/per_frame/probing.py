@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipelines.per_frame.memory_tracking import peak_memory
+from pipelines.memory_tracking import peak_memory
 from pipelines.per_frame.network import Network
 from pipelines.planning.frame_plan import FrameShape
 
