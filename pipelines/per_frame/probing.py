@@ -23,7 +23,7 @@ DEFAULT_MARGIN = 32
 DEFAULT_ALIGNMENT = 16
 # Half sides of the images that reach is looked for in, one after the other; most networks need one.
 _PROBE_HALVES = (32, 48, 80)
-# Weights times pixels that the first images and each later search may cost: some seconds on a slow core. Larger
+# Weights times pixels that the first images, and each later search, may cost: seconds on a slow core. Larger
 # networks look farther than `MAX_REACH` anyway.
 _FIRST_BUDGET, _BUDGET = 6.0e10, 2.0e10
 # A network of windows of 2 or 4 may as well be shifted by 8.
