@@ -13,7 +13,7 @@ SLICE_PIXELS = 2**21
 
 def frames_per_batch(height: int, width: int) -> int:
     """Frames of this size (of the source) that the space-to-depth decoder takes at once."""
-    return min(max(BATCH_PIXELS // (height * width), 1), MAX_BATCH_FRAMES)
+    return min(max(BATCH_PIXELS // max(height * width, 1), 1), MAX_BATCH_FRAMES)
 
 
 def frames_per_slice(height: int, width: int) -> int:
