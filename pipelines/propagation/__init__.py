@@ -1,0 +1,26 @@
+"""The restorer of dovetail-nano 2: convolutions at LR resolution, states carried along motion."""
+
+from pipelines.propagation.checkpoint import (
+    PropagationDescription,
+    load_propagation,
+    read_description,
+    save_propagation,
+)
+from pipelines.propagation.conditioning import LEVEL_NAMES, LEVEL_UNITS
+from pipelines.propagation.network import SCALES, PropagationConfig, PropagationNet, Restored
+
+__all__ = [
+    # network
+    "SCALES",
+    "PropagationConfig",
+    "PropagationNet",
+    "Restored",
+    # what it estimates
+    "LEVEL_NAMES",
+    "LEVEL_UNITS",
+    # checkpoints
+    "PropagationDescription",
+    "load_propagation",
+    "read_description",
+    "save_propagation",
+]
