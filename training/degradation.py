@@ -50,7 +50,6 @@ _RESIZE_MODES = ("bilinear", "area", "bicubic")
 _CRF_OPTIONS = {
     "libx264": {"preset": "veryfast"},
     "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:pools=none:frame-threads=1"},
-    "libsvtav1": {"preset": "10", "svtav1-params": "lp=1"},
 }
 
 
@@ -274,7 +273,7 @@ def code_video(
         clip: (F, 3, H, W), [0, 1]; odd sides are extended for the encoder and cropped again.
         codec: An encoder name of FFmpeg.
         bits_per_pixel: Rate control by bit rate, unless crf is given.
-        crf: Constant rate factor (libx264, libx265, libsvtav1).
+        crf: Constant rate factor (libx264, libx265).
     """
     num_frames, _, height, width = clip.shape
     padded = F.pad(clip, (0, width % 2, 0, height % 2), mode="replicate")
@@ -287,7 +286,7 @@ def code_video(
         stream.width, stream.height, stream.pix_fmt = padded.shape[-1], padded.shape[-2], "yuv420p"
         stream.codec_context.thread_count = 1
         if codec in _CRF_OPTIONS:
-            rate = {} if crf is None else {"crf": f"{crf:.1f}" if codec != "libsvtav1" else str(round(crf))}
+            rate = {} if crf is None else {"crf": f"{crf:.1f}"}
             stream.options = _CRF_OPTIONS[codec] | rate
         if crf is None:
             stream.bit_rate = max(4000, int(bits_per_pixel * padded.shape[-1] * padded.shape[-2] * 25))

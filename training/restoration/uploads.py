@@ -17,8 +17,8 @@ from training.config import JpegConfig
 from training.degradation import code_video, random_jpeg, resize
 from training.restoration.config import UploadConfig
 
-# Rate factors of equal visible loss: x264's scale, then what the others' are shifted by (rough).
-_CRF_OFFSETS = {"libx264": 0.0, "libx265": 2.0, "libsvtav1": 10.0}
+# Rate factors of equal visible loss: x264's scale, then what x265's is shifted by (rough).
+_CRF_OFFSETS = {"libx264": 0.0, "libx265": 2.0}
 _CRF_NONE, _CRF_WORST = 12.0, 32.0
 _JPEG_NONE, _JPEG_WORST = 100.0, 40.0
 
