@@ -228,7 +228,7 @@ def _produce(make_maker: Callable[[], BlockMaker], pool_dir: Path, wanted: objec
             block = make_block(index)
             partial = path.with_suffix(".part")
             with partial.open("wb") as file:
-                np.savez(file, **block)
+                np.savez(file, **dict(block))  # type: ignore[arg-type]
             partial.rename(path)
         index += 1
 

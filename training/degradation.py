@@ -47,7 +47,7 @@ ACCURATE = (
 )
 _RESIZE_MODES = ("bilinear", "area", "bicubic")
 # Fast settings, as most services encode; the others have no constant rate factor, or none that is used here.
-_CRF_OPTIONS = {
+_CRF_OPTIONS: dict[str, dict[str, str]] = {
     "libx264": {"preset": "veryfast"},
     "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:pools=none:frame-threads=1"},
 }
@@ -286,8 +286,8 @@ def code_video(
         stream.width, stream.height, stream.pix_fmt = padded.shape[-1], padded.shape[-2], "yuv420p"
         stream.codec_context.thread_count = 1
         if codec in _CRF_OPTIONS:
-            rate = {} if crf is None else {"crf": f"{crf:.1f}"}
-            stream.options = _CRF_OPTIONS[codec] | rate
+            rate: dict[str, str] = {} if crf is None else {"crf": f"{crf:.1f}"}
+            stream.options = {**_CRF_OPTIONS[codec], **rate}
         if crf is None:
             stream.bit_rate = max(4000, int(bits_per_pixel * padded.shape[-1] * padded.shape[-2] * 25))
         stream.codec_context.time_base = Fraction(1, 25)

@@ -10,16 +10,13 @@ from pipelines.propagation.conditioning import LEVEL_NAMES, LEVEL_UNITS
 from pipelines.propagation.network import SCALES, PropagationConfig, PropagationNet, Restored
 
 __all__ = [
-    # network
-    "SCALES",
-    "PropagationConfig",
-    "PropagationNet",
-    "Restored",
-    # what it estimates
     "LEVEL_NAMES",
     "LEVEL_UNITS",
-    # checkpoints
+    "SCALES",
+    "PropagationConfig",
     "PropagationDescription",
+    "PropagationNet",
+    "Restored",
     "load_propagation",
     "read_description",
     "save_propagation",

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 LEVEL_NAMES = ("noise", "blur", "compression")
-# Units: standard deviation in 8-bit levels; Gaussian sigma in input pixels; 0 (none) to 1 (JPEG quality 40, or
-# x264 at crf 32). Divided by these, the values of ordinary uploads are about 0 to 1.
+# Units: standard deviation in 8-bit levels; Gaussian sigma in input pixels; 0 (none) to 1 (JPEG quality 40,
+# or x264 at crf 32). Divided by these, the values of ordinary uploads are about 0 to 1.
 LEVEL_UNITS = (10.0, 0.5, 1.0)
 
 

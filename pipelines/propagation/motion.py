@@ -15,7 +15,7 @@ _ITERATIONS = 2
 _SMALLEST_SIDE = 12
 # Gradients below about 0.01 are noise: there the coarser level's motion stands.
 _DAMPING = 1e-4
-# Mean luma differences up to this are noise whatever the frame; beyond three times its mean they are occlusions.
+# Mean luma differences up to this are noise whatever the frame; beyond three times its mean, occlusions.
 _ERROR_FLOOR = 0.01
 
 
@@ -48,14 +48,14 @@ def refine_flow(flow: torch.Tensor, reference: torch.Tensor, other: torch.Tensor
     gradient_x = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
     gradient_y = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
     products = torch.cat([gradient_x.square(), gradient_x * gradient_y, gradient_y.square()], dim=1)
-    xx, xy, yy = box_mean(products, _WINDOW).split(1, dim=1)
+    xx, xy, yy = box_mean(products, _WINDOW).chunk(3, dim=1)
     xx, yy = xx + _DAMPING, yy + _DAMPING
     determinant = xx * yy - xy.square()
     for _ in range(_ITERATIONS):
         difference = warp(other, flow) - reference
         bx, by = box_mean(
             torch.cat([gradient_x * difference, gradient_y * difference], dim=1), _WINDOW
-        ).split(1, dim=1)
+        ).chunk(2, dim=1)
         step = torch.cat([xy * by - yy * bx, xy * bx - xx * by], dim=1) / determinant
         flow = flow + step.clamp(-1, 1)
     return box_mean(flow, 5)

@@ -116,8 +116,8 @@ class PropagationNet(nn.Module):
         Args:
             clip: (B, F, 3, h, w), float32, [0, 1]; F at least 1, sides at least 16.
             scale: One of the configuration's factors.
-            strength: How strongly noise and compression are cleaned, 0 (as clean input) to 1 (as the worst input
-                known from training); None for what is estimated from the clip. The blur is always estimated.
+            strength: How strongly noise and compression are cleaned, 0 (as clean input) to 1 (as the worst
+                input known from training); None for what is estimated. The blur is always estimated.
 
         Raises:
             InvalidOptionError: If there is no such factor, or the strength is outside [0, 1].
@@ -134,14 +134,14 @@ class PropagationNet(nn.Module):
         skip = self.heads[str(scale)](entry)
         per_frame = modulation.repeat_interleave(num_frames, dim=0)
         features = self.feature_blocks(modulate(skip, per_frame[:, 0]))
-        states = list(features.unflatten(0, (batch_size, num_frames)).unbind(1))
+        states = list(as_clips(features, batch_size).unbind(1))
         states = self._propagate_backward(states, luma, modulation[:, 1])
         states = self._propagate_forward(states, luma, modulation[:, 2])
         hidden = torch.stack(states, dim=1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         hidden = F.leaky_relu(self.conv_mid(hidden) + skip, _SLOPE)
         residual = F.pixel_shuffle(self.tails[str(scale)](hidden), shuffle_ratio(scale))
         frames = residual[..., : height * scale, : width * scale].float() + enlarge(clip, scale).flatten(0, 1)
-        return Restored(frames.unflatten(0, (batch_size, num_frames)), levels)
+        return Restored(as_clips(frames, batch_size), levels)
 
     def _propagate_backward(
         self, states: list[torch.Tensor], luma: torch.Tensor, modulation: torch.Tensor
@@ -195,10 +195,10 @@ def shuffle_ratio(scale: int) -> int:
 
 
 def unshuffle_clip(clip: torch.Tensor, ratio: int) -> torch.Tensor:
-    """(B, F, 3, h, w) -> (B, F, 3 * ratio^2, h / ratio, w / ratio), sides extended to multiples, centred on 0.5."""
+    """(B, F, 3, h, w) -> (B, F, 3 * ratio^2, h / ratio, w / ratio), around 0; sides extended to multiples."""
     height, width = clip.shape[-2:]
     frames = F.pad(clip.flatten(0, 1), (0, -width % ratio, 0, -height % ratio), mode="replicate")
-    return F.pixel_unshuffle(frames - 0.5, ratio).unflatten(0, clip.shape[:2])
+    return as_clips(F.pixel_unshuffle(frames - 0.5, ratio), len(clip))
 
 
 def enlarge(clip: torch.Tensor, scale: int) -> torch.Tensor:
@@ -208,18 +208,22 @@ def enlarge(clip: torch.Tensor, scale: int) -> torch.Tensor:
     frames = F.interpolate(
         clip.flatten(0, 1).float(), scale_factor=scale, mode="bicubic", align_corners=False
     )
-    return frames.unflatten(0, clip.shape[:2])
+    return as_clips(frames, len(clip))
 
 
 @torch.no_grad()
 def motion(reference: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Flow and confidence of pairs of frames (B, P, 1, h, w): (B, P, 2, h, w) and (B, P, 1, h, w)."""
-    shape = reference.shape[:2]
-    if not shape[1]:
+    if not reference.shape[1]:
         return reference, reference
     a, b = reference.flatten(0, 1), other.flatten(0, 1)
     flow = estimate_flow(a, b)
-    return flow.unflatten(0, shape), match_confidence(a, b, flow).unflatten(0, shape)
+    return as_clips(flow, len(reference)), as_clips(match_confidence(a, b, flow), len(reference))
+
+
+def as_clips(frames: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """(B * F, ...) -> (B, F, ...)."""
+    return frames.reshape(batch_size, -1, *frames.shape[1:])
 
 
 def modulate(x: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:

@@ -56,7 +56,8 @@ class RestorationDataConfig(DataConfig):
     """Where clips come from; `held_out` is also the validation set.
 
     Attributes:
-        detail_candidates: Clips drawn for a sample; the one with the most detail is kept. Flat ones teach little.
+        detail_candidates: Clips drawn for a sample; the one with the most detail is kept. Flat ones teach
+            little.
         moving_picture_probability: Share of clips from pictures that also turn and zoom.
     """
 
@@ -69,7 +70,7 @@ class RestorationStage(StrictModel):
 
     Attributes:
         steps: Optimiser steps.
-        learning_rate: Constant after the warm-up, which follows every start without Adam's moments.
+        learning_rate: Adam's; constant after the warm-up, which follows every start from weights alone.
         batch_size: Clips.
         num_frames: Frames of a clip.
         body_size: Side of a crop at the size the body works at; `body_size * 4` output pixels (x3: times 3).
@@ -114,9 +115,10 @@ class RestorationConfig(StrictModel):
         source: Where it comes from, in words.
         seed: Of everything.
         num_threads: Of torch.
-        optimizer_betas: Adam's.
+        adam_betas: Adam's.
+        muon_rate_ratio: Muon's rate by Adam's.
         grad_clip: Largest gradient norm.
-        warmup_steps: After every start without Adam's moments.
+        warmup_steps: After every start from weights alone.
         ema_decay: Of the averaged weights.
         save_every: Steps between two states.
         log_every: Steps between two lines of the log.
@@ -133,7 +135,8 @@ class RestorationConfig(StrictModel):
     source: str = ""
     seed: int = 0
     num_threads: int | None = None
-    optimizer_betas: tuple[float, float] = (0.9, 0.99)
+    adam_betas: tuple[float, float] = (0.9, 0.99)
+    muon_rate_ratio: float = Field(default=10.0, gt=0)
     grad_clip: float = Field(default=0.5, gt=0)
     warmup_steps: int = Field(default=200, ge=1)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)

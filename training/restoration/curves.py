@@ -44,7 +44,7 @@ def plot_restoration_curves(run_dir: Path, picture: Path) -> None:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """Lines of a log in the order of their steps; steps that a resumed run logged again replace the first ones."""
+    """Lines of a log in the order of their steps; of steps logged twice (after a resume) the later ones."""
     if not path.exists():
         return []
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -45,8 +45,8 @@ def make_block(config: RestorationConfig, library: SourceLibrary, index: int) ->
     """Block `index` of a run, the same for the same seed and configuration.
 
     Returns:
-        For each factor of the stage: `hr<s>` (N, F, 3, S, S) and `lq<s>` (N, F, 3, s, s), uint8, and `levels<s>`
-        (N, 3), float32. A factor has its share of the block, and at least four clips.
+        For each factor of the stage: `hr<s>` (N, F, 3, S, S) and `lq<s>` (N, F, 3, s, s), uint8, and
+        `levels<s>` (N, 3), float32. A factor has its share of the block, and at least four clips.
     """
     stage = config.stage_at(index * config.data.steps_per_block)
     total = sum(stage.scales.values())
@@ -131,7 +131,8 @@ def draw_batch(block: Mapping[str, np.ndarray], stage: RestorationStage, rng: np
 
     A share of `stage.clean_probability` gets the bicubic LR of its HR crop in place of the degraded one.
     """
-    scales = list(stage.scales)
+    # A block that was begun for the stage before may lack the factors that are new.
+    scales = [scale for scale in stage.scales if f"hr{scale}" in block]
     shares = np.array([stage.scales[scale] for scale in scales])
     scale = scales[rng.choice(len(scales), p=shares / shares.sum())]
     hrs, lqs, levels = [], [], []

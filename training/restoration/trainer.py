@@ -1,4 +1,4 @@
-"""The loop that trains the restorer: a constant rate that any later session goes on with, and decays off it."""
+"""The loop that trains the restorer: a constant rate that any later run goes on with, and decays off it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from pipelines.propagation.network import enlarge
 from training.data import SamplePool
 from training.errors import TrainingConfigError
 from training.restoration.config import RestorationConfig, RestorationStage
+from training.restoration.optimizer import make_optimizers
 from training.restoration.samples import Batch, draw_batch, inner, restoration_maker
 from training.restoration.validation import load_validation_clips, mean_gains, validate
 
@@ -54,7 +55,7 @@ class RestorationTrainer:
         self.network = self._new_network()
         self.ema = self._new_network()
         self.ema.load_state_dict(self.network.state_dict())
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=0.0, betas=config.optimizer_betas)
+        self.adam, self.muon = make_optimizers(self.network, betas=config.adam_betas)
         self.step = 0
         self.warm_from = 0
         self.decay: tuple[int, int] | None = None
@@ -67,8 +68,8 @@ class RestorationTrainer:
         """Takes up the run's own state, or else what it starts from.
 
         Args:
-            start: A run's folder (goes on exactly there), or a checkpoint with raw weights (Adam's moments begin
-                anew). Read only where this run has no state yet.
+            start: A run's folder (goes on exactly there), or a checkpoint with raw weights (the
+                optimisers begin anew). Read only where this run has no state yet.
             decay_steps: Let the rate fall to zero over so many steps from here, then end.
 
         Raises:
@@ -137,23 +138,24 @@ class RestorationTrainer:
             The terms of the loss; `baseline<s>` is the pixel loss of bicubic interpolation at factor s.
         """
         rate = self.learning_rate(stage)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.adam.param_groups[0]["lr"] = rate
+        self.muon.param_groups[0]["lr"] = rate * self.config.muon_rate_ratio
         hr, lq = batch.hr.to(self.device), batch.lq.to(self.device)
         restored = self.network(lq, scale=batch.scale)
-        pixel = F.l1_loss(*(inner(x, stage.border, batch.scale) for x in (restored.frames, hr)))
+        target = inner(hr, stage.border, batch.scale)
+        pixel = F.l1_loss(inner(restored.frames, stage.border, batch.scale), target)
         units = torch.tensor(LEVEL_UNITS, device=self.device)
         level = F.smooth_l1_loss(restored.levels / units, batch.levels.to(self.device) / units)
         loss = pixel + stage.level_weight * level
-        self.optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.grad_clip)
-        self.optimizer.step()
+        self.adam.step()
+        self.muon.step()
         self.step += 1
         self._update_ema()
         with torch.no_grad():
-            base = enlarge(lq, batch.scale)
-            baseline = F.l1_loss(*(inner(x, stage.border, batch.scale) for x in (base, hr)))
+            baseline = F.l1_loss(inner(enlarge(lq, batch.scale), stage.border, batch.scale), target)
         return {
             f"pixel{batch.scale}": float(pixel.detach()),
             f"baseline{batch.scale}": float(baseline),
@@ -163,7 +165,7 @@ class RestorationTrainer:
         }
 
     def learning_rate(self, stage: RestorationStage) -> float:
-        """The stage's rate; less after a start without Adam's moments, and falling to zero in a decay."""
+        """The stage's rate; less after a start without their state, and falling to zero in a decay."""
         rate = stage.learning_rate * min(1.0, (self.step - self.warm_from + 1) / self.config.warmup_steps)
         if self.decay:
             first, last = self.decay
@@ -214,7 +216,8 @@ class RestorationTrainer:
             "decay": self.decay,
             "network": self.network.state_dict(),
             "ema": self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "adam": self.adam.state_dict(),
+            "muon": self.muon.state_dict(),
         }
         torch.save(state, partial)
         partial.rename(path)
@@ -226,7 +229,8 @@ class RestorationTrainer:
         self.step, self.warm_from, self.decay = state["step"], state["warm_from"], state["decay"]
         self.network.load_state_dict(state["network"])
         self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.adam.load_state_dict(state["adam"])
+        self.muon.load_state_dict(state["muon"])
         logger.info("going on at step %d", self.step)
 
     def load_weights(self, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Degradations whose strength is known: what the estimator of the network is to find.
 
-A clip is blurred, brought to its LR size, and only then gets noise, JPEG and a video encoder's traces, as a small
-upload has them.
+A clip is blurred, brought to its LR size, and only then gets noise, JPEG and a video encoder's traces, as a
+small upload has them.
 """
 
 from __future__ import annotations

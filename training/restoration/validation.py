@@ -103,7 +103,7 @@ def validate(network: PropagationNet, clips: list[ValidationClip]) -> list[Gain]
 
 
 def mean_gains(gains: list[Gain]) -> dict[str, dict[str, float]]:
-    """Recipe -> means over clips; `worst` is the clip with the least gain, `video_*` are over videos alone."""
+    """Recipe -> means over clips; `worst` is the clip with the least gain."""
     means = {}
     for recipe in sorted({gain.recipe for gain in gains}):
         rows = [gain for gain in gains if gain.recipe == recipe]
