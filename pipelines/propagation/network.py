@@ -34,7 +34,7 @@ class PropagationConfig(BaseModel):
         feature_blocks: Residual blocks on each frame alone.
         backward_blocks: Blocks with the state of the next frame.
         forward_blocks: Blocks with the state of the previous frame.
-        scales: Factors it has an entry and an exit for.
+        scales: Factors it has an entry for; 1, 2 and 4 share an exit.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,7 +102,7 @@ class PropagationNet(nn.Module):
         self.forward_blocks = blocks(config.forward_blocks, channels)
         self.conv_mid = nn.Conv2d(channels, channels, 3, padding=1)
         self.tails = nn.ModuleDict(
-            {str(s): nn.Conv2d(channels, 3 * shuffle_ratio(s) ** 2, 3, padding=1) for s in config.scales}
+            {str(r): nn.Conv2d(channels, 3 * r**2, 3, padding=1) for r in shuffle_ratios(config.scales)}
         )
         # A new network gives bicubic interpolation, nearly, and pays no attention to neighbours.
         for tail in self.tails.values():
@@ -139,7 +139,8 @@ class PropagationNet(nn.Module):
         states = self._propagate_forward(states, luma, modulation[:, 2])
         hidden = torch.stack(states, dim=1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         hidden = F.leaky_relu(self.conv_mid(hidden) + skip, _SLOPE)
-        residual = F.pixel_shuffle(self.tails[str(scale)](hidden), shuffle_ratio(scale))
+        ratio = shuffle_ratio(scale)
+        residual = F.pixel_shuffle(self.tails[str(ratio)](hidden), ratio)
         frames = residual[..., : height * scale, : width * scale].float() + enlarge(clip, scale).flatten(0, 1)
         return Restored(as_clips(frames, batch_size), levels)
 
@@ -192,6 +193,11 @@ def unshuffle_ratio(scale: int) -> int:
 def shuffle_ratio(scale: int) -> int:
     """Output pixels along a side of a body pixel."""
     return scale * unshuffle_ratio(scale)
+
+
+def shuffle_ratios(scales: tuple[int, ...]) -> list[int]:
+    """The different ratios; factors of the same one share their exit, for they render the same grid."""
+    return sorted({shuffle_ratio(scale) for scale in scales})
 
 
 def unshuffle_clip(clip: torch.Tensor, ratio: int) -> torch.Tensor:
