@@ -8,7 +8,6 @@ import torch
 
 from pipelines.propagation import save_propagation
 from training.restoration.config import RestorationConfig
-from training.restoration.curves import plot_restoration_curves
 from training.restoration.trainer import RestorationTrainer
 
 
@@ -22,9 +21,8 @@ def train_restoration(
     start: Path | None,
     decay_steps: int | None,
 ) -> None:
-    """Trains, or goes on with a run that was interrupted, and writes the checkpoint to `folder`."""
+    """Trains, or goes on with a run that was interrupted, and writes the averaged network to `folder`."""
     trainer = RestorationTrainer(config, data_dir=data_dir, run_dir=run_dir, device=device)
     trainer.prepare(start=start, decay_steps=decay_steps)
     network = trainer.run()
     save_propagation(network, folder, trainer.description(), dtype=torch.float16)
-    plot_restoration_curves(run_dir, run_dir / "curves.png")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,14 +23,43 @@ from pipelines.propagation.network import enlarge
 from training.data import SamplePool
 from training.errors import TrainingConfigError
 from training.restoration.config import RestorationConfig, RestorationStage
+from training.restoration.curves import plot_restoration_curves
 from training.restoration.optimizer import make_optimizers
 from training.restoration.samples import Batch, draw_batch, inner, restoration_maker
-from training.restoration.validation import load_validation_clips, mean_gains, validate
+from training.restoration.validation import (
+    ValidationClip,
+    load_validation_clips,
+    mean_gains,
+    validate,
+)
 
 logger = logging.getLogger(__name__)
 
 STATE_NAME = "state.pt"
 RAW_NAME = "raw"
+CURVES_NAME = "curves.png"
+
+
+class Meter:
+    """Means of what steps return, and their time, since the last look."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[float]] = defaultdict(list)
+        self._steps = 0
+        self._since = time.perf_counter()
+
+    def add(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._values[name].append(value)
+        self._steps += 1
+
+    def take(self) -> tuple[dict[str, float], float]:
+        """Means by name, and seconds for a step (validation and saving included); begins anew."""
+        means = {name: float(np.mean(values)) for name, values in self._values.items()}
+        seconds = (time.perf_counter() - self._since) / self._steps
+        self._values.clear()
+        self._steps, self._since = 0, time.perf_counter()
+        return means, seconds
 
 
 class RestorationTrainer:
@@ -81,6 +112,7 @@ class RestorationTrainer:
             return
         if start is not None and (start / STATE_NAME).exists():
             self.load_state(start)
+            self.decay = None
         elif start is not None and start.is_dir():
             self.load_weights(start)
         elif start is not None:
@@ -94,42 +126,35 @@ class RestorationTrainer:
 
     def run(self) -> PropagationNet:
         """Trains to the last step and returns the averaged network."""
+        config = self.config
+        clips = load_validation_clips(config, self.data_dir)
+        meter = Meter()
+        for batch in self._batches():
+            meter.add(self.train_step(config.stage_at(self.step), batch))
+            if self.step % config.log_every == 0:
+                self._log(meter)
+            if self.step % config.validation.every == 0 or self.step == self.last_step:
+                self._validate(clips)
+            if self.step % config.save_every == 0:
+                self.save_state()
+        self.save_state()
+        return self.ema
+
+    def _batches(self) -> Iterator[Batch]:
+        """A batch for each step up to the last; which one is a function of the step alone."""
         per_block = self.config.data.steps_per_block
-        clips = load_validation_clips(self.config, self.data_dir)
         pool = SamplePool(
             functools.partial(restoration_maker, self.config, self.data_dir),
             self.run_dir / "pool",
             first_block=self.step // per_block,
         )
-        values: dict[str, list[float]] = defaultdict(list)
-        since = time.perf_counter()
-        try:
+        with contextlib.closing(pool):
             block: dict[str, np.ndarray] | None = None
             while self.step < self.last_step:
                 if block is None or self.step % per_block == 0:
                     block = pool.get(self.step // per_block)
                 rng = np.random.default_rng((self.config.seed, 1, self.step))
-                stage = self.config.stage_at(self.step)
-                for name, value in self.train_step(stage, draw_batch(block, stage, rng)).items():
-                    values[name].append(value)
-                if self.step % self.config.log_every == 0:
-                    seconds = (time.perf_counter() - since) / self.config.log_every
-                    self._log({"step": self.step, "seconds_per_step": seconds}, values)
-                    values.clear()
-                    since = time.perf_counter()
-                if self.step % self.config.validation.every == 0 or self.step == self.last_step:
-                    gains = validate(self.ema, clips)
-                    self._write("validation.jsonl", {
-                        "step": self.step, "means": mean_gains(gains), "clips": [asdict(g) for g in gains],
-                    })  # fmt: skip
-                    logger.info("step %d validation %s", self.step, json.dumps(mean_gains(gains)))
-                    since = time.perf_counter()
-                if self.step % self.config.save_every == 0:
-                    self.save_state()
-        finally:
-            pool.close()
-        self.save_state()
-        return self.ema
+                yield draw_batch(block, self.config.stage_at(self.step), rng)
 
     def train_step(self, stage: RestorationStage, batch: Batch) -> dict[str, float]:
         """One optimiser step; counts it.
@@ -179,18 +204,30 @@ class RestorationTrainer:
         decay = min(self.config.ema_decay, age / (age + 20))
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), 1 - decay)
 
-    def _log(self, record: dict[str, Any], values: dict[str, list[float]]) -> None:
-        means = {name: float(np.mean(parts)) for name, parts in values.items()}
-        self._write("log.jsonl", record | means)
-        ratios = [
-            f"x{name[5:]} {means[name] / means[f'baseline{name[5:]}']:.4f}"
-            for name in sorted(means)
-            if name.startswith("pixel")
-        ]
+    def _log(self, meter: Meter) -> None:
+        means, seconds = meter.take()
+        self._write("log.jsonl", {"step": self.step, "seconds_per_step": seconds} | means)
+        ratios = {
+            scale: means[f"pixel{scale}"] / means[f"baseline{scale}"]
+            for scale in self.config.network.scales
+            if f"pixel{scale}" in means
+        }
         logger.info(
             "step %d/%d of bicubic's L1: %s, level %.3f, %.2f s/step",
-            self.step, self.last_step, ", ".join(ratios), means["level"], record["seconds_per_step"],
-        )  # fmt: skip
+            self.step,
+            self.last_step,
+            ", ".join(f"x{scale} {ratio:.4f}" for scale, ratio in ratios.items()),
+            means["level"],
+            seconds,
+        )
+
+    def _validate(self, clips: list[ValidationClip]) -> None:
+        gains = validate(self.ema, clips)
+        means = mean_gains(gains)
+        record = {"step": self.step, "means": means, "clips": [asdict(gain) for gain in gains]}
+        self._write("validation.jsonl", record)
+        plot_restoration_curves(self.run_dir, self.run_dir / CURVES_NAME)
+        logger.info("step %d validation %s", self.step, json.dumps(means))
 
     def _write(self, name: str, record: dict[str, Any]) -> None:
         with (self.run_dir / name).open("a") as file:
