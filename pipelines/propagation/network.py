@@ -148,8 +148,8 @@ class PropagationNet(nn.Module):
     def start_scale(self, scale: int) -> None:
         """Makes an entry and an exit start as those of x4, which is trained first.
 
-        The entry sees the mean of the pixels that it covers; the exit renders the same residual on its grid. From
-        random entries, a body with trained gains and its loops through time would run away.
+        The entry sees the mean of the pixels that it covers; the exit renders the same residual on its grid.
+        From random entries, a body with trained gains and its loops through time would run away.
         """
         first = cast(nn.Conv2d, self.heads["4"])
         entry = cast(nn.Conv2d, self.heads[str(scale)])

@@ -47,8 +47,8 @@ def test_no_more_is_alive_than_was_estimated(
     peak = peak_bytes(pipeline, clip, size, plan)
     assert peak <= plan.estimated_bytes
     # What does not grow with the frame, and the tiny VAE's one layer where the estimate has three, set aside.
-    # A single image takes its VAE a ninth of the batch that is counted on. The real widths are held closely in
-    # tests/pipelines/codecs/test_cogvideox_memory.py.
+    # A single image takes its VAE a ninth of the batch that is counted on. The real widths are held closely
+    # in tests/pipelines/codecs/test_cogvideox_memory.py.
     slack = 2.0 if kind != "cogvideox" else 3.0 if shape[0] > 1 else 12.0
     assert plan.estimated_bytes - 2**22 <= slack * peak
 
