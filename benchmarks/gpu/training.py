@@ -26,7 +26,7 @@ from torch import Tensor
 from benchmarks.gpu.kit import ROOT, Kit, rounded
 from training import trainer as trainer_module
 from training.config import DataConfig, StageConfig, TrainingConfig, load_config
-from training.data import SamplePool, SourceLibrary, block_path, make_block
+from training.data import Block, SamplePool, SourceLibrary, block_path, make_block
 from training.trainer import Trainer
 
 NAME = "training"
