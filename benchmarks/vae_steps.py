@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLCogVideoX
 
-from benchmarks.real_size.tracking import ActivationTracker
 from benchmarks.results_file import write_results
 from pipelines.codecs.cogvideox_vae import SAVINGS, Saving, decode_batches, encode_moments, prepare_vae
+from pipelines.memory_tracking import peak_memory
 
 VAE = {
     "down_block_types": ("CogVideoXDownBlock3D",) * 4,
@@ -52,14 +52,6 @@ def seconds(run: Callable[[], None]) -> float:
     return time.process_time() - start
 
 
-def peak_bytes(vae: Any, run: Callable[[], None]) -> int:
-    """Most bytes that tensors take during a call, weights aside."""
-    with ActivationTracker([*vae.parameters(), *vae.buffers()]) as tracker:
-        run()
-    peak: int = tracker.peak_bytes
-    return peak
-
-
 def decoding(vae: Any, device: str, num_frames: int, side: int) -> Callable[[], None]:
     """A call that decodes and drops each batch."""
     latents = torch.randn(1, 16, num_frames // 4 + 1, side // 8, side // 8, device=device)
@@ -87,10 +79,13 @@ DIRECTIONS = {"decode": decoding, "encode": encoding}
 def count_peaks(savings: Collection[Saving]) -> dict[str, float]:
     """Peaks of both directions in bytes."""
     vae = prepared(make_vae("meta"), savings)
-    return {
-        f"{name}_peak_bytes": peak_bytes(vae, direction(vae, "meta", 25, 256))
-        for name, direction in DIRECTIONS.items()
-    }
+    peaks: dict[str, float] = {}
+    for name, direction in DIRECTIONS.items():
+        run = direction(vae, "meta", 25, 256)
+        with peak_memory(torch.device("meta")) as peak:
+            run()
+        peaks[f"{name}_peak_bytes"] = peak.num_bytes
+    return peaks
 
 
 def measure_seconds(variants: dict[str, Collection[Saving]]) -> dict[str, dict[str, float]]:

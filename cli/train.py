@@ -20,8 +20,18 @@ def train(
         "runs/nano"
     ),
     device: Annotated[str, typer.Option(help="cpu, or a CUDA device such as cuda:0.")] = "cpu",
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Restorer: folder of a run or of a checkpoint with raw weights to start from."),
+    ] = None,
+    decay: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Restorer: let the learning rate fall to zero over so many steps, then end."
+        ),
+    ] = None,
 ) -> None:
-    """Train a small one-step checkpoint: latent stage, then pixel stage.
+    """Train a small checkpoint: one-step (latent, then pixel stage), or a restorer (`kind: restoration`).
 
     Run it again with the same folder to go on after an interruption.
     """
@@ -29,5 +39,7 @@ def train(
         from training.run import train as run_training
 
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-        folder = run_training(config, data_dir=data, run_dir=output, device=device)
+        folder = run_training(
+            config, data_dir=data, run_dir=output, device=device, start=start, decay_steps=decay
+        )
     typer.echo(f"checkpoint: {folder}\ncurves: {output / 'curves.png'}")

@@ -26,22 +26,22 @@ def match_color(
     """Moves the tone of frames to that of their source.
 
     Args:
-        output: (F, 3, H, W) float, restored frames; overwritten.
+        output: (F, 3, H, W) float, restored frames.
         source: (F, 3, H, W), the same frames interpolated to the same size.
         method: `none`; `mean`, one offset per frame and channel; `lowpass`, all frequencies below sigma's.
         sigma: Standard deviation of the low-pass in output pixels.
 
     Returns:
-        (F, 3, H, W), `output` itself, changed in place; not clamped.
+        (F, 3, H, W), `output` itself for `none`; not clamped.
     """
     if method == "none":
         return output
     difference = source - output
     if method == "mean":
-        return output.add_(difference.mean(dim=(-2, -1), keepdim=True))
+        return output + difference.mean(dim=(-2, -1), keepdim=True)
     correction = lowpass(difference, sigma=sigma)
     del difference
-    return output.add_(correction)
+    return correction.add_(output)
 
 
 def lowpass(frames: torch.Tensor, *, sigma: float) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,6 +13,9 @@ from training.errors import TrainingConfigError
 
 class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Config = TypeVar("Config", bound=StrictModel)
 
 
 class BlurConfig(StrictModel):
@@ -88,6 +91,7 @@ class DegradationConfig(StrictModel):
 class DataConfig(StrictModel):
     images: str = "images"
     videos: str = "video"
+    held_out: tuple[str, ...] = Field(default=(), description="file names without suffix that are not used")
     image_probability: float = Field(default=0.6, ge=0, le=1)
     num_frames: int = 6
     hr_size: int = 256
@@ -181,10 +185,29 @@ def load_config(path: Path) -> TrainingConfig:
     Raises:
         TrainingConfigError: If the file is missing or no YAML, or a field unknown, missing or out of range.
     """
+    return validate_config(TrainingConfig, read_yaml(path), path)
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        TrainingConfigError: If the file is missing or no YAML.
+    """
     try:
-        return TrainingConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise TrainingConfigError(f"cannot read the training configuration {path}: {error}") from error
+
+
+def validate_config(kind: type[Config], content: Any, path: Path) -> Config:
+    """The content of a file as a configuration of a kind.
+
+    Raises:
+        TrainingConfigError: If a field is unknown, missing or out of range; the message names the file.
+    """
+    try:
+        return kind.model_validate(content)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()

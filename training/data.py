@@ -11,7 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,19 +42,26 @@ class SourceLibrary:
 
     def __init__(self, root: Path, config: DataConfig) -> None:
         self.config = config
-        pictures = sorted((root / config.images).glob("*"))
-        videos = sorted((root / config.videos).glob("*"))
+        held_out = set(config.held_out)
+        pictures, videos = (
+            [path for path in sorted((root / folder).glob("*")) if path.stem not in held_out]
+            for folder in (config.images, config.videos)
+        )
         if not pictures and not videos:
             raise TrainingDataError(
                 f"no pictures in {root / config.images} and no videos in {root / config.videos}"
             )
-        self.pictures = [np.asarray(Image.open(path).convert("RGB")) for path in pictures]
+        self.pictures = [np.array(Image.open(path).convert("RGB")) for path in pictures]
         self.videos = [decode_frames(path, config.max_video_frames) for path in videos]
 
     def sample(self, rng: np.random.Generator) -> torch.Tensor:
         """Draws an HR clip: (F, 3, S, S), float32, [0, 1]."""
         is_picture = not self.videos or (self.pictures and rng.random() < self.config.image_probability)
-        clip = self._picture_clip(rng) if is_picture else self._video_clip(rng)
+        return self.flip(self._picture_clip(rng) if is_picture else self._video_clip(rng), rng)
+
+    @staticmethod
+    def flip(clip: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """Mirrors and turns a clip, each half of the time."""
         if rng.random() < 0.5:
             clip = clip.flip(-1)
         if rng.random() < 0.5:
@@ -143,6 +150,12 @@ def make_sample(
 # --- the pool -----------------------------------------------------------------------------------------------
 
 
+Arrays = Mapping[str, np.ndarray]
+"""The arrays of one block by name."""
+BlockMaker = Callable[[int], Arrays]
+"""Index -> block; a pure function of the index."""
+
+
 @dataclass(frozen=True)
 class Block:
     """Samples of one block: hr (N, F, 3, S, S) and lq (N, F, 3, s, s), uint8."""
@@ -155,23 +168,22 @@ class SamplePool:
     """Blocks of samples made by a process of its own, handed out in order.
 
     Args:
-        config: The run's configuration.
-        data_dir: Where the pictures and videos are.
+        make_maker: Called once in that process; gives the function that makes blocks. Must be picklable.
         pool_dir: Where blocks are kept until they are used up.
         first_block: Block that is asked for first (after a resume not 0).
     """
 
-    def __init__(self, config: TrainingConfig, data_dir: Path, pool_dir: Path, *, first_block: int) -> None:
+    def __init__(self, make_maker: Callable[[], BlockMaker], pool_dir: Path, *, first_block: int) -> None:
         pool_dir.mkdir(parents=True, exist_ok=True)
         self._dir = pool_dir
         context = multiprocessing.get_context("spawn")
         self._wanted = context.Value("l", first_block)
         self._process = context.Process(
-            target=_produce, args=(config, data_dir, pool_dir, self._wanted), daemon=True, name="sample-pool"
+            target=_produce, args=(make_maker, pool_dir, self._wanted), daemon=True, name="sample-pool"
         )
         self._process.start()
 
-    def get(self, index: int) -> Block:
+    def get(self, index: int) -> dict[str, np.ndarray]:
         """Waits for a block and drops those before it.
 
         Raises:
@@ -188,7 +200,7 @@ class SamplePool:
                 raise TrainingDataError("the process that degrades samples has died; its error stands above")
             time.sleep(0.2)
         with np.load(path) as arrays:
-            return Block(arrays["hr"], arrays["lq"])
+            return dict(arrays)
 
     def close(self) -> None:
         self._process.terminate()
@@ -199,12 +211,12 @@ def block_path(directory: Path, index: int) -> Path:
     return directory / f"block-{index:06d}.npz"
 
 
-def _produce(config: TrainingConfig, data_dir: Path, pool_dir: Path, wanted: object) -> None:
+def _produce(make_maker: Callable[[], BlockMaker], pool_dir: Path, wanted: object) -> None:
     torch.set_num_threads(1)
     os.nice(
         3
     )  # the trainer waits for this process only at the start; otherwise it should not be slowed by it
-    library = SourceLibrary(data_dir, config.data)
+    make_block = make_maker()
     index = wanted.value  # type: ignore[attr-defined]
     trainer = multiprocessing.parent_process()
     while trainer is not None and trainer.is_alive():  # a killed trainer must not leave this process behind
@@ -213,12 +225,18 @@ def _produce(config: TrainingConfig, data_dir: Path, pool_dir: Path, wanted: obj
             continue
         path = block_path(pool_dir, index)
         if not path.exists():
-            block = make_block(config, library, index)
+            block = make_block(index)
             partial = path.with_suffix(".part")
             with partial.open("wb") as file:
-                np.savez(file, hr=block.hr, lq=block.lq)
+                np.savez(file, **dict(block))  # type: ignore[arg-type]
             partial.rename(path)
         index += 1
+
+
+def one_step_maker(config: TrainingConfig, data_dir: Path) -> BlockMaker:
+    """Makes the blocks of a run of the one-step model."""
+    library = SourceLibrary(data_dir, config.data)
+    return lambda index: vars(make_block(config, library, index))
 
 
 def make_block(config: TrainingConfig, library: SourceLibrary, index: int) -> Block:

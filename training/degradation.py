@@ -46,6 +46,11 @@ ACCURATE = (
     | Interpolation.FULL_CHR_H_INP
 )
 _RESIZE_MODES = ("bilinear", "area", "bicubic")
+# Fast settings, as most services encode; the others have no constant rate factor, or none that is used here.
+_CRF_OPTIONS: dict[str, dict[str, str]] = {
+    "libx264": {"preset": "veryfast"},
+    "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:pools=none:frame-threads=1"},
+}
 
 
 def degrade_clip(
@@ -268,7 +273,7 @@ def code_video(
         clip: (F, 3, H, W), [0, 1]; odd sides are extended for the encoder and cropped again.
         codec: An encoder name of FFmpeg.
         bits_per_pixel: Rate control by bit rate, unless crf is given.
-        crf: Constant rate factor (libx264).
+        crf: Constant rate factor (libx264, libx265).
     """
     num_frames, _, height, width = clip.shape
     padded = F.pad(clip, (0, width % 2, 0, height % 2), mode="replicate")
@@ -280,10 +285,9 @@ def code_video(
         stream = cast(VideoStream, container.add_stream(codec, rate=25))
         stream.width, stream.height, stream.pix_fmt = padded.shape[-1], padded.shape[-2], "yuv420p"
         stream.codec_context.thread_count = 1
-        if codec == "libx264":
-            stream.options = {"preset": "veryfast"}
-            if crf is not None:
-                stream.options = {"preset": "veryfast", "crf": f"{crf:.1f}"}
+        if codec in _CRF_OPTIONS:
+            rate: dict[str, str] = {} if crf is None else {"crf": f"{crf:.1f}"}
+            stream.options = {**_CRF_OPTIONS[codec], **rate}
         if crf is None:
             stream.bit_rate = max(4000, int(bits_per_pixel * padded.shape[-1] * padded.shape[-2] * 25))
         stream.codec_context.time_base = Fraction(1, 25)

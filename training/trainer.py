@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from training.config import StageConfig, TrainingConfig
-from training.data import Block, SamplePool
+from training.data import Block, SamplePool, one_step_maker
 from training.losses import perceptual_loss, pixel_loss, temporal_loss
 from training.model import OneStepModel, upsample
 
@@ -63,8 +64,7 @@ class Trainer:
         """Trains from the newest saved state to the end and returns the EMA model."""
         self.load_state()
         pool = SamplePool(
-            self.config,
-            self.data_dir,
+            functools.partial(one_step_maker, self.config, self.data_dir),
             self.run_dir / "pool",
             first_block=self.step // self.config.data.steps_per_block,
         )
@@ -93,7 +93,7 @@ class Trainer:
         while self.step < last:
             wanted = self.step // self.config.data.steps_per_block
             if block is None or wanted != block_index:
-                block_index, block = wanted, pool.get(wanted)
+                block_index, block = wanted, Block(**pool.get(wanted))
             rng = np.random.default_rng((self.config.seed, 1, self.step))
             hr, lq = draw_batch(block, stage, self.config.model.scale, rng)
             losses = self.train_step(stage, hr.to(self.device), lq.to(self.device), self.step - first)

@@ -79,7 +79,7 @@ class SlicedPool(SamplePool):
         super().__init__(*arguments, **named)
         self.deadline = deadline
 
-    def get(self, index: int) -> Block:
+    def get(self, index: int) -> dict[str, np.ndarray]:
         """See `SamplePool.get`.
 
         Raises:

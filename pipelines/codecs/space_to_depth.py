@@ -96,23 +96,27 @@ class SpaceToDepthAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """
         return F.pixel_unshuffle(sample.transpose(1, 2), self.ratio).transpose(1, 2)
 
-    def decode(self, latents: torch.Tensor, lq: torch.Tensor) -> torch.Tensor:
+    def decode(self, latents: torch.Tensor, lq: torch.Tensor, *, lead: int = 0) -> torch.Tensor:
         """Renders frames from restored latents and the LR frames.
 
         Args:
             latents: (B, 192, F, H / 8, W / 8) as `encode` gives them.
-            lq: (B, 3, F, H / scale, W / scale) in [-1, 1], the LR frames.
+            lq: (B, 3, lead + F or more, H / scale, W / scale) in [-1, 1], the LR frames with what comes
+                before and after them.
+            lead: Frames of `lq` before the first one that is rendered.
 
         Returns:
             (B, 3, F, H, W), about [-1, 1], not clamped; in the dtype of `lq`.
         """
-        batch_size, _, num_frames = lq.shape[:3]
+        batch_size, num_frames = lq.shape[0], latents.shape[2]
         dtype = self.conv_in.weight.dtype
+        rendered = slice(lead, lead + num_frames)
         frames = lq.transpose(1, 2)  # (B, F, 3, h, w)
+        neighbours = self._neighbours(frames)[:, rendered]
         features = F.pixel_shuffle(latents.transpose(1, 2), self.ratio // self.scale)  # (B, F, 48, h, w)
-        hidden = torch.cat([features.to(dtype), self._neighbours(frames).to(dtype)], dim=2).flatten(0, 1)
+        hidden = torch.cat([features.to(dtype), neighbours.to(dtype)], dim=2).flatten(0, 1)
         hidden = hidden.contiguous(memory_format=torch.channels_last)
-        out = self.render(hidden, frames.flatten(0, 1).float())
+        out = self.render(hidden, frames[:, rendered].flatten(0, 1).float())
         return out.to(lq.dtype).reshape(batch_size, num_frames, *out.shape[1:]).transpose(1, 2)
 
     def render(self, hidden: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
@@ -201,12 +205,13 @@ class SpaceToDepthCodec:
         for start in range(0, num_frames, step):
             stop = min(start + step, num_frames)
             low, high = max(start - reach, 0), min(stop + reach, num_frames)
-            frames = self._decode_frames(latents[:, :, low:high], lq[:, :, low:high], grid)
-            yield frames[:, :, start - low : stop - low]
+            yield self._decode_frames(latents[:, :, start:stop], lq[:, :, low:high], start - low, grid)
 
-    def _decode_frames(self, latents: torch.Tensor, lq: torch.Tensor, grid: TileGrid | None) -> torch.Tensor:
+    def _decode_frames(
+        self, latents: torch.Tensor, lq: torch.Tensor, lead: int, grid: TileGrid | None
+    ) -> torch.Tensor:
         if grid is None or len(grid) == 1:
-            decoded: torch.Tensor = self.vae.decode(latents, lq)
+            decoded: torch.Tensor = self.vae.decode(latents, lq, lead=lead)
             return decoded
         height, width = latents.shape[-2:]
         batch_size, _, num_frames = latents.shape[:3]
@@ -216,7 +221,9 @@ class SpaceToDepthCodec:
             outer_row, outer_col = self._widened(row, height), self._widened(col, width)
             lq_row, lq_col = outer_row.scaled(lq_ratio), outer_col.scaled(lq_ratio)
             tile = self.vae.decode(
-                latents[..., outer_row.slice, outer_col.slice], lq[..., lq_row.slice, lq_col.slice]
+                latents[..., outer_row.slice, outer_col.slice],
+                lq[..., lq_row.slice, lq_col.slice],
+                lead=lead,
             )
             top, left = (row.start - outer_row.start) * ratio, (col.start - outer_col.start) * ratio
             output[..., row.scaled(ratio).slice, col.scaled(ratio).slice] = tile[

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipelines.per_frame.memory_tracking import peak_memory
+from pipelines.memory_tracking import peak_memory
 from pipelines.per_frame.network import Network
 from pipelines.planning.frame_plan import FrameShape
 
@@ -23,7 +23,7 @@ DEFAULT_MARGIN = 32
 DEFAULT_ALIGNMENT = 16
 # Half sides of the images that reach is looked for in, one after the other; most networks need one.
 _PROBE_HALVES = (32, 48, 80)
-# Weights times pixels that the first images and each later step may cost: some seconds on a slow core. Larger
+# Weights times pixels that the first images, and each later search, may cost: seconds on a slow core. Larger
 # networks look farther than `MAX_REACH` anyway.
 _FIRST_BUDGET, _BUDGET = 6.0e10, 2.0e10
 # A network of windows of 2 or 4 may as well be shifted by 8.
@@ -100,11 +100,13 @@ def _find_alignment(network: Network, shape: FrameShape, reach: int, num_weights
     """The smallest shift of the source that only shifts the output, if there is one."""
     scale, border = shape.scale or 1, reach + DEFAULT_ALIGNMENT
     unmoved: dict[int, Tensor] = {}
+    cost = 0
     for step in _ALIGNMENTS:
         shift = math.lcm(step, shape.multiple)
         room = max(shift, math.lcm(_ALIGNMENTS[1], shape.multiple))  # the first two share an image
         side = max(shape.padded((2 * border + room + 8,) * 2))
-        if 2 * side**2 * num_weights > _FIRST_BUDGET:
+        cost += (1 if side in unmoved else 2) * side**2 * num_weights
+        if cost > _BUDGET:
             return None
         noise = torch.rand(1, 3, side + room, side + room, generator=torch.Generator().manual_seed(side))
         unmoved[side] = unmoved[side] if side in unmoved else network(noise[..., :side, :side])

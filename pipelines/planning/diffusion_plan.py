@@ -215,11 +215,13 @@ class DiffusionPlan:
         batch and tiles, or the VAE's tiles."""
         if self.fit is None:
             return None
-        plans = _shrunk(self, self.fit, part)
+        plan = next(_shrunk(self, self.fit, part), None)
         tile, vae_tile = (self.tile_height, self.tile_width), (self.vae_tile_height, self.vae_tile_width)
-        if self.fit.is_streamed(tile, vae_tile):  # tiles have buffers that whole frames do without
-            plans = (plan for plan in plans if plan.estimated_bytes < self.estimated_bytes)
-        return next(plans, None)
+        if self.fit.is_streamed(tile, vae_tile):
+            # Tiles have buffers that whole frames do without: the first that are smaller may need more.
+            while plan is not None and plan.estimated_bytes >= self.estimated_bytes:
+                plan = next(_shrunk(plan, self.fit, part), None)
+        return plan
 
 
 def _grid(

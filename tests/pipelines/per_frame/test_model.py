@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pipelines.devices import DtypeName
 from pipelines.errors import InvalidOptionError, UnsupportedSizeError
+from pipelines.memory_tracking import peak_memory
 from pipelines.model import ModelCard
 from pipelines.per_frame.loading import load_network
-from pipelines.per_frame.memory_tracking import peak_memory
 from pipelines.per_frame.model import PerFrameModel
 from pipelines.per_frame.probing import DEFAULT_MARGIN
 from pipelines.planning.diffusion_plan import DiffusionPlan

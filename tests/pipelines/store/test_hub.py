@@ -76,7 +76,7 @@ def test_checkpoint_is_pulled_and_loads(nano: dict[str, bytes], web: Web, store:
     assert folder == store.folder / "nano"
     assert read_all(folder) == nano | {"store.json": (folder / "store.json").read_bytes()}
     assert store.verify("nano") == []
-    assert load_checkpoint(folder).manifest.name == "nano"
+    assert load_checkpoint(folder).description.name == "nano"
     assert listener.questions == []
     assert listener.progress[-1] == (record.size_bytes, record.size_bytes)
     assert [done for done, _ in listener.progress] == sorted(done for done, _ in listener.progress)

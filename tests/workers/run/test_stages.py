@@ -13,6 +13,7 @@ from torch import Tensor
 
 from media.sizes import SizeRequest
 from pipelines.planning.plan import ChunkPlan
+from pipelines.transfer import HostCopier
 from tests.workers.made import FAST, StandIn
 from workers.run import stages
 from workers.run.options import UpscaleOptions
@@ -72,15 +73,14 @@ def test_the_models_time_includes_the_copy_to_the_host(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A GPU's work is over when its frames are on the host, so no waiting is needed to count it."""
-    from workers.run import restoring
-
     clock, now = StageClock(), [0.0]
     monkeypatch.setattr(StageClock, "now", lambda self: now[0])
 
-    def slow_copy(batch: Tensor) -> Tensor:
-        now[0] += 1.0
-        return batch
+    def slow_copy(self: HostCopier, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+        for batch in batches:
+            now[0] += 1.0
+            yield batch
 
-    monkeypatch.setattr(restoring, "_to_host", slow_copy)
+    monkeypatch.setattr(HostCopier, "copy", slow_copy)
     upscale_file(clip, tmp_path / "out.mp4", model=StandIn(), options=OPTIONS, clock=clock)
     assert clock.seconds["model"] >= 10

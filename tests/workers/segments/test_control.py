@@ -154,7 +154,7 @@ def test_another_tile_plan_can_be_given_after_memory_ran_out(
 
 
 def test_smaller_plans_need_less_memory_down_to_the_smallest(nano: Model) -> None:
-    plan = nano.plan(num_frames=100, size=(180, 320), out_size=(720, 1280), reserved_bytes=0)
+    plan = nano.plan(num_frames=100, size=(180, 320), out_size=(720, 1280), reserved_bytes=0, tile=320)
     needed = [smaller_plan(plan, times).estimated_bytes for times in range(60)]
     assert needed[0] == plan.estimated_bytes
     assert needed[1] < needed[0]
@@ -163,8 +163,8 @@ def test_smaller_plans_need_less_memory_down_to_the_smallest(nano: Model) -> Non
 
 
 def test_a_network_makes_the_segment_with_a_smaller_plan_too(tmp_path: Path, nano: Model) -> None:
-    source = make_video(tmp_path / "clip.mp4", 20, size=(64, 32))
-    wanted = options(size=SizeRequest(scale=Fraction(4)), chunk=16, chunk_overlap=2)
+    source = make_video(tmp_path / "clip.mp4", 20, size=(96, 64))
+    wanted = options(size=SizeRequest(scale=Fraction(4)), chunk=16, chunk_overlap=2, tile=256)
     job, plans = plan_all(source, nano, wanted)
     smaller = smaller_plan(job.plan, 1)
     assert smaller.estimated_bytes < job.plan.estimated_bytes

@@ -1,0 +1,74 @@
+"""What was done to a clip (noise, blur, compression), estimated from it, and how the body is told."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+LEVEL_NAMES = ("noise", "blur", "compression")
+# Units: standard deviation in 8-bit levels; Gaussian sigma in input pixels; 0 (none) to 1 (JPEG quality 40,
+# or x264 at crf 32). Divided by these, the values of ordinary uploads are about 0 to 1.
+LEVEL_UNITS = (10.0, 0.5, 1.0)
+
+
+class DegradationEstimator(nn.Module):
+    """Levels of noise, blur and compression of a clip, from statistics of small features over all frames.
+
+    Args:
+        channels: Width of the first convolution; the second has twice as many.
+    """
+
+    units: torch.Tensor
+
+    def __init__(self, channels: int = 16) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, channels, 5, stride=2)
+        self.conv2 = nn.Conv2d(channels, 2 * channels, 3, stride=2)
+        self.hidden = nn.Linear(4 * channels, 2 * channels)
+        self.out = nn.Linear(2 * channels, len(LEVEL_NAMES))
+        self.register_buffer("units", torch.tensor(LEVEL_UNITS), persistent=False)
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        """(B, F, 3, h, w) in [0, 1], sides at least 16 -> (B, 3) levels in their units."""
+        frames = clip.flatten(0, 1)
+        # Every statistic sought is in differences to the neighbourhood, none in brightness.
+        detail = 10 * (frames - F.avg_pool2d(frames, 5, stride=1, padding=2, count_include_pad=False))
+        features = F.leaky_relu(self.conv2(F.leaky_relu(self.conv1(detail), 0.1)), 0.1)
+        mean = features.mean(dim=(-2, -1))
+        deviation = (features.var(dim=(-2, -1), correction=0) + 1e-6).sqrt()
+        statistics = torch.cat([mean, deviation], dim=1).reshape(*clip.shape[:2], -1).mean(dim=1)
+        levels = self.out(F.leaky_relu(self.hidden(statistics), 0.1))
+        return cast(torch.Tensor, levels * self.units)
+
+
+class Modulation(nn.Module):
+    """A scale and a shift per channel for each part of the body, from the levels.
+
+    The last layer starts at zero: scale 1 and shift 0, whatever the levels.
+
+    Args:
+        channels: Width of the body.
+        num_parts: Parts that are modulated.
+    """
+
+    units: torch.Tensor
+
+    def __init__(self, channels: int, num_parts: int) -> None:
+        super().__init__()
+        self.shape = (num_parts, 2, channels)
+        self.hidden = nn.Linear(len(LEVEL_NAMES), 32)
+        self.out = nn.Linear(32, num_parts * 2 * channels)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(cast(torch.Tensor, self.out.bias))
+        self.register_buffer("units", torch.tensor(LEVEL_UNITS), persistent=False)
+
+    def forward(self, levels: torch.Tensor) -> torch.Tensor:
+        """(B, 3) -> (B, parts, 2, C): scales, then shifts."""
+        # Outside of what training saw, the nearest that it saw.
+        hidden = F.leaky_relu(self.hidden((levels / self.units).clamp(0, 1.5)), 0.1)
+        values = self.out(hidden).reshape(-1, *self.shape)
+        one = values.new_tensor([1.0, 0.0])[:, None]
+        return cast(torch.Tensor, values + one)

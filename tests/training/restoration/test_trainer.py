@@ -1,0 +1,192 @@
+"""The loop of the restorer: resuming, starting from weights, decaying, validating."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from cli.main import app
+from pipelines.propagation import PropagationNet, load_propagation
+from training.data import SourceLibrary
+from training.errors import TrainingConfigError, TrainingDataError
+from training.restoration.config import RestorationConfig
+from training.restoration.samples import draw_batch, make_block
+from training.restoration.trainer import RestorationTrainer
+from training.restoration.validation import load_validation_clips, mean_gains, validate
+
+
+def weights(network: PropagationNet) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+def shortened(config: RestorationConfig, steps: int) -> RestorationConfig:
+    """The same run, stopped within its second stage."""
+    last = config.stages[1].model_copy(update={"steps": steps - config.stages[0].steps})
+    return config.model_copy(update={"stages": (config.stages[0], last)})
+
+
+def test_a_resumed_run_gives_the_bits_of_an_uninterrupted_one(
+    training_data: Path, restoration_config: RestorationConfig, tmp_path: Path
+) -> None:
+    whole = RestorationTrainer(restoration_config, data_dir=training_data, run_dir=tmp_path / "whole")
+    whole.prepare()
+    whole.run()
+    part = RestorationTrainer(
+        shortened(restoration_config, 3), data_dir=training_data, run_dir=tmp_path / "part"
+    )
+    part.prepare()
+    part.run()
+    assert part.step == 3
+    resumed = RestorationTrainer(restoration_config, data_dir=training_data, run_dir=tmp_path / "part")
+    resumed.prepare()
+    assert resumed.step == 3
+    resumed.run()
+    assert torch.equal(weights(resumed.network), weights(whole.network))
+    assert torch.equal(weights(resumed.ema), weights(whole.ema))
+
+
+def test_training_reduces_the_loss(
+    training_data: Path, restoration_config: RestorationConfig, tmp_path: Path
+) -> None:
+    trainer = RestorationTrainer(restoration_config, data_dir=training_data, run_dir=tmp_path)
+    stage = restoration_config.stages[1].model_copy(update={"learning_rate": 4e-3, "scales": {4: 1.0}})
+    block = make_block(restoration_config, SourceLibrary(training_data, restoration_config.data), 1)
+    batch = draw_batch(block, stage, np.random.default_rng(0))
+    losses = [trainer.train_step(stage, batch) for _ in range(40)]
+    assert losses[-1]["pixel4"] < 0.9 * losses[0]["pixel4"]
+    assert losses[-1]["level"] < losses[0]["level"]
+
+
+def test_another_run_goes_on_from_committed_weights_with_a_warm_up(
+    training_data: Path, restoration_config: RestorationConfig, tmp_path: Path
+) -> None:
+    first = RestorationTrainer(
+        shortened(restoration_config, 4), data_dir=training_data, run_dir=tmp_path / "first"
+    )
+    first.prepare()
+    first.run()
+    raw, description = load_propagation(tmp_path / "first" / "raw")
+    assert description.training_steps == 4
+    later = RestorationTrainer(restoration_config, data_dir=training_data, run_dir=tmp_path / "later")
+    later.prepare(start=tmp_path / "first" / "raw")
+    assert later.step == 4
+    assert torch.equal(weights(later.network), weights(raw))
+    stage = restoration_config.stages[1]
+    assert later.learning_rate(stage) == pytest.approx(stage.learning_rate / 2)
+    later.run()
+    assert later.step == restoration_config.total_steps
+
+
+def test_a_decay_starts_at_a_run_and_ends_at_zero(
+    training_data: Path, restoration_config: RestorationConfig, tmp_path: Path
+) -> None:
+    run = RestorationTrainer(
+        shortened(restoration_config, 4), data_dir=training_data, run_dir=tmp_path / "run"
+    )
+    run.prepare()
+    run.run()
+    decay = RestorationTrainer(restoration_config, data_dir=training_data, run_dir=tmp_path / "decay")
+    decay.prepare(start=tmp_path / "run", decay_steps=4)
+    assert (decay.step, decay.last_step) == (4, 8)
+    assert torch.equal(weights(decay.network), weights(run.network))
+    decay.run()
+    assert decay.step == 8
+    log = [json.loads(line) for line in (tmp_path / "decay" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["learning_rate"] < log[0]["learning_rate"]
+    assert decay.learning_rate(restoration_config.stages[1]) == 0
+
+
+def test_a_start_that_is_nothing_is_named(
+    training_data: Path, restoration_config: RestorationConfig, tmp_path: Path
+) -> None:
+    trainer = RestorationTrainer(restoration_config, data_dir=training_data, run_dir=tmp_path / "run")
+    with pytest.raises(TrainingConfigError, match="nowhere"):
+        trainer.prepare(start=tmp_path / "nowhere")
+
+
+def test_weights_of_another_network_are_refused(
+    training_data: Path, restoration_config: RestorationConfig, tmp_path: Path
+) -> None:
+    first = RestorationTrainer(restoration_config, data_dir=training_data, run_dir=tmp_path / "first")
+    first.save_state()
+    wider = restoration_config.model_copy(
+        update={"network": restoration_config.network.model_copy(update={"channels": 12})}
+    )
+    trainer = RestorationTrainer(wider, data_dir=training_data, run_dir=tmp_path / "wider")
+    with pytest.raises(TrainingConfigError, match="channels=12"):
+        trainer.prepare(start=tmp_path / "first" / "raw")
+
+
+def test_validation_scores_what_is_held_out_with_both_recipes(
+    training_data: Path, restoration_config: RestorationConfig
+) -> None:
+    clips = load_validation_clips(restoration_config, training_data)
+    assert [(clip.name, len(clip.hr)) for clip in clips] == [("2", 1), ("pan", 2)]
+    gains = validate(PropagationNet(restoration_config.network).eval(), clips)
+    assert {(gain.clip, gain.recipe) for gain in gains} == {
+        (name, recipe) for name in ("2", "pan") for recipe in ("bicubic", "real")
+    }
+    for gain in gains:
+        assert abs(gain.gain) < 2  # a new network is nearly interpolation
+        assert gain.one_frame_gain == pytest.approx(gain.gain, abs=1e-4)
+    assert set(mean_gains(gains)) == {"bicubic", "real"}
+
+
+def test_a_held_out_name_that_does_not_exist_is_an_error(
+    training_data: Path, restoration_config: RestorationConfig
+) -> None:
+    data = restoration_config.data.model_copy(update={"held_out": ("2", "panorama")})
+    with pytest.raises(TrainingDataError, match="panorama"):
+        load_validation_clips(restoration_config.model_copy(update={"data": data}), training_data)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_frames": 9}, "wants 9 frames, samples have 3"),
+        ({"body_size": 17}, "crops 68 HR pixels, samples have 64"),
+        ({"border": 8}, "nothing would be left"),
+        ({"scales": {5: 1.0}}, r"trains \[5\]"),
+        ({"learning_rat": 1.0}, "learning_rat"),
+    ],
+)
+def test_impossible_stages_are_refused(
+    raw_config: dict[str, Any], change: dict[str, Any], message: str
+) -> None:
+    raw_config["stages"][1] |= change
+    with pytest.raises(ValidationError, match=message):
+        RestorationConfig.model_validate(raw_config)
+
+
+def test_the_command_trains_by_the_kind_of_the_file(
+    training_data: Path, raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    config, run = tmp_path / "tiny.yaml", tmp_path / "run"
+    config.write_text(yaml.safe_dump(raw_config))
+    arguments = ["train", str(config), "--data", str(training_data), "--output", str(run)]
+    trained = CliRunner().invoke(app, arguments)
+    assert trained.exit_code == 0, trained.output
+    _, description = load_propagation(run / "checkpoint")
+    assert (description.name, description.training_steps) == ("tiny", 6)
+    assert (run / "curves.png").stat().st_size > 10_000
+    validation = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in validation] == [3, 6]
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert {"pixel4", "baseline4", "level", "grad_norm", "learning_rate"} <= set(log[0])
+
+
+def test_a_start_is_refused_for_the_one_step_model(training_data: Path, tmp_path: Path) -> None:
+    config = tmp_path / "other.yaml"
+    config.write_text("stages: []\n")
+    arguments = ["train", str(config), "--data", str(training_data), "--start", str(tmp_path)]
+    refused = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "run")])
+    assert refused.exit_code == 2
+    assert "kind: restoration" in refused.stderr

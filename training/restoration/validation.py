@@ -1,0 +1,120 @@
+"""Scores during a run, on clips that the run does not train on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipelines.propagation import PropagationNet
+from pipelines.propagation.network import enlarge
+from training.degradation import from_uint8, to_uint8
+from training.errors import TrainingDataError
+from training.evaluation import RECIPES, STILL_SUFFIXES, load_hr, make_lq
+from training.metrics import psnr_y
+from training.restoration.config import RestorationConfig
+
+SCALE = 4
+
+
+@dataclass(frozen=True)
+class ValidationClip:
+    """A clip with its degraded versions.
+
+    Attributes:
+        name: Of the file, without suffix.
+        hr: (F, 3, H, W), float32, [0, 1].
+        lq: Recipe -> (F, 3, h, w).
+        bicubic: Recipe -> PSNR-Y of bicubic interpolation, mean over frames, dB.
+    """
+
+    name: str
+    hr: torch.Tensor
+    lq: dict[str, torch.Tensor]
+    bicubic: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """PSNR-Y over bicubic interpolation of one clip with one recipe, dB.
+
+    Attributes:
+        clip: Name.
+        recipe: Recipe.
+        gain: With all frames given at once.
+        one_frame_gain: With each frame alone; the same for stills.
+        levels: Estimated noise, blur and compression.
+    """
+
+    clip: str
+    recipe: str
+    gain: float
+    one_frame_gain: float
+    levels: tuple[float, ...]
+
+
+def load_validation_clips(config: RestorationConfig, data_dir: Path) -> list[ValidationClip]:
+    """The central frames and pixels of the clips and stills that are held out.
+
+    Raises:
+        TrainingDataError: If a name that is held out does not exist.
+    """
+    paths = {
+        path.stem: path
+        for folder in (config.data.images, config.data.videos)
+        for path in sorted((data_dir / folder).glob("*"))
+    }
+    unknown = sorted(set(config.data.held_out) - set(paths))
+    if unknown:
+        raise TrainingDataError(f"held out, but not in {data_dir}: {', '.join(unknown)}")
+    return [_load_clip(paths[name], config) for name in config.data.held_out]
+
+
+def _load_clip(path: Path, config: RestorationConfig) -> ValidationClip:
+    is_still = path.suffix.lower() in STILL_SUFFIXES
+    hr = load_hr(path, scale=SCALE, max_frames=1 if is_still else config.data.max_video_frames)
+    first = max(0, (len(hr) - config.validation.num_frames) // 2)
+    hr = hr[first : first + config.validation.num_frames]
+    height, width = (min(n, m) for n, m in zip(hr.shape[-2:], config.validation.size, strict=True))
+    y, x = ((n - m) // 2 for n, m in zip(hr.shape[-2:], (height, width), strict=True))
+    hr = hr[..., y : y + height, x : x + width].clone()
+    lq = {recipe: make_lq(hr, recipe, SCALE) for recipe in RECIPES}
+    bicubic = {recipe: mean_psnr(enlarge(x[None], SCALE)[0], hr) for recipe, x in lq.items()}
+    return ValidationClip(path.stem, hr, lq, bicubic)
+
+
+@torch.no_grad()
+def validate(network: PropagationNet, clips: list[ValidationClip]) -> list[Gain]:
+    """Scores a network on every clip with every recipe."""
+    gains = []
+    for clip in clips:
+        for recipe, lq in clip.lq.items():
+            whole = network(lq[None], scale=SCALE)
+            gain = mean_psnr(whole.frames[0], clip.hr) - clip.bicubic[recipe]
+            one_frame_gain = gain
+            if len(lq) > 1:
+                alone = network(lq[:, None], scale=SCALE).frames[:, 0]
+                one_frame_gain = mean_psnr(alone, clip.hr) - clip.bicubic[recipe]
+            levels = tuple(round(value, 3) for value in whole.levels[0].tolist())
+            gains.append(Gain(clip.name, recipe, gain, one_frame_gain, levels))
+    return gains
+
+
+def mean_gains(gains: list[Gain]) -> dict[str, dict[str, float]]:
+    """Recipe -> means over clips; `worst` is the clip with the least gain."""
+    means = {}
+    for recipe in sorted({gain.recipe for gain in gains}):
+        rows = [gain for gain in gains if gain.recipe == recipe]
+        means[recipe] = {
+            "gain": float(np.mean([row.gain for row in rows])),
+            "one_frame_gain": float(np.mean([row.one_frame_gain for row in rows])),
+            "worst": min(row.gain for row in rows),
+        }
+    return means
+
+
+def mean_psnr(frames: torch.Tensor, hr: torch.Tensor) -> float:
+    """Mean PSNR-Y over frames, after rounding to 8 bits."""
+    return float(psnr_y(from_uint8(to_uint8(frames)), hr).mean())
