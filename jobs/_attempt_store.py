@@ -207,16 +207,6 @@ class AttemptStore(ScriptedStore):
         segments = [FinishedSegment.model_validate_json(item) for item in found]
         return sorted(segments, key=lambda segment: segment.index)
 
-    def num_smaller(self, job_id: str, task: str) -> int:
-        """How often a task ran out of memory."""
-        with reported_outage():
-            return int(self.client.hget(f"dv:job:{job_id}:smaller", task) or 0)
-
-    def use_smaller(self, job_id: str, task: str) -> None:
-        """Counts that a task ran out of memory: its next attempt takes a smaller plan."""
-        with reported_outage():
-            self.client.hincrby(f"dv:job:{job_id}:smaller", task, 1)
-
     def leased_tasks(self, job_id: str) -> set[str]:
         """Tasks that an attempt holds now."""
         with reported_outage(), self.client.pipeline(transaction=False) as pipeline:

@@ -393,7 +393,7 @@ if state ~= 'failed' and state ~= 'cancelled' then return state end
 redis.call('HDEL', job_key(id), 'error', 'completed_at', 'expires_at', 'started_at', 'upscaling_started_at',
   'planning_asked')
 redis.call('DEL', job_key(id) .. ':attempts', job_key(id) .. ':failed_on', job_key(id) .. ':handed_on',
-  job_key(id) .. ':leases', job_key(id) .. ':partial', job_key(id) .. ':enqueued', job_key(id) .. ':smaller')
+  job_key(id) .. ':leases', job_key(id) .. ':partial', job_key(id) .. ':enqueued')
 redis.call('HSET', job_key(id), 'next_segment', 0, 'attempts', 0)
 redis.call('ZREM', prefix .. 'expiring', id)
 count_frames(id)
@@ -429,7 +429,7 @@ redis.call('ZREM', prefix .. 'expiring', id)
 emit(id, 'deleted')
 redis.call('EXPIRE', prefix .. 'events:' .. id, 60)
 for _, suffix in ipairs({'', ':segments', ':plan', ':partial', ':attempts', ':enqueued', ':leases',
-    ':failed_on', ':handed_on', ':smaller'}) do
+    ':failed_on', ':handed_on'}) do
   redis.call('DEL', job_key(id) .. suffix)
 end
 return 1

@@ -84,7 +84,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "device": device.type,
         "torch": torch.__version__,
         "diffusers": importlib.metadata.version("diffusers"),
-        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call] # torch leaves it untyped
         "python": platform.python_version(),
     }
     if device.type != "cuda":

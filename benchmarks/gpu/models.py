@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +15,12 @@ from torch import Tensor
 
 from benchmarks.gpu.kit import Kit, rounded
 from benchmarks.real_size.layout import Layout
-from benchmarks.real_size.tracking import ActivationTracker
 from benchmarks.real_size.weights import DESCRIPTION, make_checkpoint
 from pipelines.dove import pipeline as dove_pipeline
 from pipelines.dove.model import DoveModel
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
+from pipelines.memory_tracking import peak_memory
 from pipelines.model import ModelCard
 from pipelines.planning.plan import ChunkPlan
 from pipelines.retrying import MemoryRetry, restore_chunk
@@ -84,7 +83,7 @@ def release(device: torch.device) -> None:
 
 
 def to_host(frames: Tensor) -> Tensor:
-    """Frames as the writer gets them today: float32, copied when they are finished."""
+    """Frames in float32, copied when they are finished: what narrower transfers are compared with."""
     return frames.to(device="cpu", dtype=torch.float32)
 
 
@@ -114,7 +113,7 @@ def measure(
         _, values["first_seconds"], _ = _run(model, clip, plan, deliver, StageClock())
     retries: list[MemoryRetry] = []
     clock = StageClock(synchronize=model.device)
-    with peak_memory(model) as peak, model.timed(clock):
+    with peak_memory(model.device) as peak, model.timed(clock):
         frames, seconds, retries = _run(model, clip, plan, deliver, clock)
     parts: dict[str, float] = {name: rounded(value) for name, value in clock.seconds.items()}
     parts["rest"] = rounded(max(seconds - sum(clock.seconds.values()), 0))
@@ -124,7 +123,7 @@ def measure(
         "part_seconds": parts,
         "frames_per_second": rounded(clip.num_frames / seconds),
         "estimated_bytes": plan.estimated_bytes,
-        "peak_bytes": peak(),
+        "peak_bytes": peak.num_bytes,
         "retries": [str(retry) for retry in retries],
         "is_finite": bool(frames.isfinite().all()),
     }
@@ -145,20 +144,6 @@ def _run(
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)  # copies may still be under way
     return torch.cat(delivered), rounded(time.perf_counter() - start), retries
-
-
-@contextlib.contextmanager
-def peak_memory(model: DoveModel) -> Iterator[Callable[[], int]]:
-    """Yields a function that tells, in bytes, what was needed beside the weights at most."""
-    if model.device.type == "cuda":
-        before = torch.cuda.memory_allocated(model.device)
-        torch.cuda.reset_peak_memory_stats(model.device)
-        yield lambda: torch.cuda.max_memory_allocated(model.device) - before
-        return
-    modules = (model.pipeline.vae, model.pipeline.transformer)
-    tracker = ActivationTracker(tensor for module in modules for tensor in module.parameters())
-    with tracker:
-        yield lambda: tracker.peak_bytes
 
 
 def cudnn_benchmark() -> AbstractContextManager[Any]:

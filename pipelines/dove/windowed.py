@@ -203,6 +203,7 @@ def _windows(heads: torch.Tensor, cols: AxisWindows, text: torch.Tensor | None =
     windows = heads.new_empty(len(cols.starts), num_heads, num_text + num_video, dim)
     if text is not None:
         windows[:, :, :num_text] = text
+    # torch leaves Tensor.unflatten untyped, here and below.
     video = windows[:, :, num_text:].unflatten(2, (num_frames, height, cols.size))  # type: ignore[no-untyped-call]
     for run, step in cols.runs():
         first, last = cols.starts[run.start], cols.starts[run.stop - 1] + cols.size

@@ -311,12 +311,6 @@ def test_warnings_are_kept_once(store: JobStore) -> None:
     assert job.plan == {"model": "x"}
 
 
-def test_smaller_plans_are_counted_by_task(store: JobStore) -> None:
-    job_id = create(store).id
-    store.use_smaller(job_id, "segment:1")
-    assert [store.num_smaller(job_id, f"segment:{index}") for index in (0, 1)] == [0, 1]
-
-
 def test_only_so_many_jobs_may_wait(store: JobStore) -> None:
     for _ in range(2):
         store.create(make_spec(), max_waiting=2)

@@ -93,7 +93,9 @@ class RestorationTrainer:
 
     def _new_network(self) -> PropagationNet:
         network = PropagationNet(self.config.network).to(self.device)
-        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        # torch has no signature for a memory format alone.
+        result: PropagationNet = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return result
 
     def prepare(self, *, start: Path | None = None, decay_steps: int | None = None) -> None:
         """Takes up the run's own state, or else what it starts from.

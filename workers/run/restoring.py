@@ -35,7 +35,7 @@ class RestoreSettings:
         segment_ticks: A segment ends with the first chunk after so many ticks; None ends none before the
             last frame.
         keep_source: Whether finished frames carry the frame they were made from.
-        memory_plan: What the model is given in place of `plan`, after that one ran out of memory. The chunks
+        memory_plan: What the model is given in place of `plan`, where that may have been too much. The chunks
             that it is given stay those of `plan`.
     """
 

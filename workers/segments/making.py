@@ -70,8 +70,7 @@ def make_segment(
         plan: From `plan_segments`.
         destination: The segment file; it appears when it is whole.
         options: Of the run. Comparisons are not made: they are the command line's.
-        memory_plan: Tiles for the model in place of those of `decided.plan`, after these ran out of memory;
-            see `smaller_plan`.
+        memory_plan: Tiles for the model in place of those of `decided.plan`, which may have been too much.
         on_frame: Told from the writer's thread how many frames are written.
         should_stop: Asked before each frame is taken and each one is passed on to the writer. To end
             a long search for the first frame at once, close the reader too, in any thread.
@@ -115,14 +114,6 @@ def make_segment(
     assert gate.last is not None
     info, warnings = written[0]
     return MadeSegment(info, make_pair(gate.last, decided), (*reader.warnings, *restorer.warnings, *warnings))
-
-
-def smaller_plan(plan: ChunkPlan, times: int) -> ChunkPlan:
-    """The plan to try after so many attempts that ran out of memory; the smallest there is where that is too
-    many."""
-    for _ in range(times):
-        plan = plan.smaller() or plan
-    return plan
 
 
 def _read(reader: FrameSource, plan: SegmentPlan, clock: StageClock) -> Iterator[SourceFrame]:

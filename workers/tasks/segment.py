@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import structlog
 from PIL import Image
 
 from jobs import objects
@@ -15,18 +14,15 @@ from jobs.errors import LostLeaseError, StorageError
 from jobs.records import FinishedSegment
 from jobs.records import Job as JobRecord
 from media.growing import index_segment
-from pipelines.errors import OutOfMemoryError
 from workers.run.timing import StageClock
 from workers.segments.description import JobMismatchError
-from workers.segments.making import MadeSegment, SegmentStoppedError, make_segment, smaller_plan
+from workers.segments.making import MadeSegment, SegmentStoppedError, make_segment
 from workers.segments.planning import SegmentPlan
 from workers.segments.preview import FramePair
 from workers.tasks.attempts import Attempt
 from workers.tasks.blueprint import Blueprint, opened
 from workers.tasks.context import WorkerContext
 from workers.tasks.failures import without_paths
-
-_log: Any = structlog.get_logger(__name__)
 
 _PREVIEW_QUALITY = 88
 
@@ -45,7 +41,7 @@ def segment(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None
     with attempt.folder() as folder, opened(context, record) as (blueprint, reader):
         attempt.on_stop(reader.close)
         path = folder / "segment.mp4"
-        made = _make(context, attempt, record.id, blueprint, plan, path, reader=reader, clock=clock)
+        made = _make(context, attempt, blueprint, plan, path, reader=reader, clock=clock)
         attempt.check()
         store_start = time.monotonic()
         finished = _store(context, attempt, record.id, plan, made, start=start)
@@ -64,7 +60,6 @@ def segment(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None
 def _make(
     context: WorkerContext,
     attempt: Attempt,
-    job_id: str,
     blueprint: Blueprint,
     plan: SegmentPlan,
     path: Path,
@@ -72,41 +67,31 @@ def _make(
     reader: Any,
     clock: StageClock,
 ) -> MadeSegment:
-    """Makes the file, with smaller and smaller tiles where memory does not suffice.
+    """Makes the file; the model goes on with smaller tiles where memory ends.
 
     Raises:
         OutOfMemoryError: If the smallest do not fit either.
         LostLeaseError: If another attempt has taken over, or the job ended.
         DrainedError: If the worker stops.
     """
-    full = blueprint.run.plan
-    times = context.store.num_smaller(job_id, attempt.task.task)
-    if attempt.number > 1 and attempt.number == context.settings.max_attempts:
-        times += 1  # who dies each time may die of memory, without a word
-    while True:
-        memory_plan = smaller_plan(full, times)
-        try:
-            return make_segment(
-                reader,
-                blueprint.model,
-                blueprint.run,
-                plan,
-                path,
-                options=blueprint.options,
-                memory_plan=None if memory_plan == full else memory_plan,
-                on_frame=attempt.report_frames,
-                should_stop=attempt.should_stop,
-                clock=clock,
-            )
-        except SegmentStoppedError:
-            attempt.check()
-            raise
-        except OutOfMemoryError as error:
-            if memory_plan.smaller() is None:
-                raise
-            _log.warning("segment.out_of_memory", times=times, error=str(error))
-        times += 1
-        context.store.use_smaller(job_id, attempt.task.task)
+    is_last = attempt.number > 1 and attempt.number == context.settings.max_attempts
+    try:
+        return make_segment(
+            reader,
+            blueprint.model,
+            blueprint.run,
+            plan,
+            path,
+            options=blueprint.options,
+            # Who dies each time may die of memory, without a word.
+            memory_plan=blueprint.run.plan.smaller() if is_last else None,
+            on_frame=attempt.report_frames,
+            should_stop=attempt.should_stop,
+            clock=clock,
+        )
+    except SegmentStoppedError:
+        attempt.check()
+        raise
 
 
 def _store(

@@ -77,7 +77,8 @@ class GroupAttention(nn.Module):
         attended = F.scaled_dot_product_attention(queries, keys, values)
         attended = attended + F.scaled_dot_product_attention(queries, centre_keys, centre_values)
         sorted_result = _merge_heads(attended).flatten(1, 2)[:, :num_tokens]
-        return self.proj(torch.empty_like(tokens).scatter(1, index, sorted_result))  # type: ignore[no-any-return]
+        result: Tensor = self.proj(torch.empty_like(tokens).scatter(1, index, sorted_result))
+        return result
 
 
 class _CentreProjection(nn.Module):
@@ -97,7 +98,8 @@ class _DepthwiseConv(nn.Module):
         self.depthwise_conv = nn.Sequential(conv, nn.GELU())
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.depthwise_conv(features)  # type: ignore[no-any-return]
+        result: Tensor = self.depthwise_conv(features)
+        return result
 
 
 class ConvFeedForward(nn.Module):
@@ -112,7 +114,8 @@ class ConvFeedForward(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         hidden = F.gelu(self.fc1(features))
         mixed = self.dwconv(hidden.movedim(-1, 1)).movedim(1, -1)
-        return self.fc2(hidden + mixed)  # type: ignore[no-any-return]
+        result: Tensor = self.fc2(hidden + mixed)
+        return result
 
 
 class _Normed(nn.Module):
@@ -122,7 +125,8 @@ class _Normed(nn.Module):
         self.fn = layer
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.fn(self.norm(features))  # type: ignore[no-any-return]
+        result: Tensor = self.fn(self.norm(features))
+        return result
 
 
 class TokenAggregation(nn.Module):
@@ -150,7 +154,8 @@ class TokenAggregation(nn.Module):
         attended = self.iasa_attn(tokens, order, *self.irca_attn(self.means))
         features = features + self.conv1x1(torch.unflatten(attended.mT, -1, features.shape[-2:]))
         last = features.movedim(1, -1)
-        return (last + self.mlp(last)).movedim(-1, 1)  # type: ignore[no-any-return]
+        result: Tensor = (last + self.mlp(last)).movedim(-1, 1)
+        return result
 
 
 class _Attention(nn.Module):
@@ -163,7 +168,8 @@ class _Attention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         query, key, value = (_heads(layer(tokens)) for layer in (self.to_q, self.to_k, self.to_v))
-        return self.proj(_merge_heads(F.scaled_dot_product_attention(query, key, value)))  # type: ignore[no-any-return]
+        result: Tensor = self.proj(_merge_heads(F.scaled_dot_product_attention(query, key, value)))
+        return result
 
 
 def patch_starts(length: int, side: int) -> tuple[list[int], list[float]]:
@@ -210,7 +216,8 @@ class PatchAttention(nn.Module):
                 total[..., top : top + side, left : left + side] += patch
         total *= total.new_tensor(row_factors)[:, None] * total.new_tensor(col_factors)
         last = total.movedim(1, -1)
-        return (last + feed_forward(last)).movedim(-1, 1)  # type: ignore[no-any-return]
+        result: Tensor = (last + feed_forward(last)).movedim(-1, 1)
+        return result
 
 
 class CATANet(nn.Module):
@@ -245,7 +252,8 @@ class CATANet(nn.Module):
         base = image
         if self._scale != 1:
             base = F.interpolate(image, scale_factor=self._scale, mode="bilinear", align_corners=False)
-        return self.last_conv(features) + base  # type: ignore[no-any-return]
+        result: Tensor = self.last_conv(features) + base
+        return result
 
 
 def _build(state_dict: StateDict) -> BuiltNetwork:

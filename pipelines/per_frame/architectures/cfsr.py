@@ -43,7 +43,8 @@ class _DepthwiseConv(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.lkb_reparam(features)  # type: ignore[no-any-return]
+        result: Tensor = self.lkb_reparam(features)
+        return result
 
 
 class ConvMixer(nn.Module):
@@ -60,7 +61,8 @@ class ConvMixer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         normed = self.norm(features)
-        return self.proj(self.a(normed) * self.v(normed))  # type: ignore[no-any-return]
+        result: Tensor = self.proj(self.a(normed) * self.v(normed))
+        return result
 
 
 class EdgeFeedForward(nn.Module):
@@ -76,7 +78,8 @@ class EdgeFeedForward(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         hidden = self.act(self.fc1(self.norm(features)))
-        return self.fc2(hidden + self.act(self.pos(hidden)))  # type: ignore[no-any-return]
+        result: Tensor = self.fc2(hidden + self.act(self.pos(hidden)))
+        return result
 
 
 class _Block(nn.Module):
@@ -89,7 +92,8 @@ class _Block(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         features = features + self.layer_scale_1[:, None, None] * self.attn(features)
-        return features + self.layer_scale_2[:, None, None] * self.mlp(features)  # type: ignore[no-any-return]
+        result: Tensor = features + self.layer_scale_2[:, None, None] * self.mlp(features)
+        return result
 
 
 class _Layer(nn.Module):
@@ -100,7 +104,8 @@ class _Layer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         mixed = self.blocks(features)
-        return self.conv(mixed) + mixed  # type: ignore[no-any-return]
+        result: Tensor = self.conv(mixed) + mixed
+        return result
 
 
 class CFSR(nn.Module):
@@ -145,9 +150,8 @@ class CFSR(nn.Module):
         centred = image - self.mean
         shallow = self.conv_first(centred)
         deep = self.conv_after_body(self.norm(self.layers(shallow))) + shallow
-        if self._is_restorer:
-            return centred + self.conv_last(deep) + self.mean  # type: ignore[no-any-return]
-        return self.upsample(deep) + self.mean  # type: ignore[no-any-return]
+        restored: Tensor = centred + self.conv_last(deep) if self._is_restorer else self.upsample(deep)
+        return restored + self.mean
 
 
 def merge_edge_kernels(state_dict: StateDict) -> StateDict:

@@ -48,7 +48,8 @@ class ChannelNorm(nn.Module):
         self.body = _NormBody(channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.body(features)  # type: ignore[no-any-return]
+        result: Tensor = self.body(features)
+        return result
 
 
 class GatedFeedForward(nn.Module):
@@ -62,7 +63,8 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         gate, value = self.dwconv(self.project_in(features)).chunk(2, dim=1)
-        return self.project_out(F.gelu(gate) * value)  # type: ignore[no-any-return]
+        result: Tensor = self.project_out(F.gelu(gate) * value)
+        return result
 
 
 class DynamicConv(nn.Module):
@@ -106,7 +108,8 @@ class _DynamicMixer(nn.Module):
         self.conv = DynamicConv(channels, num_groups, kernel_size)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.conv1(self.conv(self.conv0(features)))  # type: ignore[no-any-return]
+        result: Tensor = self.conv1(self.conv(self.conv0(features)))
+        return result
 
 
 def window_starts(length: int, window: int) -> list[int]:
@@ -138,7 +141,8 @@ class SparseChannelAttention(nn.Module):
                 part = ..., slice(top, top + self._window), slice(left, left + self._window)
                 total[part] += self._attend(qkv[part])
                 hits[part] += 1
-        return self.project_out(total / hits)  # type: ignore[no-any-return]
+        result: Tensor = self.project_out(total / hits)
+        return result
 
     def _attend(self, qkv: Tensor) -> Tensor:
         query, key, value = torch.unflatten(qkv.flatten(2), 1, (3, self._num_heads, -1)).unbind(1)
@@ -157,7 +161,8 @@ class _LocalBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         features = features + self.IDynamicDWConv(self.norm1(features))
-        return features + self.IDynamic_ffn(self.norm2(features))  # type: ignore[no-any-return]
+        result: Tensor = features + self.IDynamic_ffn(self.norm2(features))
+        return result
 
 
 class _GlobalBlock(nn.Module):
@@ -170,7 +175,8 @@ class _GlobalBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         features = features + self.restormer_attn(self.norm3(features))
-        return features + self.restormer_ffn(self.norm4(features))  # type: ignore[no-any-return]
+        result: Tensor = features + self.restormer_ffn(self.norm4(features))
+        return result
 
 
 class _Group(nn.Module):
@@ -179,7 +185,8 @@ class _Group(nn.Module):
         self.body = nn.Sequential(*blocks, nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.body(features) + features  # type: ignore[no-any-return]
+        result: Tensor = self.body(features) + features
+        return result
 
 
 class _Embedding(nn.Module):
@@ -188,7 +195,8 @@ class _Embedding(nn.Module):
         self.proj = nn.Conv2d(image_channels, channels, 3, padding=1, bias=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.proj(image)  # type: ignore[no-any-return]
+        result: Tensor = self.proj(image)
+        return result
 
 
 class DLGSANet(nn.Module):
@@ -208,7 +216,8 @@ class DLGSANet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         shallow = self.overlap_embed(image - self.mean)
-        return self.upsample(self.deep_feature_extraction(shallow) + shallow) + self.mean  # type: ignore[no-any-return]
+        result: Tensor = self.upsample(self.deep_feature_extraction(shallow) + shallow) + self.mean
+        return result
 
 
 def _build(state_dict: StateDict) -> BuiltNetwork:

@@ -83,7 +83,8 @@ class DistillationBlock(nn.Module):
             rest = made[:, self._kept :]
         last = steps[-1](rest)
         aside.append(F.leaky_relu(last, self._slope) if self._activates_last else last)
-        return fusion(self.cca(torch.cat(aside, dim=1))) + features  # type: ignore[no-any-return]
+        result: Tensor = fusion(self.cca(torch.cat(aside, dim=1))) + features
+        return result
 
 
 def _four_steps(channels: int, *, has_attention: bool) -> DistillationBlock:
@@ -143,7 +144,8 @@ class IMDN(nn.Module):
         for index in range(1, _NUM_BLOCKS + 1):
             results.append(self.get_submodule(f"IMDB{index}")(results[-1]))
         deep = self.LR_conv(self.c(torch.cat(results[1:], dim=1)))
-        return self.upsampler(deep + shallow)  # type: ignore[no-any-return]
+        result: Tensor = self.upsampler(deep + shallow)
+        return result
 
 
 class _Residual(nn.Module):
@@ -152,7 +154,8 @@ class _Residual(nn.Module):
         self.sub = nn.Sequential(*layers)
 
     def forward(self, features: Tensor) -> Tensor:
-        return features + self.sub(features)  # type: ignore[no-any-return]
+        result: Tensor = features + self.sub(features)
+        return result
 
 
 class RealTimeIMDN(nn.Module):
@@ -168,7 +171,8 @@ class RealTimeIMDN(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.model(image)  # type: ignore[no-any-return]
+        result: Tensor = self.model(image)
+        return result
 
 
 class HalfSizeIMDN(nn.Module):
@@ -191,7 +195,8 @@ class HalfSizeIMDN(nn.Module):
         deep = shallow
         for index in range(1, _NUM_BLOCKS + 1):
             deep = self.get_submodule(f"block{index}")(deep)
-        return self.upsampler(self.LR_conv(deep) + shallow)  # type: ignore[no-any-return]
+        result: Tensor = self.upsampler(self.LR_conv(deep) + shallow)
+        return result
 
 
 def _build(state_dict: StateDict) -> BuiltNetwork:

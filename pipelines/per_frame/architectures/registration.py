@@ -27,6 +27,7 @@ def register_architectures(spandrel: Any) -> None:
 
 
 def _as_architecture(spandrel: Any, own: OwnArchitecture) -> Any:
+    # spandrel is imported late (`pipelines.per_frame.importing`), so its classes are Any to mypy.
     class Adapter(spandrel.Architecture):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__(id=own.name, detect=own.detect)

@@ -32,7 +32,6 @@ from tests.workers.segments.runs import (
 from workers.segments.making import (
     SegmentStoppedError,
     make_segment,
-    smaller_plan,
 )
 from workers.segments.planning import PlanMismatchError
 from workers.segments.preview import PREVIEW_SIDE
@@ -153,20 +152,12 @@ def test_another_tile_plan_can_be_given_after_memory_ran_out(
     assert set(model.chunk_lengths) == {8}
 
 
-def test_smaller_plans_need_less_memory_down_to_the_smallest(nano: Model) -> None:
-    plan = nano.plan(num_frames=100, size=(180, 320), out_size=(720, 1280), reserved_bytes=0, tile=320)
-    needed = [smaller_plan(plan, times).estimated_bytes for times in range(60)]
-    assert needed[0] == plan.estimated_bytes
-    assert needed[1] < needed[0]
-    assert smaller_plan(plan, 59) == smaller_plan(plan, 58)
-    assert smaller_plan(FramePlan(chunk_len=8), 3).chunk_len == 8
-
-
 def test_a_network_makes_the_segment_with_a_smaller_plan_too(tmp_path: Path, nano: Model) -> None:
     source = make_video(tmp_path / "clip.mp4", 20, size=(96, 64))
     wanted = options(size=SizeRequest(scale=Fraction(4)), chunk=16, chunk_overlap=2, tile=256)
     job, plans = plan_all(source, nano, wanted)
-    smaller = smaller_plan(job.plan, 1)
+    smaller = job.plan.smaller()
+    assert smaller is not None
     assert smaller.estimated_bytes < job.plan.estimated_bytes
     assert smaller.chunk_len == job.plan.chunk_len
     made = make(source, nano, job, plans[0], tmp_path / "one.mp4", wanted, memory_plan=smaller)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.errors import OutOfMemoryError
 from pipelines.loaders import load_model
 from pipelines.model import Model
 from pipelines.planning.kinds import ModelShape
@@ -17,7 +16,7 @@ from pipelines.planning.plan import ChunkPlan
 from pipelines.planning.shapes import DiffusionShape
 from tests.workers.made import StandIn
 
-SHAPE = DiffusionShape("space_to_depth", 32, 64, spatial_ratio=8, is_windowed=True, bytes_per_element=4)
+SHAPE = DiffusionShape("cogvideox", 32, 64, bytes_per_element=4)
 
 
 class Scripted(StandIn):
@@ -82,4 +81,4 @@ class Memory:
         if plan not in self.plans:
             self.plans.append(plan)
         if self.plans.index(plan) < self._num_steps:
-            raise OutOfMemoryError("stand-in for a full GPU")
+            raise torch.OutOfMemoryError("stand-in for a full GPU")
