@@ -10,6 +10,7 @@ error.
 
 from __future__ import annotations
 
+import argparse
 import copy
 import time
 from collections.abc import Callable, Collection
@@ -105,6 +106,7 @@ def measure_seconds(variants: dict[str, Collection[Saving]]) -> dict[str, dict[s
 @torch.no_grad()
 def main() -> None:
     """Measures diffusers' VAE, ours, and ours without each saving."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     torch.set_num_threads(1)
     variants: dict[str, Collection[Saving]] = {"diffusers": (), "diffusers again": (), "all": SAVINGS}
     variants |= {f"without {left}": [name for name in SAVINGS if name != left] for left in SAVINGS}

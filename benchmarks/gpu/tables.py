@@ -22,8 +22,12 @@ def main() -> None:
     """Prints all tables as Markdown."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--results", type=Path, default=RESULTS)
-    folder = parser.parse_args().results
-    print("\n\n".join([speed_table(folder), memory_table(folder), item_table(folder), source(folder)]))
+    print(all_tables(parser.parse_args().results))
+
+
+def all_tables(folder: Path) -> str:
+    """All tables of a folder of results, as they stand in the README."""
+    return "\n\n".join([speed_table(folder), memory_table(folder), item_table(folder), source(folder)])
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
