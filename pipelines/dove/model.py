@@ -56,7 +56,7 @@ class DoveModel(Model):
 
     @property
     def part(self) -> NetworkPart:
-        return self.pipeline.restorer.stage
+        return self.pipeline.restorer.part
 
     def free_memory(self) -> int:
         """See `Model.free_memory`; offloaded parts count as they will be while the largest works."""

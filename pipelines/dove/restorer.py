@@ -73,7 +73,7 @@ class ChunkRestorer:
         self.model_shape = model_shape
         self.timestep = timestep
         # What is running, or was when an error rose; tells a retry what to make smaller.
-        self.stage: NetworkPart = "vae"
+        self.part: NetworkPart = "vae"
         # The network in one piece, where the checkpoint allows it.
         self.streamed: WholeNetwork | None = None
         self._rotary: dict[tuple[TokenGrid, torch.device], RotaryEmbedding | None] = {}
@@ -123,7 +123,7 @@ class ChunkRestorer:
         levels = geometry.pad_source(clip)
         position = 0
         for decoded in self._decoded(levels, geometry, grid, options, plan, generator, upsample):
-            self.stage = "finish"
+            self.part = "finish"
             stop = position + decoded.shape[2]
             for finished in geometry.finish(decoded, levels[position:stop], options, upsample):
                 if num_left > 0:
@@ -131,7 +131,7 @@ class ChunkRestorer:
                 num_left -= finished.shape[0]
             position = stop
             del decoded
-            self.stage = "vae"
+            self.part = "vae"
 
     def _decoded(
         self,
@@ -178,11 +178,11 @@ class ChunkRestorer:
     def _stream(self, levels: torch.Tensor, upsample: Upsample) -> Iterator[torch.Tensor]:
         """`_decoded` for whole frames of a space-to-depth checkpoint."""
         assert self.streamed is not None
-        self.stage = "transformer"
+        self.part = "transformer"
         device = self.streamed.device
         lq = to_unit_range(levels.clone()).to(device)
         tokens = self.streamed.restore_tokens(lq, upsample)
-        self.stage = "vae"
+        self.part = "vae"
         for frames in self.streamed.render(tokens, lq, upsample):
             yield frames.transpose(0, 1)[None]
 
@@ -193,7 +193,7 @@ class ChunkRestorer:
         plan: DiffusionPlan,
         generator: torch.Generator | None,
     ) -> torch.Tensor:
-        self.stage = "vae"
+        self.part = "vae"
         return self.codec.encode(
             sample,
             latent_rule=options.latent_rule,
@@ -225,7 +225,7 @@ class ChunkRestorer:
         self, latents: torch.Tensor, options: DoveOptions, generator: torch.Generator | None
     ) -> torch.Tensor:
         """The one-step rule on (B, C, T, h, w)."""
-        self.stage = "transformer"
+        self.part = "transformer"
         config = self.transformer.config
         num_copies = num_leading_copies(latents.shape[2], config.patch_size_t)
         grid = token_grid(latents.shape[2] + num_copies, latents.shape[3], latents.shape[4], config)
@@ -264,7 +264,7 @@ class ChunkRestorer:
     def _decode(
         self, latents: torch.Tensor, lq: torch.Tensor, options: DoveOptions, plan: DiffusionPlan
     ) -> Iterator[torch.Tensor]:
-        self.stage = "vae"
+        self.part = "vae"
         ratio = self.codec.spatial_ratio
         grid = self._vae_grid(latents.shape[-2] * ratio, latents.shape[-1] * ratio, options, plan)
         return self.codec.decode(

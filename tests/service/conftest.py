@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import socket
 import threading
 import time
@@ -126,7 +127,9 @@ def running_api(
     finally:
         server.should_exit = True
         thread.join(timeout=30)
-        assert not thread.is_alive(), "the API did not stop"
+        if thread.is_alive():
+            faulthandler.dump_traceback()
+        assert not thread.is_alive(), "the API did not stop; where its threads are stands above"
 
 
 @pytest.fixture

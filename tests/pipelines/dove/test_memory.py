@@ -77,7 +77,7 @@ def test_finishing_holds_a_slice_whatever_the_number_of_frames(
     monkeypatch.setattr("pipelines.planning.slices.SLICE_PIXELS", 2 * 64 * 64)
     for batch in pipeline.restore_chunk(make_clip(9, 16, 16), (64, 64), DoveOptions(), DiffusionPlan()):
         assert batch.shape[0] <= 2
-        stages.append(pipeline.restorer.stage)
+        stages.append(pipeline.restorer.part)
     assert set(stages) == {"finish"}
 
 
