@@ -104,4 +104,6 @@ def halve(luma: torch.Tensor) -> torch.Tensor:
 
 def box_mean(x: torch.Tensor, size: int) -> torch.Tensor:
     """Mean over a window; at the border over the part inside."""
-    return F.avg_pool2d(x, size, stride=1, padding=size // 2, count_include_pad=False)
+    half = size // 2
+    rows = F.avg_pool2d(x, (1, size), stride=1, padding=(0, half), count_include_pad=False)
+    return F.avg_pool2d(rows, (size, 1), stride=1, padding=(half, 0), count_include_pad=False)

@@ -41,8 +41,8 @@ class PropagationConfig(BaseModel):
 
     channels: int = Field(default=48, ge=1)
     feature_blocks: int = Field(default=2, ge=0)
-    backward_blocks: int = Field(default=3, ge=1)
-    forward_blocks: int = Field(default=3, ge=1)
+    backward_blocks: int = Field(default=2, ge=1)
+    forward_blocks: int = Field(default=2, ge=1)
     scales: tuple[int, ...] = Field(default=SCALES, min_length=1)
 
     @field_validator("scales")
@@ -76,7 +76,9 @@ class ResidualBlock(nn.Module):
         shrink_(self.conv2, 0.1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + cast(torch.Tensor, self.conv2(F.leaky_relu(self.conv1(x), _SLOPE)))
+        # In place: convolutions do not need their own outputs for a gradient.
+        hidden = F.leaky_relu_(self.conv1(x), _SLOPE)
+        return cast(torch.Tensor, self.conv2(hidden)).add_(x)
 
 
 class PropagationNet(nn.Module):
@@ -96,9 +98,10 @@ class PropagationNet(nn.Module):
             {str(s): nn.Conv2d(3 * unshuffle_ratio(s) ** 2, channels, 3, padding=1) for s in config.scales}
         )
         self.feature_blocks = blocks(config.feature_blocks, channels)
-        self.backward_fusion = nn.Conv2d(channels, channels, 3, padding=1)
+        # The blocks behind a fusion see the neighbourhood; it need not.
+        self.backward_fusion = nn.Conv2d(channels, channels, 1)
         self.backward_blocks = blocks(config.backward_blocks, channels)
-        self.forward_fusion = nn.Conv2d(channels, channels, 3, padding=1)
+        self.forward_fusion = nn.Conv2d(channels, channels, 1)
         self.forward_blocks = blocks(config.forward_blocks, channels)
         self.conv_mid = nn.Conv2d(channels, channels, 3, padding=1)
         self.tails = nn.ModuleDict(
@@ -138,7 +141,7 @@ class PropagationNet(nn.Module):
         states = self._propagate_backward(states, luma, modulation[:, 1])
         states = self._propagate_forward(states, luma, modulation[:, 2])
         hidden = torch.stack(states, dim=1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        hidden = F.leaky_relu(self.conv_mid(hidden) + skip, _SLOPE)
+        hidden = F.leaky_relu_(self.conv_mid(hidden).add_(skip), _SLOPE)
         ratio = shuffle_ratio(scale)
         residual = F.pixel_shuffle(self.tails[str(ratio)](hidden), ratio)
         frames = residual[..., : height * scale, : width * scale].float() + enlarge(clip, scale).flatten(0, 1)

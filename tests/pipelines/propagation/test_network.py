@@ -152,3 +152,16 @@ def test_interpolation_is_torchs_bicubic() -> None:
     expected = F.interpolate(clip[0], scale_factor=4, mode="bicubic", align_corners=False)
     assert torch.equal(enlarge(clip, 4)[0], expected)
     assert torch.equal(enlarge(clip, 1), clip)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3])
+def test_a_factor_starts_as_x4_on_averaged_pixels(scale: int) -> None:
+    network = tiny_network()
+    ratio = 4 // scale if scale != 3 else 1
+    network.start_scale(scale)
+    small = random_clip(1)
+    clip = small.repeat_interleave(ratio, -1).repeat_interleave(ratio, -2)
+    residual = network(clip, scale=scale).frames - enlarge(clip, scale)
+    wanted = network(small, scale=4).frames - enlarge(small, 4)
+    size = residual.shape[-2:]
+    assert torch.allclose(F.interpolate(wanted[0], size=size, mode="area"), residual[0], atol=1e-4)
