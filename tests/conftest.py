@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 import torch
 from hypothesis import settings
+from structlog.dev import plain_traceback
 
 # Shared machines stall for seconds: a deadline there tests the machine.
 settings.register_profile("dovetail", deadline=None)
@@ -15,6 +18,14 @@ settings.load_profile("dovetail")
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs() -> Iterator[None]:
+    """structlog's default draws each traceback with all its variables: half a minute in which a server stands."""
+    structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=plain_traceback)])
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

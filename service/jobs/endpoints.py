@@ -32,6 +32,8 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key", max_length=255, description="The same key and request make one job only."
     ),
 ]
+# Redis takes two 64-bit numbers; ids are a time in milliseconds and a small number.
+_EVENT_ID_PATTERN = r"^\d{1,19}-\d{1,19}$|^$"
 _POLL_SECONDS = 2
 _DEFINED_BODY: dict[str, Any] = {
     "requestBody": {
@@ -165,7 +167,7 @@ async def follow_job(
     job: OwnJob,
     context: Context,
     caller: Reader,
-    last_event_id: Annotated[str | None, Header(pattern=r"^\d{1,20}-\d{1,20}$|^$")] = None,
+    last_event_id: Annotated[str | None, Header(pattern=_EVENT_ID_PATTERN)] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `status`, `progress`, `segment`; at the end `completed`, `failed` or `cancelled`.
 

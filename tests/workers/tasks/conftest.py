@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
-from structlog.dev import plain_traceback
 
 from media.sandbox import Sandbox
 from tests.redis_server import RedisServer, own_redis, redis_server, session_redis
@@ -17,14 +15,6 @@ from tests.workers.tasks.farm import Farm
 from workers.process import make_sandbox
 
 __all__ = ["own_redis", "redis_server", "s3_server", "s3_url", "session_redis"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def plain_logs() -> Iterator[None]:
-    """structlog's default draws each traceback with all its variables, which takes seconds."""
-    structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=plain_traceback)])
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
