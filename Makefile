@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 # Most of the time tests wait for processes of the service, so more than there are cores.
 TEST_PROCESSES ?= 4
 
-.PHONY: demo test install check format docs lock clean
+.PHONY: demo test test-thorough install check format docs lock clean
 
 install: $(VENV)/.installed
 
@@ -18,6 +18,10 @@ demo: install
 test: check
 	scripts/install_test_tools.sh
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+
+# Everything at full size: thousands of damaged uploads and manifest lines, more kills, more kernels.
+test-thorough:
+	DOVETAIL_TEST_THOROUGH=1 $(MAKE) test
 
 check: install
 	$(VENV)/bin/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from training.config import TrainingConfig
+from training.data import Arrays, BlockMaker
 
 
 def textured_picture(seed: int, height: int = 120, width: int = 160) -> np.ndarray:
@@ -23,6 +25,27 @@ def textured_picture(seed: int, height: int = 120, width: int = 160) -> np.ndarr
         wave = np.sign(np.sin((x * np.cos(angle) + y * np.sin(angle)) / period * 2 * np.pi))
         picture += wave[..., None] * rng.uniform(-0.1, 0.1, 3)
     return ((picture.clip(-0.5, 0.5) + 0.5) * 255).astype(np.uint8)
+
+
+class InlinePool:
+    """Blocks like those of a `SamplePool`, made where they are asked for."""
+
+    def __init__(self, make_maker: Callable[[], BlockMaker], pool_dir: Path, *, first_block: int) -> None:
+        self._make_block = make_maker()
+
+    def get(self, index: int) -> Arrays:
+        return self._make_block(index)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def inline_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainers make their samples themselves: a process of its own takes seconds to start. The tests of the
+    commands use the real pool."""
+    monkeypatch.setattr("training.trainer.SamplePool", InlinePool)
+    monkeypatch.setattr("training.restoration.trainer.SamplePool", InlinePool)
 
 
 @pytest.fixture(scope="session")

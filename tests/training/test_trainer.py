@@ -47,6 +47,7 @@ def test_batches_pair_hr_with_its_own_lq(training_data: Path, tiny_config: Train
     assert float((small - lq)[inner].abs().mean()) < 0.1
 
 
+@pytest.mark.usefixtures("inline_pool")
 def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(
     training_data: Path, tiny_config: TrainingConfig, tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_training_reduces_the_loss(training_data: Path, tiny_config: TrainingCon
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.usefixtures("inline_pool")
 def test_the_log_holds_every_term(training_data: Path, tiny_config: TrainingConfig, tmp_path: Path) -> None:
     Trainer(tiny_config, data_dir=training_data, run_dir=tmp_path).run()
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

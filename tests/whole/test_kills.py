@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.chaos import run_chaos
+from tests.thorough import sized
 
 
 @pytest.mark.slow
@@ -14,8 +15,8 @@ from benchmarks.chaos import run_chaos
 def test_all_jobs_complete_with_the_same_bytes_while_processes_are_killed(tmp_path: Path) -> None:
     report = run_chaos(
         tmp_path,
-        num_jobs=8,
-        num_kills=8,
+        num_jobs=sized(8, brief=5),
+        num_kills=sized(8, brief=5),
         num_workers=2,
         pause=2.0,
         model="standin:sleep=0.02,scale=2",

@@ -1,4 +1,4 @@
-"""A thousand damaged uploads: each is refused with a typed problem or becomes a job that ends."""
+"""Damaged uploads: each is refused with a typed problem or becomes a job that ends."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 
 from benchmarks.installation import Installation
 from benchmarks.made_clips import make_clip
+from tests.thorough import sized
 
-NUM_MUTANTS = 1000
+NUM_MUTANTS = sized(1000, brief=150)
 SEED = 7
 FINAL = {"completed", "failed", "cancelled"}
 

@@ -15,6 +15,7 @@ from pipelines.dove.runtime import tune_kernels
 from pipelines.errors import BackendUnavailableError, is_out_of_memory
 from pipelines.planning.diffusion_plan import DiffusionPlan
 from tests.pipelines.tiny import make_clip, save_checkpoint, save_nano
+from tests.thorough import sized
 
 
 def test_offload_hooks_run_for_the_vae_although_its_forward_is_never_called(tmp_path: Path) -> None:
@@ -40,7 +41,7 @@ def test_offload_hooks_run_for_the_vae_although_its_forward_is_never_called(tmp_
 @pytest.mark.slow
 # Inductor's own imports use what torch itself has deprecated.
 @pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")
-@pytest.mark.parametrize("save", [save_checkpoint, save_nano])
+@pytest.mark.parametrize("save", sized([save_checkpoint, save_nano], brief=[save_checkpoint]))
 def test_compiled_blocks_run_and_differ_by_kernel_noise_only(save: Any, tmp_path: Path) -> None:
     folder, clip = save(tmp_path / "checkpoint"), make_clip(2, 8, 8)
     plain = DovePipeline.from_checkpoint(folder)

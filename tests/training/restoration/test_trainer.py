@@ -33,6 +33,7 @@ def shortened(config: RestorationConfig, steps: int) -> RestorationConfig:
     return config.model_copy(update={"stages": (config.stages[0], last)})
 
 
+@pytest.mark.usefixtures("inline_pool")
 def test_a_resumed_run_gives_the_bits_of_an_uninterrupted_one(
     training_data: Path, restoration_config: RestorationConfig, tmp_path: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_training_reduces_the_loss(
     assert losses[-1]["level"] < losses[0]["level"]
 
 
+@pytest.mark.usefixtures("inline_pool")
 def test_another_run_goes_on_from_committed_weights_with_a_warm_up(
     training_data: Path, restoration_config: RestorationConfig, tmp_path: Path
 ) -> None:
@@ -85,6 +87,7 @@ def test_another_run_goes_on_from_committed_weights_with_a_warm_up(
     assert later.step == restoration_config.total_steps
 
 
+@pytest.mark.usefixtures("inline_pool")
 def test_a_decay_starts_at_a_run_and_ends_at_zero(
     training_data: Path, restoration_config: RestorationConfig, tmp_path: Path
 ) -> None:

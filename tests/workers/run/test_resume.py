@@ -14,6 +14,7 @@ from media.sizes import SizeRequest
 from pipelines.loaders import load_model
 from pipelines.model import Model
 from tests.pipelines.tiny import save_nano
+from tests.thorough import sized
 from tests.workers.made import FAST, decode, make_video, video_packets
 from workers.errors import OutputFolderError, ResumeMismatchError, UnfinishedWorkError
 from workers.run.folder import WorkFolder, work_folder_path
@@ -56,14 +57,17 @@ def nano(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return load_model(str(save_nano(tmp_path_factory.mktemp("nano"))), device="cpu", dtype="float32")
 
 
-@pytest.mark.parametrize("chunking", [(8, 3), (8, 0), (7, 3), (1, 0), (30, 15)])
+CHUNKINGS = [(8, 3), (1, 0), (30, 15), (8, 0), (7, 3)]
+
+
+@pytest.mark.parametrize("chunking", sized(CHUNKINGS, brief=CHUNKINGS[:3]))
 def test_a_run_stopped_anywhere_and_continued_gives_the_same_packets(
     clip: Path, tmp_path: Path, bicubic: Model, chunking: tuple[int, int]
 ) -> None:
     wanted = options(chunk=chunking[0], chunk_overlap=chunking[1])
     upscale_file(clip, tmp_path / "whole.mp4", model=bicubic, options=wanted)
     expected = video_packets(tmp_path / "whole.mp4")
-    for num_frames in (20, 34, 61, 99):
+    for num_frames in sized((20, 34, 61, 99), brief=(34, 99)):
         out = tmp_path / f"{num_frames}.mp4"
         stop_after(clip, out, num_frames, model=bicubic, wanted=wanted)
         report = upscale_file(clip, out, model=bicubic, options=wanted, existing="resume")
@@ -113,7 +117,8 @@ def test_a_process_killed_again_and_again_ends_with_the_same_video(
 ) -> None:
     upscale_file(clip, tmp_path / "whole.mp4", model=bicubic, options=options())
     out = tmp_path / "out.mp4"
-    for stage, num_done in (("upscaling", 30), ("upscaling", 70), ("joining", 100)):
+    ends = (("upscaling", 30), ("upscaling", 70), ("joining", 100))
+    for stage, num_done in sized(ends, brief=ends[1:]):
         run_and_kill(clip, out, stage, num_done)
         assert not out.exists()
         assert work_folder_path(out).is_dir()

@@ -18,6 +18,7 @@ from pipelines.loaders import load_model
 from pipelines.model import Model
 from tests.media.clips import Clip, field_pictures, interlace, moving_pictures, write_clip
 from tests.pipelines.tiny import save_nano
+from tests.thorough import sized
 from tests.workers.made import make_video
 from tests.workers.segments.runs import (
     ChunkTintModel,
@@ -49,7 +50,10 @@ def nano(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return load_model(str(save_nano(tmp_path_factory.mktemp("nano"))), device="cpu", dtype="float32")
 
 
-@pytest.mark.parametrize("chunking", [(8, 3), (8, 0), (7, 3), (1, 0), (30, 15), (8, 7)])
+CHUNKINGS = [(8, 3), (1, 0), (30, 15), (8, 0), (7, 3), (8, 7)]
+
+
+@pytest.mark.parametrize("chunking", sized(CHUNKINGS, brief=CHUNKINGS[:3]))
 def test_each_segment_and_their_join_are_those_of_a_whole_run(
     clip: Path, tmp_path: Path, tinting: Model, chunking: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,7 +62,7 @@ def test_each_segment_and_their_join_are_those_of_a_whole_run(
     assert len(plans) > 2
 
 
-@pytest.mark.parametrize("chunk_overlap", [3, 0])
+@pytest.mark.parametrize("chunk_overlap", sized([3, 0], brief=[3]))
 def test_cuts_anywhere_give_the_same_segments(
     tmp_path: Path, tinting: Model, chunk_overlap: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
