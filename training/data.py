@@ -23,8 +23,9 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from training.config import DataConfig, DegradationConfig, TrainingConfig
-from training.degradation import ACCURATE, degrade_clip, from_uint8
+from training.degradation import degrade_clip, from_uint8
 from training.errors import TrainingDataError
+from training.video_coding import ACCURATE
 
 _BLOCKS_AHEAD = 2
 

@@ -14,15 +14,11 @@ from __future__ import annotations
 
 import io
 import math
-from fractions import Fraction
-from typing import cast
+from collections.abc import Mapping
 
-import av
 import numpy as np
 import torch
 import torch.nn.functional as F
-from av.video.reformatter import Interpolation, VideoReformatter
-from av.video.stream import VideoStream
 from PIL import Image
 from scipy import special
 
@@ -35,22 +31,12 @@ from training.config import (
     PassConfig,
     ResizeConfig,
 )
+from training.video_coding import decode_video, encode_video
 
 KERNEL_FAMILIES = (
     "iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso", "sinc",
 )  # fmt: skip
-ACCURATE = (
-    Interpolation.BICUBIC
-    | Interpolation.ACCURATE_RND
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP
-)
 _RESIZE_MODES = ("bilinear", "area", "bicubic")
-# Fast settings, as most services encode; the others have no constant rate factor, or none that is used here.
-_CRF_OPTIONS: dict[str, dict[str, str]] = {
-    "libx264": {"preset": "veryfast"},
-    "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:pools=none:frame-threads=1"},
-}
 
 
 def degrade_clip(
@@ -265,48 +251,26 @@ def random_codec(clip: torch.Tensor, config: CodecConfig, rng: np.random.Generat
 
 
 def code_video(
-    clip: torch.Tensor, *, codec: str, bits_per_pixel: float = 0.1, crf: float | None = None
+    clip: torch.Tensor,
+    *,
+    codec: str,
+    bits_per_pixel: float = 0.1,
+    crf: float | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> torch.Tensor:
     """Sends a clip through a video encoder and decoder, 4:2:0, 25 fps.
 
     Args:
         clip: (F, 3, H, W), [0, 1]; odd sides are extended for the encoder and cropped again.
-        codec: An encoder name of FFmpeg.
+        codec: As for `encode_video`, like the others.
         bits_per_pixel: Rate control by bit rate, unless crf is given.
         crf: Constant rate factor (libx264, libx265).
+        options: More options of the encoder.
     """
     num_frames, _, height, width = clip.shape
-    padded = F.pad(clip, (0, width % 2, 0, height % 2), mode="replicate")
-    frames = to_uint8(padded)
-    buffer = io.BytesIO()
-    # The default conversions are biased by half a level in luma, which a network would learn to take back.
-    to_yuv, to_rgb = VideoReformatter(), VideoReformatter()
-    with av.open(buffer, "w", format="matroska") as container:
-        stream = cast(VideoStream, container.add_stream(codec, rate=25))
-        stream.width, stream.height, stream.pix_fmt = padded.shape[-1], padded.shape[-2], "yuv420p"
-        stream.codec_context.thread_count = 1
-        if codec in _CRF_OPTIONS:
-            rate: dict[str, str] = {} if crf is None else {"crf": f"{crf:.1f}"}
-            stream.options = {**_CRF_OPTIONS[codec], **rate}
-        if crf is None:
-            stream.bit_rate = max(4000, int(bits_per_pixel * padded.shape[-1] * padded.shape[-2] * 25))
-        stream.codec_context.time_base = Fraction(1, 25)
-        for index, array in enumerate(frames):
-            # Converted here: the encoder's own conversion leaves padding unset, and x264's bits vary with it.
-            rgb = av.VideoFrame.from_ndarray(array, format="rgb24")
-            frame = to_yuv.reformat(rgb, format="yuv420p", interpolation=ACCURATE)
-            frame.pts = index
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    buffer.seek(0)
-    with av.open(buffer, "r") as coded:
-        decoded = [
-            to_rgb.reformat(frame, format="rgb24", interpolation=ACCURATE).to_ndarray()
-            for frame in coded.decode(video=0)
-        ]
-    # A low-delay encoder may drop a frame at starvation rates: the player would show the last one longer.
-    decoded += [decoded[-1]] * (num_frames - len(decoded))
-    return from_uint8(np.stack(decoded[:num_frames]))[..., :height, :width]
+    frames = to_uint8(F.pad(clip, (0, width % 2, 0, height % 2), mode="replicate"))
+    coded = encode_video(frames, codec=codec, bits_per_pixel=bits_per_pixel, crf=crf, options=options)
+    return from_uint8(decode_video(coded, num_frames))[..., :height, :width]
 
 
 def to_uint8(clip: torch.Tensor) -> np.ndarray:
