@@ -1,0 +1,80 @@
+"""`dovetail evaluate`: which models and recipes are compared, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from cli.evaluate import one_frame
+from cli.main import app
+from tests.training.conftest import textured_picture
+from training.evaluation import ALL_RECIPES
+
+
+@pytest.fixture
+def stills(tmp_path: Path) -> str:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    Image.fromarray(textured_picture(5, 64, 96)).save(folder / "still.png")
+    return str(folder)
+
+
+def test_several_models_are_scored_with_every_recipe_and_with_single_frames(stills: str) -> None:
+    models = ["-m", "standin:", "-m", "standin:sleep=0.05"]
+    result = CliRunner().invoke(
+        app, ["evaluate", stills, *models, "--recipes", "all", "--one-frame", "--json"]
+    )
+    assert result.exit_code == 0, result.output
+    assert "scoring still.png" in result.stderr
+    report = json.loads(result.stdout)
+    methods = ["bicubic", "lanczos"]
+    for name in ("standin:", "standin:sleep=0.05"):
+        methods += [name, f"{name}, one frame"]
+    means = report["means"]
+    assert [(m["recipe"], m["method"]) for m in means] == [(r, m) for r in ALL_RECIPES for m in methods]
+    assert all(m["worst_clip"] == "still.png" and m["flicker"] is None for m in means)
+    slow = next(m for m in means if m["method"] == "standin:sleep=0.05")
+    assert slow["wall_seconds"] >= 0.05
+    assert [model["name"] for model in report["models"]] == ["standin:", "standin:sleep=0.05"]
+    assert report["scale"] == 4
+
+
+def test_recipes_may_be_chosen_and_are_the_first_two_by_default(stills: str) -> None:
+    for arguments, expected in (([], ["bicubic", "real"]), (["--recipes", "tape"], ["tape"])):
+        result = CliRunner().invoke(app, ["evaluate", stills, "-m", "lanczos", *arguments])
+        assert result.exit_code == 0, result.output
+        assert [line[4:] for line in result.stdout.splitlines() if line.startswith("### ")] == expected
+        assert "one frame" not in result.stdout
+
+
+def test_an_unknown_recipe_is_answered_with_those_there_are(stills: str) -> None:
+    result = CliRunner().invoke(app, ["evaluate", stills, "--recipes", "rela"])
+    assert result.exit_code == 2
+    assert "'rela'; there are bicubic, real, phone, tape, animation, all" in result.stderr
+
+
+def test_models_of_several_factors_are_not_compared(stills: str) -> None:
+    result = CliRunner().invoke(app, ["evaluate", stills, "-m", "standin:", "-m", "standin:scale=2"])
+    assert result.exit_code == 2
+    assert "standin: x4, standin:scale=2 x2" in result.stderr
+
+
+def test_interpolation_takes_the_factor_of_the_model_beside_it(stills: str) -> None:
+    models = ["-m", "bicubic", "-m", "standin:scale=2"]
+    result = CliRunner().invoke(app, ["evaluate", stills, *models, "--recipes", "bicubic", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["scale"] == 2
+
+
+def test_one_frame_hides_the_neighbours() -> None:
+    def mean_of_clip(lq: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        return lq.mean(dim=0, keepdim=True).expand(len(lq), 3, height, width)
+
+    clip = torch.arange(3.0)[:, None, None, None].expand(3, 3, 1, 1)
+    assert torch.equal(one_frame(mean_of_clip)(clip, 1, 1), clip)
+    assert not torch.equal(mean_of_clip(clip, 1, 1), clip)
