@@ -1,7 +1,7 @@
 """Flicker: how much more consecutive frames change along the motion than those of the ground truth do.
 
-The warping error of Lai et al. 2018, "Learning Blind Video Temporal Consistency" (arXiv 1808.00449, section
-4.2), in its unit made readable and taken against the ground truth's own:
+The flow warping error of Lai et al. 2018, "Learning Blind Video Temporal Consistency" (arXiv 1808.00449), in
+8-bit levels and less the ground truth's own:
 
     E_pair(V, t) = sum_p M_t(p) ||V_t(p) - V_{t+1}(p + F_t(p))||^2 / (3 sum_p M_t(p))
     E_warp(V)    = mean over t of E_pair(V, t)
