@@ -51,6 +51,10 @@ def load_propagation(
 ) -> tuple[PropagationNet, PropagationDescription]:
     """Reads a checkpoint, ready for inference.
 
+    Args:
+        folder: Of the checkpoint.
+        dtype: Of the convolutions; what estimates degradations, which costs nothing, stays in float32.
+
     Raises:
         CheckpointError: If a file is missing or damaged, or the weights do not fit the description.
     """
@@ -63,7 +67,10 @@ def load_propagation(
         raise CheckpointError(f"{path} is missing or damaged: {error}", path=path) from error
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit {DESCRIPTION_NAME}: {error}", path=path) from error
-    network = network.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for name, part in network.named_children():
+        if name not in ("estimator", "modulation"):
+            part.to(dtype)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False), description
 
 

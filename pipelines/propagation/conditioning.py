@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pipelines.errors import InvalidOptionError
+
 LEVEL_NAMES = ("noise", "blur", "compression")
 # Units: standard deviation in 8-bit levels; Gaussian sigma in input pixels; 0 (none) to 1 (JPEG quality 40,
 # or x264 at crf 32). Divided by these, the values of ordinary uploads are about 0 to 1.
@@ -33,13 +35,20 @@ class DegradationEstimator(nn.Module):
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
         """(B, F, 3, h, w) in [0, 1], sides at least 16 -> (B, 3) levels in their units."""
-        frames = clip.flatten(0, 1)
+        statistics = self.statistics(clip.flatten(0, 1))
+        return self.levels(statistics.reshape(*clip.shape[:2], -1).mean(dim=1))
+
+    def statistics(self, frames: torch.Tensor) -> torch.Tensor:
+        """(N, 3, h, w) in [0, 1] -> (N, S); their mean over a clip's frames is what `levels` needs."""
         # Every statistic sought is in differences to the neighbourhood, none in brightness.
         detail = 10 * (frames - F.avg_pool2d(frames, 5, stride=1, padding=2, count_include_pad=False))
         features = F.leaky_relu(self.conv2(F.leaky_relu(self.conv1(detail), 0.1)), 0.1)
         mean = features.mean(dim=(-2, -1))
         deviation = (features.var(dim=(-2, -1), correction=0) + 1e-6).sqrt()
-        statistics = torch.cat([mean, deviation], dim=1).reshape(*clip.shape[:2], -1).mean(dim=1)
+        return torch.cat([mean, deviation], dim=1)
+
+    def levels(self, statistics: torch.Tensor) -> torch.Tensor:
+        """(B, S) -> (B, 3) levels in their units."""
         levels = self.out(F.leaky_relu(self.hidden(statistics), 0.1))
         return cast(torch.Tensor, levels * self.units)
 
@@ -72,3 +81,23 @@ class Modulation(nn.Module):
         values = self.out(hidden).reshape(-1, *self.shape)
         one = values.new_tensor([1.0, 0.0])[:, None]
         return cast(torch.Tensor, values + one)
+
+
+def check_strength(strength: float | None) -> None:
+    """Refuses strengths outside of [0, 1].
+
+    Raises:
+        InvalidOptionError: If it is one.
+    """
+    if strength is not None and not 0 <= strength <= 1:
+        raise InvalidOptionError(f"strength must be from 0 to 1, got {strength}")
+
+
+def with_strength(levels: torch.Tensor, strength: float | None) -> torch.Tensor:
+    """Levels with noise and compression set to a share of the worst in training, if a strength is given."""
+    if strength is None:
+        return levels
+    noise, _, compression = (strength * unit for unit in LEVEL_UNITS)
+    fixed = levels.clone()
+    fixed[:, 0], fixed[:, 2] = noise, compression
+    return fixed

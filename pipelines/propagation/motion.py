@@ -65,17 +65,19 @@ def warp(frames: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     """Samples frames at displaced positions, bilinear, borders repeated.
 
     Args:
-        frames: (N, C, h, w).
-        flow: (N, 2, h, w) in pixels, x first.
+        frames: (N, C, h, w), any float.
+        flow: (N, 2, h, w) in pixels, x first, float32.
 
     Returns:
-        (N, C, h, w).
+        (N, C, h, w), as the frames.
     """
     height, width = flow.shape[-2:]
     x = torch.arange(width, device=flow.device, dtype=flow.dtype) + flow[:, 0]
     y = torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None] + flow[:, 1]
     grid = torch.stack([2 * x / max(1, width - 1) - 1, 2 * y / max(1, height - 1) - 1], dim=-1)
-    return F.grid_sample(frames, grid.to(frames.dtype), padding_mode="border", align_corners=True)
+    # Eight bits of a bfloat16 would place a pixel of a wide frame several pixels off.
+    sampled = F.grid_sample(frames.to(grid.dtype), grid, padding_mode="border", align_corners=True)
+    return sampled.to(frames.dtype)
 
 
 def match_confidence(reference: torch.Tensor, other: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:

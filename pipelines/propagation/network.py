@@ -18,7 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import nn
 
 from pipelines.errors import InvalidOptionError, UnsupportedSizeError
-from pipelines.propagation.conditioning import LEVEL_UNITS, DegradationEstimator, Modulation
+from pipelines.propagation.conditioning import (
+    DegradationEstimator,
+    Modulation,
+    check_strength,
+    with_strength,
+)
 from pipelines.propagation.motion import estimate_flow, match_confidence, warp
 
 SCALES = (1, 2, 3, 4)
@@ -113,22 +118,32 @@ class PropagationNet(nn.Module):
         for fusion in (self.backward_fusion, self.forward_fusion):
             shrink_(fusion, 0.0)
 
-    def forward(self, clip: torch.Tensor, *, scale: int, strength: float | None = None) -> Restored:
-        """Restores a clip.
+    def forward(
+        self,
+        clip: torch.Tensor,
+        *,
+        scale: int,
+        strength: float | None = None,
+        levels: torch.Tensor | None = None,
+    ) -> Restored:
+        """Restores a clip, with gradients. `pipelines.propagation.streamed` does it in less memory.
 
         Args:
             clip: (B, F, 3, h, w), float32, [0, 1]; F at least 1, sides at least 16.
             scale: One of the configuration's factors.
             strength: How strongly noise and compression are cleaned, 0 (as clean input) to 1 (as the worst
                 input known from training); None for what is estimated. The blur is always estimated.
+            levels: (B, 3), float32, of noise, blur and compression in their units, where something else has
+                estimated them; None estimates them here.
 
         Raises:
             InvalidOptionError: If there is no such factor, or the strength is outside [0, 1].
             UnsupportedSizeError: If the clip has no frame or is too small.
         """
-        self._check(clip, scale, strength)
+        self._check(clip, scale)
+        check_strength(strength)
         batch_size, num_frames, _, height, width = clip.shape
-        levels = self.estimator(clip)
+        levels = self.estimator(clip) if levels is None else levels
         # The body must not bend the estimate to its ends.
         modulation = self.modulation(with_strength(levels.detach(), strength))
         entry = unshuffle_clip(clip, unshuffle_ratio(scale))
@@ -194,11 +209,9 @@ class PropagationNet(nn.Module):
             out.append(carried)
         return out
 
-    def _check(self, clip: torch.Tensor, scale: int, strength: float | None) -> None:
+    def _check(self, clip: torch.Tensor, scale: int) -> None:
         if scale not in self.config.scales:
             raise InvalidOptionError(f"scale must be one of {self.config.scales}, got {scale}")
-        if strength is not None and not 0 <= strength <= 1:
-            raise InvalidOptionError(f"strength must be from 0 to 1, got {strength}")
         if clip.ndim != 5 or clip.shape[2] != 3 or clip.shape[1] < 1 or min(clip.shape[-2:]) < SMALLEST_SIDE:
             raise UnsupportedSizeError(
                 f"a clip must be (B, F, 3, h, w) with a frame and sides of at least {SMALLEST_SIDE}, got "
@@ -264,16 +277,6 @@ def modulate(x: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
     """Scales and shifts the channels of (N, C, h, w) by (N, 2, C)."""
     scale, shift = modulation[..., None, None].unbind(1)
     return x * scale + shift
-
-
-def with_strength(levels: torch.Tensor, strength: float | None) -> torch.Tensor:
-    """Levels with noise and compression set to a share of the worst in training, if a strength is given."""
-    if strength is None:
-        return levels
-    noise, _, compression = (strength * unit for unit in LEVEL_UNITS)
-    fixed = levels.clone()
-    fixed[:, 0], fixed[:, 2] = noise, compression
-    return fixed
 
 
 def blocks(number: int, channels: int) -> nn.Sequential:
