@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipelines.errors import InvalidOptionError, OutOfMemoryError
-from pipelines.planning.ladders import TileSize, next_smaller, round_up
+from pipelines.planning.ladders import TileSize, halved_ladder, next_smaller, round_up
 from pipelines.planning.plan import ChunkRequest, NetworkPart, TileLayout
 from pipelines.planning.spans import Span, TileGrid, equal_spans
 
@@ -181,20 +181,7 @@ def _wanted_tile(shape: FrameShape, sides: TileSize, frame: TileSize) -> TileSiz
 
 
 def _ladder(shape: FrameShape, frame: TileSize) -> list[TileSize]:
-    """Tiles from the whole frame down: the longer side is halved each time."""
-    ladder = [frame]
-    if shape.scale is None:
-        return ladder
-    floor = shape.smallest_tile
-    while True:
-        height, width = ladder[-1]
-        if height >= width:
-            below = min(height, max(-(-height // 2), floor)), width
-        else:
-            below = height, min(width, max(-(-width // 2), floor))
-        if below == ladder[-1]:
-            return ladder
-        ladder.append(below)
+    return [frame] if shape.scale is None else halved_ladder(frame, shape.smallest_tile)
 
 
 def _sized(plan: FramePlan, shape: FrameShape, tile: TileSize) -> FramePlan:

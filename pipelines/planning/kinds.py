@@ -9,17 +9,18 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, TypeAdapter
 
+from pipelines.planning.clip_plan import ClipPlan, ClipShape, plan_clips
 from pipelines.planning.diffusion_plan import DiffusionPlan
 from pipelines.planning.frame_plan import FramePlan, FrameShape, plan_frames
 from pipelines.planning.plan import ChunkPlan, ChunkRequest
 from pipelines.planning.planner import plan_diffusion
 from pipelines.planning.shapes import DiffusionShape
 
-ModelShape = DiffusionShape | FrameShape
+ModelShape = DiffusionShape | FrameShape | ClipShape
 """What the planner needs to know of a model."""
 
-AnyPlan = Annotated[DiffusionPlan | FramePlan, Discriminator("kind")]
-AnyShape = Annotated[DiffusionShape | FrameShape, Discriminator("kind")]
+AnyPlan = Annotated[DiffusionPlan | FramePlan | ClipPlan, Discriminator("kind")]
+AnyShape = Annotated[DiffusionShape | FrameShape | ClipShape, Discriminator("kind")]
 
 _PLANS: TypeAdapter[ChunkPlan] = TypeAdapter(AnyPlan)
 _SHAPES: TypeAdapter[ModelShape] = TypeAdapter(AnyShape)
@@ -34,6 +35,8 @@ def plan_chunks(shape: ModelShape, request: ChunkRequest) -> ChunkPlan:
     """
     if isinstance(shape, DiffusionShape):
         return plan_diffusion(shape, request)
+    if isinstance(shape, ClipShape):
+        return plan_clips(shape, request)
     return plan_frames(shape, request)
 
 

@@ -75,6 +75,20 @@ def split_ladder(frame: TileSize, overlap: int, align: int, floor: int) -> list[
         ladder.append((side, tile[1]) if axis == 0 else (tile[0], side))
 
 
+def halved_ladder(frame: TileSize, floor: int) -> list[TileSize]:
+    """Tiles from the whole frame down: the longer side is halved each time, to no less than `floor`."""
+    ladder = [frame]
+    while True:
+        height, width = ladder[-1]
+        if height >= width:
+            below = min(height, max(-(-height // 2), floor)), width
+        else:
+            below = height, min(width, max(-(-width // 2), floor))
+        if below == ladder[-1]:
+            return ladder
+        ladder.append(below)
+
+
 def _part(length: int, parts: int, overlap: int, align: int) -> int:
     """Side of `parts` equal tiles that cover `length` with at least `overlap`."""
     return min(length, round_up(-(-(length + (parts - 1) * overlap) // parts), align))
