@@ -159,19 +159,22 @@ def megabytes(num_bytes: int) -> str:
 
 
 def _checkpoint(folder: Path, default: str) -> dict[str, Any]:
-    from pipelines.dove.description import read_description
+    from pipelines.dove.description import read_description as read_dovetail
+    from pipelines.propagation.checkpoint import DESCRIPTION_NAME, read_description
 
-    description = read_description(folder)
-    return {
+    common = {
         "name": folder.name,
-        "kind": "diffusion",
         "is_default": folder.name == default,
-        "scale": description.scale,
-        "licence": description.licence,
-        "source": description.source,
         "size_bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         "folder": str(folder),
     }
+    if (folder / DESCRIPTION_NAME).is_file():
+        restorer = read_description(folder)
+        described = {"kind": "propagation", "scale": max(restorer.network.scales)}
+        return common | described | {"licence": restorer.licence, "source": restorer.source}
+    checkpoint = read_dovetail(folder)
+    described = {"kind": "diffusion", "scale": checkpoint.scale}
+    return common | described | {"licence": checkpoint.licence, "source": checkpoint.source}
 
 
 def _pulled() -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ class ModelInfo(BaseModel):
 
     Attributes:
         name: What jobs call it.
-        kind: "diffusion", "per_frame", "interpolation" or "standin".
+        kind: "diffusion", "per_frame", "propagation", "interpolation" or "standin".
         scale: Factor when a job gives none.
         licence: SPDX identifier or a sentence.
         source: Where it comes from.
@@ -36,7 +36,7 @@ class ModelInfo(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
     name: str
-    kind: Literal["diffusion", "per_frame", "interpolation", "standin"]
+    kind: Literal["diffusion", "per_frame", "propagation", "interpolation", "standin"]
     scale: int
     licence: str = ""
     source: str = ""

@@ -22,7 +22,7 @@ from pipelines.planning.kinds import ModelShape, plan_chunks
 from pipelines.planning.plan import ChunkPlan, ChunkRequest, NetworkPart
 from pipelines.tiling import Blend
 
-ModelKind = Literal["diffusion", "per_frame", "interpolation", "standin"]
+ModelKind = Literal["diffusion", "per_frame", "propagation", "interpolation", "standin"]
 TimedPart = Literal["encode", "transformer", "decode"]
 
 
@@ -81,6 +81,8 @@ class Model(ABC):
         device: Where it runs.
         dtype: Dtype of weights and activations.
         replaced_plans: Plans that ran out of memory, and what ran instead: the next chunk begins with that.
+        findings: What the model found in the chunk it began last, for reports: numbers by name; {} for models
+            that look for nothing.
     """
 
     card: ModelCard
@@ -88,6 +90,7 @@ class Model(ABC):
     device: torch.device
     dtype: torch.dtype
     replaced_plans: dict[ChunkPlan, ChunkPlan] = field(default_factory=dict, init=False, repr=False)
+    findings: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:

@@ -77,8 +77,9 @@ class CheckpointDescription(BaseModel):
 
 
 def embedded_checkpoints() -> list[str]:
-    """Names of the checkpoints that ship with the package."""
-    return sorted(path.parent.name for path in EMBEDDED_FOLDER.glob("*/model_index.json"))
+    """Names of the checkpoints that ship with the package, of whatever kind."""
+    markers = ("model_index.json", "propagation.json")
+    return sorted(path.parent.name for marker in markers for path in EMBEDDED_FOLDER.glob(f"*/{marker}"))
 
 
 def read_description(folder: Path) -> CheckpointDescription:

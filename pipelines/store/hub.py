@@ -26,6 +26,7 @@ from pipelines.store.records import ModelKind
 from pipelines.store.remote import RemoteFile
 from pipelines.store.sources import WEIGHT_SUFFIXES, HubRepository, is_allowed_url, is_inside
 
+PROPAGATION_FILES = ("propagation.json", "propagation.safetensors")
 MAX_FILES = 1000
 TIMEOUT_SECONDS = 30.0
 # Data only. `.model` is the vocabulary of a T5 tokenizer; code is never pulled.
@@ -111,13 +112,19 @@ def choose_files(listing: Listing, source: HubRepository) -> tuple[ModelKind, li
         return "network", [listing.files[source.path]]
     if "model_index.json" in listing.files:
         return "checkpoint", _checkpoint_files(listing)
+    if PROPAGATION_FILES[0] in listing.files:
+        if PROPAGATION_FILES[1] not in listing.files:
+            raise ContentError(
+                f"{listing.repo!r} has no {PROPAGATION_FILES[1]} beside {PROPAGATION_FILES[0]}"
+            )
+        return "checkpoint", [listing.files[path] for path in PROPAGATION_FILES]
     weights = [path for path in listing.files if path.lower().endswith(WEIGHT_SUFFIXES)]
     if len(weights) == 1:
         return "network", [listing.files[weights[0]]]
     if not weights:
         raise ContentError(
-            f"{listing.repo!r} has neither a model_index.json nor a file that ends in "
-            f"{', '.join(WEIGHT_SUFFIXES)}; there are: {_shown(listing.files)}"
+            f"{listing.repo!r} has neither a model_index.json, a {PROPAGATION_FILES[0]} nor a file that ends "
+            f"in {', '.join(WEIGHT_SUFFIXES)}; there are: {_shown(listing.files)}"
         )
     raise ContentError(
         f"{listing.repo!r} has several files of weights; choose one as hf://{listing.repo}/FILE: "

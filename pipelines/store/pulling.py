@@ -21,7 +21,14 @@ from pipelines.store.errors import (
 )
 from pipelines.store.fetching import FileProgress, fetch_file
 from pipelines.store.folders import ModelStore, files_in
-from pipelines.store.hub import Listing, choose_files, gated_error, hub_address, list_repository
+from pipelines.store.hub import (
+    PROPAGATION_FILES,
+    Listing,
+    choose_files,
+    gated_error,
+    hub_address,
+    list_repository,
+)
 from pipelines.store.licences import is_permissive, settled_licence, usual_spelling
 from pipelines.store.names import check_name, derived_name
 from pipelines.store.offers import Audience, Offer, PullOptions
@@ -198,7 +205,7 @@ class _Pull:
         try:
             if path.name.lower().endswith(WEIGHT_SUFFIXES):
                 check_weights(path)
-            elif file.path == "model_index.json":
+            elif file.path in ("model_index.json", PROPAGATION_FILES[0]):
                 check_json(path)
         except ContentError:
             path.unlink()

@@ -44,7 +44,8 @@ class StoredModel(BaseModel):
     Attributes:
         version: Of this form.
         name: What `--model` takes.
-        kind: `checkpoint`: a folder in the layout of diffusers; `network`: one file of weights.
+        kind: `checkpoint`: a folder, in the layout of diffusers or with a `propagation.json`; `network`: one
+            file of weights.
         source: Where it came from: a hub id, `hf://...` or an address without its query.
         revision: Commit of the hub's repository.
         files: All files but the record.

@@ -31,7 +31,7 @@ class ModelSchema(BaseModel):
 
     id: Annotated[str, Field(description="For the option `model`.")]
     object: Literal["model"] = "model"
-    kind: Annotated[str, Field(description="diffusion, per_frame, interpolation or standin.")]
+    kind: Annotated[str, Field(description="diffusion, per_frame, propagation, interpolation or standin.")]
     scale: Annotated[int, Field(description="Factor when a job gives no size.")]
     licence: Annotated[str, Field(description="Of the weights.")]
     is_default: Annotated[bool, Field(description="Taken by jobs that name none.")]

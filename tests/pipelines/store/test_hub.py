@@ -10,9 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from pipelines.dove.loading import load_checkpoint
 from pipelines.errors import CheckpointError
+from pipelines.loaders import load_model
+from pipelines.propagation import PropagationDescription, save_propagation
 from pipelines.store import ModelStore, find_pulled
 from pipelines.store.errors import (
     ContentError,
@@ -25,6 +28,7 @@ from pipelines.store.errors import (
 )
 from pipelines.store.folders import files_in
 from pipelines.store.parts import SPARE_BYTES
+from tests.pipelines.propagation.test_network import tiny_network
 from tests.pipelines.store.conftest import Listener, pull_here, weights
 from tests.pipelines.store.web import COMMIT, Web, put_repository, running_web
 from tests.pipelines.tiny import save_checkpoint, save_nano
@@ -218,6 +222,18 @@ def test_one_file_of_a_repository_is_pulled(web: Web, store: ModelStore) -> None
     assert find_pulled("4x_a", folder=store.folder) == store.folder / "4x_a" / "4x_a.safetensors"
 
 
+def test_propagating_restorer_is_pulled_and_loads(tmp_path: Path, web: Web, store: ModelStore) -> None:
+    network = tiny_network()
+    description = PropagationDescription(name="tiny", network=network.config)
+    save_propagation(network, tmp_path / "tiny", description, dtype=torch.float32)
+    files = read_all(tmp_path / "tiny")
+    put_repository(web, "owner/tiny", files | {"README.md": b"hi"}, card={"license": "mit"})
+    record = pull_here("owner/tiny", store, web)
+    assert (record.kind, {file.path for file in record.files}) == ("checkpoint", set(files))
+    model = load_model("tiny", device="cpu", models_dir=store.folder)
+    assert (model.card.kind, model.card.licence) == ("propagation", "MIT")
+
+
 @pytest.mark.parametrize("page", ["blob/main", "resolve/main", "raw/main"])
 def test_page_of_a_file_stands_for_the_file(page: str, web: Web, store: ModelStore) -> None:
     put_repository(web, "owner/nets", FILES, card={"license": "mit"}, revision="main")
@@ -245,6 +261,7 @@ def test_only_file_of_weights_of_a_repository_is_the_model(web: Web, store: Mode
     [
         ("owner/net", FILES, r"hf://owner/net/FILE: 4x_b\.safetensors, weights/4x_a\.safetensors"),
         ("owner/net", {"README.md": b"", "model.bin": b""}, "neither a model_index"),
+        ("owner/net", {"propagation.json": b"{}"}, r"has no propagation\.safetensors"),
         ("owner/net", {"model_index.json": b"{}", "vae/a.bin": b""}, r"has no transformer/\*\.safetensors"),
         ("hf://owner/net/absent.pth", FILES, r"no file 'absent\.pth'"),
     ],
