@@ -193,6 +193,7 @@ class FinishedSegment(_Record):
         boxes: Index of its fragments (`media.growing`), for streaming.
         preview_key: Of a before/after picture of its last frame.
         warnings: What had to be repaired in it.
+        findings: What the model found in it, for the report.
     """
 
     index: int
@@ -204,6 +205,7 @@ class FinishedSegment(_Record):
     boxes: dict[str, Any] = Field(default_factory=dict)
     preview_key: str | None = None
     warnings: tuple[str, ...] = ()
+    findings: dict[str, float] = Field(default_factory=dict)
 
 
 class Job(_Record):

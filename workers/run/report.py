@@ -86,6 +86,9 @@ class UpscaleReport:
         model: Name, device, dtype and licence.
         input: What `probe` found.
         plan: Chunks and tiles.
+        findings: What the model found in the frames that this run restored, means by name: of one that
+            estimates degradations `noise` (standard deviation in 8-bit levels), `blur` (Gaussian sigma in
+            source pixels) and `compression` (0 for none to 1 for JPEG quality 40 or x264 at crf 32).
         encoding: The encoder's settings.
         options: As asked for.
         output: What was written.
@@ -108,6 +111,7 @@ class UpscaleReport:
     model: dict[str, str] = field(default_factory=dict)
     input: MediaInfo | None = None
     plan: ChunkPlan | None = None
+    findings: dict[str, float] = field(default_factory=dict)
     encoding: ResolvedEncoding | None = None
     options: dict[str, Any] = field(default_factory=dict)
     output: OutputReport | None = None

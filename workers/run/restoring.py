@@ -16,6 +16,7 @@ from pipelines.retrying import MemoryRetry, restore_chunk
 from pipelines.transfer import HostCopier, dequantize
 from workers.run.borders import ReadyChunk, SegmentCutter
 from workers.run.decisions import DecidedRun
+from workers.run.findings import MeanFindings
 from workers.run.options import UpscaleOptions
 from workers.run.reading import SourceFrame
 from workers.run.record import ResumePoint
@@ -92,6 +93,7 @@ class Restorer:
         resume: ResumePoint | None = None,
     ) -> None:
         self.retries: list[MemoryRetry] = []
+        self._found = MeanFindings()
         self._model, self._settings, self._put, self._clock = model, settings, put, clock
         self._first_frame = resume.next_frame if resume else 0
         self._cutter: SegmentCutter[SourceFrame] = SegmentCutter(
@@ -113,6 +115,11 @@ class Restorer:
         is_tiled = layout.rows * layout.cols > 1 or bool(self.retries)
         notes = self._model.card.notes if is_tiled else ()
         return list(dict.fromkeys([*notes, *(str(retry) for retry in self.retries)]))
+
+    @property
+    def findings(self) -> dict[str, float]:
+        """What the model found in the chunks so far: means over their frames."""
+        return self._found.means()
 
     @property
     def num_cuts(self) -> int:
@@ -148,6 +155,7 @@ class Restorer:
         on_host = self._clock.iterate("model", self._to_host(batches))
         for number, image in self._joiner.join(chunk, on_host):
             self._emit(number, image)
+        self._found.add(self._model.findings, len(chunk))
         for number in [n for n in self._held if n < chunk.final_stop]:
             del self._held[number]
 

@@ -258,7 +258,7 @@ class _Run:
                 clock=self.clock,
             )
         finally:
-            self.report.num_cuts = restorer.num_cuts
+            self.report.num_cuts, self.report.findings = restorer.num_cuts, restorer.findings
             self.report.stage_seconds = self.clock.seconds
             self.report.warn((*reader.warnings, *restorer.warnings, *sink.warnings))
             self.report.num_segments = len(sink.record.segments)

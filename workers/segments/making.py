@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from media import SegmentInfo, SegmentWriter
@@ -38,11 +38,13 @@ class MadeSegment:
         preview: Its last frame.
         warnings: What the reader had to repair or skip so far, where memory did not suffice, and what the
             writer warns of. A reader that read this segment only counts what it met there.
+        findings: What the model found, as in a report.
     """
 
     info: SegmentInfo
     preview: FramePair
     warnings: tuple[str, ...]
+    findings: dict[str, float] = field(default_factory=dict)
 
 
 def make_segment(
@@ -113,7 +115,10 @@ def make_segment(
         raise
     assert gate.last is not None
     info, warnings = written[0]
-    return MadeSegment(info, make_pair(gate.last, decided), (*reader.warnings, *restorer.warnings, *warnings))
+    preview = make_pair(gate.last, decided)
+    return MadeSegment(
+        info, preview, (*reader.warnings, *restorer.warnings, *warnings), findings=restorer.findings
+    )
 
 
 def _read(reader: FrameSource, plan: SegmentPlan, clock: StageClock) -> Iterator[SourceFrame]:

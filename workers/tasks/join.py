@@ -16,6 +16,7 @@ from jobs.records import FinishedSegment, OutputInfo
 from jobs.records import Job as JobRecord
 from media import JoinReport, MediaInfo
 from media.sandbox import sandboxed_join
+from workers.run.findings import MeanFindings
 from workers.run.report import REPORT_VERSION
 from workers.segments.description import options_from_json
 from workers.tasks.attempts import Attempt
@@ -116,6 +117,9 @@ def make_report(
     plan = dict(description["plan"])
     plan.pop("request", None)  # repeats the rest of the report
     elapsed = (datetime.now(UTC) - record.started_at).total_seconds() if record.started_at else None
+    found = MeanFindings()
+    for segment in segments:
+        found.add(segment.findings, segment.num_frames)
     all_warnings = [*record.warnings, *(text for text in warnings if text not in record.warnings)]
     return {
         "version": REPORT_VERSION,
@@ -125,6 +129,7 @@ def make_report(
         "input": source,
         "model": {"name": record.plan["model"], **description["decided"]["model's"]},
         "plan": plan,
+        "findings": found.means(),
         "encoding": description["decided"]["encoder setting"],
         "options": description["options"],
         "output": {

@@ -125,6 +125,7 @@ def _store(
         boxes=boxes,
         preview_key=preview_key,
         warnings=tuple(without_paths(text) for text in made.warnings),
+        findings=made.findings,
     )
 
 
