@@ -36,6 +36,7 @@ def upscale(
     attention: options.Attention = "auto",
     use_compile: options.UseCompile = False,
     use_offload: options.UseOffload = False,
+    strength: options.Strength = None,
     tile: options.Tile = None,
     overlap: options.Overlap = None,
     chunk: options.Chunk = None,
@@ -100,6 +101,7 @@ def upscale(
                 attention_backend=attention,
                 use_compile=use_compile,
                 use_offload=use_offload,
+                strength=strength,
                 models_dir=store_folder(),
             )
             reports = upscale_jobs(

@@ -71,6 +71,15 @@ UseOffload = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+Strength = Annotated[
+    float | None,
+    typer.Option(
+        metavar="0..1",
+        help="How strongly noise and compression are cleaned, for models that estimate them. Default: as "
+        "estimated.",
+        rich_help_panel=_MODEL,
+    ),
+]
 Tile = Annotated[
     int | None,
     typer.Option(help="Side of tiles in pixels, 0 for none. Default: by memory.", rich_help_panel=_MODEL),
