@@ -71,6 +71,7 @@ def test_less_memory_means_shorter_chunks_then_tiles() -> None:
         except OutOfMemoryError:
             break
         sizes.append((plan.chunk_len, plan.layout().rows * plan.layout().cols))
+        assert plan.chunk_overlap > 0
         gib *= 0.8
     assert sizes[0] == (CHUNK_LENGTHS[0], 1)
     assert sizes[-1][0] == CHUNK_LENGTHS[-1]

@@ -14,8 +14,10 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from cli.main import app
+from cli.models import list_models
 from pipelines.clips import restore_clip
 from pipelines.devices import DtypeName
+from pipelines.dove.description import embedded_checkpoints
 from pipelines.errors import CheckpointError, InvalidOptionError
 from pipelines.loaders import load_model
 from pipelines.memory_tracking import peak_memory
@@ -126,7 +128,7 @@ def test_whole_numbers_give_what_fractions_give_and_stay_as_they_are() -> None:
     assert torch.equal(fractions, before)
 
 
-def test_half_precision_is_near_and_keeps_motion_exact() -> None:
+def test_half_precision_is_near() -> None:
     clip = make_clip(3)
     exact, half = (restore(make_model(dtype), clip, (128, 160)) for dtype in ("float32", "bfloat16"))
     assert half.dtype == torch.float32
@@ -159,11 +161,11 @@ def test_tiles_of_a_still_clip_give_what_whole_frames_give(scale: int, size: tup
 
 def test_tiles_of_a_moving_clip_are_close_to_whole_frames() -> None:
     model, clip = make_model(), make_clip(8, 64, 80, motion=2)
-    whole, tiled, narrow = restore(model, clip, (256, 320)), restore(model, clip, (256, 320), tile=128), None
+    whole, tiled = restore(model, clip, (256, 320)), restore(model, clip, (256, 320), tile=128)
     assert (tiled - whole).abs().max() < 2e-3
     model.shape = replace(model.shape, margin=0)
-    narrow = restore(model, clip, (256, 320), tile=128)
-    assert (narrow - whole).abs().max() > 10 * (tiled - whole).abs().max()
+    without_margin = restore(model, clip, (256, 320), tile=128)
+    assert (without_margin - whole).abs().max() > 10 * (tiled - whole).abs().max()
 
 
 def test_a_model_says_what_its_user_should_know_of_tiles(tmp_path: Path) -> None:
@@ -180,9 +182,8 @@ def test_what_a_name_leads_to_is_decided_by_its_content(
     by_path = load_model(str(folder), device="cpu", dtype="float32")
     monkeypatch.setattr("pipelines.loaders.EMBEDDED_FOLDER", tmp_path)
     monkeypatch.setattr("pipelines.dove.description.EMBEDDED_FOLDER", tmp_path)
-    from pipelines.dove.description import embedded_checkpoints
-
     assert embedded_checkpoints() == ["dovetail-nano-2"]
+    assert (list_models()[0]["kind"], list_models()[0]["scale"]) == ("propagation", 4)
     by_name = load_model("dovetail-nano-2", device="cpu", dtype="bfloat16", models_dir=tmp_path / "none")
     for model, dtype in ((by_path, torch.float32), (by_name, torch.bfloat16)):
         assert isinstance(model, PropagationModel)
@@ -261,7 +262,7 @@ def test_estimate_holds_for_the_tracked_peak(
         clip = torch.rand(num_frames, 3, *size)
         for _ in model.restore(clip, out_size, plan):
             pass
-    assert 0.4 * plan.estimated_bytes <= peak.num_bytes <= plan.estimated_bytes
+    assert 0.5 * plan.estimated_bytes <= peak.num_bytes <= plan.estimated_bytes
 
 
 def test_a_longer_chunk_takes_a_state_and_its_motion_more_for_each_frame() -> None:

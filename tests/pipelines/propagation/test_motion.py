@@ -34,6 +34,11 @@ def test_warping_by_zero_is_the_identity() -> None:
     assert torch.allclose(warp(frames, torch.zeros(2, 2, 17, 23)), frames, atol=1e-5)
 
 
+def test_states_in_half_precision_stay_where_they_are() -> None:
+    frames = torch.rand(1, 3, 16, 700).bfloat16()
+    assert (warp(frames, torch.zeros(1, 2, 16, 700)) - frames).abs().max() < 0.01
+
+
 def test_warping_takes_the_pixel_the_flow_points_at() -> None:
     frames = torch.arange(20.0).reshape(1, 1, 4, 5)
     flow = torch.zeros(1, 2, 4, 5)
