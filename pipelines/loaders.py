@@ -50,8 +50,10 @@ def load_model(
         dtype: "auto" for the fastest that is good enough on the device.
         options: Of the DOVE family; None for the recommended ones.
         attention_backend: Attention kernel of the DOVE family.
-        use_compile: Compile the network; slower to start, faster to run.
-        use_offload: Keep the parts of the model in host memory while they do not work.
+        use_compile: Compile the network; slower to start, faster to run. Interpolation and stand-ins have no
+            network.
+        use_offload: Keep the parts of a DOVE model in host memory while they do not work. Other kinds have
+            one part, which always works, and stay on the device.
         models_dir: Folder of pulled models. A path or an embedded model of that name comes before, a hub id
             after them.
         **loading: For the DOVE family, as for `DovePipeline.from_checkpoint`.
@@ -70,7 +72,9 @@ def load_model(
     location, licence = _find_pulled(name, models_dir)
     if is_weights_file(str(location or name)):
         path = location or Path(name)
-        return load_network(path, name=name, device=chosen_device, dtype=dtype, licence=licence)
+        return load_network(
+            path, name=name, device=chosen_device, dtype=dtype, licence=licence, use_compile=use_compile
+        )
     from pipelines.dove.model import load_dove
 
     return load_dove(
