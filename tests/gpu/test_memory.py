@@ -102,7 +102,7 @@ def test_a_card_with_too_little_memory_still_gives_every_frame(tmp_path: Path, c
 def random_model(layout: Layout, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> DoveModel:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     loaded = make_checkpoint(layout, device, dtype=dtype)
-    monkeypatch.setattr("pipelines.dove.pipeline.load_checkpoint", lambda *_, **__: loaded)
+    monkeypatch.setattr("pipelines.dove.components.load_checkpoint", lambda *_, **__: loaded)
     pipeline = DovePipeline.from_checkpoint("random", device=device, dtype=dtype)
     card = ModelCard(name=DESCRIPTION["name"], kind="diffusion", scale=4)
     return DoveModel(pipeline, card, device=device, dtype=dtype)
