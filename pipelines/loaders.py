@@ -24,6 +24,7 @@ from pipelines.store import ModelStore, find_pulled
 if TYPE_CHECKING:
     from pipelines.dove.kernels import AttentionBackend
     from pipelines.dove.options import DoveOptions
+    from pipelines.dove.quantization import Quantize
 
 # diffusers takes three seconds to import: what needs it is imported where a model is loaded.
 
@@ -37,6 +38,7 @@ def load_model(
     dtype: DtypeName = "auto",
     options: DoveOptions | None = None,
     attention_backend: AttentionBackend = "auto",
+    quantize: Quantize = "none",
     use_compile: bool = False,
     use_offload: bool = False,
     models_dir: Path | None = None,
@@ -50,6 +52,8 @@ def load_model(
         dtype: "auto" for the fastest that is good enough on the device.
         options: Of the DOVE family; None for the recommended ones.
         attention_backend: Attention kernel of the DOVE family.
+        quantize: Linears of the DOVE family's transformers in 8 bits; other kinds have none and stay as they
+            are.
         use_compile: Compile the network; slower to start, faster to run. Interpolation and stand-ins have no
             network.
         use_offload: Keep the parts of a DOVE model in host memory while they do not work. Other kinds have
@@ -60,7 +64,7 @@ def load_model(
 
     Raises:
         CheckpointError: If the model cannot be found or loaded.
-        BackendUnavailableError: If device or kernel do not exist here.
+        BackendUnavailableError: If device, kernel or quantisation do not exist here.
         InvalidOptionError: If an option has no such value.
     """
     chosen_device = choose_device(device)
@@ -84,6 +88,7 @@ def load_model(
         dtype=choose_dtype(dtype, chosen_device),
         options=options,
         attention_backend=attention_backend,
+        quantize=quantize,
         use_compile=use_compile,
         use_offload=use_offload,
         **loading,

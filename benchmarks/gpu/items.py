@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args, get_type_hints
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.gpu.kit import Kit, rounded
 from benchmarks.gpu.models import Clip, cudnn_benchmark, load_random, measure, release, to_host
@@ -66,26 +66,6 @@ def compile_decoder(model: DoveModel) -> None:
         block.compile()
 
 
-def quantize(scheme: str) -> Callable[[DoveModel], None]:
-    """Linear layers of the transformer's blocks in 8 bits, through torchao."""
-
-    def prepare(model: DoveModel) -> None:
-        from torchao.quantization import (
-            Float8DynamicActivationFloat8WeightConfig,
-            Int8DynamicActivationInt8WeightConfig,
-            quantize_,
-        )
-
-        configs = {
-            "int8": Int8DynamicActivationInt8WeightConfig,
-            "fp8": Float8DynamicActivationFloat8WeightConfig,
-        }
-        for block in model.pipeline.transformer.transformer_blocks:
-            quantize_(block, configs[scheme](), filter_fn=lambda m, _: isinstance(m, nn.Linear))
-
-    return prepare
-
-
 def to_host_uint8(frames: Tensor) -> Tensor:
     """Frames as 8 bits through pinned memory."""
     levels = (frames * 255).round().clamp(0, 255).to(torch.uint8)
@@ -108,8 +88,8 @@ ITEMS = (
     Item("uint8 to the host", "8 bits through pinned memory", deliver=to_host_uint8),
     Item("49 frames", "longer chunk, the same overlap", num_frames=49),
     Item("73 frames", "longer chunk, the same overlap", num_frames=73),
-    Item("int8", "int8 linears (torchao)", prepare=quantize("int8")),
-    Item("fp8", "fp8 linears (torchao)", prepare=quantize("fp8")),
+    Item("quantize int8", "weights of linears in int8", {"quantize": "int8"}),
+    Item("quantize fp8", "linears in fp8", {"quantize": "fp8"}),
     Item("use_offload", "parts in host memory while they rest", {"use_offload": True}),
 )
 

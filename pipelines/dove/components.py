@@ -17,6 +17,7 @@ from pipelines.dove.description import CheckpointDescription
 from pipelines.dove.kernels import AttentionBackend, check_attention_backend
 from pipelines.dove.loading import load_checkpoint
 from pipelines.dove.lossless import freeze_timestep, fuse_qkv
+from pipelines.dove.quantization import Quantize, check_quantization, quantize_linears
 from pipelines.dove.restorer import ChunkRestorer
 from pipelines.dove.runtime import compile_blocks, free_memory, tune_kernels
 from pipelines.errors import BackendUnavailableError, InvalidOptionError
@@ -80,6 +81,7 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
             timestep=self.description.timestep,
         )
         self._has_lossless_savings = False
+        self._is_quantized = False
 
     @classmethod
     def from_checkpoint(
@@ -92,6 +94,7 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
         prompt_embeddings: Path | None = None,
         timestep: int | None = None,
         attention_backend: AttentionBackend = "auto",
+        quantize: Quantize = "none",
         use_lossless_savings: bool = True,
         use_compile: bool = False,
         use_offload: bool = False,
@@ -108,6 +111,7 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
             prompt_embeddings: Folder with stored embeddings, if not in the checkpoint.
             timestep: Timestep of the one-step rule, if not the checkpoint's.
             attention_backend: Attention kernel; `auto` leaves the choice to torch.
+            quantize: Linears of the transformer in 8 bits; a departure of about 8 bits' rounding.
             use_lossless_savings: Fold constants and drop what is never read; same bits, less memory.
             use_compile: torch.compile the transformer's blocks; changes results by kernel noise.
             use_offload: Keep the transformer and the VAE in host memory and move each to the GPU while it
@@ -117,12 +121,13 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
 
         Raises:
             CheckpointError: If the checkpoint cannot be found or loaded.
-            BackendUnavailableError: If device or backend do not exist here.
-            InvalidOptionError: If the timestep or backend does not exist.
+            BackendUnavailableError: If device, backend or quantisation do not exist here.
+            InvalidOptionError: If the timestep, backend or quantisation does not exist.
         """
         device = choose_device(device)
         dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
         check_attention_backend(attention_backend, device, dtype)
+        check_quantization(quantize, device, dtype)
         if use_offload and device.type == "cpu":
             raise BackendUnavailableError(
                 "offloading moves models to a GPU; there is nothing to offload on the CPU"
@@ -149,6 +154,7 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
         )
         if use_lossless_savings:
             pipeline.apply_lossless_savings()
+        pipeline.quantize_linears(quantize)
         if use_offload:
             pipeline.enable_model_cpu_offload(device=device)
         else:
@@ -173,6 +179,11 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
         self._has_lossless_savings = True
         logger.info("folded %d constant parameters of %s", num_dropped, self.description.name)
 
+    def quantize_linears(self, quantize: Quantize) -> None:
+        """Puts the transformer's linears into 8 bits; a value that passed `check_quantization`."""
+        quantize_linears(self.transformer, quantize)
+        self._is_quantized = quantize != "none"
+
     def free_memory(self) -> int:
         """Bytes that activations may take on the device: with offloading, while the largest part is there."""
         return free_memory([self.vae, self.transformer], torch.device(self._execution_device))
@@ -187,11 +198,13 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
         """Saves the components as a diffusers folder.
 
         Raises:
-            InvalidOptionError: If lossless savings were applied: what they dropped would be missing.
+            InvalidOptionError: If lossless savings or quantisation were applied: what they dropped would be
+                missing.
         """
-        if self._has_lossless_savings:
+        if self._has_lossless_savings or self._is_quantized:
             raise InvalidOptionError(
-                "a pipeline with lossless savings cannot be saved; load it with use_lossless_savings=False"
+                "a pipeline with lossless savings or quantised weights cannot be saved; load it with "
+                "use_lossless_savings=False and quantize='none'"
             )
         super().save_pretrained(*args, **kwargs)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from pipelines.devices import available_memory
 
@@ -33,9 +34,17 @@ def free_memory(parts: Sequence[Any], device: torch.device) -> int:
     arriving = 0
     if any(hasattr(part, "_hf_hook") for part in parts):
         present = [part for part in parts if part.device == device]
-        arriving = max(map(_weight_bytes, parts)) - sum(map(_weight_bytes, present))
+        arriving = max(map(weight_bytes, parts)) - sum(map(weight_bytes, present))
     return available_memory(device, arriving_bytes=arriving)
 
 
-def _weight_bytes(module: Any) -> int:
-    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+def weight_bytes(module: Any) -> int:
+    """Bytes of a module's parameters and buffers, quantised ones as they are stored."""
+    return sum(map(_stored_bytes, (*module.parameters(), *module.buffers())))
+
+
+def _stored_bytes(tensor: Any) -> int:
+    if not is_traceable_wrapper_subclass(tensor):
+        return int(tensor.nbytes)
+    # Its own `nbytes` are those of the dtype that it stands for.
+    return sum(_stored_bytes(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0])
