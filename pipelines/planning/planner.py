@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pipelines.errors import InvalidOptionError, OutOfMemoryError
-from pipelines.planning.diffusion_plan import DiffusionFit, DiffusionPlan, fitted_plan
+from pipelines.planning.diffusion_fit import DiffusionFit
+from pipelines.planning.diffusion_plan import DiffusionPlan, fitted_plan
 from pipelines.planning.ladders import TileSize, chunk_ladder, round_up
 from pipelines.planning.plan import ChunkRequest
 from pipelines.planning.shapes import DiffusionShape

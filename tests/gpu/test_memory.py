@@ -76,8 +76,7 @@ def test_memory_that_ends_in_any_part_makes_tiles_smaller_and_leaves_chunks_as_t
     assert lengths == [len(chunk) for chunk in chunks]
     assert retries[0].smaller.chunk_len == plan.chunk_len == CHUNK
     assert retries[0].smaller.estimated_bytes <= plan.estimated_bytes
-    if part != "finish":
-        assert retries[0].part == ("transformer" if part == "transformer" else "vae")
+    assert retries[0].part == (part if part in ("transformer", "finish") else "vae")
 
 
 @pytest.mark.needs_cuda
