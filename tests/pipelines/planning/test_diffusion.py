@@ -183,6 +183,14 @@ def test_wishes_are_kept() -> None:
     assert plan_for((720, 1280), gib=80, chunk=0, frames=41).chunk_len == 41
 
 
+def test_longer_chunks_are_made_for_who_asks_for_them() -> None:
+    assert plan_for((720, 1280), gib=400).chunk_len == 33
+    plan = plan_for((720, 1280), gib=40, chunk=73)
+    assert (plan.chunk_len, plan.chunk_overlap, plan.rows * plan.cols) == (73, 9, 1)
+    with pytest.raises(OutOfMemoryError):
+        plan_for((720, 1280), gib=1.5, chunk=73)
+
+
 def test_small_tiles_pass_the_transformer_together() -> None:
     assert plan_for((720, 1280), gib=80, tile=320).tile_batch == 4
 
