@@ -22,7 +22,7 @@ SHARED = ROOT.parent / "shared"
 
 @pytest.fixture(scope="session", autouse=True)
 def plain_logs() -> Iterator[None]:
-    """structlog's default draws each traceback with all its variables: half a minute in which a server stands."""
+    """structlog's default draws tracebacks with all variables, which stops a server for half a minute."""
     structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=plain_traceback)])
     yield
     structlog.reset_defaults()

@@ -113,7 +113,8 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
             attention_backend: Attention kernel; `auto` leaves the choice to torch.
             quantize: Linears of the transformer in 8 bits; a departure of about 8 bits' rounding.
             use_lossless_savings: Fold constants and drop what is never read; same bits, less memory.
-            use_compile: torch.compile the transformer's blocks; changes results by kernel noise.
+            use_compile: torch.compile blocks of the transformer and, with lossless savings, of CogVideoX's
+                VAE; changes results by kernel noise.
             use_offload: Keep the transformer and the VAE in host memory and move each to the GPU while it
                 works; for GPUs that cannot hold both.
             revision: Hub revision.
@@ -189,8 +190,8 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
         return free_memory([self.vae, self.transformer], torch.device(self._execution_device))
 
     def compile_blocks(self) -> None:
-        """Compiles the transformer's blocks at their first call for each shape."""
-        compile_blocks(self.transformer)
+        """Compiles blocks of the transformer and of CogVideoX's VAE at their first call for each shape."""
+        compile_blocks(self.transformer, self.vae)
         self.restorer.run_separate_steps()  # the other way does not call the blocks
         self.model_shape = self.restorer.model_shape
 

@@ -8,14 +8,27 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from pipelines.codecs.cogvideox_vae import compile_vae_blocks
 from pipelines.devices import available_memory
 
+# A VAE has some eight kinds of residual blocks, each with and without a cache, and once more for sizes that
+# vary; beyond its limit of 8, torch runs what is left uncompiled.
+RECOMPILE_LIMIT = 64
 
-def compile_blocks(transformer: Any) -> None:
-    """Compiles the transformer block by block: one compilation serves all layers of a shape."""
+
+def compile_blocks(transformer: Any, vae: Any) -> None:
+    """Compiles transformer and CogVideoX's VAE block by block: one compilation serves all blocks of a shape.
+
+    Args:
+        transformer: A `CogVideoXTransformer3DModel`.
+        vae: Of any kind; what is compiled are blocks of `prepare_vae`.
+    """
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, RECOMPILE_LIMIT)
     # A loop of our own: diffusers names no repeated blocks for CogVideoX.
     for block in transformer.transformer_blocks:
         block.compile()
+    compile_vae_blocks(vae)
 
 
 def tune_kernels(device: torch.device) -> None:
