@@ -32,6 +32,7 @@ def bench(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     attention: options.Attention = "auto",
+    quantize: options.Quantize = "none",
     use_compile: options.UseCompile = False,
     tile: options.Tile = None,
     overlap: options.Overlap = None,
@@ -68,7 +69,7 @@ def bench(
             attention_backend=attention,
             models_dir=store_folder(),
         )
-        loaded = load(use_compile=use_compile)
+        loaded = load(quantize=quantize, use_compile=use_compile)
         plain = load(options=DoveOptions.reference(), use_lossless_savings=False) if use_plain else None
         wanted = UpscaleOptions(
             size=SizeRequest(scale=scale),

@@ -72,24 +72,28 @@ def verify(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Pulled models. Default: all.")
     ] = None,
+    use_json: UseJson = False,
 ) -> None:
     """Read pulled models again and compare them with the digests that were recorded."""
-    with reported_errors():
+    with reported_errors(as_json=use_json):
         from pipelines.store import ModelStore
         from pipelines.store.errors import DamagedModelError
 
         store = ModelStore(store_folder())
-        has_damage = False
+        found: list[dict[str, Any]] = []
         for name in names or store.names():
             try:
                 problems = store.verify(name)
             except DamagedModelError as error:
                 problems = [str(error)]
-            typer.echo(f"{name}: damaged" if problems else f"{name}: ok, {describe(store.read(name))}")
-            for problem in problems:
-                typer.echo(f"  {problem}")
-            has_damage = has_damage or bool(problems)
-    if has_damage:
+            found.append({"name": name, "is_damaged": bool(problems), "problems": problems})
+            if not use_json:
+                typer.echo(f"{name}: damaged" if problems else f"{name}: ok, {describe(store.read(name))}")
+                for problem in problems:
+                    typer.echo(f"  {problem}")
+    if use_json:
+        typer.echo(json.dumps({"version": 1, "models": found}, indent=2))
+    if any(model["is_damaged"] for model in found):
         print_error("there is damage", ["'dovetail models pull ... --overwrite' brings a model anew"])
         raise typer.Exit(ExitCode.MODEL)
 

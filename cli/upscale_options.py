@@ -60,6 +60,14 @@ Attention = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+Quantize = Annotated[
+    Literal["none", "int8", "fp8"],
+    typer.Option(
+        metavar="NAME",
+        help="none, int8 or fp8: linears of diffusion models in 8 bits, for less memory; fp8 on new GPUs.",
+        rich_help_panel=_MODEL,
+    ),
+]
 UseCompile = Annotated[
     bool, typer.Option("--compile", help="Compile the model before it runs.", rich_help_panel=_MODEL)
 ]

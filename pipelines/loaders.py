@@ -27,6 +27,7 @@ from pipelines.store import ModelStore, find_pulled
 if TYPE_CHECKING:
     from pipelines.dove.kernels import AttentionBackend
     from pipelines.dove.options import DoveOptions
+    from pipelines.dove.quantization import Quantize
 
 # diffusers takes three seconds to import: what needs it is imported where a model is loaded.
 
@@ -40,6 +41,7 @@ def load_model(
     dtype: DtypeName = "auto",
     options: DoveOptions | None = None,
     attention_backend: AttentionBackend = "auto",
+    quantize: Quantize = "none",
     use_compile: bool = False,
     use_offload: bool = False,
     strength: float | None = None,
@@ -54,8 +56,12 @@ def load_model(
         dtype: "auto" for the fastest that is good enough on the device.
         options: Of the DOVE family; None for the recommended ones.
         attention_backend: Attention kernel of the DOVE family.
-        use_compile: Compile the network; slower to start, faster to run.
-        use_offload: Keep the parts of the model in host memory while they do not work.
+        quantize: Linears of the DOVE family's transformers in 8 bits; other kinds have none and stay as they
+            are.
+        use_compile: Compile the network; slower to start, faster to run. Interpolation and stand-ins have no
+            network.
+        use_offload: Keep the parts of a DOVE model in host memory while they do not work. Other kinds have
+            one part, which always works, and stay on the device.
         strength: How strongly noise and compression are cleaned, 0 to 1, by a model that estimates them;
             None leaves it to the estimate.
         models_dir: Folder of pulled models. A path or an embedded model of that name comes before, a hub id
@@ -64,7 +70,7 @@ def load_model(
 
     Raises:
         CheckpointError: If the model cannot be found or loaded.
-        BackendUnavailableError: If device or kernel do not exist here.
+        BackendUnavailableError: If device, kernel or quantisation do not exist here.
         InvalidOptionError: If an option has no such value, or the model has no strength.
     """
     chosen_device = choose_device(device)
@@ -86,7 +92,9 @@ def load_model(
         return StandinModel(name)
     if is_weights_file(str(location or name)):
         path = location or Path(name)
-        return load_network(path, name=name, device=chosen_device, dtype=dtype, licence=licence)
+        return load_network(
+            path, name=name, device=chosen_device, dtype=dtype, licence=licence, use_compile=use_compile
+        )
     from pipelines.dove.model import load_dove
 
     return load_dove(
@@ -96,6 +104,7 @@ def load_model(
         dtype=choose_dtype(dtype, chosen_device),
         options=options,
         attention_backend=attention_backend,
+        quantize=quantize,
         use_compile=use_compile,
         use_offload=use_offload,
         **loading,

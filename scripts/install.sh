@@ -31,6 +31,8 @@ pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
 echo "installing into $venv (torch, the largest part, first) ..."
 pip install "$(grep '^torch==' requirements.lock)"
 # spandrel asks for torchvision, of which it needs two functions that we have: no build of it fits a CPU build of torch.
-pip install --requirement <(grep -v '^spandrel==' requirements.lock)
+pip install --requirement <(grep -v -e '^spandrel==' -e '^torchao==' requirements.lock)
 pip install --no-deps "$(grep '^spandrel==' requirements.lock)"
+# diffusers imports torchao wherever it is installed, which doubles its start: its tests find it in a place of its own.
+pip install --no-deps --target "$venv/torchao" --upgrade "$(grep '^torchao==' requirements.lock)"
 pip install --no-deps --editable .

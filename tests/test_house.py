@@ -38,7 +38,7 @@ def test_command_line_is_ready_without_heavy_packages(module: str) -> None:
 def test_lock_pins_every_requirement_within_its_range() -> None:
     locked = {canonicalize_name(name): version for name, version in LOCKED.items()}
     optional = PROJECT["optional-dependencies"]
-    extras = ("prompt", "training", "networks", "dev")
+    extras = ("prompt", "training", "networks", "quantization", "dev")
     wanted = [*PROJECT["dependencies"], *(line for extra in extras for line in optional[extra])]
     for requirement in map(Requirement, wanted):
         name = canonicalize_name(requirement.name)

@@ -166,6 +166,7 @@ def _make_context(
                 device=settings.device,
                 dtype=settings.dtype,
                 attention_backend=settings.attention,
+                quantize=settings.quantize,
                 use_compile=settings.use_compile,
                 use_offload=settings.use_offload,
                 models_dir=settings.models_dir,

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, get_args, get_type_hints
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.gpu.kit import Kit, rounded
 from benchmarks.gpu.models import Clip, cudnn_benchmark, load_random, measure, release, to_host
+from pipelines.codecs.cogvideox_vae import compile_vae_blocks
 from pipelines.dove.model import DoveModel
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
@@ -59,31 +60,9 @@ def channels_last(model: DoveModel) -> None:
             parameter.data = parameter.data.contiguous(memory_format=layout)
 
 
-def compile_decoder(model: DoveModel) -> None:
-    """Compiles the blocks of the VAE's decoder."""
-    decoder = model.pipeline.vae.decoder
-    for block in (decoder.mid_block, *decoder.up_blocks):
-        block.compile()
-
-
-def quantize(scheme: str) -> Callable[[DoveModel], None]:
-    """Linear layers of the transformer's blocks in 8 bits, through torchao."""
-
-    def prepare(model: DoveModel) -> None:
-        from torchao.quantization import (
-            Float8DynamicActivationFloat8WeightConfig,
-            Int8DynamicActivationInt8WeightConfig,
-            quantize_,
-        )
-
-        configs = {
-            "int8": Int8DynamicActivationInt8WeightConfig,
-            "fp8": Float8DynamicActivationFloat8WeightConfig,
-        }
-        for block in model.pipeline.transformer.transformer_blocks:
-            quantize_(block, configs[scheme](), filter_fn=lambda m, _: isinstance(m, nn.Linear))
-
-    return prepare
+def compile_vae(model: DoveModel) -> None:
+    """Compiles the residual blocks of the VAE alone."""
+    compile_vae_blocks(model.pipeline.vae)
 
 
 def to_host_uint8(frames: Tensor) -> Tensor:
@@ -100,16 +79,16 @@ ITEMS = (
     Item(
         "use_lossless_savings=False", "constants not folded, diffusers' VAE", {"use_lossless_savings": False}
     ),
-    Item("use_compile", "blocks of the transformer compiled", {"use_compile": True}),
-    Item("compiled decoder", "blocks of the decoder compiled", prepare=compile_decoder),
+    Item("use_compile", "blocks of the transformer and the VAE compiled", {"use_compile": True}),
+    Item("compiled VAE", "blocks of the VAE alone compiled", prepare=compile_vae),
     Item("channels last", "kernels of the VAE in NDHWC", prepare=channels_last),
     Item("cudnn.benchmark", "cuDNN tries its kernels", around=cudnn_benchmark),
     Item("no colour matching", "color_match='none'", options=DoveOptions(color_match="none")),
     Item("uint8 to the host", "8 bits through pinned memory", deliver=to_host_uint8),
     Item("49 frames", "longer chunk, the same overlap", num_frames=49),
     Item("73 frames", "longer chunk, the same overlap", num_frames=73),
-    Item("int8", "int8 linears (torchao)", prepare=quantize("int8")),
-    Item("fp8", "fp8 linears (torchao)", prepare=quantize("fp8")),
+    Item("quantize int8", "weights of linears in int8", {"quantize": "int8"}),
+    Item("quantize fp8", "linears in fp8", {"quantize": "fp8"}),
     Item("use_offload", "parts in host memory while they rest", {"use_offload": True}),
 )
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.gpu.kit import Kit, rounded
 from benchmarks.real_size.layout import Layout
 from benchmarks.real_size.weights import DESCRIPTION, make_checkpoint
-from pipelines.dove import pipeline as dove_pipeline
+from pipelines.dove import components
 from pipelines.dove.model import DoveModel
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
@@ -67,7 +67,7 @@ def load_random(kit: Kit, *, options: DoveOptions | None = None, **loading: Any)
     def load(*_: Any, **__: Any) -> Any:
         return make_checkpoint(layout, kit.device, dtype=dtype)
 
-    with mock.patch.object(dove_pipeline, "load_checkpoint", load):
+    with mock.patch.object(components, "load_checkpoint", load):
         pipeline = DovePipeline.from_checkpoint("random", device=kit.device, dtype=dtype, **loading)
     card = ModelCard(name=DESCRIPTION["name"], kind="diffusion", scale=4)
     return DoveModel(pipeline, card, device=kit.device, dtype=dtype, options=options)

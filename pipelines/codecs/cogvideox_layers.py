@@ -203,7 +203,8 @@ class ResnetBlock(nn.Module):
         Takes what it reads out of `conv_cache`: the caches of two batches of frames would weigh a quarter of
         the decoder's peak.
         """
-        cache, new_cache = conv_cache or {}, ConvCache()
+        cache: ConvCache = conv_cache or {}
+        new_cache: ConvCache = {}  # not ConvCache(): torch.compile breaks off at it
         padded = self._activate(self.norm1, inputs, zq, self.conv1, cache.pop("conv1", None))
         hidden, new_cache["conv1"] = self.conv1.convolve_padded(padded)
         del padded
@@ -227,7 +228,7 @@ class ResnetBlock(nn.Module):
         normed = group_norm(norm, x) if isinstance(norm, nn.GroupNorm) else norm(x, zq)[0]
         padded = normed.new_empty(*x.shape[:2], conv.reach + x.shape[2], *x.shape[3:])
         body = padded[:, :, conv.reach :]
-        if normed.is_cuda:
+        if normed.is_cuda and not torch.compiler.is_compiling():  # which fuses them, and has no such output
             torch.ops.aten.silu.out(normed, out=body)
         else:
             # On the CPU the ends of rows get another exponential than their vectorised middle, so the rows

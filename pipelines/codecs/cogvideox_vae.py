@@ -90,6 +90,16 @@ def _replace(root: nn.Module, name: str, module: nn.Module) -> None:
     setattr(root.get_submodule(parent), child, module.train(root.training))
 
 
+def compile_vae_blocks(vae: Any) -> None:
+    """Compiles the residual blocks of a prepared VAE, of both directions, at their first call for each shape.
+
+    What lies between them (resampling, convolutions in pieces for large frames) is not compiled.
+    """
+    for module in vae.modules():
+        if isinstance(module, ResnetBlock):
+            module.compile()
+
+
 def time_batches(num_frames: int, batch_size: int) -> list[tuple[int, int]]:
     """The VAE's ranges of frames: batches of `batch_size`, the first takes the remainder as well."""
     remainder = num_frames % batch_size

@@ -91,6 +91,8 @@ class Geometry:
         levels: torch.Tensor,
         options: DoveOptions,
         mode: Upsample,
+        *,
+        at_once: int = 0,
     ) -> Iterator[torch.Tensor]:
         """Crops decoded frames, matches their colour and brings them to the target size, a few at a time:
         what it holds beside its arguments is bounded, whatever the number of frames.
@@ -100,6 +102,7 @@ class Geometry:
             levels: (f, 3, h', w') of `pad_source`, the same frames.
             options: Colour matching and the dtype of the output map.
             mode: Interpolation of the network's input.
+            at_once: Frames at most; 0 for as many as are quick.
 
         Yields:
             (g, 3, *target), float32, [0, 1], on the device of `levels`, f in all.
@@ -108,6 +111,7 @@ class Geometry:
         frames = decoded[0, :, :, :height, :width].transpose(0, 1)
         sizes = (self.padded, self.target)
         step = min(frames_per_slice(*size) for size in sizes)
+        step = min(step, at_once or step)
         for start in range(0, frames.shape[0], step):
             piece = frames[start : start + step]
             if not options.use_float32_output:

@@ -19,6 +19,7 @@ from pipelines.dove.geometry import make_geometry
 from pipelines.dove.loading import resolve_checkpoint
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
+from pipelines.dove.quantization import Quantize
 from pipelines.dove.reference_tiling import check_reference_tiling
 from pipelines.dove.restorer import WholeNetwork
 from pipelines.errors import InvalidOptionError
@@ -158,6 +159,7 @@ def load_dove(
     dtype: torch.dtype,
     location: Path | None = None,
     options: DoveOptions | None = None,
+    quantize: Quantize = "none",
     **loading: Any,
 ) -> DoveModel:
     """Loads a checkpoint of the DOVE family.
@@ -168,15 +170,16 @@ def load_dove(
         dtype: Of weights and activations.
         location: Its folder.
         options: Of every call.
+        quantize: Linears of the transformer in 8 bits.
         **loading: As for `DovePipeline.from_checkpoint`.
 
     Raises:
         CheckpointError: If the checkpoint cannot be found or loaded.
-        BackendUnavailableError: If device or kernel do not exist here.
+        BackendUnavailableError: If device, kernel or quantisation do not exist here.
         InvalidOptionError: If an option has no such value.
     """
     folder = resolve_checkpoint(location or name)
-    pipeline = DovePipeline.from_checkpoint(folder, device=device, dtype=dtype, **loading)
+    pipeline = DovePipeline.from_checkpoint(folder, device=device, dtype=dtype, quantize=quantize, **loading)
     description, scale = pipeline.description, pipeline.model_shape.native_scale
     card = ModelCard(
         name=name,
@@ -185,14 +188,17 @@ def load_dove(
         native_scales=() if scale is None else (scale,),
         licence=description.licence,
         source=description.source,
-        fingerprint=_fingerprint(folder, options),
+        fingerprint=_fingerprint(folder, options, quantize),
     )
     return DoveModel(pipeline, card, device=device, dtype=dtype, options=options)
 
 
-def _fingerprint(folder: Path, options: DoveOptions | None) -> str:
-    """The checkpoint's digest, and with it that of options which are not the recommended ones."""
+def _fingerprint(folder: Path, options: DoveOptions | None, quantize: Quantize) -> str:
+    """The checkpoint's digest, its quantisation, and the digest of options which are not the recommended
+    ones."""
     fingerprint = checkpoint_fingerprint(folder)
+    if quantize != "none":
+        fingerprint += f"+{quantize}"
     if options is None or options == DoveOptions():
         return fingerprint
     text = json.dumps(asdict(options), sort_keys=True)

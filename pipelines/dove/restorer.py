@@ -125,7 +125,8 @@ class ChunkRestorer:
         for decoded in self._decoded(levels, geometry, grid, options, plan, generator, upsample):
             self.part = "finish"
             stop = position + decoded.shape[2]
-            for finished in geometry.finish(decoded, levels[position:stop], options, upsample):
+            source = levels[position:stop]
+            for finished in geometry.finish(decoded, source, options, upsample, at_once=plan.finish_frames):
                 if num_left > 0:
                     yield finished[:num_left]
                 num_left -= finished.shape[0]

@@ -35,6 +35,7 @@ def load_network(
     device: torch.device,
     dtype: DtypeName = "auto",
     licence: str = "",
+    use_compile: bool = False,
 ) -> PerFrameModel:
     """Loads a per-frame network; which one it is, is read from its weights.
 
@@ -44,6 +45,8 @@ def load_network(
         device: Where it runs.
         dtype: "auto" for the fastest that is good enough on the device and that the network allows.
         licence: Of the weights; "" where nobody says.
+        use_compile: Compile the network at its first frame, and once more, for any size, at the first of
+            another size; changes results by kernel noise.
 
     Raises:
         CheckpointError: If the file is missing, damaged, or not a network that restores RGB frames.
@@ -82,6 +85,9 @@ def load_network(
     )
     for note in notes:
         logger.info("%s: %s", card.name, note)
+    if use_compile:
+        # After the measuring, which meets a dozen sizes that no frame has.
+        descriptor.model.compile()
     return PerFrameModel(as_network(descriptor), card, shape, device=device, dtype=chosen)
 
 

@@ -7,95 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipelines.errors import UnsupportedSizeError
-from pipelines.planning.ladders import TileSize, next_smaller, round_up, tile_ladder, vae_ladder
+from pipelines.planning.diffusion_fit import DiffusionFit
+from pipelines.planning.ladders import TileSize, next_smaller, round_up
 from pipelines.planning.plan import NetworkPart, TileLayout
 from pipelines.planning.shapes import DiffusionShape
 from pipelines.planning.spans import Span, TileGrid, equal_spans, reference_spans
 
 Segmentation = Literal["equal", "reference"]
-
-VAE_OVERLAP = 64
-
-
-@dataclass(frozen=True)
-class DiffusionFit:
-    """What a plan has to fit, kept by it so that it can make a smaller one.
-
-    Attributes:
-        num_frames: Frames of the padded clip.
-        height: Of the padded frame, in pixels of the network's output.
-        width: Of the padded frame.
-        model: The checkpoint's shape.
-        memory_bytes: Free for activations.
-        overlap: Smallest overlap of transformer tiles in pixels.
-        chunk_overlap: Smallest overlap of chunks in frames.
-        tile: Transformer tile that was asked for.
-        source_pixels: Of a frame of the source.
-        out_size: Height and width of the output.
-    """
-
-    num_frames: int
-    height: int
-    width: int
-    model: DiffusionShape
-    memory_bytes: int
-    overlap: int
-    chunk_overlap: int
-    tile: TileSize | None
-    source_pixels: int
-    out_size: TileSize
-
-    @property
-    def frame(self) -> TileSize:
-        """The padded frame."""
-        return self.height, self.width
-
-    @property
-    def vae_overlap(self) -> int:
-        # The space-to-depth decoder takes its margin itself and is exact; there is nothing to fade.
-        return VAE_OVERLAP if self.model.autoencoder == "cogvideox" else 0
-
-    @property
-    def tiles(self) -> list[TileSize]:
-        """Transformer tiles to choose from, largest first."""
-        return tile_ladder(self.model, self.frame, self.overlap, self.tile)
-
-    @property
-    def vae_tiles(self) -> list[TileSize]:
-        """VAE tiles to choose from, largest first; (0, 0) is the whole frame."""
-        return vae_ladder(self.model, self.frame, self.vae_overlap)
-
-    def chunk_bytes(self, chunk_len: int) -> int:
-        """Buffers that live through a chunk."""
-        return self.model.chunk_bytes(chunk_len, self.height, self.width, source_pixels=self.source_pixels)
-
-    def vae_bytes(self, vae_tile: TileSize, chunk_len: int) -> int:
-        """Activation peak of the VAE on one of `vae_tiles`."""
-        height, width = vae_tile[0] or self.height, vae_tile[1] or self.width
-        # A single image has a chunk to itself, which is longer.
-        return self.model.vae_bytes(height, width, num_frames=min(chunk_len, self.num_frames))
-
-    def finish_bytes(self, chunk_len: int) -> int:
-        """Peak of finishing frames."""
-        sizes = (self.frame, self.out_size)
-        return max(self.model.finish_bytes(chunk_len, *size) for size in sizes)
-
-    def is_streamed(self, tile: TileSize, vae_tile: TileSize) -> bool:
-        """Whether frames pass the network whole, in the form that needs least memory."""
-        return self.model.is_streamed and tile == self.frame and vae_tile == (0, 0)
-
-    def estimated_bytes(self, chunk_len: int, tile: TileSize, vae_tile: TileSize, tile_batch: int = 1) -> int:
-        """Peak of a chunk in these tiles."""
-        if self.is_streamed(tile, vae_tile):
-            streamed = self.model.streamed_bytes(
-                chunk_len, self.height, self.width, source_pixels=self.source_pixels
-            )
-            # Resampling from the network's size adds the difference.
-            own = self.model.finish_bytes(chunk_len, *self.frame)
-            return streamed + max(self.finish_bytes(chunk_len) - own, 0)
-        transformer = self.model.transformer_bytes(chunk_len, *tile, batch=tile_batch)
-        vae = self.vae_bytes(vae_tile, chunk_len)
-        return self.chunk_bytes(chunk_len) + max(transformer, vae, self.finish_bytes(chunk_len))
 
 
 @dataclass(frozen=True)
@@ -115,6 +33,7 @@ class DiffusionPlan:
         vae_tile_height: Height of a VAE tile; 0 for the whole frame.
         vae_tile_width: Width of a VAE tile.
         vae_overlap: Smallest overlap of VAE tiles.
+        finish_frames: Frames that are finished at once at most; 0 for a batch that is quick.
         estimated_bytes: Estimated peak of activations, without weights.
         fit: What the plan was made for; None for a plan written by hand, which has no smaller one.
         kind: Tells plans apart where they are JSON.
@@ -132,6 +51,7 @@ class DiffusionPlan:
     vae_tile_height: int = 0
     vae_tile_width: int = 0
     vae_overlap: int = 0
+    finish_frames: int = 0
     estimated_bytes: int = 0
     fit: DiffusionFit | None = None
     kind: Literal["diffusion"] = "diffusion"
@@ -184,9 +104,10 @@ class DiffusionPlan:
         """See `ChunkPlan.describe`."""
         layout = self.layout()
         decoded = f"{self.vae_tile_width}x{self.vae_tile_height}" if self.vae_tile_width else "whole frames"
+        finished = f", finished {self.finish_frames} at once" if self.finish_frames else ""
         return (
             f"{self.chunk_len} frames in {layout.rows}x{layout.cols} tiles of {layout.width}x{layout.height} "
-            f"({self.tile_batch} at once), decoded in {decoded}"
+            f"({self.tile_batch} at once), decoded in {decoded}{finished}"
         )
 
     def check(self, frame: TileSize, *, model: DiffusionShape, segmentation: Segmentation) -> None:
@@ -212,9 +133,14 @@ class DiffusionPlan:
 
     def smaller(self, part: NetworkPart | None = None) -> DiffusionPlan | None:
         """See `ChunkPlan.smaller`; without a part, what is estimated to need most shrinks: the transformer's
-        batch and tiles, or the VAE's tiles."""
+        batch and tiles, or the VAE's tiles. Finishing goes down to single frames, then the VAE's tiles do,
+        whose caches lie beside it.
+        """
         if self.fit is None:
             return None
+        finish_frames = self.finish_frames or self.fit.finish_frames(self.chunk_len)
+        if part == "finish" and finish_frames > 1:
+            return _with_sizes(self, self.fit, finish_frames=finish_frames // 2)
         plan = next(_shrunk(self, self.fit, part), None)
         tile, vae_tile = (self.tile_height, self.tile_width), (self.vae_tile_height, self.vae_tile_width)
         if self.fit.is_streamed(tile, vae_tile):
@@ -236,7 +162,12 @@ def _grid(
 
 
 def fitted_plan(
-    fit: DiffusionFit, chunk_len: int, tile: TileSize, vae_tile: TileSize, tile_batch: int
+    fit: DiffusionFit,
+    chunk_len: int,
+    tile: TileSize,
+    vae_tile: TileSize,
+    tile_batch: int,
+    finish_frames: int = 0,
 ) -> DiffusionPlan:
     """The plan with these sizes, and what it is estimated to take."""
     model = fit.model
@@ -251,6 +182,7 @@ def fitted_plan(
         vae_tile_height=vae_tile[0],
         vae_tile_width=vae_tile[1],
         vae_overlap=fit.vae_overlap,
+        finish_frames=finish_frames,
         fit=fit,
     )
     grid = plan.tile_grid(fit.height, fit.width, multiple=model.alignment)
@@ -258,7 +190,27 @@ def fitted_plan(
         plan,
         rows=len(grid.rows),
         cols=len(grid.cols),
-        estimated_bytes=fit.estimated_bytes(chunk_len, tile, vae_tile, tile_batch),
+        estimated_bytes=fit.estimated_bytes(chunk_len, tile, vae_tile, tile_batch, finish_frames),
+    )
+
+
+def _with_sizes(
+    plan: DiffusionPlan,
+    fit: DiffusionFit,
+    *,
+    tile: TileSize | None = None,
+    vae_tile: TileSize | None = None,
+    tile_batch: int = 0,
+    finish_frames: int = 0,
+) -> DiffusionPlan:
+    """The same chunks with other sizes where they are given."""
+    return fitted_plan(
+        fit,
+        plan.chunk_len,
+        tile or (plan.tile_height, plan.tile_width),
+        vae_tile or (plan.vae_tile_height, plan.vae_tile_width),
+        tile_batch or plan.tile_batch,
+        finish_frames or plan.finish_frames,
     )
 
 
@@ -267,12 +219,15 @@ def _shrunk(plan: DiffusionPlan, fit: DiffusionFit, part: NetworkPart | None) ->
     tile, vae_tile = (plan.tile_height, plan.tile_width), (plan.vae_tile_height, plan.vae_tile_width)
     transformer: list[DiffusionPlan] = []
     if plan.tile_batch > 1:
-        transformer.append(fitted_plan(fit, plan.chunk_len, tile, vae_tile, plan.tile_batch // 2))
+        transformer.append(_with_sizes(plan, fit, tile_batch=plan.tile_batch // 2))
     if smaller_tile := next_smaller(fit.tiles, tile):
-        transformer.append(fitted_plan(fit, plan.chunk_len, smaller_tile, vae_tile, 1))
+        transformer.append(_with_sizes(plan, fit, tile=smaller_tile, tile_batch=1))
     vae: list[DiffusionPlan] = []
     if smaller_vae := next_smaller(fit.vae_tiles, vae_tile):
-        vae.append(fitted_plan(fit, plan.chunk_len, tile, smaller_vae, plan.tile_batch))
+        vae.append(_with_sizes(plan, fit, vae_tile=smaller_vae))
+    if part == "finish":
+        yield from vae
+        return
     needed = fit.model.transformer_bytes(plan.chunk_len, *tile, batch=plan.tile_batch)
     ways = [
         (part == "transformer", needed, transformer),

@@ -148,14 +148,20 @@ class DiffusionShape:
         frame_bytes = 3 * (4 + self.bytes_per_element) * height * width
         return FIXED_BYTES + num_frames * (frame_bytes + SOURCE_BYTES * source_pixels)
 
-    def finish_bytes(self, num_frames: int, height: int, width: int) -> int:
-        """Peak of finishing frames of this size, beside what was decoded."""
+    def finish_frames(self, num_frames: int, height: int, width: int) -> int:
+        """Frames of this size that are finished at once, where nothing asks for fewer."""
         scale = self.native_scale
         decoded = frames_per_batch(height // scale, width // scale) if scale else 2 * self.frame_quantum + 1
-        slice_frames = min(frames_per_slice(height, width), decoded, num_frames)
-        return slice_frames * height * width * FINISH_BYTES
+        return min(frames_per_slice(height, width), decoded, num_frames)
 
-    def streamed_bytes(self, num_frames: int, height: int, width: int, *, source_pixels: int) -> int:
+    def finish_bytes(self, num_frames: int, height: int, width: int, *, finish_frames: int = 0) -> int:
+        """Peak of finishing frames of this size beside what was decoded, `finish_frames` at once if not 0."""
+        most = self.finish_frames(num_frames, height, width)
+        return min(most, finish_frames or most) * height * width * FINISH_BYTES
+
+    def streamed_bytes(
+        self, num_frames: int, height: int, width: int, *, source_pixels: int, finish_frames: int = 0
+    ) -> int:
         """Peak of whole frames that pass the network without a tensor of the latents' size."""
         tokens = self.num_tokens(num_frames, height, width)
         row = tokens * min(1, WINDOW_ROWS * self.alignment / height)
@@ -164,7 +170,7 @@ class DiffusionShape:
         kept = tokens * self.hidden_size * self.bytes_per_element
         decoder = kept + max(
             self.vae_bytes(height, width, num_frames=num_frames),
-            self.finish_bytes(num_frames, height, width),
+            self.finish_bytes(num_frames, height, width, finish_frames=finish_frames),
         )
         return FIXED_BYTES + num_frames * SOURCE_BYTES * source_pixels + max(transformer, decoder)
 

@@ -241,6 +241,11 @@ def test_verify_names_damaged_files(dovetail: Dovetail, url: str, pulled: str, s
     assert result.exit_code == ExitCode.MODEL
     assert "4x_net: ok" in result.stdout
     assert "other: damaged\n  4x_net.safetensors has SHA-256" in result.stdout
+    result = dovetail("models", "verify", "--json")
+    assert result.exit_code == ExitCode.MODEL
+    whole, damaged = json.loads(result.stdout)["models"]
+    assert whole == {"name": "4x_net", "is_damaged": False, "problems": []}
+    assert (damaged["name"], damaged["is_damaged"], len(damaged["problems"])) == ("other", True, 1)
     assert dovetail("models", "verify", "4x_net").exit_code == ExitCode.OK
     (store.path("other") / "store.json").unlink()
     assert "store.json cannot be read" in dovetail("models", "verify", "other").stdout

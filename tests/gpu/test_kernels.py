@@ -57,7 +57,8 @@ def test_every_attention_kernel_gives_the_same_frames(
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param({"use_compile": True}, marks=pytest.mark.slow),
+        # On a CPU tests/pipelines/dove/test_runtime.py has it: compiling takes long there.
+        pytest.param({"use_compile": True}, marks=[pytest.mark.slow, pytest.mark.needs_cuda]),
         pytest.param({"use_lossless_savings": False}),
     ],
     ids=str,

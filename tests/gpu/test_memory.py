@@ -76,8 +76,7 @@ def test_memory_that_ends_in_any_part_makes_tiles_smaller_and_leaves_chunks_as_t
     assert lengths == [len(chunk) for chunk in chunks]
     assert retries[0].smaller.chunk_len == plan.chunk_len == CHUNK
     assert retries[0].smaller.estimated_bytes <= plan.estimated_bytes
-    if part != "finish":
-        assert retries[0].part == ("transformer" if part == "transformer" else "vae")
+    assert retries[0].part == (part if part in ("transformer", "finish") else "vae")
 
 
 @pytest.mark.needs_cuda
@@ -102,7 +101,7 @@ def test_a_card_with_too_little_memory_still_gives_every_frame(tmp_path: Path, c
 def random_model(layout: Layout, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> DoveModel:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     loaded = make_checkpoint(layout, device, dtype=dtype)
-    monkeypatch.setattr("pipelines.dove.pipeline.load_checkpoint", lambda *_, **__: loaded)
+    monkeypatch.setattr("pipelines.dove.components.load_checkpoint", lambda *_, **__: loaded)
     pipeline = DovePipeline.from_checkpoint("random", device=device, dtype=dtype)
     card = ModelCard(name=DESCRIPTION["name"], kind="diffusion", scale=4)
     return DoveModel(pipeline, card, device=device, dtype=dtype)

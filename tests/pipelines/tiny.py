@@ -28,11 +28,16 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 
 
-def make_vae(*, layers_per_block: int = 1, sample_height: int = 96) -> AutoencoderKLCogVideoX:
+def make_vae(
+    *,
+    layers_per_block: int = 1,
+    sample_height: int = 96,
+    block_out_channels: tuple[int, ...] = (4, 4, 8, 8),
+) -> AutoencoderKLCogVideoX:
     """Tiles of 48x80 pixels, strides 40x64."""
     torch.manual_seed(1)
     vae = AutoencoderKLCogVideoX(
-        block_out_channels=(4, 4, 8, 8),
+        block_out_channels=block_out_channels,
         layers_per_block=layers_per_block,
         norm_num_groups=2,
         sample_height=sample_height,

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipelines.dove import pipeline as pipeline_module
+from pipelines.dove import components
 from pipelines.dove.attention import FullAttnProcessor, set_attention_kernel
 from pipelines.dove.kernels import AttentionBackend, check_attention_backend, make_attention_kernel
 from pipelines.dove.pipeline import DovePipeline
@@ -95,11 +95,11 @@ def test_kernels_of_a_gpu_can_be_chosen_for_one(
     """Before, the choice was checked while the weights were still on the CPU."""
     folder = save_checkpoint(tmp_path / "dove")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
-    monkeypatch.setattr(pipeline_module, "choose_device", torch.device)
-    monkeypatch.setattr(pipeline_module, "tune_kernels", lambda _: None)
+    monkeypatch.setattr(components, "choose_device", torch.device)
+    monkeypatch.setattr(components, "tune_kernels", lambda _: None)
     chosen: list[str] = []
     monkeypatch.setattr(
-        pipeline_module, "set_attention_kernel", lambda transformer, backend: chosen.append(backend)
+        components, "set_attention_kernel", lambda transformer, backend: chosen.append(backend)
     )
 
     def pretend(self: DovePipeline, device: torch.device) -> DovePipeline:

@@ -82,6 +82,9 @@ def test_finishing_holds_a_slice_whatever_the_number_of_frames(
         assert batch.shape[0] <= 2
         stages.append(pipeline.restorer.part)
     assert set(stages) == {"finish"}
+    plan = DiffusionPlan(finish_frames=1)
+    batches = list(pipeline.restore_chunk(make_clip(9, 16, 16), (64, 64), DoveOptions(), plan))
+    assert [batch.shape[0] for batch in batches] == [1] * 9
 
 
 def test_smaller_plan_of_whole_frames_needs_less(pipelines: dict[str, DovePipeline]) -> None:

@@ -200,6 +200,20 @@ def test_a_square_network_gets_squares(tmp_path: Path) -> None:
     assert shapes == [(64, 64)]
 
 
+@pytest.mark.slow
+# Inductor's own imports use what torch itself has deprecated.
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")
+def test_a_compiled_network_differs_by_kernel_noise_only(models: Models, tmp_path: Path) -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    path = save_network("compact", tmp_path / "compact.pth")
+    compiled = load_network(path, device=CPU, dtype="float32", use_compile=True)
+    assert not torch._dynamo.utils.counters["frames"]  # measured as it is
+    clip = noise(2, 3, 32, 48)
+    torch.testing.assert_close(restore(compiled, clip), restore(models("compact"), clip), rtol=0, atol=1e-5)
+    assert torch._dynamo.utils.counters["frames"]["ok"] > 0
+
+
 @pytest.mark.needs_cuda
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_gpu_gives_what_the_processor_gives(dtype: DtypeName, models: Models, tmp_path: Path) -> None:

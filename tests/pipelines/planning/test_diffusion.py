@@ -150,6 +150,28 @@ def test_stage_that_failed_shrinks_first() -> None:
     assert (transformer.vae_tile_height, transformer.tile_width < plan.tile_width) == (0, True)
 
 
+def test_finishing_goes_down_to_single_frames_before_the_decoder_shrinks() -> None:
+    plan = plan_for((360, 640), gib=100)
+    sizes: list[tuple[int, int]] = []
+    smaller: DiffusionPlan | None = plan
+    while (smaller := smaller.smaller("finish")) is not None:
+        assert replace(smaller, finish_frames=0, vae_tile_height=0, vae_tile_width=0, estimated_bytes=0) == (
+            replace(plan, estimated_bytes=0)
+        )
+        assert smaller.estimated_bytes <= plan.estimated_bytes
+        sizes.append((smaller.finish_frames, smaller.vae_tile_height))
+    assert sizes[:3] == [(4, 0), (2, 0), (1, 0)]
+    assert sizes[3] == (1, 368)
+    assert "finished 1 at once" in plan_for((720, 1280), gib=100).smaller("finish").describe()  # type: ignore[union-attr]
+
+
+def test_finishing_of_frames_in_one_piece_has_a_size_too() -> None:
+    plan = plan_for((720, 1280), model=replace(NANO, is_streamed=True), gib=8)
+    smaller = plan.smaller("finish")
+    assert smaller is not None
+    assert (plan.tile_height, smaller.tile_height, smaller.finish_frames) == (720, 720, 1)
+
+
 def test_plan_written_by_hand_has_no_smaller_one() -> None:
     assert DiffusionPlan(chunk_len=9).smaller() is None
 
@@ -159,6 +181,14 @@ def test_wishes_are_kept() -> None:
     assert (plan.tile_height, plan.tile_width, plan.overlap, plan.chunk_len) == (320, 320, 160, 17)
     assert plan_for((720, 1280), gib=80, tile=0).tile_height == 720
     assert plan_for((720, 1280), gib=80, chunk=0, frames=41).chunk_len == 41
+
+
+def test_longer_chunks_are_made_for_who_asks_for_them() -> None:
+    assert plan_for((720, 1280), gib=400).chunk_len == 33
+    plan = plan_for((720, 1280), gib=40, chunk=73)
+    assert (plan.chunk_len, plan.chunk_overlap, plan.rows * plan.cols) == (73, 9, 1)
+    with pytest.raises(OutOfMemoryError):
+        plan_for((720, 1280), gib=1.5, chunk=73)
 
 
 def test_small_tiles_pass_the_transformer_together() -> None:
