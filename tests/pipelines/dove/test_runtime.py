@@ -41,8 +41,8 @@ def test_offload_hooks_run_for_the_vae_although_its_forward_is_never_called(tmp_
 
 # Name -> checkpoint, frames and compiler.
 COMPILED = {
-    # Traced whole, in two batches of the VAE, so that the second has caches. Inductor takes three minutes of a
-    # core for its kernels: it passed by hand, and is tested on GPUs (tests/gpu).
+    # Traced whole, in two batches of the VAE, so that the second has caches. Inductor takes three minutes of
+    # a core for its kernels: it passed by hand, and is tested on GPUs (tests/gpu).
     "dove": (partial(save_checkpoint, vae=make_vae(block_out_channels=(4, 4, 4, 4))), 17, "aot_eager"),
     "nano": (save_nano, 2, "inductor"),
 }
