@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
+import torch
+
 from media import ColorTags, MediaInfo, ResolvedEncoding, VideoFormat, resolve_encoding
 from media.sizes import TargetSize, target_size
 from pipelines.model import Model
 from pipelines.planning.plan import ChunkPlan
 from workers.run.options import UpscaleOptions
 
-# Frames that wait between two stages. Enough to even out their rhythm (an encoder's lookahead, a keyframe),
-# few enough that a 2160p output, 100 MB a frame, stays small.
+# Frames that wait between two stages on the CPU, whose cores they share. Enough to even out their rhythm (an
+# encoder's lookahead, a keyframe), few enough that a 2160p output, 100 MB a frame, stays small.
 QUEUED_FRAMES = 4
+# What may wait for the encoder beside a GPU.
+QUEUE_BYTES = 2 << 30
 # Frames of the output in memory outside the pipeline: waiting, shared by two chunks, in the encoder.
 RESERVED_FRAMES = 2 * QUEUED_FRAMES + 12
 # A length for the planner where the source does not say its own; longer than any chunk.
@@ -114,6 +118,18 @@ def decide_run(
     )
     encoding = resolve_encoding(options.encode, video_format)
     return DecidedRun(info, target, video_format, encoding, chosen, num_frames)
+
+
+def queued_frames(decided: DecidedRun, device: torch.device) -> int:
+    """Frames that may wait between two stages.
+
+    Beside a GPU a chunk, as far as `QUEUE_BYTES` reach: its model takes a chunk at once and gives one at
+    once, and should wait neither for the reader nor for the encoder, which work while it computes the next.
+    """
+    if device.type == "cpu":
+        return QUEUED_FRAMES
+    frame_bytes = 3 * 4 * decided.target.height * decided.target.width
+    return max(QUEUED_FRAMES, min(decided.plan.chunk_len, QUEUE_BYTES // frame_bytes))
 
 
 def segment_ticks(decided: DecidedRun, options: UpscaleOptions) -> int:

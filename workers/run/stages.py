@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 
 from pipelines.model import Model
-from workers.run.decisions import QUEUED_FRAMES
 from workers.run.reading import SourceFrame
 from workers.run.restoring import Restorer
 from workers.run.threads import Channel, StageThreads
@@ -34,7 +33,7 @@ def run_stages(
 
     Args:
         restorer: Puts into `finished`.
-        finished: What waits to be written.
+        finished: What waits to be written; as many source frames may wait for the model.
         read: Begins to read; called in a thread of its own, like `write`.
         write: Takes what is finished.
         model: The restorer's, to be timed.
@@ -43,7 +42,7 @@ def run_stages(
             run.
     """
     _use_threads(_MODEL_THREADS)
-    source: Channel[SourceFrame] = Channel(QUEUED_FRAMES)
+    source: Channel[SourceFrame] = Channel(finished.max_items)
 
     def read_all() -> None:
         _use_threads(_SIDE_THREADS)

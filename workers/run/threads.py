@@ -30,7 +30,7 @@ class Channel(Generic[T]):
     """
 
     def __init__(self, max_items: int) -> None:
-        self._max_items = max_items
+        self.max_items = max_items
         self._items: deque[T] = deque()
         self._changed = threading.Condition()
         self._is_finished = False
@@ -43,7 +43,7 @@ class Channel(Generic[T]):
             ChannelAborted: If the channel was aborted.
         """
         with self._changed:
-            self._changed.wait_for(lambda: len(self._items) < self._max_items or self._is_aborted)
+            self._changed.wait_for(lambda: len(self._items) < self.max_items or self._is_aborted)
             if self._is_aborted:
                 raise ChannelAborted
             self._items.append(item)

@@ -22,7 +22,7 @@ from media import (
 from pipelines.model import Model
 from pipelines.planning.kinds import plan_from_json, plan_to_json
 from workers.errors import ResumeMismatchError
-from workers.run.decisions import QUEUED_FRAMES, DecidedRun, decide_run, segment_ticks
+from workers.run.decisions import DecidedRun, decide_run, queued_frames, segment_ticks
 from workers.run.disk import check_room
 from workers.run.folder import WorkFolder, work_folder_path
 from workers.run.options import Existing, UpscaleOptions
@@ -218,7 +218,7 @@ class _Run:
             The record with all segments.
         """
         resume = record.segments[-1].resume if record.segments else None
-        finished: Channel[FinishedFrame | SegmentEnd] = Channel(QUEUED_FRAMES)
+        finished: Channel[FinishedFrame | SegmentEnd] = Channel(queued_frames(decided, self.model.device))
         num_resumed = record.num_frames
         progress = Progress("upscaling", num_resumed, decided.num_frames, num_resumed)
         self.on_progress(progress)

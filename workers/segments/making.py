@@ -11,7 +11,7 @@ from pipelines.errors import OutOfMemoryError, is_out_of_memory
 from pipelines.model import Model
 from pipelines.planning.plan import ChunkPlan
 from workers.errors import UpscaleError
-from workers.run.decisions import QUEUED_FRAMES, DecidedRun
+from workers.run.decisions import DecidedRun, queued_frames
 from workers.run.options import UpscaleOptions
 from workers.run.reading import FrameSource, SourceFrame, read_frames
 from workers.run.restoring import Restorer, restore_settings
@@ -86,7 +86,7 @@ def make_segment(
         PipelineError: If the model fails.
     """
     clock = clock or StageClock()
-    finished: Channel[FinishedFrame | SegmentEnd] = Channel(QUEUED_FRAMES)
+    finished: Channel[FinishedFrame | SegmentEnd] = Channel(queued_frames(decided, model.device))
     gate = _Gate(plan, finished.put, should_stop)
     settings = restore_settings(
         decided, options, segment_ticks=None, keep_source=True, memory_plan=memory_plan

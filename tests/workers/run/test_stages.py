@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from pipelines.planning.plan import ChunkPlan
 from pipelines.transfer import HostCopier
 from tests.workers.made import FAST, StandIn
 from workers.run import stages
+from workers.run.decisions import queued_frames
 from workers.run.options import UpscaleOptions
 from workers.run.timing import StageClock
 from workers.run.upscaler import upscale_file
@@ -84,3 +87,22 @@ def test_the_models_time_includes_the_copy_to_the_host(
     monkeypatch.setattr(HostCopier, "copy", slow_copy)
     upscale_file(clip, tmp_path / "out.mp4", model=StandIn(), options=OPTIONS, clock=clock)
     assert clock.seconds["model"] >= 10
+
+
+@pytest.mark.parametrize(
+    ("device", "size", "chunk_len", "expected"),
+    [
+        ("cpu", (720, 1280), 33, 4),
+        ("cuda", (720, 1280), 33, 33),  # all of a chunk
+        ("cuda", (2160, 3840), 33, 21),  # two GiB of it
+        ("cuda", (4320, 7680), 33, 5),
+        ("cuda", (720, 1280), 1, 4),
+    ],
+)
+def test_a_chunk_may_wait_beside_a_gpu(
+    device: str, size: tuple[int, int], chunk_len: int, expected: int
+) -> None:
+    decided: Any = SimpleNamespace(
+        target=SimpleNamespace(height=size[0], width=size[1]), plan=SimpleNamespace(chunk_len=chunk_len)
+    )
+    assert queued_frames(decided, torch.device(device)) == expected

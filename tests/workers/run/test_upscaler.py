@@ -24,6 +24,7 @@ from pipelines.planning.frame_plan import FramePlan, FrameShape
 from pipelines.planning.plan import ChunkPlan
 from tests.workers.made import FAST, SIZE, StandIn, decode, make_video
 from workers.errors import DiskFullError, OutputExistsError, OutputFolderError
+from workers.run.decisions import QUEUED_FRAMES
 from workers.run.options import Existing, UpscaleOptions
 from workers.run.progress import Progress
 from workers.run.report import UpscaleReport, error_code
@@ -163,7 +164,7 @@ def test_neither_a_slow_model_nor_a_slow_writer_lets_frames_pile_up(
     monkeypatch.setattr(SegmentWriter, "write", slow_write)
     upscale_file(clip, tmp_path / "out.mp4", model=SlowModel(), options=options())
     # Two queues, one frame in each stage's hands, one chunk.
-    assert ahead <= 2 * upscaler.QUEUED_FRAMES + 3 + 8 + 8
+    assert ahead <= 2 * QUEUED_FRAMES + 3 + 8 + 8
 
 
 def test_an_existing_output_is_replaced_only_on_request(clip: Path, tmp_path: Path, bicubic: Model) -> None:
