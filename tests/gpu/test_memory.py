@@ -22,6 +22,7 @@ from pipelines.model import ModelCard
 from pipelines.retrying import MemoryRetry, restore_chunk
 from tests.gpu.models import load, roomy_plan, save
 from tests.pipelines.tiny import make_clip
+from tests.thorough import sized
 
 SIDE, NUM_FRAMES, CHUNK = 40, 12, 9
 
@@ -55,7 +56,11 @@ def break_part(model: DoveModel, part: str, device: torch.device, monkeypatch: p
     fail_once(*owners[part], allocation_error(device), monkeypatch)
 
 
-@pytest.mark.parametrize("part", ["encoder", "transformer", "decoder", "finish"])
+PARTS = ["encoder", "transformer", "decoder", "finish"]
+
+
+# On the CPU `tests/pipelines/dove/test_pipeline.py` has the others.
+@pytest.mark.parametrize("part", PARTS if torch.cuda.is_available() else sized(PARTS, brief=["finish"]))
 def test_memory_that_ends_in_any_part_makes_tiles_smaller_and_leaves_chunks_as_they_are(
     part: str, device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

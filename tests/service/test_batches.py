@@ -291,7 +291,7 @@ def test_a_manifest_of_thousands_of_lines_is_accepted_at_once_and_survives_a_kil
     settings: ServiceSettings, clip: Path
 ) -> None:
     """The first process makes jobs and is killed in the middle; the second makes each of the others once."""
-    port, total = free_port(), sized(10_000, brief=1_500)
+    port, total = free_port(), sized(10_000, brief=600)
     with (
         api_process(settings, port) as killed,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as http,

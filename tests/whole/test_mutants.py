@@ -15,7 +15,7 @@ from benchmarks.installation import Installation
 from benchmarks.made_clips import make_clip
 from tests.thorough import sized
 
-NUM_MUTANTS = sized(1000, brief=150)
+NUM_MUTANTS = sized(1000, brief=80)
 SEED = 7
 FINAL = {"completed", "failed", "cancelled"}
 
