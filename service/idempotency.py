@@ -16,11 +16,14 @@ from typing import Any
 import redis.asyncio
 
 from service.errors import ConflictError, InvalidRequestError
+from service.repeating import repeating
 
 HEADER = "Idempotency-Key"
 _KEPT_SECONDS = 24 * 3600
-# A request that dies with its process must not block its repetition for a day.
-_WORKING_SECONDS = 3600
+# A request holds its key while it is worked on. One that dies with its process lets go of it soon, and its
+# repetition can act.
+_HELD_SECONDS = 15
+_RENEW_SECONDS = 3.0
 _MAX_LENGTH = 255
 
 
@@ -65,10 +68,13 @@ async def idempotent(
     name = f"dv:idempotency:{owner}:{hashlib.sha256(key.encode()).hexdigest()}"
     redis_client: Any = client
     working = json.dumps({"fingerprint": fingerprint, "id": None})
-    if await redis_client.set(name, working, nx=True, ex=_WORKING_SECONDS):
+    if await redis_client.set(name, working, nx=True, ex=_HELD_SECONDS):
         call = IdempotentCall(None)
         try:
-            yield call
+            async with repeating(
+                "idempotency.hold", lambda: redis_client.expire(name, _HELD_SECONDS), seconds=_RENEW_SECONDS
+            ):
+                yield call
         finally:
             if call._made is None:
                 await redis_client.delete(name)

@@ -17,7 +17,15 @@ from urllib.parse import urlsplit
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Playwright,
+    expect,
+    sync_playwright,
+)
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.web.fake_api import FakeApi
@@ -36,6 +44,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 TIMEOUT_MS = 15_000
+expect.set_options(timeout=TIMEOUT_MS)
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 # Collects what a page never may do. Runs before the page's own scripts.
