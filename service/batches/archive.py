@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from zipstream import ZIP_STORED, ZipStream
 
-from jobs.batches import BatchStore
+from jobs.batch_store import BatchStore
 from jobs.records import Job, JobState, OutputInfo
 from jobs.storage import Storage
 from service.batches.service import jobs_of_batch

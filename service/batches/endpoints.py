@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from jobs.batches import Batch, BatchStore
+from jobs.batch_records import Batch
+from jobs.batch_store import BatchStore
 from service.auth import Caller, Reader, Writer
 from service.batches.archive import open_archive
 from service.batches.requests import CSV_TYPE, NDJSON_TYPES, read_submission, shared_settings

@@ -20,7 +20,8 @@ from redis.exceptions import LockError
 from starlette.concurrency import run_in_threadpool
 
 from jobs.api_keys import Scope
-from jobs.batches import Batch, BatchInput, BatchNotFoundError, BatchStore, RejectedInput, intake_lock
+from jobs.batch_records import Batch, BatchInput, RejectedInput
+from jobs.batch_store import BatchNotFoundError, BatchStore, intake_lock
 from jobs.errors import JobsError, JobStateError
 from jobs.objects import input_key, job_prefix
 from service.auth import Caller

@@ -9,7 +9,7 @@ from fastapi import Request
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from jobs.batches import BatchInput, RejectedInput
+from jobs.batch_records import BatchInput, RejectedInput
 from service.batches.manifests import Line, read_csv, read_description, read_json_lines
 from service.batches.schemas import BatchInputRequest, BatchRequest
 from service.errors import InvalidRequestError, MalformedRequestError, UnsupportedMediaError

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.batches import Batch, RejectedInput
+from jobs.batch_records import Batch, RejectedInput
 from jobs.records import Job, JobState, Priority
 from service.jobs.schemas import (
     MAX_LABELS,

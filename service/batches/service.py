@@ -11,7 +11,8 @@ from typing import Any
 from obstore.exceptions import BaseError
 from starlette.concurrency import run_in_threadpool
 
-from jobs.batches import Batch, BatchInput, BatchSpec, BatchStore, RejectedInput
+from jobs.batch_records import Batch, BatchInput, BatchSpec, RejectedInput
+from jobs.batch_store import BatchStore
 from jobs.errors import JobNotFoundError, JobStateError, StoreUnavailableError
 from jobs.objects import input_key, job_prefix
 from jobs.records import Job, WebhookTarget, new_id

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from jobs.batches import BatchNotFoundError, BatchStore, intake_lock
+from jobs.batch_store import BatchNotFoundError, BatchStore, intake_lock
 from service.batches.schemas import BatchSchema
 from service.batches.service import QUEUE, TASK, batch_ttl, cancel_batch
 from service.context import ServiceContext

@@ -14,7 +14,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from jobs.batches import BatchStore
+from jobs.batch_store import BatchStore
 from jobs.objects import output_key
 from jobs.records import JobError, OutputInfo
 from jobs.settings import ServiceSettings

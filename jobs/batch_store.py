@@ -1,4 +1,4 @@
-"""Records of batches: what was submitted, which inputs have been decided, and how their jobs stand."""
+"""Keeps the records of batches in Redis: their inputs, which of these have been decided, and their states."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
-from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.api_keys import KeyLimits
+from jobs.batch_records import Batch, BatchInput, BatchSpec, RejectedInput
 from jobs.errors import JobsError
 from jobs.outages import reported_outage
-from jobs.records import JobState, WebhookTarget
+from jobs.records import JobState
 
 _ACTIVE, _EXPIRING = "dv:batches:active", "dv:batches:expiring"
 _SUFFIXES = ("", ":inputs", ":decided", ":rejected", ":counts", ":jobs", ":intake")
@@ -38,130 +37,6 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
 return 1
 """
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BatchInput(_Record):
-    """One input that is to become a job.
-
-    Attributes:
-        index: Position in what was submitted, from 0.
-        job_id: The job it becomes; fixed from the start, so that it becomes one only once.
-        source: Where it comes from, as JSON; None if its file is in the storage under the job's key.
-        form: The job's settings, as JSON.
-        filename: What the customer calls it.
-    """
-
-    index: int
-    job_id: str
-    source: dict[str, Any] | None
-    form: dict[str, Any]
-    filename: str | None = None
-
-
-class RejectedInput(_Record):
-    """One input that becomes no job.
-
-    Attributes:
-        index: Position in what was submitted, from 0.
-        line: In the manifest, from 1; None where there was none.
-        filename: What the customer calls it, if they do.
-        code: Why.
-        message: Why, for people.
-    """
-
-    index: int
-    line: int | None = None
-    filename: str | None = None
-    code: str
-    message: str
-
-
-class BatchSpec(_Record):
-    """What was submitted. Never changes.
-
-    Attributes:
-        id: "batch_" and a ULID.
-        owner: Whose.
-        limits: Of their key.
-        created_at: UTC.
-        num_inputs: With those that were rejected at once.
-        labels: Of all its jobs.
-        metadata: The customer's.
-        webhook: Whom to tell when all is done.
-    """
-
-    id: str
-    owner: str
-    limits: KeyLimits = KeyLimits()
-    created_at: datetime
-    num_inputs: int
-    labels: dict[str, str] = Field(default_factory=dict)
-    metadata: dict[str, Any] = Field(default_factory=dict)
-    webhook: WebhookTarget | None = None
-
-
-class Batch(_Record):
-    """A batch as it is now.
-
-    Attributes:
-        spec: What was submitted.
-        is_cancelled: Whether it was cancelled, whatever still runs.
-        num_rejected: Inputs that become no job.
-        jobs: Number of jobs by state.
-        num_deleted: Jobs that are gone.
-        completed_at: When all was done for the first time.
-        expires_at: When the record goes; None before.
-    """
-
-    spec: BatchSpec
-    is_cancelled: bool = False
-    num_rejected: int = 0
-    jobs: dict[JobState, int] = Field(default_factory=dict)
-    num_deleted: int = 0
-    completed_at: datetime | None = None
-    expires_at: datetime | None = None
-
-    @property
-    def id(self) -> str:
-        return self.spec.id
-
-    @property
-    def num_waiting(self) -> int:
-        """Inputs that nobody has looked at yet; after a cancellation nobody will."""
-        return self.spec.num_inputs - self.num_rejected - sum(self.jobs.values()) - self.num_deleted
-
-    @property
-    def num_unfinished(self) -> int:
-        """Jobs that are in no final state."""
-        return sum(count for state, count in self.jobs.items() if not state.is_final)
-
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing more happens by itself."""
-        return self.num_unfinished == 0 and (self.is_cancelled or self.num_waiting == 0)
-
-    @property
-    def status(self) -> JobState:
-        """In a job's words; "failed" only if nothing of it was completed."""
-        if not self.is_done:
-            return JobState.CANCELLING if self.is_cancelled else JobState.IN_PROGRESS
-        if self.is_cancelled:
-            return JobState.CANCELLED
-        if self.jobs.get(JobState.COMPLETED, 0) or self.num_deleted:
-            return JobState.COMPLETED
-        return JobState.CANCELLED if self.jobs.get(JobState.CANCELLED, 0) else JobState.FAILED
-
-    @property
-    def progress(self) -> int:
-        """Inputs of which nothing more is to come, 0-100."""
-        if self.is_done:
-            return 100
-        finished = self.spec.num_inputs - self.num_waiting - self.num_unfinished
-        return min(99, 100 * finished // max(1, self.spec.num_inputs))
 
 
 class BatchNotFoundError(JobsError):
