@@ -22,7 +22,7 @@ from service.context import make_context
 from service.estimates.endpoints import router as estimates_router
 from service.estimates.schemas import EstimateRequest
 from service.jobs.endpoints import router as jobs_router
-from service.jobs.schemas import JobForm, JobRequest
+from service.jobs.submissions import JobForm, JobRequest
 from service.models.endpoints import router as models_router
 from service.request_ids import RequestIdMiddleware
 from service.results.endpoints import router as results_router

@@ -29,8 +29,8 @@ from service.batches.service import QUEUE, TASK, cancel_batch
 from service.batches.settling import settle_batch
 from service.context import ServiceContext
 from service.errors import ServiceError, from_jobs_error
-from service.jobs.schemas import JobForm, Source
 from service.jobs.service import check_request, clean_filename, enqueue_job, probe_file
+from service.jobs.submissions import JobForm, Source
 from service.sources.service import open_source
 from service.tasks import TaskKind, enqueue_task
 

@@ -15,7 +15,7 @@ from service.batches.schemas import BatchInputRequest, BatchRequest
 from service.errors import InvalidRequestError, MalformedRequestError, UnsupportedMediaError
 from service.forms import Form
 from service.jobs.requests import MAX_JSON_BYTES, parse_form, read_json, validate
-from service.jobs.schemas import JobForm, JobSettings
+from service.jobs.submissions import JobForm, JobSettings
 from service.problems import invalid_request
 
 NDJSON_TYPES = ("application/x-ndjson", "application/jsonl")

@@ -9,14 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.batch_records import Batch, RejectedInput
 from jobs.records import Job, JobState, Priority
-from service.jobs.schemas import (
-    MAX_LABELS,
-    ErrorSchema,
-    JobSettings,
-    LabelName,
-    LabelValue,
-    Source,
-)
+from service.jobs.schemas import ErrorSchema
+from service.jobs.submissions import MAX_LABELS, JobSettings, LabelName, LabelValue, Source
 
 _EXAMPLE_ID = "batch_01k9zq3v5n8w2c7m4t6y1x0abc"
 MAX_REJECTED_SHOWN = 1000

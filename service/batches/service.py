@@ -24,8 +24,8 @@ from service.batches.schemas import BatchResultSchema, BatchResultsSchema, Batch
 from service.context import ServiceContext
 from service.errors import InvalidRequestError, ServiceError
 from service.forms import ReceivedFile
-from service.jobs.schemas import JobForm, JobSettings
 from service.jobs.service import clean_filename
+from service.jobs.submissions import JobForm, JobSettings
 from service.sources.fetching import SourceFailedError, check_source_url, open_bucket, parse_s3
 from service.sources.service import require_completed
 from service.tasks import enqueue_task

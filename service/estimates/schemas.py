@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobs.options import MAX_SIDE, JobOptions
 from jobs.records import Priority
-from service.jobs.schemas import Source
+from service.jobs.submissions import Source
 
 _MAX_SECONDS = 864_000
 _MAX_FRAMES = 1_000_000_000

@@ -19,8 +19,9 @@ from service.idempotency import fingerprint_of, idempotent
 from service.jobs.dependencies import JobId, OwnJob
 from service.jobs.events import job_events
 from service.jobs.requests import FORM_FIELDS, file_fingerprint, parse_form, read_json_request
-from service.jobs.schemas import JobEventSchema, JobForm, JobListSchema, JobRequest, JobSchema, ListQuery
+from service.jobs.schemas import JobEventSchema, JobListSchema, JobSchema, ListQuery
 from service.jobs.service import submit_file, submit_stored
+from service.jobs.submissions import JobForm, JobRequest
 from service.problems import responses
 from service.sources.service import open_source
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from jobs.options import JobOptions
 from service.errors import MalformedRequestError, UnsupportedMediaError
 from service.forms import Form
-from service.jobs.schemas import JobForm, JobRequest
+from service.jobs.submissions import JobForm, JobRequest
 from service.problems import invalid_request
 
 MAX_JSON_BYTES = 16 << 20

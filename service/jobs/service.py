@@ -17,8 +17,8 @@ from media.sandbox import sandboxed_probe
 from service.auth import Caller
 from service.context import ServiceContext
 from service.errors import InvalidRequestError, QuotaError, UnavailableError, from_media_error
-from service.jobs.schemas import JobForm
 from service.jobs.sizes import output_frames, output_size
+from service.jobs.submissions import JobForm
 from service.webhooks.targets import check_target
 
 _MAX_FILENAME = 255

@@ -16,7 +16,7 @@ from jobs.uploads import Upload, UploadStore
 from service.auth import Caller
 from service.context import ServiceContext
 from service.errors import ConflictError, GoneError
-from service.jobs.schemas import UploadSource, UrlSource
+from service.jobs.submissions import UploadSource, UrlSource
 from service.sources.fetching import fetched_source
 
 
