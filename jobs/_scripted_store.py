@@ -7,11 +7,17 @@ from typing import Any
 
 import redis
 
-from jobs import _scripts
 from jobs._decoding import job_from_hash
+from jobs._scripts import attempts, lifecycle, segments
 from jobs.errors import JobNotFoundError, JobStateError, LostLeaseError
 from jobs.outages import reported_outage
 from jobs.records import Job
+
+_SCRIPTS = {
+    lifecycle: ("CREATE", "COMPLETE", "FAIL", "CANCEL", "RETRY", "DELETE"),
+    attempts: ("BEGIN", "RENEW", "END", "SET_FIELDS"),
+    segments: ("APPEND_PLAN", "PUBLISH", "ADVANCE"),
+}
 
 
 class ScriptedStore:
@@ -25,12 +31,10 @@ class ScriptedStore:
         # redis-py types its answers as the union of what any setting gives; ours are always bytes.
         self.client: Any = client
         self._scripts = {
-            name: client.register_script(getattr(_scripts, name))
-            for name in (
-                "CREATE", "BEGIN", "RENEW", "END", "APPEND_PLAN", "SET_FIELDS", "PUBLISH", "ADVANCE",
-                "COMPLETE", "FAIL", "CANCEL", "RETRY", "DELETE",
-            )
-        }  # fmt: skip
+            name: client.register_script(getattr(module, name))
+            for module, names in _SCRIPTS.items()
+            for name in names
+        }
 
     def _run(self, name: str, *arguments: Any) -> Any:
         with reported_outage():

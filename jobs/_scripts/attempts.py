@@ -1,0 +1,115 @@
+"""Attempts at tasks, as scripts: they take, keep and give up leases, and write what they found out."""
+
+from __future__ import annotations
+
+from jobs._scripts.prelude import PRELUDE
+
+# ARGV: id, task, token, ttl_ms, max_attempts, worker, num_workers.
+BEGIN = (
+    PRELUDE
+    + """
+local id, task, token = ARGV[1], ARGV[2], ARGV[3]
+local state = get(id, 'state')
+if not state then return {'gone', 0} end
+if is_final(state) or state == 'cancelling' then return {'stopped', 0} end
+local index = string.match(task, '^segment:(%d+)$')
+if index and redis.call('HEXISTS', job_key(id) .. ':segments', index) == 1 then return {'done', 0} end
+if task == 'plan' and get(id, 'is_planned') == '1' then return {'done', 0} end
+local now = now_ms()
+local lease = redis.call('HGET', job_key(id) .. ':leases', task)
+if lease then
+  local left = tonumber(string.match(lease, ' (%d+)$')) - now
+  if string.match(lease, '^(%S+)') == token then
+    return {'ok', tonumber(redis.call('HGET', job_key(id) .. ':attempts', task))}
+  end
+  if left > 0 then return {'busy', left} end
+end
+if redis.call('HGET', job_key(id) .. ':failed_on', task) == ARGV[6] and tonumber(ARGV[7]) > 1 then
+  if redis.call('HINCRBY', job_key(id) .. ':handed_on', task, 1) <= 10 then return {'elsewhere', 1000} end
+end
+local attempt = redis.call('HINCRBY', job_key(id) .. ':attempts', task, 1)
+if attempt > tonumber(ARGV[5]) then return {'exhausted', attempt - 1} end
+redis.call('HSET', job_key(id) .. ':leases', task, token .. ' ' .. (now + tonumber(ARGV[4])))
+if task == 'plan' then redis.call('HDEL', job_key(id), 'planning_asked') end
+if attempt > tonumber(get(id, 'attempts')) then redis.call('HSET', job_key(id), 'attempts', attempt) end
+if not get(id, 'started_at') then redis.call('HSET', job_key(id), 'started_at', now) end
+local stage = index and 'upscaling' or (task == 'join' and 'joining' or 'planning')
+local before = get(id, 'stage')
+if not (stage == 'planning' and before == 'upscaling') then
+  redis.call('HSET', job_key(id), 'stage', stage)
+end
+if index and not get(id, 'upscaling_started_at') then
+  redis.call('HSET', job_key(id), 'upscaling_started_at', now)
+end
+if state == 'queued' then set_state(id, 'in_progress')
+elseif before ~= get(id, 'stage') then touch(id); emit(id, 'status') end
+return {'ok', attempt}
+"""
+)
+
+# ARGV: id, task, token, ttl_ms, frames of this attempt or -1. Returns what the attempt should do.
+RENEW = (
+    PRELUDE
+    + """
+local id, task, token = ARGV[1], ARGV[2], ARGV[3]
+local state = get(id, 'state')
+if not state or is_final(state) or state == 'cancelling' then return 'stopped' end
+if not holds(id, task, token) then return 'lost' end
+local now = now_ms()
+redis.call('HSET', job_key(id) .. ':leases', task, token .. ' ' .. (now + tonumber(ARGV[4])))
+if tonumber(ARGV[5]) >= 0 then
+  local before = get(id, 'processed_frames')
+  redis.call('HSET', job_key(id) .. ':partial', task, ARGV[5])
+  if tostring(count_frames(id)) ~= before then
+    touch(id)
+    if now - tonumber(get(id, 'progress_event_at') or '0') >= 500 then
+      redis.call('HSET', job_key(id), 'progress_event_at', now)
+      emit(id, 'progress')
+    end
+  end
+end
+return 'ok'
+"""
+)
+
+# ARGV: id, task, token, how: "finished", "failed" (counts as an attempt) or "drained" (does not), worker,
+# ttl_ms.
+END = (
+    PRELUDE
+    + """
+local id, task, token, how = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local state = get(id, 'state')
+if not state then return 'gone' end
+if not holds(id, task, token) then return 'lost' end
+redis.call('HDEL', job_key(id) .. ':leases', task)
+redis.call('HDEL', job_key(id) .. ':partial', task)
+count_frames(id)
+if how == 'finished' then redis.call('HDEL', job_key(id) .. ':attempts', task) end
+if how == 'drained' and tonumber(redis.call('HGET', job_key(id) .. ':attempts', task) or '0') > 0 then
+  redis.call('HINCRBY', job_key(id) .. ':attempts', task, -1)
+end
+if how == 'failed' then redis.call('HSET', job_key(id) .. ':failed_on', task, ARGV[5]) end
+if state == 'cancelling' and live_leases(id, '') == 0 then
+  set_state(id, 'cancelled')
+  expire_after(id, tonumber(ARGV[6]))
+end
+return 'ok'
+"""
+)
+
+# ARGV: id, task, token, name, value, name, value, ... Fields that an attempt may set while it holds its
+# lease.
+SET_FIELDS = (
+    PRELUDE
+    + """
+local id, task, token = ARGV[1], ARGV[2], ARGV[3]
+if not get(id, 'state') then return 'gone' end
+if not holds(id, task, token) then return 'lost' end
+for i = 4, #ARGV, 2 do
+  if ARGV[i] == 'warnings' then add_warnings(id, ARGV[i + 1])
+  else redis.call('HSET', job_key(id), ARGV[i], ARGV[i + 1]) end
+end
+touch(id)
+return 'ok'
+"""
+)

@@ -1,0 +1,156 @@
+"""A job as a whole, as scripts: it is made, ends well or badly, is cancelled, tried again, deleted."""
+
+from __future__ import annotations
+
+from jobs._scripts.prelude import PRELUDE
+
+# ARGV: id, owner, priority, batch_id, max_waiting, max_of_owner, has_webhook, total_frames, spec, warnings,
+# labels as a JSON list of "name:value".
+CREATE = (
+    PRELUDE
+    + """
+local id, owner, priority, batch = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+if redis.call('EXISTS', job_key(id)) == 1 then return {'exists', 0} end
+local waiting = 0
+for _, name in ipairs({'high', 'normal', 'low'}) do
+  waiting = waiting + redis.call('ZCARD', prefix .. 'waiting:' .. name)
+end
+if waiting >= tonumber(ARGV[5]) then return {'queue_full', waiting} end
+local unfinished = 0
+for _, name in ipairs({'queued', 'in_progress', 'cancelling'}) do
+  unfinished = unfinished + redis.call('ZCARD', prefix .. 'jobs:' .. owner .. ':state:' .. name)
+end
+if tonumber(ARGV[6]) > 0 and unfinished >= tonumber(ARGV[6]) then return {'owner_full', unfinished} end
+local now = now_ms()
+redis.call('HSET', job_key(id), 'spec', ARGV[9], 'owner', owner, 'priority', priority, 'batch_id', batch,
+  'state', 'queued', 'version', 1, 'updated_at', now, 'has_webhook', ARGV[7], 'done_frames', 0,
+  'processed_frames', 0, 'num_segments', 0, 'num_finished', 0, 'next_segment', 0, 'is_planned', 0,
+  'attempts', 0, 'labels', ARGV[11])
+if ARGV[8] ~= '' then redis.call('HSET', job_key(id), 'total_frames', ARGV[8]) end
+add_warnings(id, ARGV[10])
+redis.call('SADD', prefix .. 'input:' .. cjson.decode(ARGV[9]).input_key, id)
+redis.call('ZADD', prefix .. 'jobs:' .. owner, 0, id)
+redis.call('ZADD', prefix .. 'jobs:' .. owner .. ':state:queued', 0, id)
+for _, label in ipairs(cjson.decode(ARGV[11])) do
+  redis.call('ZADD', prefix .. 'jobs:' .. owner .. ':label:' .. label, 0, id)
+end
+if batch ~= '' then
+  redis.call('ZADD', prefix .. 'batch:' .. batch .. ':jobs', 0, id)
+  redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', 'queued', 1)
+end
+redis.call('HINCRBY', prefix .. 'counts', 'queued', 1)
+redis.call('ZADD', prefix .. 'waiting:' .. priority, now, id)
+redis.call('ZADD', prefix .. 'active', 0, id)
+emit(id, 'status')
+return {'ok', waiting}
+"""
+)
+
+# ARGV: id, token, output, ttl_ms, warnings.
+COMPLETE = (
+    PRELUDE
+    + """
+local id, token = ARGV[1], ARGV[2]
+local state = get(id, 'state')
+if not state then return 'gone' end
+if state == 'completed' and get(id, 'output') == ARGV[3] then return 'ok' end
+if state ~= 'in_progress' then return 'stopped' end
+if not holds(id, 'join', token) then return 'lost' end
+redis.call('HDEL', job_key(id) .. ':leases', 'join')
+redis.call('HSET', job_key(id), 'output', ARGV[3])
+add_warnings(id, ARGV[5])
+expire_after(id, tonumber(ARGV[4]))
+set_state(id, 'completed')
+return 'ok'
+"""
+)
+
+# ARGV: id, error, ttl_ms. Running attempts of other tasks find out when they renew.
+FAIL = (
+    PRELUDE
+    + """
+local id = ARGV[1]
+local state = get(id, 'state')
+if not state then return 'gone' end
+if is_final(state) then return 'stopped' end
+if state == 'cancelling' then set_state(id, 'cancelled')
+else
+  redis.call('HSET', job_key(id), 'error', ARGV[2])
+  set_state(id, 'failed')
+end
+expire_after(id, tonumber(ARGV[3]))
+return 'ok'
+"""
+)
+
+# ARGV: id, ttl_ms.
+CANCEL = (
+    PRELUDE
+    + """
+local id = ARGV[1]
+local state = get(id, 'state')
+if not state then return 'gone' end
+if is_final(state) then return state end
+if live_leases(id, '') == 0 then
+  set_state(id, 'cancelled')
+  expire_after(id, tonumber(ARGV[2]))
+elseif state ~= 'cancelling' then
+  set_state(id, 'cancelling')
+end
+return 'ok'
+"""
+)
+
+# ARGV: id.
+RETRY = (
+    PRELUDE
+    + """
+local id = ARGV[1]
+local state = get(id, 'state')
+if not state then return 'gone' end
+if state ~= 'failed' and state ~= 'cancelled' then return state end
+redis.call('HDEL', job_key(id), 'error', 'completed_at', 'expires_at', 'started_at', 'upscaling_started_at',
+  'planning_asked')
+redis.call('DEL', job_key(id) .. ':attempts', job_key(id) .. ':failed_on', job_key(id) .. ':handed_on',
+  job_key(id) .. ':leases', job_key(id) .. ':partial', job_key(id) .. ':enqueued')
+redis.call('HSET', job_key(id), 'next_segment', 0, 'attempts', 0)
+redis.call('ZREM', prefix .. 'expiring', id)
+count_frames(id)
+set_state(id, 'queued')
+redis.call('ZADD', prefix .. 'waiting:' .. get(id, 'priority'), now_ms(), id)
+return 'ok'
+"""
+)
+
+# ARGV: id.
+DELETE = (
+    PRELUDE
+    + """
+local id = ARGV[1]
+local state, owner = get(id, 'state'), get(id, 'owner')
+if not state then return 0 end
+redis.call('ZREM', prefix .. 'jobs:' .. owner, id)
+redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':state:' .. state, id)
+for _, label in ipairs(cjson.decode(get(id, 'labels') or '[]')) do
+  redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':label:' .. label, id)
+end
+redis.call('HINCRBY', prefix .. 'counts', state, -1)
+redis.call('SREM', prefix .. 'input:' .. cjson.decode(get(id, 'spec')).input_key, id)
+local batch = get(id, 'batch_id')
+if batch and batch ~= '' then
+  redis.call('ZREM', prefix .. 'batch:' .. batch .. ':jobs', id)
+  redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', state, -1)
+  redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', 'deleted', 1)
+end
+redis.call('ZREM', prefix .. 'waiting:' .. get(id, 'priority'), id)
+redis.call('ZREM', prefix .. 'active', id)
+redis.call('ZREM', prefix .. 'expiring', id)
+emit(id, 'deleted')
+redis.call('EXPIRE', prefix .. 'events:' .. id, 60)
+for _, suffix in ipairs({'', ':segments', ':plan', ':partial', ':attempts', ':enqueued', ':leases',
+    ':failed_on', ':handed_on'}) do
+  redis.call('DEL', job_key(id) .. suffix)
+end
+return 1
+"""
+)

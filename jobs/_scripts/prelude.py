@@ -1,0 +1,98 @@
+"""What all scripts begin with: functions on a job's record, its leases, its events and its state.
+
+Leases live in one hash per job (task -> "token expiry_ms"): an attempt may write as long as the hash still
+names its token, even after the expiry, because nobody has taken over; so a paused process never loses work
+that nobody else has begun, and never overwrites another one's.
+
+Keys are derived from the job's id inside the scripts, so the store needs one Redis server, not a cluster.
+"""
+
+from __future__ import annotations
+
+PRELUDE = """
+local prefix = 'dv:'
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local function job_key(id) return prefix .. 'job:' .. id end
+local function get(id, field) return redis.call('HGET', job_key(id), field) end
+local function touch(id)
+  redis.call('HINCRBY', job_key(id), 'version', 1)
+  redis.call('HSET', job_key(id), 'updated_at', now_ms())
+end
+local function emit(id, kind, detail)
+  local key = prefix .. 'events:' .. id
+  redis.call('XADD', key, 'MAXLEN', '~', 512, '*', 'type', kind, 'detail', detail or '{}')
+  redis.call('PUBLISH', prefix .. 'events', id)
+end
+local function live_leases(id, except)
+  local found, now = 0, now_ms()
+  local all = redis.call('HGETALL', job_key(id) .. ':leases')
+  for i = 1, #all, 2 do
+    local expiry = tonumber(string.match(all[i + 1], ' (%d+)$'))
+    if all[i] ~= except and expiry > now then found = found + 1 end
+  end
+  return found
+end
+local function is_leased(id, task)
+  local lease = redis.call('HGET', job_key(id) .. ':leases', task)
+  return lease and tonumber(string.match(lease, ' (%d+)$')) > now_ms()
+end
+local function holds(id, task, token)
+  local lease = redis.call('HGET', job_key(id) .. ':leases', task)
+  return lease and string.match(lease, '^(%S+)') == token
+end
+local function is_final(state) return state == 'completed' or state == 'failed' or state == 'cancelled' end
+local function set_state(id, new)
+  local old, owner, priority = get(id, 'state'), get(id, 'owner'), get(id, 'priority')
+  redis.call('HSET', job_key(id), 'state', new)
+  redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':state:' .. old, id)
+  redis.call('ZADD', prefix .. 'jobs:' .. owner .. ':state:' .. new, 0, id)
+  redis.call('HINCRBY', prefix .. 'counts', old, -1)
+  redis.call('HINCRBY', prefix .. 'counts', new, 1)
+  if new ~= 'queued' then redis.call('ZREM', prefix .. 'waiting:' .. priority, id) end
+  local batch = get(id, 'batch_id')
+  if batch and batch ~= '' then
+    redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', old, -1)
+    redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', new, 1)
+  end
+  if is_final(new) then
+    redis.call('ZREM', prefix .. 'active', id)
+    redis.call('HSET', job_key(id), 'completed_at', now_ms())
+    redis.call('HINCRBY', prefix .. 'finished', new, 1)
+    redis.call('DEL', job_key(id) .. ':partial', job_key(id) .. ':enqueued')
+    redis.call('HDEL', job_key(id), 'stage')
+    if get(id, 'has_webhook') == '1' or (batch and batch ~= '') then
+      redis.call('ZADD', prefix .. 'webhooks:pending', now_ms(), id .. ' ' .. new)
+    end
+  else
+    redis.call('ZADD', prefix .. 'active', 0, id)
+    if new == 'in_progress' and get(id, 'has_webhook') == '1' then
+      redis.call('ZADD', prefix .. 'webhooks:pending', now_ms(), id .. ' ' .. new)
+    end
+  end
+  touch(id)
+  emit(id, is_final(new) and new or 'status')
+end
+local function expire_after(id, ttl_ms)
+  local at = now_ms() + ttl_ms
+  redis.call('HSET', job_key(id), 'expires_at', at)
+  redis.call('ZADD', prefix .. 'expiring', at, id)
+end
+local function count_frames(id)
+  local sum = tonumber(get(id, 'done_frames') or '0')
+  for _, value in ipairs(redis.call('HVALS', job_key(id) .. ':partial')) do sum = sum + tonumber(value) end
+  redis.call('HSET', job_key(id), 'processed_frames', sum)
+  return sum
+end
+local function add_warnings(id, list)
+  local have = cjson.decode(get(id, 'warnings') or '[]')
+  local seen = {}
+  for _, text in ipairs(have) do seen[text] = true end
+  for _, text in ipairs(cjson.decode(list)) do
+    if not seen[text] and #have < 100 then have[#have + 1] = text; seen[text] = true end
+  end
+  if #have > 0 then redis.call('HSET', job_key(id), 'warnings', cjson.encode(have)) end
+end
+"""
