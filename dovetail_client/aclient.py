@@ -1,4 +1,7 @@
-"""The client that awaits: the same methods as `Dovetail`, where their arguments and errors are described."""
+"""The client that awaits: the same methods as `Dovetail`, where their arguments and errors are described.
+
+Those about batches are in `_batch_methods`.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,13 @@ from typing import Any, Literal, Self, Unpack
 
 import httpx
 
-from dovetail_client import _batches, _downloads, _events, _jobs, _uploads, _waiting
+from dovetail_client import _downloads, _events, _jobs, _uploads, _waiting
+from dovetail_client._batch_methods import AsyncBatchMethods
 from dovetail_client._drivers import AsyncDriver
 from dovetail_client._settings import connection_settings
 from dovetail_client._sources import Source, id_of
 from dovetail_client._uploads import DEFAULT_CHUNK_SIZE, ProgressFunction
 from dovetail_client.models import (
-    Batch,
-    BatchResult,
     Estimate,
     Job,
     JobEvent,
@@ -31,7 +33,7 @@ from dovetail_client.models import (
 from dovetail_client.options import JobOptions, SubmitOptions
 
 
-class AsyncDovetail:
+class AsyncDovetail(AsyncBatchMethods):
     """A Dovetail service, for programs with an event loop. Files are read and written in threads.
 
     Args, requests and errors are those of `Dovetail`; `sleep` is awaited.
@@ -195,69 +197,3 @@ class AsyncDovetail:
     async def me(self) -> Me:
         """Who the key belongs to, and what it may do."""
         return await self._driver.run(_jobs.get_me())
-
-    # Batches.
-
-    async def create_batch(
-        self,
-        inputs: Iterable[Source | Mapping[str, Any]] = (),
-        *,
-        prefix: str | None = None,
-        manifest: str | None = None,
-        idempotency_key: str | None = None,
-        on_progress: ProgressFunction | None = None,
-        **options: Unpack[SubmitOptions],
-    ) -> Batch:
-        """Makes a job of every input. Files are uploaded one after the other."""
-        flow = _batches.create_batch(
-            inputs,
-            options,
-            patience=self._patience,
-            prefix=prefix,
-            manifest=manifest,
-            idempotency_key=idempotency_key,
-            on_progress=on_progress,
-        )
-        return await self._driver.run(flow)
-
-    async def get_batch(self, batch: Batch | str) -> Batch:
-        """A batch as it is now."""
-        return await self._driver.run(_batches.get_batch(id_of(batch)))
-
-    def list_batches(self, *, limit: int | None = None) -> AsyncIterator[Batch]:
-        """All batches, the newest first."""
-        return self._driver.iterate(_batches.list_batches(limit=limit))
-
-    async def cancel_batch(self, batch: Batch | str) -> Batch:
-        """Stops all jobs of a batch that are not final."""
-        return await self._driver.run(_batches.cancel_batch(id_of(batch)))
-
-    async def delete_batch(self, batch: Batch | str) -> None:
-        """Deletes a batch with its jobs and their files."""
-        await self._driver.run(_jobs.delete_at(f"/v1/batches/{id_of(batch)}"))
-
-    async def wait_batch(
-        self,
-        batch: Batch | str,
-        *,
-        timeout: float | None = None,
-        on_update: Callable[[Batch], None] | None = None,
-    ) -> Batch:
-        """Waits until every job of a batch is final; failed ones are in its counts."""
-        flow = _waiting.wait_for_batch(id_of(batch), timeout=timeout, on_update=on_update, clock=self._clock)
-        return await self._driver.run(flow)
-
-    async def batch_results(self, batch: Batch | str) -> tuple[BatchResult, ...]:
-        """What became of each job of a batch."""
-        return await self._driver.run(_batches.batch_results(id_of(batch)))
-
-    async def download_batch(
-        self,
-        batch: Batch | str,
-        folder: str | os.PathLike[str],
-        *,
-        on_download: Callable[[Path], None] | None = None,
-    ) -> tuple[Path, ...]:
-        """Downloads and checks every result that there is, into a folder that is made if need be."""
-        flow = _batches.download_batch(id_of(batch), folder, patience=self._patience, on_download=on_download)
-        return await self._driver.run(flow)

@@ -1,4 +1,4 @@
-"""The client that blocks."""
+"""The client that blocks. Its methods about batches are in `_batch_methods`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import Any, Literal, Self, Unpack
 
 import httpx
 
-from dovetail_client import _batches, _downloads, _events, _jobs, _uploads, _waiting
+from dovetail_client import _downloads, _events, _jobs, _uploads, _waiting
+from dovetail_client._batch_methods import BatchMethods
 from dovetail_client._drivers import Driver
 from dovetail_client._settings import connection_settings
 from dovetail_client._sources import Source, id_of
 from dovetail_client._uploads import DEFAULT_CHUNK_SIZE, ProgressFunction
 from dovetail_client.models import (
-    Batch,
-    BatchResult,
     Estimate,
     Job,
     JobEvent,
@@ -30,7 +29,7 @@ from dovetail_client.models import (
 from dovetail_client.options import JobOptions, SubmitOptions
 
 
-class Dovetail:
+class Dovetail(BatchMethods):
     """A Dovetail service. Jobs, batches and uploads are given as such or by their ids.
 
     Requests that may be repeated are, after connection errors and answers 429, 502, 503 and 504, as late as
@@ -293,86 +292,3 @@ class Dovetail:
     def me(self) -> Me:
         """Who the key belongs to, and what it may do."""
         return self._driver.run(_jobs.get_me())
-
-    # Batches.
-
-    def create_batch(
-        self,
-        inputs: Iterable[Source | Mapping[str, Any]] = (),
-        *,
-        prefix: str | None = None,
-        manifest: str | None = None,
-        idempotency_key: str | None = None,
-        on_progress: ProgressFunction | None = None,
-        **options: Unpack[SubmitOptions],
-    ) -> Batch:
-        """Makes a job of every input. Files are uploaded one after the other.
-
-        Args:
-            inputs: What `submit` takes; or a mapping, sent as it is, with a `source` and options of its own.
-            prefix: Of objects, `s3://bucket/folder/`, instead.
-            manifest: Lines that name inputs, instead.
-            idempotency_key: See `submit`.
-            on_progress: Is told bytes sent and bytes in all, of each file.
-            **options: Of all jobs; see `SubmitOptions`.
-        """
-        flow = _batches.create_batch(
-            inputs,
-            options,
-            patience=self._patience,
-            prefix=prefix,
-            manifest=manifest,
-            idempotency_key=idempotency_key,
-            on_progress=on_progress,
-        )
-        return self._driver.run(flow)
-
-    def get_batch(self, batch: Batch | str) -> Batch:
-        """A batch as it is now."""
-        return self._driver.run(_batches.get_batch(id_of(batch)))
-
-    def list_batches(self, *, limit: int | None = None) -> Iterator[Batch]:
-        """All batches, the newest first."""
-        return self._driver.iterate(_batches.list_batches(limit=limit))
-
-    def cancel_batch(self, batch: Batch | str) -> Batch:
-        """Stops all jobs of a batch that are not final."""
-        return self._driver.run(_batches.cancel_batch(id_of(batch)))
-
-    def delete_batch(self, batch: Batch | str) -> None:
-        """Deletes a batch with its jobs and their files."""
-        self._driver.run(_jobs.delete_at(f"/v1/batches/{id_of(batch)}"))
-
-    def wait_batch(
-        self,
-        batch: Batch | str,
-        *,
-        timeout: float | None = None,
-        on_update: Callable[[Batch], None] | None = None,
-    ) -> Batch:
-        """Waits until every job of a batch is final; failed ones are in its counts.
-
-        Raises:
-            WaitTimeoutError: If that takes longer than `timeout` seconds. It goes on.
-        """
-        flow = _waiting.wait_for_batch(id_of(batch), timeout=timeout, on_update=on_update, clock=self._clock)
-        return self._driver.run(flow)
-
-    def batch_results(self, batch: Batch | str) -> tuple[BatchResult, ...]:
-        """What became of each job of a batch."""
-        return self._driver.run(_batches.batch_results(id_of(batch)))
-
-    def download_batch(
-        self,
-        batch: Batch | str,
-        folder: str | os.PathLike[str],
-        *,
-        on_download: Callable[[Path], None] | None = None,
-    ) -> tuple[Path, ...]:
-        """Downloads and checks every result that there is, into a folder that is made if need be.
-
-        Args:
-            on_download: Is told each file when it is there.
-        """
-        flow = _batches.download_batch(id_of(batch), folder, patience=self._patience, on_download=on_download)
-        return self._driver.run(flow)

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from media.encoding import EncodeOptions, ResolvedEncoding, VideoFormat, resolve_encoding
+    from media.encoding import EncodeOptions, ResolvedEncoding, resolve_encoding
     from media.errors import (
         EncodeError,
         EncoderUnavailableError,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from media.limits import InputLimits
     from media.probing import probe
     from media.reader import Frame, VideoReader
+    from media.video_format import VideoFormat
     from media.writer import SegmentInfo, SegmentWriter
 
 __all__ = [  # noqa: RUF022 - grouped by topic
@@ -85,7 +86,6 @@ _HOMES = {
     "media.encoding": (
         "EncodeOptions",
         "ResolvedEncoding",
-        "VideoFormat",
         "resolve_encoding",
     ),
     "media.errors": (
@@ -124,6 +124,7 @@ _HOMES = {
         "Frame",
         "VideoReader",
     ),
+    "media.video_format": ("VideoFormat",),
     "media.writer": (
         "SegmentInfo",
         "SegmentWriter",

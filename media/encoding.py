@@ -1,11 +1,10 @@
 """What to encode and how: the choices a caller makes, and the pure rules that turn them into encoder
 settings."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Literal, NamedTuple
 
+from media._private_options import svtav1_options, x264_options, x265_options
 from media._rgb_to_yuv import PLANE_LAYOUTS, ChromaSite, coded_size
 from media.color import (
     BT470BG,
@@ -20,7 +19,8 @@ from media.color import (
     default_matrix,
 )
 from media.errors import EncodeError
-from media.info import ColorTags, ContentLight, MasteringDisplay
+from media.info import ColorTags
+from media.video_format import VideoFormat
 
 # (primaries, transfer) that go with a matrix, for sources that tag neither.
 _COMPANIONS = {
@@ -104,33 +104,6 @@ class EncodeOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoFormat:
-    """The video to be written: what the frames are, not how they are compressed."""
-
-    width: int
-    """Of the images, in pixels."""
-    height: int
-    time_base: Fraction
-    """Seconds per tick of pts and duration."""
-    rate: Fraction
-    """Nominal frames per second; frames may come at any time."""
-    color: ColorTags
-    sample_aspect_ratio: Fraction = Fraction(1)
-    display_matrix: bytes | None = None
-    """Nine int32 in machine byte order as FFmpeg stores them, or None for upright pictures."""
-    mastering_display: MasteringDisplay | None = None
-    content_light: ContentLight | None = None
-    bit_depth: int = 8
-    """Of the source; more than 8 makes the default output 10 bits."""
-
-    def __post_init__(self) -> None:
-        if self.width < 1 or self.height < 1:
-            raise EncodeError(f"a video needs at least one pixel, got {self.width}x{self.height}")
-        if self.time_base <= 0 or self.rate <= 0:
-            raise EncodeError(f"time_base and rate must be positive, got {self.time_base} and {self.rate}")
-
-
-@dataclass(frozen=True, kw_only=True)
 class ResolvedEncoding:
     """Encoder settings, complete: the same value gives the same bytes."""
 
@@ -175,7 +148,7 @@ def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> Resol
     chroma_site: ChromaSite = "topleft" if is_hdr and layout.vertical == 2 else "left"
     crf = traits.default_crf if options.crf is None else options.crf
     preset = options.preset or traits.default_preset
-    builders = {"h264": _x264_options, "h265": _x265_options, "av1": _svtav1_options}
+    builders = {"h264": x264_options, "h265": x265_options, "av1": svtav1_options}
     return ResolvedEncoding(
         encoder=traits.encoder,
         pix_fmt=pix_fmt,
@@ -251,95 +224,3 @@ def _warnings(options: EncodeOptions, video_format: VideoFormat, pix_fmt: str) -
             f"a {video_format.bit_depth}-bit source is written with 8 bits, as pix_fmt {pix_fmt} asks"
         )
     return found
-
-
-def _x264_options(
-    crf: float, site: ChromaSite, video_format: VideoFormat, num_threads: int
-) -> dict[str, str]:
-    params = []
-    if site == "topleft":
-        params.append("chromaloc=2")
-    if video_format.color.is_hdr:
-        if video_format.mastering_display is not None:
-            params.append(f"mastering-display={_mastering_display_integers(video_format.mastering_display)}")
-        if video_format.content_light is not None:
-            params.append(f"cll={_content_light(video_format.content_light)}")
-    # crf 0 of 10-bit x264 is not lossless (its scale goes down to -12); qp 0 is, at both depths.
-    quality = {"qp": "0"} if crf == 0 else {"crf": f"{crf:g}"}
-    extra = {"x264-params": ":".join(params)} if params else {}
-    return {**quality, "bf": "0", "forced-idr": "1", **extra}
-
-
-def _x265_options(
-    crf: float, site: ChromaSite, video_format: VideoFormat, num_threads: int
-) -> dict[str, str]:
-    params = [
-        "log-level=error",
-        "info=0",  # else 2.4 KB of settings as text in the header and in every keyframe
-        "open-gop=0",  # a segment must not refer to what came before it
-        f"pools={num_threads}",  # the pool defaults to all cores, and its size changes the result
-    ]
-    if crf == 0:
-        params.append("lossless=1")
-    if site == "topleft":
-        params.append("chromaloc=2")
-    if video_format.color.is_hdr:
-        if video_format.mastering_display is not None:
-            params.append(f"master-display={_mastering_display_integers(video_format.mastering_display)}")
-        if video_format.content_light is not None:
-            params.append(f"max-cll={_content_light(video_format.content_light)}")
-        if video_format.color.transfer == 16:
-            params.append("hdr10=1")
-    return {"crf": f"{crf:g}", "bf": "0", "forced-idr": "1", "x265-params": ":".join(params)}
-
-
-def _svtav1_options(
-    crf: float, site: ChromaSite, video_format: VideoFormat, num_threads: int
-) -> dict[str, str]:
-    params = [
-        f"lp={min(num_threads, 6)}",  # the encoder's own scale of parallelism ends at 6
-        f"chroma-sample-position={'colocated' if site == 'topleft' else 'vertical'}",
-    ]
-    if crf == 0:
-        params.append("lossless=1")  # FFmpeg reads crf 0 as "not given"
-    if video_format.color.is_hdr:
-        if video_format.mastering_display is not None:
-            params.append(f"mastering-display={_mastering_display_decimals(video_format.mastering_display)}")
-        if video_format.content_light is not None:
-            params.append(f"content-light={_content_light(video_format.content_light)}")
-    quality = {} if crf == 0 else {"crf": f"{crf:g}"}
-    return {**quality, "svtav1-params": ":".join(params)}
-
-
-def _content_light(light: ContentLight) -> str:
-    return f"{light.max_content},{light.max_average}"
-
-
-def _mastering_display_integers(display: MasteringDisplay) -> str:
-    """As x264 and x265 take it, which is as H.264 and H.265 store it: 0.00002 for chromaticity, 0.0001
-    cd/m2."""
-
-    def point(xy: tuple[Fraction, Fraction]) -> str:
-        return f"({round(xy[0] * 50_000)},{round(xy[1] * 50_000)})"
-
-    luminance = f"({round(display.max_luminance * 10_000)},{round(display.min_luminance * 10_000)})"
-    return _mastering_display(display, point, luminance)
-
-
-def _mastering_display_decimals(display: MasteringDisplay) -> str:
-    """As SVT-AV1 takes it; AV1 stores 16 binary fraction digits for chromaticity, 8 and 14 for luminance."""
-
-    def point(xy: tuple[Fraction, Fraction]) -> str:
-        return f"({float(xy[0]):.6f},{float(xy[1]):.6f})"
-
-    luminance = f"({float(display.max_luminance):.4f},{float(display.min_luminance):.6f})"
-    return _mastering_display(display, point, luminance)
-
-
-def _mastering_display(
-    display: MasteringDisplay, point: Callable[[tuple[Fraction, Fraction]], str], luminance: str
-) -> str:
-    return (
-        f"G{point(display.green)}B{point(display.blue)}R{point(display.red)}"
-        f"WP{point(display.white_point)}L{luminance}"
-    )

@@ -13,7 +13,7 @@ import av
 from av.container import OutputContainer
 from av.stream import Disposition, Stream
 
-from media._audio import CopiedAudio, TranscodedAudio, mp4_takes
+from media._copied_audio import CopiedAudio, mp4_takes
 from media._cover import COVER_CODECS, CoverArt
 from media._open import open_input
 from media._segments import SegmentedVideo, scale_display_matrix
@@ -27,6 +27,7 @@ from media._tracks import (
     codec_name,
     decoder_of,
 )
+from media._transcoded_audio import TranscodedAudio
 from media.errors import EncodeError
 from media.info import MediaInfo
 from media.writer import MOVIE_TIMESCALE, sync_directory

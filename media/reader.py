@@ -15,8 +15,10 @@ from torch import Tensor
 from media._clock import Clock, TimedFrame, with_durations
 from media._decoder import StreamDecoder, VideoPacket
 from media._deinterlace import FIELDS_PER_FRAME, SETTLING_FRAMES, Deinterlacer
+from media._missing_frames import describe_truncation, explain_emptiness
 from media._notes import Notes
 from media._planar import TRANSPARENCY_WARNING
+from media._reading_range import ReadingRange, check_seconds
 from media._seek import PacketList, PacketMismatchError, choose_entry, list_packets, seek_to_entry
 from media._yuv_to_rgb import FrameToRgb
 from media.color import RGB, effective_tags
@@ -27,9 +29,6 @@ from media.limits import DEFAULT_LIMITS, InputLimits
 DEFAULT_NUM_THREADS = 4
 """Decoder threads. A 4K decoder takes 73 MB with one, 244 MB with 8, and the network is slower than one
 anyway."""
-
-# The stated duration of a whole file is often off by a frame or two.
-_DURATION_TOLERANCE_FRAMES = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +76,9 @@ class VideoReader:
         limits: InputLimits = DEFAULT_LIMITS,
         on_packet: Callable[[], None] | None = None,
     ) -> None:
-        _check_range(start_seconds, duration_seconds, num_threads)
+        check_seconds(start_seconds, duration_seconds)
+        if num_threads < 1:
+            raise ValueError(f"num_threads must be at least 1, got {num_threads}")
         video = info.video
         self.info = info
         self.is_deinterlaced = video.is_interlaced if deinterlace is None else deinterlace
@@ -101,12 +102,7 @@ class VideoReader:
         """What had to be repaired or skipped; grows while frames are read."""
         self._is_forced = deinterlace is True
         self._num_threads, self._limits, self._on_packet = num_threads, limits, on_packet
-        self._first = math.ceil((start_seconds or 0) / self.time_base)
-        self._end = (
-            None
-            if duration_seconds is None
-            else math.ceil(((start_seconds or 0) + duration_seconds) / self.time_base)
-        )
+        self._range = ReadingRange.of_seconds(start_seconds, duration_seconds, self.time_base)
         self._iterators: WeakSet[Generator[Frame, None, None]] = WeakSet()
         self._is_closed = False
 
@@ -158,19 +154,19 @@ class VideoReader:
         return self.warnings
 
     def _frames(self, from_pts: int) -> Generator[Frame, None, None]:
-        position = self._first + from_pts
+        position = self._range.first + from_pts
         is_empty = True
         try:
             for frame in self._frames_after_seek(position):
                 is_empty = False
-                position = self._first + frame.pts + 1
+                position = self._range.first + frame.pts + 1
                 yield frame
         except PacketMismatchError:
             for frame in self._frames_from_start(position):
                 is_empty = False
                 yield frame
         if is_empty and from_pts == 0 and not self._is_closed:
-            raise NoFramesError(self._explain_emptiness())
+            raise NoFramesError(explain_emptiness(self.info, self._range, self.time_base))
 
     def _frames_after_seek(self, position: int) -> Iterator[Frame]:
         """Frames from a time on (output ticks, from the container's start), by the shortest sure way.
@@ -216,7 +212,7 @@ class VideoReader:
         timed = with_durations(stamped, frame_interval=interval)
         last: TimedFrame | None = None
         for timed_frame in timed:
-            if self._is_closed or (self._end is not None and timed_frame.pts >= self._end):
+            if self._is_closed or (self._range.end is not None and timed_frame.pts >= self._range.end):
                 return
             last = timed_frame
             if timed_frame.pts >= position:
@@ -232,12 +228,12 @@ class VideoReader:
                 f"the picture size changes to {frame.width}x{frame.height} in the middle; those frames are "
                 f"scaled to {self.width}x{self.height}",
             )
-        if self._end is not None:
-            duration = min(duration, self._end - pts)
+        if self._range.end is not None:
+            duration = min(duration, self._range.end - pts)
         image = converter.convert(frame, out=self._make_room())
         if converter.has_met_transparency:
             self._notes.add("alpha", TRANSPARENCY_WARNING)
-        return Frame(image, pts - self._first, duration)
+        return Frame(image, pts - self._range.first, duration)
 
     def _make_room(self) -> Tensor | None:
         """Where the next image goes; None is new memory. For readers that hand images to another process."""
@@ -269,29 +265,10 @@ class VideoReader:
         ).run(frames)
 
     def _check_end(self, decoder: StreamDecoder, last: TimedFrame | None) -> None:
-        """Report a file that stops before its time: many formats end without an error."""
         end = (last.pts + last.duration) * self.time_base if last is not None else Fraction(0)
-        if decoder.is_cut_off:
-            self._notes.add("truncated", f"the file is truncated: it cannot be read after {float(end):.2f} s")
-            return
-        video = self.info.video
-        if video.duration_seconds is None:
-            return
-        missing = video.start_seconds + video.duration_seconds - end
-        if missing > _DURATION_TOLERANCE_FRAMES / video.rate:
-            self._notes.add(
-                "truncated",
-                f"the video ends at {float(end):.2f} s, {float(missing):.2f} s before the time the file "
-                "states: it is probably truncated",
-            )
-
-    def _explain_emptiness(self) -> str:
-        if self._first == 0 and self._end is None:
-            return f"not one frame of '{self.info.path.name}' can be decoded; the file is damaged"
-        start = float(self._first * self.time_base)
-        length = self.info.duration_seconds
-        known = f"; the file lasts {float(length):.2f} s" if length is not None else ""
-        return f"'{self.info.path.name}' has no frames from {start:g} s on in the chosen range{known}"
+        truncation = describe_truncation(self.info.video, end, is_cut_off=decoder.is_cut_off)
+        if truncation is not None:
+            self._notes.add("truncated", truncation)
 
     @property
     def _origin_ticks(self) -> Fraction:
@@ -310,12 +287,3 @@ class VideoReader:
             notes=self._notes,
             on_packet=self._on_packet,
         )
-
-
-def _check_range(start_seconds: Fraction | None, duration_seconds: Fraction | None, num_threads: int) -> None:
-    if start_seconds is not None and start_seconds < 0:
-        raise ValueError(f"start_seconds must be at least 0, got {float(start_seconds):g}")
-    if duration_seconds is not None and duration_seconds <= 0:
-        raise ValueError(f"duration_seconds must be positive, got {float(duration_seconds):g}")
-    if num_threads < 1:
-        raise ValueError(f"num_threads must be at least 1, got {num_threads}")

@@ -18,17 +18,9 @@ from torch import Tensor
 from media._encoders import configure_context, require_encoder, tag_frame
 from media._rgb_to_yuv import RgbToYuv
 from media._scheduling import ordinary_scheduling
-from media.encoding import EncodeOptions, ResolvedEncoding, VideoFormat, resolve_encoding
+from media.encoding import EncodeOptions, ResolvedEncoding, resolve_encoding
 from media.errors import EncodeError
-
-__all__ = [
-    "EncodeOptions",
-    "ResolvedEncoding",
-    "SegmentInfo",
-    "SegmentWriter",
-    "VideoFormat",
-    "resolve_encoding",
-]
+from media.video_format import VideoFormat
 
 # frag_keyframe: any prefix that ends with a fragment plays. delay_moov with frag_discont: fragments carry
 # absolute times (tfdt), so segments made by different workers can be put one behind the other. Measured:

@@ -15,8 +15,9 @@ from typing import BinaryIO, Literal
 import av
 from av.container import OutputContainer
 
-from media._audio import CopiedAudio, TranscodedAudio, mp4_takes
+from media._copied_audio import CopiedAudio, mp4_takes
 from media._tracks import SourceStream, Timeline, Track
+from media._transcoded_audio import TranscodedAudio
 from media.errors import EncodeError
 from media.growing.boxes import descend, only, scan_file, unpack
 from media.growing.index import SegmentIndex, index_segment

@@ -149,8 +149,8 @@ def test_both_clients_have_the_same_methods_and_arguments() -> None:
     def public(kind: type) -> dict[str, Any]:
         return {
             name: inspect.signature(method).parameters.keys()
-            for name, method in vars(kind).items()
-            if inspect.isfunction(method) and not name.startswith("_")
+            for name, method in inspect.getmembers(kind, inspect.isfunction)
+            if not name.startswith("_")
         }
 
     assert public(Dovetail) == public(AsyncDovetail)

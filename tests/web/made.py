@@ -14,8 +14,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from media.info import ColorTags
-from media.writer import EncodeOptions, SegmentWriter, VideoFormat
+from media import ColorTags, EncodeOptions, SegmentWriter, VideoFormat
 
 FPS = 24
 NUM_FRAMES = 96
