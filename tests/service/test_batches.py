@@ -23,11 +23,11 @@ from service.batches.archive import unique_name
 from service.batches.manifests import read_description
 from service.errors import InvalidRequestError, MalformedRequestError
 from service.webhooks.secrets import signers
+from tests.redis_server import free_port
 from tests.service.api_process import api_process
 from tests.service.conftest import Api, running_api, wait_until
 from tests.service.origin import Answer, Asked, Origin, running_origin
 from tests.service.test_sources import s3
-from tests.service.test_webhooks import free_port
 from tests.thorough import sized
 
 __all__ = ["s3"]

@@ -25,6 +25,7 @@ from jobs.store import JobStore
 from service.tasks import retry_delay
 from service.webhooks.dispatch import PENDING
 from service.webhooks.secrets import FILENAME, secret_from_file, signers
+from tests.redis_server import free_port
 from tests.service.api_process import api_process
 from tests.service.conftest import Api, running_api, wait_until
 from tests.service.origin import Answer, Asked, running_origin
@@ -220,12 +221,6 @@ def test_receivers_that_became_private_are_refused_at_delivery(
         api.context.store.cancel(job_id, ttl=TTL)
         wait_until(lambda: list(api.context.client.scan_iter("dv:webhook:msg_*")))
         wait_until(lambda: outcome_of(api) == b"failed")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_an_event_survives_that_the_api_is_killed_before_and_while_it_is_delivered(
