@@ -43,7 +43,7 @@ class RedisServer:
     @classmethod
     def start_in(cls, folder: Path, *, port: int | None = None) -> RedisServer:
         """Starts a server with the data that lies in a folder."""
-        # By itself it takes the first free port of a short range, as do those of other test processes just then.
+        # By itself it takes the first free port of a short range, as another test process may just then.
         server = ValkeyServer(port or free_port(), data_dir=folder, persist=True, config=_CONFIG)
         server.start()
         return cls(folder, server.port, server)
