@@ -70,7 +70,6 @@ def load_propagation(
     for name, part in network.named_children():
         if name not in ("estimator", "modulation"):
             part.to(dtype)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False), description
 
 

@@ -76,8 +76,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = conv3x3(channels, channels)
+        self.conv2 = conv3x3(channels, channels)
         shrink_(self.conv2, 0.1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -100,7 +100,7 @@ class PropagationNet(nn.Module):
         self.estimator = DegradationEstimator()
         self.modulation = Modulation(channels, num_parts=3)
         self.heads = nn.ModuleDict(
-            {str(s): nn.Conv2d(3 * unshuffle_ratio(s) ** 2, channels, 3, padding=1) for s in config.scales}
+            {str(s): conv3x3(3 * unshuffle_ratio(s) ** 2, channels) for s in config.scales}
         )
         self.feature_blocks = blocks(config.feature_blocks, channels)
         # The blocks behind a fusion see the neighbourhood; it need not.
@@ -108,15 +108,17 @@ class PropagationNet(nn.Module):
         self.backward_blocks = blocks(config.backward_blocks, channels)
         self.forward_fusion = nn.Conv2d(channels, channels, 1)
         self.forward_blocks = blocks(config.forward_blocks, channels)
-        self.conv_mid = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_mid = conv3x3(channels, channels)
         self.tails = nn.ModuleDict(
-            {str(r): nn.Conv2d(channels, 3 * r**2, 3, padding=1) for r in shuffle_ratios(config.scales)}
+            {str(r): conv3x3(channels, 3 * r**2) for r in shuffle_ratios(config.scales)}
         )
         # A new network gives bicubic interpolation, nearly, and pays no attention to neighbours.
         for tail in self.tails.values():
             shrink_(cast(nn.Conv2d, tail), 0.1)
         for fusion in (self.backward_fusion, self.forward_fusion):
             shrink_(fusion, 0.0)
+        # Convolutions on a CPU are faster so. torch has no signature for a memory format alone.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(
         self,
@@ -277,6 +279,11 @@ def modulate(x: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
     """Scales and shifts the channels of (N, C, h, w) by (N, 2, C)."""
     scale, shift = modulation[..., None, None].unbind(1)
     return x * scale + shift
+
+
+def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """Repeats the border: the loss leaves out that of crops, and zeros would leave a line around frames."""
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="replicate")
 
 
 def blocks(number: int, channels: int) -> nn.Sequential:

@@ -68,8 +68,6 @@ def test_every_attention_kernel_gives_the_same_frames(
 def test_options_change_no_more_than_kernels_do(
     checkpoint: Path, device: torch.device, options: dict[str, Any]
 ) -> None:
-    if device.type == "cpu" and "use_compile" in options:
-        pytest.skip("compiling takes long and is tested in tests/pipelines/dove/test_runtime.py")
     expected = frames_of(load(checkpoint, device))
     frames = frames_of(load(checkpoint, device, **options))
     torch.testing.assert_close(frames, expected, atol=2e-3, rtol=0)

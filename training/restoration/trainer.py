@@ -92,10 +92,7 @@ class RestorationTrainer:
         self.decay: tuple[int, int] | None = None
 
     def _new_network(self) -> PropagationNet:
-        network = PropagationNet(self.config.network).to(self.device)
-        # torch has no signature for a memory format alone.
-        result: PropagationNet = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return result
+        return PropagationNet(self.config.network).to(self.device)
 
     def prepare(self, *, start: Path | None = None, decay_steps: int | None = None) -> None:
         """Takes up the run's own state, or else what it starts from.

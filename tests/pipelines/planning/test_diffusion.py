@@ -162,7 +162,9 @@ def test_finishing_goes_down_to_single_frames_before_the_decoder_shrinks() -> No
         sizes.append((smaller.finish_frames, smaller.vae_tile_height))
     assert sizes[:3] == [(4, 0), (2, 0), (1, 0)]
     assert sizes[3] == (1, 368)
-    assert "finished 1 at once" in plan_for((720, 1280), gib=100).smaller("finish").describe()  # type: ignore[union-attr]
+    large = plan_for((720, 1280), gib=100).smaller("finish")
+    assert large is not None
+    assert "finished 1 at once" in large.describe()
 
 
 def test_finishing_of_frames_in_one_piece_has_a_size_too() -> None:
