@@ -12,7 +12,7 @@ from typing import Literal
 from pipelines.errors import OutOfMemoryError
 from pipelines.planning.ladders import TileSize, halved_ladder, next_smaller
 from pipelines.planning.plan import ChunkRequest, NetworkPart, TileLayout
-from pipelines.planning.spans import Span, TileGrid, equal_spans
+from pipelines.planning.spans import TileGrid, disjoint_tiles
 
 # Frames of a chunk, longest first.
 CHUNK_LENGTHS = (24, 16, 8)
@@ -97,11 +97,7 @@ class ClipPlan:
 
     def tile_grid(self, height: int, width: int) -> TileGrid:
         """Tiles of a frame of so many body pixels, without margins."""
-        if not self.tile_height or not self.tile_width:
-            return TileGrid((Span(0, height),), (Span(0, width),))
-        rows = equal_spans(height, min(self.tile_height, height), 0)
-        cols = equal_spans(width, min(self.tile_width, width), 0)
-        return TileGrid(tuple(rows), tuple(cols))
+        return disjoint_tiles((height, width), (self.tile_height, self.tile_width))
 
     def layout(self) -> TileLayout:
         """The tiles of a frame."""

@@ -12,7 +12,7 @@ from typing import Literal
 from pipelines.errors import InvalidOptionError, OutOfMemoryError
 from pipelines.planning.ladders import TileSize, halved_ladder, next_smaller, round_up
 from pipelines.planning.plan import ChunkRequest, NetworkPart, TileLayout
-from pipelines.planning.spans import Span, TileGrid, equal_spans
+from pipelines.planning.spans import TileGrid, disjoint_tiles
 
 # Frames are independent of one another, so chunks only bound the memory.
 DEFAULT_CHUNK = 8
@@ -108,11 +108,7 @@ class FramePlan:
 
     def tile_grid(self, height: int, width: int) -> TileGrid:
         """Tiles of a frame, in source pixels, without margins."""
-        if not self.tile_height or not self.tile_width:
-            return TileGrid((Span(0, height),), (Span(0, width),))
-        rows = equal_spans(height, min(self.tile_height, height), 0)
-        cols = equal_spans(width, min(self.tile_width, width), 0)
-        return TileGrid(tuple(rows), tuple(cols))
+        return disjoint_tiles((height, width), (self.tile_height, self.tile_width))
 
     def layout(self) -> TileLayout:
         """The tiles of a frame."""

@@ -117,3 +117,11 @@ class TileGrid:
             tuple(span.scaled(numerator, denominator) for span in self.rows),
             tuple(span.scaled(numerator, denominator) for span in self.cols),
         )
+
+
+def disjoint_tiles(frame: tuple[int, int], tile: tuple[int, int]) -> TileGrid:
+    """Equal tiles without overlap, at most `tile` (height, width) large; a 0 in it gives the whole frame."""
+    if min(tile) == 0:
+        return TileGrid((Span(0, frame[0]),), (Span(0, frame[1]),))
+    rows, cols = (equal_spans(length, min(side, length), 0) for length, side in zip(frame, tile, strict=True))
+    return TileGrid(tuple(rows), tuple(cols))
