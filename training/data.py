@@ -55,10 +55,11 @@ class SourceLibrary:
         self.pictures = [np.array(Image.open(path).convert("RGB")) for path in pictures]
         self.videos = [decode_frames(path, config.max_video_frames) for path in videos]
 
-    def sample(self, rng: np.random.Generator) -> torch.Tensor:
-        """Draws an HR clip: (F, 3, S, S), float32, [0, 1]."""
+    def sample(self, rng: np.random.Generator, num_frames: int) -> torch.Tensor:
+        """Draws an HR clip: (num_frames, 3, S, S), float32, [0, 1]."""
         is_picture = not self.videos or (self.pictures and rng.random() < self.config.image_probability)
-        return self.flip(self._picture_clip(rng) if is_picture else self._video_clip(rng), rng)
+        draw = self._picture_clip if is_picture else self._video_clip
+        return self.flip(draw(rng, num_frames), rng)
 
     @staticmethod
     def flip(clip: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -69,26 +70,26 @@ class SourceLibrary:
             clip = clip.transpose(-1, -2)
         return clip
 
-    def _picture_clip(self, rng: np.random.Generator) -> torch.Tensor:
+    def _picture_clip(self, rng: np.random.Generator, num_frames: int) -> torch.Tensor:
         """A camera pan over a picture (or a still): the picture is shrunk by a random factor, cropped."""
         config = self.config
         picture = self.pictures[rng.integers(len(self.pictures))]
         factor = self._shrink_factor(rng, picture.shape)
         is_static = rng.random() < config.static_probability
         velocity = np.zeros(2) if is_static else rng.uniform(-config.max_pan, config.max_pan, 2)
-        reach = np.ceil(np.abs(velocity) * (config.num_frames - 1)).astype(int)
+        reach = np.ceil(np.abs(velocity) * (num_frames - 1)).astype(int)
         span = np.minimum(config.hr_size + reach, np.floor(np.array(picture.shape[:2]) * factor).astype(int))
         window = self._crop(picture[None], span, factor, rng)
-        offsets = np.round(velocity * np.arange(config.num_frames)[:, None]).astype(int)
+        offsets = np.round(velocity * np.arange(num_frames)[:, None]).astype(int)
         offsets = np.clip(offsets - offsets.min(axis=0), 0, span - config.hr_size)
         size = config.hr_size
         return torch.stack([window[0, :, y : y + size, x : x + size] for y, x in offsets])
 
-    def _video_clip(self, rng: np.random.Generator) -> torch.Tensor:
+    def _video_clip(self, rng: np.random.Generator, num_frames: int) -> torch.Tensor:
         config = self.config
         video = self.videos[rng.integers(len(self.videos))]
-        first = int(rng.integers(max(1, len(video) - config.num_frames + 1)))
-        index = np.minimum(first + np.arange(config.num_frames), len(video) - 1)
+        first = int(rng.integers(max(1, len(video) - num_frames + 1)))
+        index = np.minimum(first + np.arange(num_frames), len(video) - 1)
         if rng.random() < 0.5:
             index = index[::-1]
         factor = self._shrink_factor(rng, video.shape[1:])
@@ -140,7 +141,7 @@ def make_sample(
         scale: Factor between HR and LR.
         rng: Source of every random draw.
     """
-    hr = library.sample(rng)
+    hr = library.sample(rng, library.config.num_frames)
     weights = np.array([weight for _, weight in profiles])
     config, _ = profiles[rng.choice(len(profiles), p=weights / weights.sum())]
     side = library.config.hr_size // scale

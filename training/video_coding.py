@@ -55,7 +55,7 @@ def encode_video(
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.thread_count = 1
         rate: dict[str, str] = {} if crf is None else {"crf": f"{crf:.1f}"}
-        stream.options = {**_OPTIONS.get(codec, {}), **rate, **(options or {})}
+        stream.options = {**_options(codec, len(frames)), **rate, **(options or {})}
         if crf is None:
             stream.bit_rate = max(4000, int(bits_per_pixel * width * height * FRAMES_PER_SECOND))
         stream.codec_context.time_base = Fraction(1, FRAMES_PER_SECOND)
@@ -67,6 +67,14 @@ def encode_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return buffer.getvalue()
+
+
+def _options(codec: str, num_frames: int) -> dict[str, str]:
+    options = dict(_OPTIONS.get(codec, {}))
+    if codec == "libx265" and num_frames == 1:
+        # With B-frames, x265 leaves the decoding time of a clip's only frame unset; it cannot be muxed.
+        options["x265-params"] += ":bframes=0"
+    return options
 
 
 def decode_video(coded: bytes, num_frames: int) -> np.ndarray:

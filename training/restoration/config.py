@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -56,6 +56,7 @@ class RestorationDataConfig(DataConfig):
     """Where clips come from; `held_out` is also the validation set.
 
     Attributes:
+        block_size: Clips of `num_frames` in one block; of single frames there are as many more.
         detail_candidates: Clips drawn for a sample; the one with the most detail is kept. Flat ones teach
             little.
         moving_picture_probability: Share of clips from pictures that also turn and zoom.
@@ -71,8 +72,9 @@ class RestorationStage(StrictModel):
     Attributes:
         steps: Optimiser steps.
         learning_rate: Adam's; constant after the warm-up, which follows every start from weights alone.
-        batch_size: Clips.
-        num_frames: Frames of a clip.
+        batch_frames: Frames of a batch, of all its clips together.
+        num_frames: Frames of a clip, for one block of samples after the other. Single frames teach the body
+            more for the same arithmetic, clips what to make of neighbours.
         body_size: Side of a crop at the size the body works at; `body_size * 4` output pixels (x3: times 3).
         border: Body pixels at each side that the loss leaves out: there the crop's edge is seen.
         scales: Factor -> share of steps.
@@ -82,13 +84,17 @@ class RestorationStage(StrictModel):
 
     steps: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
-    batch_size: int = Field(default=8, ge=1)
-    num_frames: int = Field(default=1, ge=1)
+    batch_frames: int = Field(default=8, ge=1)
+    num_frames: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1,), min_length=1)
     body_size: int = Field(default=64, ge=16)
     border: int = Field(default=4, ge=0)
     scales: dict[int, float] = Field(default={4: 1.0}, min_length=1)
     clean_probability: float = Field(default=0.5, ge=0, le=1)
     level_weight: float = Field(default=0.02, ge=0)
+
+    def frames_of_block(self, index: int) -> int:
+        """Frames of a clip while block `index` is used."""
+        return self.num_frames[index % len(self.num_frames)]
 
 
 class ValidationConfig(StrictModel):
@@ -151,9 +157,9 @@ class RestorationConfig(StrictModel):
     @model_validator(mode="after")
     def _stages_fit_samples(self) -> Self:
         for index, stage in enumerate(self.stages):
-            if stage.num_frames > self.data.num_frames:
+            if max(stage.num_frames) > self.data.num_frames:
                 raise ValueError(
-                    f"stage {index} wants {stage.num_frames} frames, samples have {self.data.num_frames}"
+                    f"stage {index} wants {max(stage.num_frames)} frames, samples have {self.data.num_frames}"
                 )
             if stage.body_size * 4 > self.data.hr_size:
                 raise ValueError(

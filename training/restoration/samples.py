@@ -14,7 +14,12 @@ import torch.nn.functional as F
 from pipelines.propagation.network import shuffle_ratio, unshuffle_ratio
 from training.data import Arrays, BlockMaker, SourceLibrary
 from training.degradation import from_uint8
-from training.restoration.config import RestorationConfig, RestorationDataConfig, RestorationStage
+from training.restoration.config import (
+    RestorationConfig,
+    RestorationDataConfig,
+    RestorationStage,
+    UploadConfig,
+)
 from training.restoration.uploads import apply_upload, draw_upload
 
 
@@ -46,16 +51,21 @@ def make_block(config: RestorationConfig, library: SourceLibrary, index: int) ->
 
     Returns:
         For each factor of the stage: `hr<s>` (N, F, 3, S, S) and `lq<s>` (N, F, 3, s, s), uint8, and
-        `levels<s>` (N, 3), float32. A factor has its share of the block, and at least four clips.
+        `levels<s>` (N, 3), float32. F is 1 where the stage wants single frames, else what the data say. A
+        factor has its share of the block, and at least four clips.
     """
     stage = config.stage_at(index * config.data.steps_per_block)
+    num_frames = 1 if stage.frames_of_block(index) == 1 else config.data.num_frames
+    data = config.data.model_copy(update={"num_frames": num_frames})
+    block_size = config.data.block_size * config.data.num_frames // num_frames
     total = sum(stage.scales.values())
     arrays: dict[str, np.ndarray] = {}
     for scale, share in stage.scales.items():
-        number = max(4, round(config.data.block_size * share / total))
         samples = [
-            make_sample(config, library, scale, np.random.default_rng((config.seed, index, scale, i)))
-            for i in range(number)
+            make_sample(
+                data, config.upload, library, scale, np.random.default_rng((config.seed, index, scale, i))
+            )
+            for i in range(max(4, round(block_size * share / total)))
         ]
         for name, parts in zip(("hr", "lq", "levels"), zip(*samples, strict=True), strict=True):
             arrays[f"{name}{scale}"] = np.stack(parts)
@@ -63,13 +73,17 @@ def make_block(config: RestorationConfig, library: SourceLibrary, index: int) ->
 
 
 def make_sample(
-    config: RestorationConfig, library: SourceLibrary, scale: int, rng: np.random.Generator
+    data: RestorationDataConfig,
+    uploads: UploadConfig,
+    library: SourceLibrary,
+    scale: int,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """HR clip, degraded LR clip (uint8) and the levels of its degradation."""
-    candidates = [draw_clip(config.data, library, rng) for _ in range(config.data.detail_candidates)]
+    candidates = [draw_clip(data, library, rng) for _ in range(data.detail_candidates)]
     hr = max(candidates, key=detail_of)
-    upload = draw_upload(config.upload, scale, rng)
-    side = config.data.hr_size // scale
+    upload = draw_upload(uploads, scale, rng)
+    side = data.hr_size // scale
     lq = apply_upload(hr, upload, (side, side), rng)
     return (
         (hr.clamp(0, 1) * 255).round().to(torch.uint8).numpy(),
@@ -82,9 +96,10 @@ def draw_clip(
     config: RestorationDataConfig, library: SourceLibrary, rng: np.random.Generator
 ) -> torch.Tensor:
     """An HR clip (F, 3, S, S), float32, [0, 1]: a piece of a video or a camera moving over a picture."""
-    if library.pictures and rng.random() < config.moving_picture_probability * config.image_probability:
+    moving_share = config.moving_picture_probability * config.image_probability
+    if config.num_frames > 1 and library.pictures and rng.random() < moving_share:
         return library.flip(moving_picture(config, library, rng), rng)
-    return library.sample(rng)
+    return library.sample(rng, config.num_frames)
 
 
 def moving_picture(
@@ -126,8 +141,10 @@ def detail_of(clip: torch.Tensor) -> float:
     return float(clip[0].diff(dim=-1).abs().mean() + clip[0].diff(dim=-2).abs().mean())
 
 
-def draw_batch(block: Mapping[str, np.ndarray], stage: RestorationStage, rng: np.random.Generator) -> Batch:
-    """Crops of one factor at random places, frames and flips.
+def draw_batch(
+    block: Mapping[str, np.ndarray], stage: RestorationStage, num_frames: int, rng: np.random.Generator
+) -> Batch:
+    """Crops of one factor, `num_frames` long, at random places, times and flips.
 
     A share of `stage.clean_probability` gets the bicubic LR of its HR crop in place of the degraded one.
     """
@@ -136,8 +153,8 @@ def draw_batch(block: Mapping[str, np.ndarray], stage: RestorationStage, rng: np
     shares = np.array([stage.scales[scale] for scale in scales])
     scale = scales[rng.choice(len(scales), p=shares / shares.sum())]
     hrs, lqs, levels = [], [], []
-    for _ in range(stage.batch_size):
-        hr, lq, level = _draw_crop(block, stage, scale, rng)
+    for _ in range(max(1, stage.batch_frames // num_frames)):
+        hr, lq, level = _draw_crop(block, stage, scale, num_frames, rng)
         hrs.append(hr)
         lqs.append(lq)
         levels.append(level)
@@ -145,13 +162,19 @@ def draw_batch(block: Mapping[str, np.ndarray], stage: RestorationStage, rng: np
 
 
 def _draw_crop(
-    block: Mapping[str, np.ndarray], stage: RestorationStage, scale: int, rng: np.random.Generator
+    block: Mapping[str, np.ndarray],
+    stage: RestorationStage,
+    scale: int,
+    num_frames: int,
+    rng: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """One clip's crop: HR and LR in 8-bit levels, and the levels of its degradation."""
     hrs, lqs = block[f"hr{scale}"], block[f"lq{scale}"]
     index = int(rng.integers(len(hrs)))
-    first = int(rng.integers(hrs.shape[1] - stage.num_frames + 1))
-    frames = slice(first, first + stage.num_frames)
+    # A block that was begun for the stage before may be of single frames.
+    num_frames = min(num_frames, hrs.shape[1])
+    first = int(rng.integers(hrs.shape[1] - num_frames + 1))
+    frames = slice(first, first + num_frames)
     side = stage.body_size * unshuffle_ratio(scale)
     y, x = (int(rng.integers(size - side + 1)) for size in lqs.shape[-2:])
     hr_side, hr_y, hr_x = side * scale, y * scale, x * scale

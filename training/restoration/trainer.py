@@ -158,10 +158,12 @@ class RestorationTrainer:
         with contextlib.closing(pool):
             block: dict[str, np.ndarray] | None = None
             while self.step < self.last_step:
+                index = self.step // per_block
                 if block is None or self.step % per_block == 0:
-                    block = pool.get(self.step // per_block)
+                    block = pool.get(index)
+                stage = self.config.stage_at(self.step)
                 rng = np.random.default_rng((self.config.seed, 1, self.step))
-                yield draw_batch(block, self.config.stage_at(self.step), rng)
+                yield draw_batch(block, stage, stage.frames_of_block(index), rng)
 
     def train_step(self, stage: RestorationStage, batch: Batch) -> dict[str, float]:
         """One optimiser step; counts it.

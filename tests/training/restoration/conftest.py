@@ -26,8 +26,8 @@ def raw_config() -> dict[str, Any]:
         "upload": {"codecs": {"libx264": {"share": 1.0, "crf": [16, 30]}}},
         "network": {"channels": 8, "feature_blocks": 1, "backward_blocks": 1, "forward_blocks": 1},
         "stages": [
-            {"steps": 2, "learning_rate": 1e-3, "batch_size": 2, "body_size": 16},
-            {"steps": 4, "learning_rate": 1e-3, "batch_size": 2, "body_size": 16, "num_frames": 3,
+            {"steps": 2, "learning_rate": 1e-3, "batch_frames": 2, "body_size": 16},
+            {"steps": 4, "learning_rate": 1e-3, "batch_frames": 6, "body_size": 16, "num_frames": [1, 3],
              "scales": {4: 0.4, 3: 0.2, 2: 0.2, 1: 0.2}},
         ],
         "validation": {"every": 3, "num_frames": 2, "size": [64, 80]},

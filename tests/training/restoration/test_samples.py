@@ -48,9 +48,9 @@ def test_a_stage_of_one_factor_makes_samples_of_that_factor_alone(
 def test_crops_of_every_factor_lie_over_each_other(
     library: SourceLibrary, restoration_config: RestorationConfig, scale: int
 ) -> None:
-    stage = restoration_config.stages[1].model_copy(update={"scales": {scale: 1.0}, "batch_size": 6})
+    stage = restoration_config.stages[1].model_copy(update={"scales": {scale: 1.0}, "batch_frames": 18})
     block = make_block(restoration_config, library, 1)
-    batch = draw_batch(block, stage, np.random.default_rng(0))
+    batch = draw_batch(block, stage, 3, np.random.default_rng(0))
     side = 16 * unshuffle_ratio(scale)
     assert batch.lq.shape == (6, 3, 3, side, side)
     assert batch.hr.shape == (6, 3, 3, side * scale, side * scale)
@@ -59,9 +59,23 @@ def test_crops_of_every_factor_lie_over_each_other(
     assert (batch.levels[:, 0] <= 8).all()
 
 
+def test_a_stage_takes_single_frames_and_clips_in_turn(
+    library: SourceLibrary, restoration_config: RestorationConfig
+) -> None:
+    stage = restoration_config.stages[1]
+    assert [stage.frames_of_block(index) for index in (2, 3)] == [1, 3]
+    singles, clips = (make_block(restoration_config, library, index) for index in (2, 3))
+    assert singles["hr4"].shape[1] == 1
+    assert clips["hr4"].shape[1] == 3
+    assert len(singles["hr2"]) >= len(clips["hr2"])
+    batch = draw_batch(singles, stage, 1, np.random.default_rng(0))
+    assert batch.lq.shape[:2] == (6, 1)
+    assert draw_batch(clips, stage, 3, np.random.default_rng(0)).lq.shape[:2] == (2, 3)
+
+
 def test_clean_samples_have_no_levels(library: SourceLibrary, restoration_config: RestorationConfig) -> None:
     stage = restoration_config.stages[0].model_copy(update={"clean_probability": 1.0})
-    batch = draw_batch(make_block(restoration_config, library, 0), stage, np.random.default_rng(0))
+    batch = draw_batch(make_block(restoration_config, library, 0), stage, 1, np.random.default_rng(0))
     assert batch.levels.abs().max() == 0
     small = F.interpolate(batch.hr[:, 0], size=(16, 16), mode="bicubic", antialias=True).clamp(0, 1)
     assert (small - batch.lq[:, 0]).abs().max() <= 0.5 / 255 + 1e-6
@@ -107,7 +121,7 @@ def test_uploads_are_drawn_within_their_ranges() -> None:
     ],
 )
 def test_every_degradation_leaves_its_trace(library: SourceLibrary, upload: Upload) -> None:
-    clip = library.sample(np.random.default_rng(0))
+    clip = library.sample(np.random.default_rng(0), 3)
     clean = apply_upload(clip, Upload(), (32, 32), np.random.default_rng(1)).float()
     degraded = apply_upload(clip, upload, (32, 32), np.random.default_rng(1)).float()
     assert degraded.shape == (3, 3, 32, 32)

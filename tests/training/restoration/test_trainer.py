@@ -60,7 +60,7 @@ def test_training_reduces_the_loss(
     trainer = RestorationTrainer(restoration_config, data_dir=training_data, run_dir=tmp_path)
     stage = restoration_config.stages[1].model_copy(update={"learning_rate": 4e-3, "scales": {4: 1.0}})
     block = make_block(restoration_config, SourceLibrary(training_data, restoration_config.data), 1)
-    batch = draw_batch(block, stage, np.random.default_rng(0))
+    batch = draw_batch(block, stage, 3, np.random.default_rng(0))
     losses = [trainer.train_step(stage, batch) for _ in range(40)]
     assert losses[-1]["pixel4"] < 0.9 * losses[0]["pixel4"]
     assert losses[-1]["level"] < losses[0]["level"]
@@ -154,7 +154,7 @@ def test_a_held_out_name_that_does_not_exist_is_an_error(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_frames": 9}, "wants 9 frames, samples have 3"),
+        ({"num_frames": [1, 9]}, "wants 9 frames, samples have 3"),
         ({"body_size": 17}, "crops 68 HR pixels, samples have 64"),
         ({"border": 8}, "nothing would be left"),
         ({"scales": {5: 1.0}}, r"trains \[5\]"),
