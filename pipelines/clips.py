@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from pipelines.chunks import Chunk, ChunkJoiner
+from pipelines.execution import restore_chunk
 from pipelines.model import Model
 from pipelines.planning.plan import ChunkPlan
-from pipelines.retrying import restore_chunk
 from pipelines.tiling import Blend
 
 RestoreFrames = Callable[[Tensor], Iterator[Tensor]]

@@ -187,7 +187,7 @@ class Model(ABC):
         *,
         generator: torch.Generator | None = None,
     ) -> Iterator[Tensor]:
-        """Restores one chunk. Use `pipelines.retrying.restore_chunk`, which goes on where memory ends.
+        """Restores one chunk. Use `pipelines.execution.restore_chunk`, which goes on where memory ends.
 
         Args:
             clip: (F, 3, h, w), R'G'B' code values, float with [0, 1] or uint8, on any device.

@@ -20,10 +20,10 @@ from pipelines.dove import components
 from pipelines.dove.model import DoveModel
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
+from pipelines.execution import MemoryRetry, restore_chunk
 from pipelines.memory_tracking import peak_memory
 from pipelines.model import ModelCard
 from pipelines.planning.plan import ChunkPlan
-from pipelines.retrying import MemoryRetry, restore_chunk
 from workers.run.timing import StageClock
 
 TINY = Layout(num_layers=2, num_heads=2, vae_channels=8, vae_layers=1, text_length=16, text_dim=32)

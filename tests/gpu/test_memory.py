@@ -17,9 +17,9 @@ from pipelines.clips import stream_chunks
 from pipelines.dove.geometry import Geometry
 from pipelines.dove.model import DoveModel
 from pipelines.dove.pipeline import DovePipeline
+from pipelines.execution import MemoryRetry, restore_chunk
 from pipelines.loaders import load_model
 from pipelines.model import ModelCard
-from pipelines.retrying import MemoryRetry, restore_chunk
 from tests.gpu.models import load, roomy_plan, save
 from tests.pipelines.tiny import make_clip
 from tests.thorough import sized

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from pipelines.chunks import Chunk, ChunkJoiner
+from pipelines.execution import HostCopier, MemoryRetry, dequantize, restore_chunk
 from pipelines.model import Model
 from pipelines.planning.plan import ChunkPlan
-from pipelines.retrying import MemoryRetry, restore_chunk
-from pipelines.transfer import HostCopier, dequantize
 from workers.run.borders import ReadyChunk, SegmentCutter
 from workers.run.decisions import DecidedRun
 from workers.run.findings import MeanFindings

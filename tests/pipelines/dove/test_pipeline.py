@@ -21,12 +21,12 @@ from pipelines.errors import (
     OutOfMemoryError,
     UnsupportedSizeError,
 )
+from pipelines.execution import MemoryRetry, restore_chunk
 from pipelines.model import ModelCard
 from pipelines.planning import slices
 from pipelines.planning.diffusion_plan import DiffusionPlan
 from pipelines.planning.frame_plan import FramePlan
 from pipelines.planning.plan import ChunkRequest
-from pipelines.retrying import MemoryRetry, restore_chunk
 from tests.pipelines.tiny import make_clip, save_checkpoint, save_nano
 
 WHOLE = DiffusionPlan()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipelines.devices import DtypeName
 from pipelines.errors import InvalidOptionError, UnsupportedSizeError
+from pipelines.execution import restore_chunk
 from pipelines.memory_tracking import peak_memory
 from pipelines.model import ModelCard
 from pipelines.per_frame.loading import load_network
@@ -19,7 +20,6 @@ from pipelines.per_frame.model import PerFrameModel
 from pipelines.per_frame.probing import DEFAULT_MARGIN
 from pipelines.planning.diffusion_plan import DiffusionPlan
 from pipelines.planning.frame_plan import FramePlan, FrameShape
-from pipelines.retrying import restore_chunk
 from tests.pipelines.per_frame.networks import RECIPES, save_network
 
 CPU = torch.device("cpu")

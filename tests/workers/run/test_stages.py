@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from media.sizes import SizeRequest
+from pipelines.execution import HostCopier
 from pipelines.planning.plan import ChunkPlan
-from pipelines.transfer import HostCopier
 from tests.workers.made import FAST, StandIn
 from workers.run import stages
 from workers.run.decisions import queued_frames

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines import transfer
-from pipelines.transfer import FrameDtype, HostCopier, dequantize, quantize
+from pipelines import execution
+from pipelines.execution import FrameDtype, HostCopier, dequantize, quantize
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_copy_under_way_is_waited_for_while_the_device_makes_the_next(
     def start(self: HostCopier, batch: torch.Tensor) -> Any:
         narrow = quantize(batch, self.dtype)
         host = torch.full_like(narrow, 99)  # what memory holds before the copy is through
-        return transfer._Pending(host, narrow, FakeEvent(host, narrow))  # type: ignore[arg-type]
+        return execution._Pending(host, narrow, FakeEvent(host, narrow))  # type: ignore[arg-type]
 
     def batches() -> Iterator[torch.Tensor]:
         for number in range(4):
