@@ -9,6 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.errors import UsageError
+from media.errors import MediaError
+from media.picture_files import (
+    PICTURE_SUFFIXES,
+    is_picture_name,
+    is_sequence_pattern,
+    is_still,
+    numbered_pictures,
+    pictures_of_folder,
+)
 
 STDIN = "-"
 
@@ -19,22 +28,35 @@ VIDEO_SUFFIXES = frozenset({
     ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m",
 })  # fmt: skip
 
+_PICTURE_ENDINGS = ", ".join(sorted(PICTURE_SUFFIXES))
+
 
 @dataclass(frozen=True)
 class Job:
-    """An input and where its output goes."""
+    """An input and where its output goes.
+
+    Attributes:
+        source: A file, or what `pictures` were named by: a pattern, or their folder.
+        destination: The output.
+        pictures: The frames of the video, where it is to be made of pictures.
+    """
 
     source: Path
     destination: Path
+    pictures: tuple[Path, ...] = ()
 
 
-def plan_jobs(arguments: Sequence[str], *, stdin: Iterable[str] = ()) -> list[Job]:
+def plan_jobs(
+    arguments: Sequence[str], *, stdin: Iterable[str] = (), takes_pictures: bool = False
+) -> list[Job]:
     """Pairs inputs with outputs; makes the output folder if there is to be one.
 
     Args:
-        arguments: Inputs (files, folders, glob patterns, "-" for a list on stdin), then the output: a name
-            ending in .mp4, or a folder.
+        arguments: Inputs (files, folders, glob patterns, numbered pictures such as "%04d.png", "-" for a
+            list on stdin), then the output: a name ending in .mp4 or, for a still, like a picture; or a
+            folder.
         stdin: Lines to read for "-".
+        takes_pictures: Whether stills may become stills, and pictures the frames of a video.
 
     Raises:
         UsageError: If there is no input or output, or an output would replace an input.
@@ -42,20 +64,42 @@ def plan_jobs(arguments: Sequence[str], *, stdin: Iterable[str] = ()) -> list[Jo
     *inputs, output = arguments
     if not inputs:
         raise UsageError("give at least one input and the output: dovetail upscale IN... OUT")
-    sources, is_single = expand_inputs(inputs, stdin=stdin)
+    pictures = _pictures_of_video(inputs, output) if takes_pictures else ()
+    if pictures:
+        return [Job(Path(inputs[0]), Path(output), pictures)]
+    sources, is_single = expand_inputs(inputs, stdin=stdin, takes_pictures=takes_pictures)
     if is_single and not is_folder_name(output):
-        jobs = [Job(sources[0], _mp4_name(output))]
+        is_picture = takes_pictures and is_still(sources[0])
+        jobs = [Job(sources[0], _output_name(output, is_picture=is_picture))]
     else:
         folder = _output_folder(output)
-        jobs = [
-            Job(source, folder / name) for source, name in zip(sources, output_names(sources), strict=True)
-        ]
+        names = output_names(sources, takes_pictures=takes_pictures)
+        jobs = [Job(source, folder / name) for source, name in zip(sources, names, strict=True)]
     _refuse_to_replace_inputs(jobs)
     return jobs
 
 
-def expand_inputs(inputs: Sequence[str], *, stdin: Iterable[str] = ()) -> tuple[list[Path], bool]:
-    """Finds the input files.
+def _pictures_of_video(inputs: Sequence[str], output: str) -> tuple[Path, ...]:
+    """The pictures that are to be the frames of one video: a numbered series, or a folder with nothing else
+    where the output is a video; else none."""
+    if len(inputs) != 1:
+        return ()
+    if is_sequence_pattern(inputs[0]):
+        if is_folder_name(output) or not _is_video_output(output):
+            raise UsageError(f"the pictures {inputs[0]} become one video: {output!r} should end in .mp4")
+        try:
+            return numbered_pictures(inputs[0])
+        except MediaError as error:
+            raise UsageError(str(error)) from error
+    if Path(inputs[0]).is_dir() and not is_folder_name(output) and _is_video_output(output):
+        return pictures_of_folder(Path(inputs[0])) or ()
+    return ()
+
+
+def expand_inputs(
+    inputs: Sequence[str], *, stdin: Iterable[str] = (), takes_pictures: bool = False
+) -> tuple[list[Path], bool]:
+    """Finds the input files; of folders the videos, and the pictures where they are taken.
 
     Returns:
         The files, each once, and whether they were named as exactly one file.
@@ -69,8 +113,11 @@ def expand_inputs(inputs: Sequence[str], *, stdin: Iterable[str] = ()) -> tuple[
             found = [Path(line.rstrip("\r\n")) for line in stdin if line.strip()]
             _require(found, "the list on stdin is empty; write one path per line")
         elif Path(name).is_dir():
-            found = sorted(path for path in Path(name).iterdir() if _is_video_name(path))
-            _require(found, f"the folder {name} has no video files")
+            suffixes = VIDEO_SUFFIXES | PICTURE_SUFFIXES if takes_pictures else VIDEO_SUFFIXES
+            found = sorted(path for path in Path(name).iterdir() if _is_named(path, suffixes))
+            _require(
+                found, f"the folder {name} has no {'videos or pictures' if takes_pictures else 'video files'}"
+            )
         elif not Path(name).exists() and glob.has_magic(name):
             names = glob.glob(name, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute patterns
             found = [Path(found) for found in sorted(names) if Path(found).is_file()]
@@ -82,11 +129,11 @@ def expand_inputs(inputs: Sequence[str], *, stdin: Iterable[str] = ()) -> tuple[
     return list(dict.fromkeys(sources)), is_single
 
 
-def output_names(sources: Sequence[Path]) -> list[str]:
+def output_names(sources: Sequence[Path], *, takes_pictures: bool = False) -> list[str]:
     """A file name for each input, all different even where case does not count.
 
     "a.mkv" gives "a.mp4"; where "a.mov" is there too, "a-mkv.mp4" and "a-mov.mp4"; equal names from several
-    folders are numbered.
+    folders are numbered. Stills keep their ending.
     """
     stems = Counter(source.stem.casefold() for source in sources)
     names: list[str] = []
@@ -95,10 +142,11 @@ def output_names(sources: Sequence[Path]) -> list[str]:
         base = source.stem
         if stems[base.casefold()] > 1:
             base = f"{source.stem}-{source.suffix.lstrip('.')}" if source.suffix else source.stem
-        name, number = f"{base}.mp4", 1
+        suffix = source.suffix.lower() if takes_pictures and is_still(source) else ".mp4"
+        name, number = f"{base}{suffix}", 1
         while name.casefold() in taken:
             number += 1
-            name = f"{base}-{number}.mp4"
+            name = f"{base}-{number}{suffix}"
         taken.add(name.casefold())
         names.append(name)
     return names
@@ -109,18 +157,24 @@ def is_folder_name(output: str) -> bool:
     return output.endswith(("/", "\\")) or Path(output).is_dir()
 
 
-def _mp4_name(output: str) -> Path:
+def _is_video_output(output: str) -> bool:
+    return Path(output).suffix.lower() == ".mp4"
+
+
+def _output_name(output: str, *, is_picture: bool) -> Path:
+    """The output of one input, a still or a video."""
     path = Path(output)
-    if path.suffix.lower() != ".mp4":
+    if not _is_video_output(output) and not (is_picture and is_picture_name(path)):
+        endings = f".mp4, or as a picture in {_PICTURE_ENDINGS}," if is_picture else ".mp4,"
         raise UsageError(
-            f"the output is an MP4 file: {output!r} should end in .mp4, or in / if it is meant to be a folder"
+            f"the output {output!r} should end in {endings} or in / if it is meant to be a folder"
         )
     return path
 
 
 def _output_folder(output: str) -> Path:
     folder = Path(output)
-    if folder.suffix.lower() == ".mp4" and not folder.is_dir():
+    if (_is_video_output(output) or is_picture_name(folder)) and not folder.is_dir():
         raise UsageError(f"several inputs need a folder for their outputs, {output!r} is a file name")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{output!r} is a file; several inputs need a folder for their outputs")
@@ -140,8 +194,8 @@ def _refuse_to_replace_inputs(jobs: Sequence[Job]) -> None:
             )
 
 
-def _is_video_name(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+def _is_named(path: Path, suffixes: frozenset[str]) -> bool:
+    return path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
 
 
 def _require(found: list[Path], message: str) -> None:

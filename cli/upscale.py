@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from workers.run.options import Existing, UpscaleOptions
     from workers.run.report import UpscaleReport
 
+DEFAULT_RATE = Fraction(25)
+"""Of pictures that become a video, where the user gives none."""
+
 
 def upscale(
     paths: options.Paths,
@@ -48,6 +51,7 @@ def upscale(
     preset: options.Preset = None,
     pix_fmt: options.PixFmt = None,
     deinterlace: options.Deinterlace = None,
+    fps: options.Fps = None,
     start: options.Start = None,
     duration: options.Duration = None,
     use_compare: options.UseCompare = False,
@@ -67,7 +71,9 @@ def upscale(
     with reported_errors(as_json=use_json):
         if use_resume and use_overwrite:
             raise UsageError("--resume continues a run, --overwrite starts it again; choose one")
-        jobs = plan_jobs(paths, stdin=sys.stdin)
+        jobs = plan_jobs(paths, stdin=sys.stdin, takes_pictures=True)
+        if fps is not None and not any(job.pictures for job in jobs):
+            raise UsageError("--fps is for pictures that become a video; a video has its own time stamps")
 
         from media import EncodeError, EncodeOptions
         from media.sizes import SizeRequest
@@ -107,7 +113,13 @@ def upscale(
                 models_dir=store_folder(),
             )
             reports = upscale_jobs(
-                jobs, model=loaded, options=wanted, existing=existing, use_sha256=use_sha256, display=display
+                jobs,
+                model=loaded,
+                options=wanted,
+                existing=existing,
+                use_sha256=use_sha256,
+                display=display,
+                rate=fps or DEFAULT_RATE,
             )
     finish(jobs, reports, use_json=use_json, is_quiet=is_quiet)
 
@@ -120,13 +132,26 @@ def upscale_jobs(
     existing: Existing,
     use_sha256: bool,
     display: Display,
+    rate: Fraction,
 ) -> list[UpscaleReport]:
     """Runs all jobs; one that fails does not keep the others from running, an interrupt does.
+
+    Args:
+        jobs: What to do, in order.
+        model: The model.
+        options: What to make of the inputs.
+        existing: What to do where an output exists.
+        use_sha256: Whether reports have digests.
+        display: Shows progress.
+        rate: Frames per second of pictures that become a video.
 
     Returns:
         A report for each job that was begun.
     """
-    from workers.run.report import UpscaleReport, error_code
+    from media.picture_files import is_picture_name
+    from workers.run.packing import packed_source
+    from workers.run.report import ErrorReport, UpscaleReport, error_code
+    from workers.run.still import upscale_still
     from workers.run.upscaler import upscale_file
 
     reports: list[UpscaleReport] = []
@@ -134,19 +159,24 @@ def upscale_jobs(
         report = UpscaleReport(source=job.source, destination=job.destination)
         reports.append(report)
         try:
-            upscale_file(
-                job.source,
-                job.destination,
-                model=model,
-                options=options,
-                existing=existing,
-                use_sha256=use_sha256,
-                on_progress=display.begin(job.source.name),
-                report=report,
-            )
+            is_still = is_picture_name(job.destination)
+            with packed_source(
+                job.source, job.destination.parent, pictures=job.pictures, rate=rate
+            ) as source:
+                (upscale_still if is_still else upscale_file)(
+                    source,
+                    job.destination,
+                    model=model,
+                    options=options,
+                    existing=existing,
+                    use_sha256=use_sha256,
+                    on_progress=display.begin(job.source.name),
+                    report=report,
+                )
         except KeyboardInterrupt:
             break
         except Exception as error:
+            report.error = report.error or ErrorReport.of(error)
             if error_code(error) == "unexpected":
                 import traceback
 

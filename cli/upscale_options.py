@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.values import parse_scale, parse_seconds
+from cli.values import parse_rate, parse_scale, parse_seconds
 
 _SIZE, _MODEL, _VIDEO, _PART, _RUN = "Size", "Model", "Video", "Part of the video", "Run"
 
@@ -16,7 +16,8 @@ Paths = Annotated[
     list[str],
     typer.Argument(
         metavar="IN... OUT",
-        help="Videos, folders, patterns, or - for a list on stdin; then an .mp4 file or a folder.",
+        help="Videos, stills, folders, patterns, numbered pictures (%04d.png), or - for a list on stdin; "
+        "then an .mp4 file, for a still a picture, or a folder.",
         show_default=False,
     ),
 ]
@@ -123,6 +124,16 @@ Deinterlace = Annotated[
     bool | None,
     typer.Option(
         "--deinterlace/--no-deinterlace", help="Default: as the video says.", rich_help_panel=_VIDEO
+    ),
+]
+Fps = Annotated[
+    Fraction | None,
+    typer.Option(
+        "--fps",
+        parser=parse_rate,
+        metavar="RATE",
+        help="Frames per second of pictures that become a video: 24, 30000/1001. Default: 25.",
+        rich_help_panel=_VIDEO,
     ),
 ]
 Start = Annotated[

@@ -22,6 +22,21 @@ def parse_scale(text: str) -> Fraction:
         raise typer.BadParameter(f"{text!r} is not a factor; write 2, 1.5 or 3/2") from error
 
 
+def parse_rate(text: str) -> Fraction:
+    """Reads frames per second: "24", "23.976", "30000/1001".
+
+    Raises:
+        typer.BadParameter: If it is none, or not from 1/3600 to 1000.
+    """
+    try:
+        rate = Fraction(text.strip())
+    except (ValueError, ZeroDivisionError) as error:
+        raise typer.BadParameter(f"{text!r} is not a frame rate; write 24, 23.976 or 30000/1001") from error
+    if not Fraction(1, 3600) <= rate <= 1000:
+        raise typer.BadParameter(f"{text!r} frames per second; 1/3600 to 1000 are accepted")
+    return rate
+
+
 def parse_seconds(text: str | Fraction) -> Fraction:
     """Reads a time: "90", "1.5", "1:30", "0:01:30.25".
 

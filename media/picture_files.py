@@ -1,0 +1,88 @@
+"""Which files are pictures, and which of them are the frames of one video."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from media.errors import UnreadableInputError
+
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp"})
+"""Of files that are taken for pictures."""
+_PATTERN = re.compile(r"%(0\d+)?d")
+
+
+def is_picture_name(path: Path) -> bool:
+    """Whether a file is called like a picture."""
+    return path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def is_sequence_pattern(name: str) -> bool:
+    """Whether a name stands for a numbered series of pictures, such as `frames/%04d.png`."""
+    path = Path(name)
+    return bool(_PATTERN.search(path.name)) and is_picture_name(path) and not path.exists()
+
+
+def numbered_pictures(pattern: str) -> tuple[Path, ...]:
+    """The files of a series, by number, from the smallest that exists up to the first gap.
+
+    Args:
+        pattern: A path whose name holds one `%d` or `%0Nd`.
+
+    Raises:
+        UnreadableInputError: If there is no such file, a number is missing in the middle, or the pattern has
+            several places for a number.
+    """
+    path = Path(pattern)
+    if len(_PATTERN.findall(path.name)) != 1:
+        raise UnreadableInputError(
+            f"'{pattern}' has several places for a number; one is accepted: %d or %04d"
+        )
+    before, width, after = _PATTERN.split(path.name)
+    digits = rf"\d{{{int(width)},}}" if width else r"\d+"
+    regex = re.compile(re.escape(before) + f"({digits})" + re.escape(after))
+    names = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
+    numbers = sorted(int(match.group(1)) for match in map(regex.fullmatch, names) if match)
+    if not numbers:
+        raise UnreadableInputError(f"no picture is called like '{pattern}'")
+    if numbers[-1] - numbers[0] + 1 != len(numbers):
+        missing = next(n for n in range(numbers[0], numbers[-1]) if n not in set(numbers))
+        raise UnreadableInputError(
+            f"'{pattern}' has {len(numbers)} pictures from {numbers[0]} to {numbers[-1]}, and {missing} is "
+            "missing; a video needs all of them"
+        )
+    return tuple(path.with_name(f"{before}{n:{width or ''}d}{after}") for n in numbers)
+
+
+def pictures_of_folder(folder: Path) -> tuple[Path, ...] | None:
+    """The pictures of a folder that holds nothing else, in the order of the numbers in their names.
+
+    Returns:
+        None if the folder holds no pictures, or other files too; hidden files do not count.
+    """
+    files = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
+    if not files or not all(is_picture_name(path) for path in files):
+        return None
+    return tuple(sorted(files, key=_natural))
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """Sorts "2" before "10"."""
+    return [
+        (0, int(part), "") if part.isdecimal() else (1, 0, part.casefold())
+        for part in re.split(r"(\d+)", path.name)
+        if part
+    ]
+
+
+def is_still(path: Path) -> bool:
+    """Whether a file is called like a picture and is not an animation; damaged ones count as stills."""
+    if not is_picture_name(path):
+        return False
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            return file.format == "TIFF" or not getattr(file, "is_animated", False)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return True

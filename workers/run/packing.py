@@ -1,0 +1,43 @@
+"""Sources that are no video file yet: pictures and animations, packed into one for the time of a run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+from media.picture_packing import is_animated_webp, pack_animation, pack_pictures
+from workers.run.outputs import check_folder
+
+
+@contextmanager
+def packed_source(
+    source: Path, destination: Path, *, pictures: Sequence[Path] = (), rate: Fraction = Fraction(25)
+) -> Iterator[Path]:
+    """A video file for a `with` block: the source itself, or what its pictures are packed into.
+
+    Args:
+        source: As it was named: a file, or a pattern or folder for `pictures`.
+        destination: The output. The packed file, as large as its pictures, lies beside it meanwhile.
+        pictures: The frames, if the source is a row of pictures.
+        rate: Of them, frames per second.
+
+    Raises:
+        OutputFolderError: If the output's folder cannot be written to.
+        UnreadableInputError: If a picture cannot be read.
+        EncodeError: If the file cannot be written.
+    """
+    if not pictures and not is_animated_webp(source):
+        yield source
+        return
+    check_folder(destination)
+    with tempfile.TemporaryDirectory(prefix=".dovetail-pictures-", dir=destination.parent) as temporary:
+        # Named after the source: messages about the file name it.
+        packed = Path(temporary) / f"{source.name.replace('%', '#')[:100]}.mov"
+        if pictures:
+            pack_pictures(pictures, rate, packed)
+        else:
+            pack_animation(source, packed)
+        yield packed

@@ -1,0 +1,131 @@
+"""Upscaling one still picture: read, restored as a clip of one frame, written in the format of its name."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+
+from media.sizes import target_size
+from media.stills import Picture, enlarge_alpha, read_picture, write_picture
+from pipelines.clips import restore_clip
+from pipelines.model import Model
+from workers.run.comparison import save_png, side_by_side
+from workers.run.disk import check_room
+from workers.run.options import Existing, UpscaleOptions
+from workers.run.outputs import check_folder, compare_path, file_sha256, refuse_existing
+from workers.run.progress import Progress, ProgressCallback
+from workers.run.report import (
+    ErrorReport,
+    OutputReport,
+    UpscaleReport,
+    peak_device_bytes,
+    peak_host_bytes,
+)
+
+
+def upscale_still(
+    source: Path,
+    destination: Path,
+    *,
+    model: Model,
+    options: UpscaleOptions,
+    existing: Existing = "refuse",
+    use_sha256: bool = False,
+    on_progress: ProgressCallback | None = None,
+    report: UpscaleReport | None = None,
+) -> UpscaleReport:
+    """Upscales a picture to a picture: upright, with its transparency, colour profile and EXIF data.
+
+    Args:
+        source: The input, see `media.stills.read_picture`.
+        destination: The output; its suffix says the format.
+        model: From `load_model`.
+        options: What to make of it; those of time and of video encoders mean nothing here.
+        existing: What to do where the output exists. "resume" keeps it.
+        use_sha256: Whether the report has a digest of the output.
+        on_progress: Told how far the run is.
+        report: Filled in; a new one if None.
+
+    Raises:
+        MediaError: If the input cannot be read or the output cannot be written.
+        PipelineError: If the model cannot do it, or memory does not suffice.
+        UpscaleError: If the output exists or does not fit the disk.
+    """
+    report = report or UpscaleReport(source=source, destination=destination)
+    notify = on_progress or (lambda _: None)
+    start = time.perf_counter()
+    try:
+        if existing == "resume" and destination.exists():
+            report.status = "kept"
+            return report
+        if existing == "refuse":
+            refuse_existing(destination, options)
+        notify(Progress("planning"))
+        check_folder(destination)
+        picture = read_picture(source)
+        notify(Progress("upscaling", 0, 1, 0))
+        restored = _restore(picture, model, options, report)
+        report.warn(write_picture(restored, destination))
+        report.output = _describe(restored, destination, options, picture, use_sha256=use_sha256)
+        notify(Progress("upscaling", 1, 1, 0))
+        report.status = "done"
+    except BaseException as error:
+        report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        report.error = ErrorReport.of(error)
+        raise
+    finally:
+        report.seconds = time.perf_counter() - start
+        report.peak_host_bytes = peak_host_bytes()
+        report.peak_device_bytes = peak_device_bytes(model.device)
+    return report
+
+
+def _restore(picture: Picture, model: Model, options: UpscaleOptions, report: UpscaleReport) -> Picture:
+    """The picture, enlarged."""
+    height, width = picture.size
+    target = target_size(options.size, width=width, height=height, default_scale=model.card.scale)
+    size = (target.height, target.width)
+    plan = model.plan(
+        num_frames=1,
+        size=picture.size,
+        out_size=size,
+        reserved_bytes=2 * 4 * 4 * target.height * target.width,
+        tile=options.tile,
+        overlap=options.overlap,
+    )
+    report.model = {"name": model.name, "licence": model.card.licence, **model.identity()}
+    report.plan, report.options = plan, options.to_json()
+    if target.sample_aspect_ratio != 1:
+        report.warn([f"{width}x{height} is stretched to {target.width}x{target.height}, another shape"])
+    warning = check_room(Path(report.destination).parent, num_pixels=target.height * target.width)
+    report.warn([warning] if warning else [])
+    generator = torch.Generator(device=model.device).manual_seed(options.seed)
+    clip = picture.image[None].to(model.device)
+    image = restore_clip(model, clip, size, plan=plan, generator=generator)[0]
+    report.findings = dict(model.findings)
+    alpha = None if picture.alpha is None else enlarge_alpha(picture.alpha, size)
+    return Picture(image, alpha, picture.bit_depth, picture.is_gray, picture.icc_profile, picture.exif)
+
+
+def _describe(
+    restored: Picture, destination: Path, options: UpscaleOptions, source: Picture, *, use_sha256: bool
+) -> OutputReport:
+    """What was written; writes the side-by-side picture that may be asked for."""
+    compare = None
+    if options.use_compare_image:
+        compare = compare_path(destination, ".png")
+        save_png(side_by_side(source.image, restored.image), compare)
+    height, width = restored.size
+    return OutputReport(
+        path=destination,
+        width=width,
+        height=height,
+        num_frames=1,
+        duration_seconds=Fraction(0),
+        size_bytes=destination.stat().st_size,
+        sha256=file_sha256(destination) if use_sha256 else None,
+        compare_image=compare,
+    )
