@@ -7,6 +7,10 @@ from media._rgb_to_yuv import ChromaSite
 from media.info import ContentLight, MasteringDisplay
 from media.video_format import VideoFormat
 
+# Up to this width x265 works without its tree: with it, 4.2 writes past the end of its memory where a picture
+# is 33 to 48 pixels wide, and the process dies.
+_X265_NARROW = 64
+
 
 def x264_options(crf: float, site: ChromaSite, video_format: VideoFormat, num_threads: int) -> dict[str, str]:
     params = []
@@ -30,6 +34,8 @@ def x265_options(crf: float, site: ChromaSite, video_format: VideoFormat, num_th
         "open-gop=0",  # a segment must not refer to what came before it
         f"pools={num_threads}",  # the pool defaults to all cores, and its size changes the result
     ]
+    if video_format.width <= _X265_NARROW:
+        params.append("cutree=0")
     if crf == 0:
         params.append("lossless=1")
     if site == "topleft":

@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -390,3 +392,19 @@ def test_impossible_formats_are_refused(wrong: dict[str, Any]) -> None:
         VideoFormat(
             **({"width": 4, "height": 4, "time_base": Fraction(1), "rate": Fraction(1), "color": SDR} | wrong)
         )
+
+
+@pytest.mark.parametrize("width", [40, 48])
+def test_narrow_h265_does_not_write_past_its_memory(width: int, tmp_path: Path) -> None:
+    # glibc's checks make the process die of what else may show much later, or not at all.
+    script = (
+        "import sys, torch; from fractions import Fraction; from pathlib import Path; from media import *\n"
+        f"form = VideoFormat(width={width}, height=32, time_base=Fraction(1, 25), rate=Fraction(25), "
+        "color=ColorTags())\n"
+        "for _ in range(4):\n"
+        "    with SegmentWriter(Path(sys.argv[1]), form, EncodeOptions(codec='h265')) as writer:\n"
+        "        for n in range(20): writer.write(torch.rand(3, 32, form.width), n, 1)\n"
+    )
+    environment = {**os.environ, "MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "165"}
+    command = [sys.executable, "-c", script, str(tmp_path / "a.mp4")]
+    subprocess.run(command, env=environment, check=True, timeout=120)

@@ -11,6 +11,7 @@ import httpx
 import psutil
 import pytest
 
+from benchmarks.fuzz_media import mutate
 from benchmarks.installation import Installation
 from benchmarks.made_clips import make_clip
 from tests.thorough import sized
@@ -18,35 +19,6 @@ from tests.thorough import sized
 NUM_MUTANTS = sized(1000, brief=80)
 SEED = 7
 FINAL = {"completed", "failed", "cancelled"}
-
-
-def mutate(content: bytes, dice: random.Random) -> bytes:
-    """What happens to files: cut off, bits flipped, zeroed, grown, shuffled, taken for another type."""
-    data = bytearray(content)
-    kind = dice.randrange(7)
-    start = dice.randrange(len(data))
-    length = dice.randrange(1, max(2, len(data) // 8))
-    if kind == 0:
-        del data[start:]
-    elif kind == 1:
-        for _ in range(max(1, len(data) // 100)):
-            data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
-    elif kind == 2:  # headers are at the front
-        for _ in range(8):
-            data[dice.randrange(min(len(data), 512))] = dice.randrange(256)
-    elif kind == 3:
-        data[start : start + length] = bytes(len(data[start : start + length]))
-    elif kind == 4:
-        data[start:start] = dice.randbytes(length)
-    elif kind == 5:
-        other = dice.randrange(len(data))
-        data[start : start + length], data[other : other + length] = (
-            data[other : other + length],
-            data[start : start + length],
-        )
-    else:
-        data[:4] = dice.choice([b"#EXT", b"ffco", b"RIFF", b"\x1aE\xdf\xa3", b"<?xm", b"GIF8"])
-    return bytes(data)
 
 
 @pytest.mark.slow
