@@ -28,6 +28,9 @@ VIDEO_SUFFIXES = frozenset({
     ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m",
 })  # fmt: skip
 
+# As `media.containers` has them, which needs PyAV.
+VIDEO_OUTPUTS = (".mp4", ".mkv", ".webm")
+_VIDEO_ENDINGS = ", ".join(VIDEO_OUTPUTS)
 _PICTURE_ENDINGS = ", ".join(sorted(PICTURE_SUFFIXES))
 
 
@@ -86,7 +89,9 @@ def _pictures_of_video(inputs: Sequence[str], output: str) -> tuple[Path, ...]:
         return ()
     if is_sequence_pattern(inputs[0]):
         if is_folder_name(output) or not _is_video_output(output):
-            raise UsageError(f"the pictures {inputs[0]} become one video: {output!r} should end in .mp4")
+            raise UsageError(
+                f"the pictures {inputs[0]} become one video: {output!r} should end in {_VIDEO_ENDINGS}"
+            )
         try:
             return numbered_pictures(inputs[0])
         except MediaError as error:
@@ -158,14 +163,18 @@ def is_folder_name(output: str) -> bool:
 
 
 def _is_video_output(output: str) -> bool:
-    return Path(output).suffix.lower() == ".mp4"
+    return Path(output).suffix.lower() in VIDEO_OUTPUTS
 
 
 def _output_name(output: str, *, is_picture: bool) -> Path:
     """The output of one input, a still or a video."""
     path = Path(output)
     if not _is_video_output(output) and not (is_picture and is_picture_name(path)):
-        endings = f".mp4, or as a picture in {_PICTURE_ENDINGS}," if is_picture else ".mp4,"
+        endings = (
+            f"{_VIDEO_ENDINGS}, or as a picture in {_PICTURE_ENDINGS},"
+            if is_picture
+            else f"{_VIDEO_ENDINGS},"
+        )
         raise UsageError(
             f"the output {output!r} should end in {endings} or in / if it is meant to be a folder"
         )

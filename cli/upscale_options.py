@@ -17,7 +17,7 @@ Paths = Annotated[
     typer.Argument(
         metavar="IN... OUT",
         help="Videos, stills, folders, patterns, numbered pictures (%04d.png), or - for a list on stdin; "
-        "then an .mp4 file, for a still a picture, or a folder.",
+        "then an .mp4, .mkv or .webm file, for a still a picture, or a folder.",
         show_default=False,
     ),
 ]

@@ -1,6 +1,5 @@
-"""Audio that MP4 can carry as it is: copied packet by packet into the joined file."""
+"""Audio that the container can carry as it is: copied packet by packet into the joined file."""
 
-import io
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -13,9 +12,6 @@ from av.stream import Stream
 
 from media._tracks import Peekable, SourceStream, StreamOutcome, TimedPacket
 
-# MP4 also accepts vorbis and dts, which hardly anything plays from MP4, and mp2, likewise.
-COPIED_CODECS = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"})
-
 # A decoder needs some packets before the one it is to play: AAC and AC-3 one, MP3 up to nine (bit
 # reservoir), Opus 80 ms. The player decodes them and shows nothing: the edit list starts behind them.
 _PREROLL_SECONDS = Fraction(1, 10)
@@ -24,32 +20,20 @@ _PREROLL_SECONDS = Fraction(1, 10)
 _FRAME_SIZES = {"aac": (1024, 2048), "mp3": (1152, 576), "ac3": (1536,), "eac3": (1536,)}
 
 
-def mp4_takes(source: SourceStream) -> bool:
-    """Whether the stream's packets can go into an MP4 as they are.
-
-    The codec's name is not enough: MP3 below 16 kHz, for one, passes until the header is written. So a
-    header is written, to memory.
-    """
-    if source.codec_name not in COPIED_CODECS:
-        return False
-    try:
-        with av.open(io.BytesIO(), "w", format="mp4") as trial:
-            trial.add_stream_from_template(source.stream)
-            trial.start_encoding()
-    except (av.FFmpegError, ValueError):
-        return False
-    return True
-
-
 class CopiedAudio:
     """An audio stream whose packets are passed on bit for bit.
 
     A range is cut at packets; the player skips what lies before its start, so it begins on the exact
     sample, and ends within one packet (20-30 ms) after its end.
+
+    Args:
+        source: The stream.
+        starts_at_zero: Leave out what ends before 0, for containers that cannot say "not to be heard".
     """
 
-    def __init__(self, source: SourceStream) -> None:
+    def __init__(self, source: SourceStream, *, starts_at_zero: bool = False) -> None:
         self._source = source
+        self._starts_at_zero = starts_at_zero
         self._num_skipped = 0
         assert isinstance(source.stream, AudioStream)
         self._rate = source.stream.codec_context.sample_rate
@@ -96,7 +80,7 @@ class CopiedAudio:
                 self._num_skipped += 1
                 continue
             previous, end = position, position + length
-            if timeline.is_cut and end <= -preroll:
+            if end <= (0 if self._starts_at_zero else -preroll) and (timeline.is_cut or self._starts_at_zero):
                 continue
             for ready in self._strip_adts(packet):
                 ready.pts = ready.dts = position

@@ -6,9 +6,6 @@ from av.container import OutputContainer
 
 from media._tracks import Peekable, SourceStream, StreamOutcome, TimedPacket
 
-COVER_CODECS = frozenset({"mjpeg", "png", "bmp"})
-"""What the "covr" box can hold."""
-
 
 class CoverArt:
     """An attached picture, copied. The file must not be fragmented: there it would become an empty video

@@ -1,4 +1,5 @@
-"""Subtitles of a joined file: every kind of text becomes mov_text, the one text format MP4 players know."""
+"""Subtitles of a joined file: text becomes the container's own kind, such as MP4's mov_text; what a container
+can carry as it is, pictures among it, is copied."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -13,7 +14,7 @@ from av.subtitles.codeccontext import SubtitleCodecContext
 from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
-from media._tracks import SourceStream, StreamOutcome, TimedPacket
+from media._tracks import Peekable, SourceStream, StreamOutcome, TimedPacket
 
 _TIME_BASE = Fraction(1, 1000)
 
@@ -99,11 +100,17 @@ def flatten_cues(cues: Sequence[Cue]) -> list[Cue]:
 
 
 class ConvertedSubtitle:
-    """A text subtitle stream as mov_text. Its cues are few and small, so they are read at once."""
+    """A text subtitle stream in another format. Its cues are few and small, so they are read at once.
 
-    def __init__(self, source: SourceStream) -> None:
+    Args:
+        source: The stream.
+        encoder: `mov_text`, `srt` or `webvtt`.
+    """
+
+    def __init__(self, source: SourceStream, *, encoder: str = "mov_text") -> None:
         assert isinstance(source.stream, SubtitleStream)
         self._source = source
+        self._encoder_name = encoder
         self._num_bad_packets = 0
         self._cues = flatten_cues(self._read_cues(source.stream))
 
@@ -113,8 +120,8 @@ class ConvertedSubtitle:
         return not self._cues
 
     def add_to(self, output: OutputContainer) -> None:
-        """Add the mov_text stream."""
-        self._output = output.add_stream("mov_text")
+        """Add the stream."""
+        self._output = output.add_stream(self._encoder_name)
         assert isinstance(self._output, SubtitleStream)
         self._output.time_base = _TIME_BASE
         self._encoder = self._output.codec_context
@@ -141,7 +148,7 @@ class ConvertedSubtitle:
 
     def outcome(self) -> StreamOutcome:
         """Converted, and what could not be read."""
-        notes = ["to mov_text"]
+        notes = [f"to {self._encoder_name}"]
         if self._num_bad_packets:
             notes.append(f"{self._num_bad_packets} unreadable cues left out")
         if self._source.error:
@@ -173,6 +180,57 @@ class ConvertedSubtitle:
             open_ended += [(start_ms, start_ms + length if length else None, event) for event in events]
         limit = None if timeline.duration is None else round(timeline.duration * 1000)
         return list(_clip(open_ended, limit))
+
+
+class CopiedSubtitle:
+    """A subtitle stream whose packets are passed on bit for bit, those that begin in the range."""
+
+    def __init__(self, source: SourceStream) -> None:
+        self._source = source
+        self._in_range = Peekable(self._shift())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no packet lies in the range."""
+        return self._in_range.is_empty
+
+    def add_to(self, output: OutputContainer) -> None:
+        """Add the stream."""
+        self._output = output.add_stream_from_template(self._source.stream, opaque=True)
+        self._source.copy_properties(self._output)
+
+    def packets(self) -> Iterator[TimedPacket]:
+        """The source's packets of the range, shifted."""
+        for packet in self._in_range:
+            packet.stream = self._output
+            assert packet.dts is not None
+            yield TimedPacket(float(packet.dts * packet.time_base), packet)
+
+    def outcome(self) -> StreamOutcome:
+        """Copied."""
+        return StreamOutcome(
+            self._source.index, "subtitle", self._source.codec_name, "copied", self._source.error or ""
+        )
+
+    def close(self) -> None:
+        """Release the source."""
+        self._source.close()
+
+    def _shift(self) -> "Iterator[Packet[Stream]]":
+        timeline = self._source.timeline
+        previous = -1
+        for packet in self._source.packets():
+            if packet.pts is None:
+                continue
+            position = packet.pts - timeline.shift(packet.time_base)
+            if timeline.is_after_end(position * packet.time_base):
+                return
+            if position < 0:
+                continue
+            # Several may begin together; a muxer wants decoding times that do not fall.
+            previous = max(previous, position)
+            packet.pts, packet.dts = position, previous
+            yield packet
 
 
 def _decode(stream: SubtitleStream, packet: "Packet[Stream]") -> tuple[list[bytes], int | None]:

@@ -1,4 +1,4 @@
-"""Audio that MP4 cannot carry, or not cut where it must be: decoded, and encoded to AAC."""
+"""Audio that the container cannot carry, or not cut where it must be: decoded, and encoded again."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -23,23 +23,29 @@ Samples = NDArray[np.float32]
 _GAP_SECONDS = Fraction(1, 100)
 
 _AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
-_AAC_BITS_PER_CHANNEL = {1: 96_000, 2: 96_000, 6: 64_000}
+_BITS_PER_CHANNEL = {1: 96_000, 2: 96_000, 6: 64_000}
 _LAYOUT_BY_CHANNELS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
 class TranscodedAudio:
-    """An audio stream decoded and encoded as AAC: mono and stereo as they are, more channels as 5.1.
+    """An audio stream decoded and encoded anew: mono and stereo as they are, more channels as 5.1.
 
     Starts and ends on the exact sample; a hole in the source's time stamps becomes silence and an overlap
     is cut, so sound stays with the picture.
+
+    Args:
+        source: The stream.
+        encoder: `aac` or `libopus`.
     """
 
-    def __init__(self, source: SourceStream) -> None:
+    def __init__(self, source: SourceStream, *, encoder: str = "aac") -> None:
         assert isinstance(source.stream, AudioStream)
         self._source = source
         self._input = source.stream
         context = self._input.codec_context
-        self._rate = context.sample_rate if context.sample_rate in _AAC_RATES else 48_000
+        self._encoder = encoder
+        is_kept = encoder == "aac" and context.sample_rate in _AAC_RATES
+        self._rate = context.sample_rate if is_kept else 48_000
         self._layout = {1: "mono", 2: "stereo"}.get(context.layout.nb_channels, "5.1")
         self._num_bad_packets = 0
         self._resampler: av.AudioResampler | None = None
@@ -52,17 +58,18 @@ class TranscodedAudio:
         return self._in_range.is_empty
 
     def add_to(self, output: OutputContainer) -> None:
-        """Add the AAC stream."""
-        self._output = output.add_stream("aac", rate=self._rate)
-        assert isinstance(self._output, AudioStream)
+        """Add the stream."""
+        added = output.add_stream(self._encoder, rate=self._rate)
+        assert isinstance(added, AudioStream)
+        self._output = added
         self._output.layout = self._layout
-        self._output.format = "fltp"
+        self._output.format = "fltp" if self._encoder == "aac" else "flt"
         channels = self._output.codec_context.layout.nb_channels
-        self._output.bit_rate = channels * _AAC_BITS_PER_CHANNEL[channels]
+        self._output.bit_rate = channels * _BITS_PER_CHANNEL[channels]
         self._source.copy_properties(self._output)
 
     def packets(self) -> Iterator[TimedPacket]:
-        """AAC packets of the range."""
+        """Packets of the range."""
         for samples, position in self._in_range:
             frame = AudioFrame.from_ndarray(samples, format="fltp", layout=self._layout)
             frame.sample_rate = self._rate
@@ -72,7 +79,8 @@ class TranscodedAudio:
 
     def outcome(self) -> StreamOutcome:
         """Transcoded, and what could not be decoded."""
-        notes = [f"to AAC {self._layout} {self._rate} Hz"]
+        name = "AAC" if self._encoder == "aac" else "Opus"
+        notes = [f"to {name} {self._layout} {self._rate} Hz"]
         if self._num_bad_packets:
             notes.append(f"{self._num_bad_packets} damaged packets became silence")
         if self._source.error:

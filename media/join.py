@@ -1,4 +1,4 @@
-"""Joining segments and the source's other streams into the final MP4, without encoding the video again."""
+"""Joining segments and the source's other streams into the final file, without encoding the video again."""
 
 import contextlib
 import heapq
@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,12 @@ import av
 from av.container import OutputContainer
 from av.stream import Disposition, Stream
 
-from media._copied_audio import CopiedAudio, mp4_takes
-from media._cover import COVER_CODECS, CoverArt
+from media._attachments import AttachedCover, AttachedFile
+from media._copied_audio import CopiedAudio
+from media._cover import CoverArt
 from media._open import open_input
 from media._segments import SegmentedVideo, scale_display_matrix
-from media._subtitles import ConvertedSubtitle
+from media._subtitles import ConvertedSubtitle, CopiedSubtitle
 from media._tracks import (
     OutputPart,
     SourceStream,
@@ -28,6 +30,7 @@ from media._tracks import (
     decoder_of,
 )
 from media._transcoded_audio import TranscodedAudio
+from media.containers import MP4, Container, container_of
 from media.errors import EncodeError
 from media.info import MediaInfo
 from media.writer import MOVIE_TIMESCALE, sync_directory
@@ -37,47 +40,11 @@ if TYPE_CHECKING:
 
 __all__ = ["JoinReport", "StreamOutcome", "join_segments"]
 
-# The tags MP4 players read (iTunes style). FFmpeg's muxer leaves all others out without a word.
-_MP4_METADATA = frozenset(
-    [
-        "title",
-        "artist",
-        "album_artist",
-        "composer",
-        "album",
-        "date",
-        "comment",
-        "genre",
-        "copyright",
-        "grouping",
-        "lyrics",
-        "description",
-        "synopsis",
-        "show",
-        "episode_id",
-        "network",
-        "keywords",
-        "episode_sort",
-        "season_number",
-        "media_type",
-        "track",
-        "disc",
-        "creation_time",
-    ]
-)
 # Facts about the old file, not its content.
-_CONTAINER_METADATA = frozenset(
-    [
-        "major_brand",
-        "minor_version",
-        "compatible_brands",
-        "encoder",
-        "encoded_by",
-        "software",
-        "duration",
-        "handler_name",
-    ]
-)
+_CONTAINER_METADATA = frozenset({
+    "major_brand", "minor_version", "compatible_brands", "encoder", "encoded_by", "software", "duration",
+    "handler_name",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,17 +69,17 @@ def join_segments(
     start_seconds: Fraction | None = None,
     duration_seconds: Fraction | None = None,
 ) -> JoinReport:
-    """Make the final MP4: the segments' video with the source's audio, text subtitles, chapters, cover and
+    """Make the final file: the segments' video with the source's audio, subtitles, chapters, cover and
     metadata.
 
-    Video packets are copied, so frames and time stamps are exactly those of the segments. Audio is copied
-    where MP4 carries its codec and encoded to AAC otherwise; text subtitles become mov_text. The file is
-    written to `<destination>.part`, with its index in front so that it plays while it loads, and renamed
-    when it is whole.
+    Video packets are copied, so frames and time stamps are exactly those of the segments; MKV and WebM round
+    time stamps to milliseconds. Audio and subtitles are copied where the container carries their codec; other
+    audio and text is encoded anew (`media.containers`). The file is written to `<destination>.part`, MP4 with
+    its index in front so that it plays while it loads, and renamed when it is whole.
 
     Args:
         segments: Files written by `SegmentWriter` with the same options, in order.
-        destination: The MP4 file. An existing one is replaced.
+        destination: The file; its name says the container. An existing one is replaced.
         source: What `probe` said about the source file, which is read again here.
         start_seconds: Where in the source the first segment starts, after the container's own start; None
             is 0.
@@ -128,11 +95,13 @@ def join_segments(
         duration=None if duration_seconds is None else Fraction(duration_seconds),
         is_cut=bool(start_seconds),
     )
+    container = container_of(Path(destination))
     video = SegmentedVideo(segments)
+    container.check_video("h265" if video.codec == "hevc" else video.codec)
     video.display_matrix = _display_matrix(source, video)
     with contextlib.ExitStack() as stack:
-        settled, tracks = _select_streams(source, timeline, video, stack)
-        warnings = _write(Path(destination), source, timeline, video, tracks)
+        settled, tracks = _select_streams(source, timeline, video, container, stack)
+        warnings = _write(Path(destination), source, timeline, video, tracks, container)
         outcomes = [*settled, *(track.outcome() for track in tracks)]
     return JoinReport(
         path=Path(destination),
@@ -156,18 +125,22 @@ def _display_matrix(source: MediaInfo, video: SegmentedVideo) -> tuple[int, ...]
 
 
 def _select_streams(
-    source: MediaInfo, timeline: Timeline, video: SegmentedVideo, stack: contextlib.ExitStack
+    source: MediaInfo,
+    timeline: Timeline,
+    video: SegmentedVideo,
+    container: Container,
+    stack: contextlib.ExitStack,
 ) -> tuple[list[StreamOutcome], list[Track]]:
     """Decide about every stream of the source: an outcome at once, or a track that will have one."""
     settled: list[StreamOutcome] = []
     tracks: list[Track] = []
-    with open_input(str(source.path)) as container:
-        for stream in container.streams:
+    with open_input(str(source.path)) as opened:
+        for stream in opened.streams:
             if stream.index == source.video.index:
                 detail = f"upscaled to {video.width}x{video.height}, written as {video.codec}"
                 settled.append(StreamOutcome(stream.index, "video", source.video.codec, "transcoded", detail))
                 continue
-            chosen = _choose(stream, source, timeline)
+            chosen = _choose(stream, source, timeline, container)
             if isinstance(chosen, str):
                 settled.append(
                     StreamOutcome(stream.index, stream.type, codec_name(stream), "dropped", chosen)
@@ -178,26 +151,32 @@ def _select_streams(
     return settled, tracks
 
 
-def _choose(stream: Stream, source: MediaInfo, timeline: Timeline) -> Track | str:
+def _choose(stream: Stream, source: MediaInfo, timeline: Timeline, container: Container) -> Track | str:
     """A track for the stream, or why there is none."""
     codec = codec_name(stream)
     make: Callable[[SourceStream], Track]
     if stream.type == "video" and stream.disposition & Disposition.attached_pic:
-        if codec not in COVER_CODECS:
-            return f"MP4 holds covers as JPEG, PNG or BMP, not {codec}"
-        make = CoverArt
+        if codec not in container.covers:
+            held = ", ".join(sorted(container.covers)).replace("mjpeg", "jpeg")
+            return f"{container.name} holds " + (f"covers as {held}, not {codec}" if held else "no covers")
+        make = AttachedCover if container.has_attachments else CoverArt
     elif stream.type == "video":
         return "only the main video is upscaled"
     elif stream.type == "audio":
-        if decoder_of(stream) is None:
+        if decoder_of(stream) is None and container.audio is not None:
             return "there is no decoder for it"
-        make = _audio_track
+        make = partial(_audio_track, container=container)
     elif stream.type == "subtitle":
-        if not any(subtitle.is_text for subtitle in source.subtitles if subtitle.index == stream.index):
-            return "MP4 holds subtitles as text, and these are pictures or of an unknown kind"
-        make = ConvertedSubtitle
+        if codec in container.subtitles and container.takes(stream, codec):
+            make = CopiedSubtitle
+        elif any(subtitle.is_text for subtitle in source.subtitles if subtitle.index == stream.index):
+            make = partial(ConvertedSubtitle, encoder=container.text_encoder)
+        else:
+            return f"{container.name} holds subtitles as text, and these are pictures or of an unknown kind"
+    elif stream.type == "attachment" and container.has_attachments:
+        make = AttachedFile
     else:
-        return f"MP4 players have no use for {stream.type} streams"
+        return f"{container.name} players have no use for {stream.type} streams"
     track = make(SourceStream(str(source.path), stream.index, timeline))
     if track.is_empty:
         track.close()
@@ -205,21 +184,28 @@ def _choose(stream: Stream, source: MediaInfo, timeline: Timeline) -> Track | st
     return track
 
 
-def _audio_track(source: SourceStream) -> Track:
-    return CopiedAudio(source) if mp4_takes(source) else TranscodedAudio(source)
+def _audio_track(source: SourceStream, *, container: Container) -> Track:
+    if container.takes(source.stream, source.codec_name):
+        return CopiedAudio(source, starts_at_zero=container.starts_at_zero)
+    return TranscodedAudio(source, encoder=container.audio_encoder)
 
 
 def _write(
-    destination: Path, source: MediaInfo, timeline: Timeline, video: SegmentedVideo, tracks: Sequence[Track]
+    destination: Path,
+    source: MediaInfo,
+    timeline: Timeline,
+    video: SegmentedVideo,
+    tracks: Sequence[Track],
+    container: Container,
 ) -> list[str]:
     """Mux everything into `<destination>.part`, make it durable and give it its name."""
     part = destination.with_name(destination.name + ".part")
     output_parts: list[OutputPart] = [video, *tracks]
     try:
-        with _open_output(part, video) as output:
+        with _open_output(part, video, container) as output:
             for output_part in output_parts:
                 output_part.add_to(output)
-            warnings = _describe(output, source, timeline)
+            warnings = _describe(output, source, timeline, container)
             feeds = [output_part.packets() for output_part in output_parts]
             for _, packet in heapq.merge(*feeds, key=lambda timed: timed.seconds):
                 output.mux_one(packet)
@@ -234,7 +220,10 @@ def _write(
     return warnings
 
 
-def _open_output(part: Path, video: SegmentedVideo) -> OutputContainer:
+def _open_output(part: Path, video: SegmentedVideo, container: Container) -> OutputContainer:
+    if container is not MP4:
+        # Matroska writes a random identifier otherwise, and the same input would give other bytes each time.
+        return av.open(str(part.absolute()), "w", format=container.muxer, options={"fflags": "+bitexact"})
     options = {
         "movflags": "faststart",
         "movie_timescale": str(MOVIE_TIMESCALE),
@@ -243,14 +232,17 @@ def _open_output(part: Path, video: SegmentedVideo) -> OutputContainer:
     return av.open(str(part.absolute()), "w", format="mp4", options=options)
 
 
-def _describe(output: OutputContainer, source: MediaInfo, timeline: Timeline) -> list[str]:
+def _describe(
+    output: OutputContainer, source: MediaInfo, timeline: Timeline, container: Container
+) -> list[str]:
     """Write tags and chapters; before the header. Returns what had to be left out."""
     tags = {key.lower(): value for key, value in source.metadata.items()}
-    output.metadata.update({key: value for key, value in tags.items() if key in _MP4_METADATA})
-    lost = sorted(tags.keys() - _MP4_METADATA - _CONTAINER_METADATA)
-    warnings = [f"MP4 has no place for these tags: {', '.join(lost)}"] if lost else []
-    with open_input(str(source.path)) as container:
-        chapters = _shift_chapters(container.chapters(), timeline)
+    kept = tags.keys() - _CONTAINER_METADATA
+    lost = [] if container.metadata is None else sorted(kept - container.metadata)
+    output.metadata.update({key: tags[key] for key in sorted(kept) if key not in lost})
+    warnings = [f"{container.name} has no place for these tags: {', '.join(lost)}"] if lost else []
+    with open_input(str(source.path)) as opened:
+        chapters = _shift_chapters(opened.chapters(), timeline)
     if chapters:
         output.set_chapters(chapters)
     return warnings

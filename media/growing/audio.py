@@ -15,9 +15,10 @@ from typing import BinaryIO, Literal
 import av
 from av.container import OutputContainer
 
-from media._copied_audio import CopiedAudio, mp4_takes
+from media._copied_audio import CopiedAudio
 from media._tracks import SourceStream, Timeline, Track
 from media._transcoded_audio import TranscodedAudio
+from media.containers import MP4
 from media.errors import EncodeError
 from media.growing.boxes import descend, only, scan_file, unpack
 from media.growing.index import SegmentIndex, index_segment
@@ -115,7 +116,7 @@ def _open_track(info: MediaInfo, stream: AudioStreamInfo, timeline: Timeline) ->
     # Copied packets begin up to 0.1 s before a cut. FFmpeg's demuxer hides the surplus of AAC, but of others
     # only in files that are not fragmented; so those are cut by encoding.
     copied = {"aac"} if timeline.is_cut else _COPIED_CODECS
-    if opened.codec_name in copied and mp4_takes(opened):
+    if opened.codec_name in copied and MP4.takes(opened.stream, opened.codec_name):
         return CopiedAudio(opened)
     return TranscodedAudio(opened)
 

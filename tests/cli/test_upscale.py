@@ -34,6 +34,17 @@ def test_a_checkpoint_folder_is_a_model(clip: Path, tmp_path: Path, dovetail: Do
     assert {"read", "transformer", "decode", "model", "write"} <= set(report["stage_seconds"])
 
 
+def test_the_name_of_the_output_says_the_container(clip: Path, tmp_path: Path, dovetail: Dovetail) -> None:
+    result = dovetail("upscale", clip, tmp_path / "out.mkv", *FAST, "--duration", "0.4")
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "out.mkv").read_bytes()[:4] == b"\x1aE\xdf\xa3"
+    assert len(decode(tmp_path / "out.mkv").times) == 10
+    refused = dovetail("upscale", clip, tmp_path / "out.webm", *FAST)
+    assert refused.exit_code != 0
+    assert "WebM cannot hold h264; choose av1" in refused.stderr
+    assert not (tmp_path / "out.webm.dovetail").exists()
+
+
 def test_json_goes_to_stdout_alone(clip: Path, tmp_path: Path, dovetail: Dovetail) -> None:
     result = dovetail("upscale", clip, tmp_path / "out.mp4", *FAST, "--json", "--sha256")
     values = json.loads(result.stdout)

@@ -14,11 +14,8 @@ from pathlib import Path
 
 import torch
 
-from media import (
-    MediaInfo,
-    VideoReader,
-    probe,
-)
+from media import MediaInfo, VideoReader, probe
+from media.containers import container_of
 from pipelines.model import Model
 from pipelines.planning.kinds import plan_from_json, plan_to_json
 from workers.errors import ResumeMismatchError
@@ -138,6 +135,7 @@ class _Run:
         self.report.warn(info.warnings)
         with self._open_reader(info) as reader:
             decided = decide_run(info, reader, model=self.model, options=self.options)
+            container_of(self.destination).check_video(self.options.encode.codec)
             self.report.warn((*decided.target.warnings, *decided.encoding.warnings))
             with WorkFolder(self.destination, existing=self.existing) as work:
                 try:
