@@ -13,6 +13,7 @@ from av.packet import Packet
 from av.stream import Stream
 from numpy.typing import NDArray
 
+from media._channel_layouts import Speakers, is_free_order, layout_of, speakers_of
 from media._tracks import Peekable, SourceStream, StreamOutcome, TimedPacket
 
 Samples = NDArray[np.float32]
@@ -24,7 +25,6 @@ _GAP_SECONDS = Fraction(1, 100)
 
 _AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _BITS_PER_CHANNEL = {1: 96_000, 2: 96_000, 6: 64_000}
-_LAYOUT_BY_CHANNELS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
 class TranscodedAudio:
@@ -46,8 +46,10 @@ class TranscodedAudio:
         self._encoder = encoder
         is_kept = encoder == "aac" and context.sample_rate in _AAC_RATES
         self._rate = context.sample_rate if is_kept else 48_000
-        self._layout = {1: "mono", 2: "stereo"}.get(context.layout.nb_channels, "5.1")
+        speakers = speakers_of(layout_of(context))
+        self._layout = {1: "mono", 2: "stereo"}.get(len(speakers.channels), "5.1")
         self._num_bad_packets = 0
+        self._num_left_out = 0  # channels that have no place in the output
         self._resampler: av.AudioResampler | None = None
         self._resampler_input: tuple[str, str, int] | None = None
         self._in_range = Peekable(self._fit())
@@ -64,7 +66,7 @@ class TranscodedAudio:
         self._output = added
         self._output.layout = self._layout
         self._output.format = "fltp" if self._encoder == "aac" else "flt"
-        channels = self._output.codec_context.layout.nb_channels
+        channels = layout_of(self._output.codec_context).nb_channels
         self._output.bit_rate = channels * _BITS_PER_CHANNEL[channels]
         self._source.copy_properties(self._output)
 
@@ -83,6 +85,8 @@ class TranscodedAudio:
         notes = [f"to {name} {self._layout} {self._rate} Hz"]
         if self._num_bad_packets:
             notes.append(f"{self._num_bad_packets} damaged packets became silence")
+        if self._num_left_out:
+            notes.append(f"{self._num_left_out} channels without a loudspeaker of their own left out")
         if self._source.error:
             notes.append(self._source.error)
         return StreamOutcome(
@@ -124,15 +128,20 @@ class TranscodedAudio:
 
     def _decode(self, packet: "Packet[Stream]") -> list[AudioFrame]:
         try:
-            return self._input.decode(packet)
+            frames = self._input.decode(packet)
         except av.FFmpegError:
             self._num_bad_packets += 1
             return []
+        for frame in frames:
+            layout_of(frame)  # each has one, which would be freed with it
+        return frames
 
     def _resample(self, frame: AudioFrame) -> list[Samples]:
         """Streams may change their rate or layout on the way; then a new resampler takes over."""
-        if "channels" in frame.layout.name:  # a count without positions, as AVI and ASF give it
-            frame = _with_default_layout(frame)
+        if is_free_order(frame.layout):  # such as a count without positions, as AVI and ASF give it
+            speakers = speakers_of(frame.layout)
+            self._num_left_out = frame.layout.nb_channels - len(speakers.channels)
+            frame = _relabel(frame, speakers)
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         chunks: list[Samples] = []
         if self._resampler is None or self._resampler_input != kind:
@@ -187,14 +196,14 @@ def _split(total: int, largest: int) -> Iterator[int]:
         yield min(largest, total - begin)
 
 
-def _with_default_layout(frame: AudioFrame) -> AudioFrame:
-    """The same samples with the usual speaker positions for their number of channels."""
-    channels = frame.layout.nb_channels
+def _relabel(frame: AudioFrame, speakers: Speakers) -> AudioFrame:
+    """The frame's samples as other channels."""
     samples: NDArray[Any] = frame.to_ndarray()
-    if frame.format.is_planar:  # interleaved, since PyAV cannot fill eight planes
-        samples = np.ascontiguousarray(samples.T).reshape(1, -1)
-    layout = _LAYOUT_BY_CHANNELS.get(channels, "stereo")
-    labelled = AudioFrame.from_ndarray(samples, format=frame.format.packed.name, layout=layout)
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    # Interleaved, since PyAV cannot fill eight planes.
+    packed = np.ascontiguousarray(samples[list(speakers.channels)].T).reshape(1, -1)
+    labelled = AudioFrame.from_ndarray(packed, format=frame.format.packed.name, layout=speakers.layout)
     labelled.sample_rate = frame.sample_rate
     labelled.pts = frame.pts
     if frame.time_base is not None:

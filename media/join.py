@@ -15,6 +15,7 @@ from av.container import OutputContainer
 from av.stream import Disposition, Stream
 
 from media._attachments import AttachedCover, AttachedFile
+from media._channel_layouts import has_reordered_samples
 from media._copied_audio import CopiedAudio
 from media._cover import CoverArt
 from media._open import open_input
@@ -185,7 +186,7 @@ def _choose(stream: Stream, source: MediaInfo, timeline: Timeline, container: Co
 
 
 def _audio_track(source: SourceStream, *, container: Container) -> Track:
-    if container.takes(source.stream, source.codec_name):
+    if container.takes(source.stream, source.codec_name) and not has_reordered_samples(source.stream):
         return CopiedAudio(source, starts_at_zero=container.starts_at_zero)
     return TranscodedAudio(source, encoder=container.audio_encoder)
 
