@@ -10,6 +10,7 @@ import typer
 
 from cli.display import clock_time
 from cli.errors import reported_errors
+from cli.sandboxing import IS_POSSIBLE, UseSandbox
 
 if TYPE_CHECKING:
     from media import MediaInfo
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
 def probe(
     file: Annotated[Path, typer.Argument(help="A video file.", show_default=False)],
     use_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    use_sandbox: UseSandbox = True,
 ) -> None:
     """Show the streams of a video, and what upscaling it would lose or guess."""
     with reported_errors(as_json=use_json):
-        from media import probe as probe_media
+        from media.probing import probe as probe_here
+        from media.sandbox import sandboxed_probe
         from workers.values import to_json_value
 
-        info = probe_media(file)
+        info = (sandboxed_probe if use_sandbox and IS_POSSIBLE else probe_here)(file)
         if use_json:
             typer.echo(json.dumps(to_json_value(info), indent=2))
         else:

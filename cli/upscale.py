@@ -17,10 +17,12 @@ from cli.display import Display, make_display, print_line, summarize
 from cli.errors import UsageError, print_error, reported_errors
 from cli.exit_codes import ExitCode, exit_code_for
 from cli.inputs import Job, plan_jobs
+from cli.sandboxing import UseSandbox, media_access
 from cli.store_folder import store_folder
 
 if TYPE_CHECKING:
     from pipelines.model import Model
+    from workers.run.access import MediaAccess
     from workers.run.options import Existing, UpscaleOptions
     from workers.run.report import UpscaleReport
 
@@ -60,6 +62,7 @@ def upscale(
     use_overwrite: options.UseOverwrite = False,
     segment_seconds: options.SegmentSeconds = Fraction(10),
     use_sha256: options.UseSha256 = False,
+    use_sandbox: UseSandbox = True,
     use_json: options.UseJson = False,
     is_quiet: options.IsQuiet = False,
 ) -> None:
@@ -101,6 +104,7 @@ def upscale(
         )
         existing: Existing = "resume" if use_resume else "overwrite" if use_overwrite else "refuse"
         with terminated_as_interrupt(), make_display(is_quiet=is_quiet) as display:
+            access = media_access(use_sandbox=use_sandbox)
             loaded = load_model(
                 model,
                 device=device,
@@ -120,6 +124,7 @@ def upscale(
                 use_sha256=use_sha256,
                 display=display,
                 rate=fps or DEFAULT_RATE,
+                access=access,
             )
     finish(jobs, reports, use_json=use_json, is_quiet=is_quiet)
 
@@ -133,6 +138,7 @@ def upscale_jobs(
     use_sha256: bool,
     display: Display,
     rate: Fraction,
+    access: MediaAccess,
 ) -> list[UpscaleReport]:
     """Runs all jobs; one that fails does not keep the others from running, an interrupt does.
 
@@ -144,6 +150,7 @@ def upscale_jobs(
         use_sha256: Whether reports have digests.
         display: Shows progress.
         rate: Frames per second of pictures that become a video.
+        access: How inputs are read and outputs joined.
 
     Returns:
         A report for each job that was begun.
@@ -161,7 +168,7 @@ def upscale_jobs(
         try:
             is_still = is_picture_name(job.destination)
             with packed_source(
-                job.source, job.destination.parent, pictures=job.pictures, rate=rate
+                job.source, job.destination.parent, pictures=job.pictures, rate=rate, access=access
             ) as source:
                 (upscale_still if is_still else upscale_file)(
                     source,
@@ -172,6 +179,7 @@ def upscale_jobs(
                     use_sha256=use_sha256,
                     on_progress=display.begin(job.source.name),
                     report=report,
+                    access=access,
                 )
         except KeyboardInterrupt:
             break

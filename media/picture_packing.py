@@ -45,17 +45,6 @@ def pack_pictures(paths: Sequence[Path], rate: Fraction, destination: Path) -> N
     _set_time(destination, paths)
 
 
-def is_animated_webp(path: Path) -> bool:
-    """Whether a file is a WebP of several pictures, which FFmpeg does not decode."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(21)
-    except OSError:
-        return False
-    # RIFF size WEBP "VP8X" size flags; bit 1 says animation.
-    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 0x02)
-
-
 def pack_animation(path: Path, destination: Path) -> None:
     """Writes the pictures of an animation, each for as long as it is shown, as the frames of a MOV.
 

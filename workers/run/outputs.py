@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from media import JoinReport, join_segments
+from media import JoinReport
 from workers.errors import OutputExistsError, OutputFolderError
 from workers.run.decisions import DecidedRun
 from workers.run.folder import WorkFolder
@@ -64,9 +65,23 @@ def check_folder(destination: Path) -> None:
 
 
 def join_run(
-    work: WorkFolder, decided: DecidedRun, record: RunRecord, destination: Path, *, options: UpscaleOptions
+    work: WorkFolder,
+    decided: DecidedRun,
+    record: RunRecord,
+    destination: Path,
+    *,
+    options: UpscaleOptions,
+    join: Callable[..., JoinReport],
 ) -> MadeOutput:
     """Makes the final file, and the comparisons that are asked for, from the segments of a run.
+
+    Args:
+        work: Where the segments are.
+        decided: The run.
+        record: What it has finished: everything.
+        destination: The final file.
+        options: What was asked for.
+        join: `media.join_segments`, or what does the same elsewhere.
 
     Raises:
         MediaError: If they cannot be joined.
@@ -74,8 +89,8 @@ def join_run(
     compare_video = compare_image = None
     if options.use_compare_video:
         compare_video = compare_path(destination, ".mp4")
-        _join_files(work, decided, record, 1, compare_video, options)
-    joined = _join_files(work, decided, record, 0, destination, options)
+        _join_files(work, decided, record, 1, compare_video, options, join)
+    joined = _join_files(work, decided, record, 0, destination, options, join)
     if options.use_compare_image:
         compare_image = compare_path(destination, ".png")
         # A run that was killed right here has moved it already.
@@ -101,8 +116,9 @@ def _join_files(
     which: int,
     destination: Path,
     options: UpscaleOptions,
+    join: Callable[..., JoinReport],
 ) -> JoinReport:
-    return join_segments(
+    return join(
         [work.path / segment.names[which] for segment in record.segments],
         destination,
         source=decided.info,

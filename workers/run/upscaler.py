@@ -14,11 +14,12 @@ from pathlib import Path
 
 import torch
 
-from media import MediaInfo, VideoReader, probe
+from media import MediaInfo
 from media.containers import container_of
 from pipelines.model import Model
 from pipelines.planning.kinds import plan_from_json, plan_to_json
 from workers.errors import ResumeMismatchError
+from workers.run.access import IN_THIS_PROCESS, MediaAccess, SourceReader
 from workers.run.decisions import DecidedRun, decide_run, queued_frames, segment_ticks
 from workers.run.disk import check_room
 from workers.run.folder import WorkFolder, work_folder_path
@@ -47,6 +48,7 @@ def upscale_file(
     on_progress: ProgressCallback | None = None,
     report: UpscaleReport | None = None,
     clock: StageClock | None = None,
+    access: MediaAccess = IN_THIS_PROCESS,
 ) -> UpscaleReport:
     """Upscales a video file to an MP4.
 
@@ -65,6 +67,7 @@ def upscale_file(
         on_progress: Told how far the run is.
         report: Filled in; a new one if None. It also tells how far a run came that raises.
         clock: Counts the time of the stages; a new one if None.
+        access: How files are probed, read and joined.
 
     Raises:
         MediaError: If the input cannot be read or the output cannot be encoded.
@@ -83,6 +86,7 @@ def upscale_file(
             on_progress=on_progress or (lambda _: None),
             report=report,
             clock=clock or StageClock(),
+            access=access,
         ).run()
         if use_sha256 and report.output is not None:
             report.output = replace(report.output, sha256=file_sha256(report.output.path))
@@ -112,11 +116,12 @@ class _Run:
         on_progress: ProgressCallback,
         report: UpscaleReport,
         clock: StageClock,
+        access: MediaAccess,
     ) -> None:
         self.source, self.destination = source, destination
         self.model, self.options, self.existing = model, options, existing
         self.on_progress, self.report = on_progress, report
-        self.clock = clock
+        self.clock, self.access = clock, access
 
     def run(self) -> None:
         if self.existing == "refuse":
@@ -129,8 +134,8 @@ class _Run:
         check_folder(self.destination)
         if self.model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.model.device)
-        identity = _identify(self.source)
-        info = probe(self.source)
+        identity = self._identify()
+        info = self.access.probe(self.source)
         self.report.input = info
         self.report.warn(info.warnings)
         with self._open_reader(info) as reader:
@@ -145,8 +150,15 @@ class _Run:
                     raise
         self.report.status = "done"
 
+    def _identify(self) -> InputIdentity:
+        try:
+            return InputIdentity.of(self.source)
+        except OSError:
+            self.access.probe(self.source)  # which explains what is wrong with it
+            raise
+
     def _work(
-        self, work: WorkFolder, decided: DecidedRun, identity: InputIdentity, reader: VideoReader
+        self, work: WorkFolder, decided: DecidedRun, identity: InputIdentity, reader: SourceReader
     ) -> None:
         record = self._begin_record(work, decided, identity)
         decided = replace(decided, plan=plan_from_json(record.plan))
@@ -166,9 +178,9 @@ class _Run:
                 "--resume continues after them"
             )
 
-    def _open_reader(self, info: MediaInfo) -> VideoReader:
+    def _open_reader(self, info: MediaInfo) -> SourceReader:
         options = self.options
-        return VideoReader(
+        return self.access.open_reader(
             info,
             start_seconds=options.start_seconds,
             duration_seconds=options.duration_seconds,
@@ -208,7 +220,7 @@ class _Run:
         report.num_resumed_frames = record.num_frames
 
     def _make_segments(
-        self, work: WorkFolder, decided: DecidedRun, record: RunRecord, reader: VideoReader
+        self, work: WorkFolder, decided: DecidedRun, record: RunRecord, reader: SourceReader
     ) -> RunRecord:
         """Reads, restores and writes at the same time.
 
@@ -275,20 +287,13 @@ class _Run:
         report, num_frames = self.report, record.num_frames
         self.on_progress(Progress("joining", num_frames, num_frames, report.num_resumed_frames))
         with self.clock.measure("join"):
-            made = join_run(work, decided, record, self.destination, options=self.options)
+            made = join_run(
+                work, decided, record, self.destination, options=self.options, join=self.access.join
+            )
         report.warn(made.joined.warnings)
         report.streams, report.output = made.joined.streams, made.output
         report.num_segments = len(record.segments)
         report.stage_seconds = self.clock.seconds
-
-
-def _identify(source: Path) -> InputIdentity:
-    try:
-        return InputIdentity.of(source)
-    except OSError:
-        # `probe` explains what is wrong with it.
-        probe(source)
-        raise
 
 
 def _add_speed(report: UpscaleReport) -> None:
