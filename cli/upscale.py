@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from cli import upscale_options as options
-from cli.display import Display, make_display, print_line, summarize
+from cli.display import Display, make_display, print_line, print_skipped, summarize
 from cli.errors import UsageError, print_error, reported_errors
 from cli.exit_codes import ExitCode, exit_code_for
 from cli.inputs import Job, plan_jobs
@@ -74,7 +74,9 @@ def upscale(
     with reported_errors(as_json=use_json):
         if use_resume and use_overwrite:
             raise UsageError("--resume continues a run, --overwrite starts it again; choose one")
-        jobs = plan_jobs(paths, stdin=sys.stdin, takes_pictures=True)
+        skipped: list[Path] = []
+        jobs = plan_jobs(paths, takes_pictures=True, on_skip=skipped.append)
+        print_skipped(skipped, is_quiet=is_quiet)
         if fps is not None and not any(job.pictures for job in jobs):
             raise UsageError("--fps is for pictures that become a video; a video has its own time stamps")
 
@@ -126,7 +128,7 @@ def upscale(
                 rate=fps or DEFAULT_RATE,
                 access=access,
             )
-    finish(jobs, reports, use_json=use_json, is_quiet=is_quiet)
+    finish(jobs, reports, skipped=skipped, use_json=use_json, is_quiet=is_quiet)
 
 
 def upscale_jobs(
@@ -192,7 +194,14 @@ def upscale_jobs(
     return reports
 
 
-def finish(jobs: list[Job], reports: list[UpscaleReport], *, use_json: bool, is_quiet: bool) -> NoReturn:
+def finish(
+    jobs: list[Job],
+    reports: list[UpscaleReport],
+    *,
+    skipped: list[Path],
+    use_json: bool,
+    is_quiet: bool,
+) -> NoReturn:
     """Tells how it went and ends the command.
 
     Raises:
@@ -200,7 +209,7 @@ def finish(jobs: list[Job], reports: list[UpscaleReport], *, use_json: bool, is_
     """
     code = overall_exit_code(len(jobs), reports)
     if use_json:
-        typer.echo(json.dumps(results_json(reports, code), indent=2))
+        typer.echo(json.dumps(results_json(reports, skipped, code), indent=2))
     for report in reports:
         if not is_quiet:
             for warning in report.warnings:
@@ -230,13 +239,14 @@ def overall_exit_code(num_jobs: int, reports: list[UpscaleReport]) -> ExitCode:
     return ExitCode.OK if all(code is ExitCode.OK for code in codes) else ExitCode.PARTIAL
 
 
-def results_json(reports: list[UpscaleReport], code: ExitCode) -> dict[str, Any]:
+def results_json(reports: list[UpscaleReport], skipped: list[Path], code: ExitCode) -> dict[str, Any]:
     """What `--json` writes."""
     return {
         "version": 1,
         "exit_code": int(code),
         "error": None,
         "results": [report.to_json() for report in reports],
+        "skipped": [str(path) for path in skipped],
     }
 
 

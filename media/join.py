@@ -32,6 +32,7 @@ from media._tracks import (
 )
 from media._transcoded_audio import TranscodedAudio
 from media.containers import MP4, Container, container_of
+from media.derived_names import beside
 from media.errors import EncodeError
 from media.info import MediaInfo
 from media.writer import MOVIE_TIMESCALE, sync_directory
@@ -200,7 +201,7 @@ def _write(
     container: Container,
 ) -> list[str]:
     """Mux everything into `<destination>.part`, make it durable and give it its name."""
-    part = destination.with_name(destination.name + ".part")
+    part = beside(destination, ".part")
     output_parts: list[OutputPart] = [video, *tracks]
     try:
         with _open_output(part, video, container) as output:

@@ -15,6 +15,7 @@ import av
 from av.packet import Packet
 from PIL import Image, ImageOps
 
+from media.derived_names import beside
 from media.errors import EncodeError, UnreadableInputError
 from media.picture_files import PICTURE_SUFFIXES
 
@@ -75,7 +76,7 @@ def _animation_frames(path: Path) -> Iterator[tuple[bytes, Fraction]]:
 
 def _pack(frames: Iterable[tuple[bytes, Fraction]], destination: Path, *, rate: Fraction) -> None:
     """Muxes coded pictures with their durations in seconds."""
-    part = destination.with_name(destination.name + ".part")
+    part = beside(destination, ".part")
     time_base = 1 / rate
     pts = 0
     try:

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
+from media.derived_names import beside
 from media.errors import EncodeError, InputLimitError, UnreadableInputError
 from media.limits import DEFAULT_LIMITS, InputLimits
 
@@ -207,7 +208,7 @@ def write_picture(picture: Picture, path: Path) -> list[str]:
         # WebP knows no gray, and few programs read deep gray with transparency. A gray profile does not fit
         # colours.
         picture = replace(picture, is_gray=False, icc_profile=None)
-    part = path.with_name(path.name[:200] + ".part")
+    part = beside(path, ".part")
     try:
         if is_deep:
             _write_deep(picture, format_name, part)

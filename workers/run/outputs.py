@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from media import JoinReport
+from media.derived_names import beside
 from workers.errors import OutputExistsError, OutputFolderError
 from workers.run.decisions import DecidedRun
 from workers.run.folder import WorkFolder
@@ -32,7 +33,7 @@ class MadeOutput:
 
 def compare_path(destination: Path, suffix: str) -> Path:
     """Where the side-by-side file of an output goes."""
-    return destination.with_name(f"{destination.stem}.compare{suffix}")
+    return beside(destination.with_suffix(""), f".compare{suffix}")
 
 
 def refuse_existing(destination: Path, options: UpscaleOptions) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
+from media.derived_names import beside
 from media.picture_files import is_animated_webp
 from workers.run.access import IN_THIS_PROCESS, MediaAccess
 from workers.run.outputs import check_folder
@@ -42,7 +43,7 @@ def packed_source(
     check_folder(destination)
     with tempfile.TemporaryDirectory(prefix=".dovetail-pictures-", dir=destination.parent) as temporary:
         # Named after the source: messages about the file name it.
-        packed = Path(temporary) / f"{source.name.replace('%', '#')[:100]}.mov"
+        packed = beside(Path(temporary) / source.name.replace("%", "#"), ".mov")
         if pictures:
             access.pack_pictures(pictures, rate, packed)
         else:

@@ -143,6 +143,7 @@ class _Run:
             container_of(self.destination).check_video(self.options.encode.codec)
             self.report.warn((*decided.target.warnings, *decided.encoding.warnings))
             with WorkFolder(self.destination, existing=self.existing) as work:
+                self.report.warn(work.warnings)
                 try:
                     self._work(work, decided, identity, reader)
                 except BaseException as error:
@@ -243,7 +244,7 @@ class _Run:
             record,
             video_format=decided.video_format,
             encode=self.options.encode,
-            comparison=self._comparison(decided),
+            comparison=ComparisonRequest.of(self.options, decided),
             clock=self.clock,
             on_frame=count_frame,
         )
@@ -273,14 +274,6 @@ class _Run:
             self.report.warn((*reader.warnings, *restorer.warnings, *sink.warnings))
             self.report.num_segments = len(sink.record.segments)
         return sink.record
-
-    def _comparison(self, decided: DecidedRun) -> ComparisonRequest:
-        options = self.options
-        return ComparisonRequest(
-            use_video=options.use_compare_video,
-            image_frame=(decided.num_frames or 0) // 2 if options.use_compare_image else None,
-            rotation=decided.info.video.rotation,
-        )
 
     def _join(self, work: WorkFolder, decided: DecidedRun, record: RunRecord) -> None:
         """Makes the final files."""
