@@ -1,4 +1,4 @@
-"""Opening encoders, and finding out which ones really work here."""
+"""Opening encoders, and finding out which software encoders really work here."""
 
 import os
 from fractions import Fraction
@@ -10,7 +10,6 @@ from torch.utils.dlpack import from_dlpack
 
 from media._scheduling import ordinary_scheduling
 from media.encoding import ResolvedEncoding
-from media.errors import EncoderUnavailableError
 
 SOFTWARE_ENCODERS = ("libx264", "libx265", "libsvtav1")
 
@@ -47,19 +46,6 @@ def encoder_works(encoder: str) -> bool:
         return False
 
 
-def require_encoder(encoder: str) -> None:
-    """Check that an encoder works.
-
-    Raises:
-        EncoderUnavailableError: It does not; the message names those that do.
-    """
-    if not encoder_works(encoder):
-        available = [name for name in SOFTWARE_ENCODERS if encoder_works(name)]
-        raise EncoderUnavailableError(
-            f"encoder {encoder} does not open on this machine; available: {', '.join(available) or 'none'}"
-        )
-
-
 def configure_context(
     context: VideoCodecContext,
     encoding: ResolvedEncoding,
@@ -69,7 +55,8 @@ def configure_context(
     sample_aspect_ratio: Fraction,
 ) -> None:
     """Apply resolved settings to a fresh encoder context, before its first frame."""
-    context.width, context.height, context.pix_fmt = encoding.width, encoding.height, encoding.pix_fmt
+    context.width, context.height = encoding.width, encoding.height
+    context.pix_fmt = encoding.encoder_pix_fmt
     context.time_base, context.framerate = time_base, rate
     context.sample_aspect_ratio = sample_aspect_ratio
     context.gop_size = encoding.gop_size

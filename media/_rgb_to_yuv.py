@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from media._dither import dither_pattern
 from media.color import LUMA_COEFFICIENTS
 from media.errors import EncodeError
 
@@ -105,16 +106,27 @@ class RgbToYuv:
         chroma_site: Where a 4:2:0 chroma sample sits: on the left luma column between two rows ("left",
             what H.264, H.265 and every player assume when nothing is said) or on the top left luma sample
             ("topleft", BT.2100). 4:2:2 is always sited on the left column; 4:4:4 has nothing to place.
+        use_dither: Dither luma with an ordered pattern instead of rounding. Values that are codes already
+        stay
+            what they are.
     """
 
     def __init__(
-        self, width: int, height: int, *, pix_fmt: str, matrix: int, chroma_site: ChromaSite = "left"
+        self,
+        width: int,
+        height: int,
+        *,
+        pix_fmt: str,
+        matrix: int,
+        chroma_site: ChromaSite = "left",
+        use_dither: bool = False,
     ) -> None:
         self.width, self.height, self.pix_fmt = width, height, pix_fmt
         self.coded_width, self.coded_height = coded_size(width, height, pix_fmt)
         self._layout = PLANE_LAYOUTS[pix_fmt]
         self._rows = _limited_range_rows(matrix, self._layout.bit_depth)
         self._is_topleft = chroma_site == "topleft" and self._layout.vertical == 2
+        self._use_dither = use_dither
         self._buffers: _Buffers | None = None
 
     def convert(self, image: Tensor) -> av.VideoFrame:
@@ -151,7 +163,9 @@ class RgbToYuv:
 
     def _buffers_on(self, device: torch.device) -> "_Buffers":
         if self._buffers is None or self._buffers.rgb.device != device:
-            self._buffers = _Buffers.allocate(self.coded_width, self._layout, self._rows.offsets, device)
+            self._buffers = _Buffers.allocate(
+                self.coded_width, self._layout, self._rows.offsets, device, use_dither=self._use_dither
+            )
         return self._buffers
 
     def _load(self, band: Tensor, buffers: "_Buffers", *, is_first: bool) -> None:
@@ -206,7 +220,8 @@ class RgbToYuv:
         red, green, blue = self._rows.weights[channel]
         assert self._buffers is not None
         # The offset goes in first, as a tensor that broadcasts: one pass less than adding it at the end.
-        torch.add(self._buffers.offsets[channel], rgb[0], alpha=red * gain, out=out)
+        offset = self._buffers.offsets[channel][: out.shape[0]]
+        torch.add(offset, rgb[0], alpha=red * gain, out=out)
         return out.add_(rgb[1], alpha=green * gain).add_(rgb[2], alpha=blue * gain)
 
 
@@ -220,24 +235,31 @@ class _Buffers(NamedTuple):
     chroma: Tensor
     """(band, W / 2)"""
     offsets: tuple[Tensor, ...]
-    """Scalars to start the three sums with; chroma's a quarter where the column filter adds up four times."""
+    """What the three sums start with: one value for all pixels, (band, 1), chroma's a quarter where the
+    column filter adds up four times; with dithering luma's is a pattern, (band, W)."""
 
     @classmethod
     def allocate(
-        cls, width: int, layout: PlaneLayout, offsets: tuple[float, float, float], device: torch.device
+        cls,
+        width: int,
+        layout: PlaneLayout,
+        offsets: tuple[float, float, float],
+        device: torch.device,
+        *,
+        use_dither: bool,
     ) -> "_Buffers":
         def empty(*shape: int) -> Tensor:
             return torch.empty(shape, dtype=torch.float32, device=device)
 
+        luma, *chroma = (torch.full((_BAND_ROWS, 1), offset, device=device) for offset in offsets)
+        if use_dither:
+            luma = luma + dither_pattern(_BAND_ROWS, width).to(device)
         return cls(
             rgb=empty(3, 1 + _BAND_ROWS, width),
             luma=empty(_BAND_ROWS, width),
             row_sums=empty(3, _BAND_ROWS // 2, width),
             chroma=empty(_BAND_ROWS, width // layout.horizontal),
-            offsets=tuple(
-                torch.tensor(offset / (layout.horizontal**2 if channel else 1), device=device)
-                for channel, offset in enumerate(offsets)
-            ),
+            offsets=(luma, *(offset / layout.horizontal**2 for offset in chroma)),
         )
 
 
