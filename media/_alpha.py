@@ -19,8 +19,6 @@ UNUSED_WARNING = (
 # never filled in: many programs write 32-bit RGB with an idle fourth byte.
 _MAX_FRAMES_TO_OPACITY = 120
 
-_PREMULTIPLIED_CODECS = frozenset({"exr"})  # by its specification
-
 # QuickTime's graphics modes for colours that were mixed with white or black ("premulWhiteAlpha" 0x101,
 # "premulBlackAlpha" 0x102); FFmpeg reads past them.
 _PREMULTIPLIED_MODES = frozenset({0x101, 0x102})
@@ -45,8 +43,6 @@ def judge_alpha(
         return "straight"
     if highest(first.alpha) == 0 and not _becomes_visible(first, later, codec):
         return "unused"
-    if codec in _PREMULTIPLIED_CODECS:
-        return "premultiplied"
     if "mov" in container.split(",") and _graphics_mode(path, position) in _PREMULTIPLIED_MODES:
         return "premultiplied"
     return "straight"
