@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from media._rgb_to_yuv import PLANE_LAYOUTS
+from media._plane_layouts import PLANE_LAYOUTS
 
 Codec = Literal["h264", "h265", "av1"]
 CodecChoice = Literal["auto", "h264", "h265", "av1"]

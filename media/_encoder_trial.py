@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from fractions import Fraction
 from functools import cache
@@ -22,6 +23,7 @@ from media.info import ColorTags
 
 # Loading a driver and its compilers takes seconds on a busy machine.
 _TIMEOUT_SECONDS = 60
+_KILL_SECONDS = 5
 _NUM_FRAMES = 5
 _FORCED_KEYFRAME, _INTRA = 3, 1  # a frame in the middle; PyAV's number for an intra picture
 
@@ -37,18 +39,20 @@ def encoding_works(encoding: ResolvedEncoding, rate: Fraction) -> bool:
 def _succeeds(argument: str) -> bool:
     root = str(Path(__file__).resolve().parent.parent)
     search_path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    process = subprocess.Popen(
+        [sys.executable, "-m", __spec__.name, argument],
+        env={**os.environ, "PYTHONPATH": search_path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # the words of a driver that is not there
+    )
     try:
-        ended = subprocess.run(
-            [sys.executable, "-m", __spec__.name, argument],
-            timeout=_TIMEOUT_SECONDS,
-            env={**os.environ, "PYTHONPATH": search_path},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # the words of a driver that is not there
-        )
-    except (subprocess.TimeoutExpired, OSError):
+        return process.wait(_TIMEOUT_SECONDS) == 0
+    except subprocess.TimeoutExpired:
+        process.kill()
+        with suppress(subprocess.TimeoutExpired):  # one that hangs inside the kernel outlives even this
+            process.wait(_KILL_SECONDS)
         return False
-    return ended.returncode == 0
 
 
 def try_encoding(encoding: ResolvedEncoding, rate: Fraction) -> bool:

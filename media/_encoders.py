@@ -6,7 +6,6 @@ from functools import cache
 
 import av
 from av.video.codeccontext import VideoCodecContext
-from torch.utils.dlpack import from_dlpack
 
 from media._scheduling import ordinary_scheduling
 from media.encoding import ResolvedEncoding
@@ -37,7 +36,7 @@ def encoder_works(encoder: str) -> bool:
             context.options = {"x265-params": "log-level=none:pools=1"}
         frame = av.VideoFrame(64, 64, "yuv420p")
         for plane in frame.planes:
-            from_dlpack(plane).fill_(128)
+            plane.update(bytes([128]) * plane.buffer_size)
         frame.pts = 0
         with ordinary_scheduling():
             return len(context.encode(frame) + context.encode(None)) > 0

@@ -11,7 +11,7 @@ beside other work), and no frame-sized temporaries are allocated.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import av
 import torch
@@ -19,50 +19,13 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from media._dither import dither_pattern
+from media._plane_layouts import PLANE_LAYOUTS, ChromaSite, PlaneLayout, coded_size
 from media.color import LUMA_COEFFICIENTS
 from media.errors import EncodeError
-
-ChromaSite = Literal["left", "topleft"]
 
 # Rows per band. 32 rows of a 2160p frame are 1.5 MB of float RGB; 32...128 measure the same within 5 %, 16
 # cost a third more at 720p, where calls outweigh arithmetic. Even, so that no band splits a 4:2:0 chroma row.
 _BAND_ROWS = 32
-
-
-class PlaneLayout(NamedTuple):
-    """How a planar YUV pixel format stores its samples."""
-
-    horizontal: int
-    """Luma columns per chroma column, 1 or 2."""
-    vertical: int
-    """Luma rows per chroma row, 1 or 2."""
-    bit_depth: int
-
-
-PLANE_LAYOUTS: dict[str, PlaneLayout] = {
-    "yuv420p": PlaneLayout(2, 2, 8),
-    "yuv422p": PlaneLayout(2, 1, 8),
-    "yuv444p": PlaneLayout(1, 1, 8),
-    "yuv420p10le": PlaneLayout(2, 2, 10),
-    "yuv422p10le": PlaneLayout(2, 1, 10),
-    "yuv444p10le": PlaneLayout(1, 1, 10),
-}
-"""The pixel formats this package can encode."""
-
-
-def coded_size(width: int, height: int, pix_fmt: str) -> tuple[int, int]:
-    """Size of the stored picture: rounded up to whole chroma samples.
-
-    Args:
-        width: Picture width in pixels.
-        height: Picture height in pixels.
-        pix_fmt: One of `PLANE_LAYOUTS`.
-
-    Returns:
-        (width, height), each at most one pixel larger than asked.
-    """
-    layout = PLANE_LAYOUTS[pix_fmt]
-    return width + width % layout.horizontal, height + height % layout.vertical
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from media._codecs import (
     software_preset,
 )
 from media._hardware import HardwareFamily, hardware_objection, hardware_settings
+from media._plane_layouts import PLANE_LAYOUTS, ChromaSite, coded_size
 from media._private_options import svtav1_options, x264_options, x265_options
-from media._rgb_to_yuv import PLANE_LAYOUTS, ChromaSite, coded_size
 from media.color import (
     BT470BG,
     BT709,

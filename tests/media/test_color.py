@@ -213,9 +213,11 @@ PIXEL_FORMATS = (
 @pytest.mark.parametrize("size", [(32, 24), (33, 25)])
 def test_every_common_pixel_format_becomes_a_picture(pix_fmt: str, size: tuple[int, int]) -> None:
     width, height = size
-    white = av.VideoFrame.from_ndarray(np.full((height, width, 3), 255, np.uint8), format="rgb24")
-    # libswscale's fast ways leave the last pixel of an odd width to chance.
-    stored = white.reformat(format=pix_fmt, interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND)
+    white = av.VideoFrame(width, height, "rgb24")
+    # With its padding and not the fast way: libswscale leaves the last pixel of an odd width to chance.
+    white.planes[0].update(b"\xff" * white.planes[0].buffer_size)
+    exact = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+    stored = white.reformat(format=pix_fmt, interpolation=Interpolation.BICUBIC | exact)
     image = FrameToRgb(width, height, codec="rawvideo").convert(stored)
     assert image.shape == (3, height, width)
     assert image.dtype == torch.float32
