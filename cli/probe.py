@@ -65,5 +65,5 @@ def _traits(info: MediaInfo) -> list[tuple[str, bool]]:
     return [
         ("interlaced", video.is_interlaced),
         ("HDR", video.color.is_hdr),
-        ("transparent", video.has_alpha),
+        ("transparent", video.has_alpha and video.alpha != "unused"),
     ]

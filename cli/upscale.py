@@ -46,10 +46,12 @@ def upscale(
     chunk: options.Chunk = None,
     chunk_overlap: options.ChunkOverlap = None,
     use_scene_cuts: options.UseSceneCuts = True,
-    codec: options.Codec = "h264",
+    codec: options.Codec = "auto",
     crf: options.Crf = None,
     preset: options.Preset = None,
     pix_fmt: options.PixFmt = None,
+    encoder: options.EncoderName = "software",
+    use_keep_matrix: options.UseKeepMatrix = False,
     deinterlace: options.Deinterlace = None,
     fps: options.Fps = None,
     start: options.Start = None,
@@ -81,7 +83,14 @@ def upscale(
         from workers.run.options import UpscaleOptions
 
         try:
-            encode = EncodeOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)
+            encode = EncodeOptions(
+                codec=codec,
+                crf=crf,
+                preset=preset,
+                pix_fmt=pix_fmt,
+                encoder=encoder,
+                keep_matrix=use_keep_matrix,
+            )
         except EncodeError as error:
             raise UsageError(str(error)) from error
         wanted = UpscaleOptions(

@@ -104,7 +104,31 @@ UseSceneCuts = Annotated[
         "--scene-cuts/--no-scene-cuts", help="Whether a chunk ends at a scene cut.", rich_help_panel=_MODEL
     ),
 ]
-Codec = Annotated[Literal["h264", "h265", "av1"], typer.Option(rich_help_panel=_VIDEO)]
+Codec = Annotated[
+    Literal["auto", "h264", "h265", "av1"],
+    typer.Option(
+        metavar="NAME",
+        help="auto, h264, h265 or av1. auto: h264 to 4096x2304, h265 to 8192x4320, then av1.",
+        rich_help_panel=_VIDEO,
+    ),
+]
+EncoderName = Annotated[
+    Literal["auto", "software", "nvenc", "qsv", "amf"],
+    typer.Option(
+        "--encoder",
+        metavar="NAME",
+        help="auto, software, nvenc, qsv or amf. auto: the graphics processor where it works.",
+        rich_help_panel=_VIDEO,
+    ),
+]
+UseKeepMatrix = Annotated[
+    bool,
+    typer.Option(
+        "--keep-matrix",
+        help="Keep the colour matrix of SD in HD sizes, in place of BT.709.",
+        rich_help_panel=_VIDEO,
+    ),
+]
 Crf = Annotated[
     float | None,
     typer.Option(
@@ -114,7 +138,9 @@ Crf = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(help="Speed of the encoder: ultrafast to placebo; av1 0 to 13.", rich_help_panel=_VIDEO),
+    typer.Option(
+        help="Speed of the encoder: ultrafast to placebo; av1 also 0 to 13.", rich_help_panel=_VIDEO
+    ),
 ]
 PixFmt = Annotated[
     str | None,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from fractions import Fraction
 
-from media._rgb_to_yuv import ChromaSite
+from media._plane_layouts import ChromaSite
 from media.info import ContentLight, MasteringDisplay
 from media.video_format import VideoFormat
 

@@ -8,6 +8,10 @@ from typing import Literal
 UNSPECIFIED = 2
 """The H.273 code point for "not said", the same for matrix, primaries and transfer."""
 
+AlphaUse = Literal["straight", "premultiplied", "unused"]
+"""What an alpha plane means: colours are to be multiplied by it, or are already, or nobody has filled it
+in."""
+
 _PQ, _HLG = 16, 18
 
 
@@ -83,6 +87,8 @@ class VideoStreamInfo:
     `display_matrix`."""
     is_interlaced: bool = False
     has_alpha: bool = False
+    """Whether there is an alpha plane; `alpha` tells whether it means anything."""
+    alpha: AlphaUse = "straight"
     color: ColorTags = field(default_factory=ColorTags)
     mastering_display: MasteringDisplay | None = None
     content_light: ContentLight | None = None

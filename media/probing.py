@@ -191,6 +191,7 @@ def _video_info(
         rotation=first.rotation,
         is_interlaced=first.is_interlaced,
         has_alpha=first.has_alpha,
+        alpha=first.alpha,
         color=first.color,
         mastering_display=first.mastering_display,
         content_light=first.content_light,

@@ -204,7 +204,8 @@ class VideoReader:
         self, decoder: StreamDecoder, packets: Iterator[VideoPacket], position: int
     ) -> Iterator[Frame]:
         """Decode, time, choose the range, convert."""
-        converter = FrameToRgb(self.width, self.height, codec=self.info.video.codec)
+        video = self.info.video
+        converter = FrameToRgb(self.width, self.height, codec=video.codec, alpha=video.alpha)
         stamped = self._stamp(decoder.decode(packets))
         if self.is_deinterlaced:
             stamped = self._deinterlace(stamped)

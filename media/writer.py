@@ -12,12 +12,14 @@ from typing import BinaryIO, Self
 import av
 from av.container import OutputContainer
 from av.packet import Packet
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from torch import Tensor
 
-from media._encoders import configure_context, require_encoder, tag_frame
+from media._encoders import configure_context, tag_frame
 from media._rgb_to_yuv import RgbToYuv
 from media._scheduling import ordinary_scheduling
+from media.encoder_choice import require_encoding
 from media.encoding import EncodeOptions, ResolvedEncoding, resolve_encoding
 from media.errors import EncodeError
 from media.video_format import VideoFormat
@@ -67,7 +69,7 @@ class SegmentWriter:
         self.path = Path(path)
         self.video_format = video_format
         self.encoding: ResolvedEncoding = resolve_encoding(options or EncodeOptions(), video_format)
-        require_encoder(self.encoding.encoder)
+        require_encoding(self.encoding, video_format.rate)
         self._time_base, is_exact = mp4_time_base(video_format.time_base)
         self.warnings: tuple[str, ...] = self.encoding.warnings
         if not is_exact:
@@ -80,7 +82,9 @@ class SegmentWriter:
             pix_fmt=self.encoding.pix_fmt,
             matrix=self.encoding.color.matrix,
             chroma_site=self.encoding.chroma_site,
+            use_dither=self.encoding.use_dither,
         )
+        self._repacker = VideoReformatter()
         self._durations: dict[int, int] = {}
         self._num_frames = 0
         self._first_pts = self._last_pts = self._end_pts = 0
@@ -122,6 +126,8 @@ class SegmentWriter:
         container = self._require_open()
         self._check_times(pts, duration)
         frame = self._converter.convert(image)
+        if self.encoding.encoder_pix_fmt != self.encoding.pix_fmt:
+            frame = self._repacker.reformat(frame, format=self.encoding.encoder_pix_fmt, threads=1)
         tag_frame(frame, self.encoding)
         frame.pts, frame.time_base = self._rescale(pts), self._time_base
         frame.duration = max(1, self._rescale(pts + duration) - frame.pts)

@@ -19,7 +19,7 @@ from media.containers import container_of
 from pipelines.model import Model
 from pipelines.planning.kinds import plan_from_json, plan_to_json
 from workers.errors import ResumeMismatchError
-from workers.run.decisions import DecidedRun, decide_run, queued_frames, segment_ticks
+from workers.run.decisions import DecidedRun, decide_run, queued_frames, segment_ticks, with_encoder
 from workers.run.disk import check_room
 from workers.run.folder import WorkFolder, work_folder_path
 from workers.run.options import Existing, UpscaleOptions
@@ -148,6 +148,8 @@ class _Run:
     def _work(
         self, work: WorkFolder, decided: DecidedRun, identity: InputIdentity, reader: VideoReader
     ) -> None:
+        if work.record is not None and self.options.encode.encoder == "auto":
+            decided = with_encoder(decided, work.record.encoding["encoder"])
         record = self._begin_record(work, decided, identity)
         decided = replace(decided, plan=plan_from_json(record.plan))
         self._describe(decided, record)
@@ -230,7 +232,7 @@ class _Run:
             work,
             record,
             video_format=decided.video_format,
-            encode=self.options.encode,
+            encode=decided.encode,
             comparison=self._comparison(decided),
             clock=self.clock,
             on_frame=count_frame,

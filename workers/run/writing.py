@@ -145,7 +145,8 @@ class SegmentSink:
             self._compare_writer = SegmentWriter(
                 self._work.path / self._work.compare_name(index),
                 replace(self._format, width=2 * self._format.width),
-                self._encode,
+                # Twice the width may be more than the graphics processor was seen to do.
+                replace(self._encode, encoder="software"),
             )
 
     def _end_segment(self, writer: SegmentWriter, resume: ResumePoint | None) -> None:

@@ -124,7 +124,12 @@ def upscale_options(options: JobOptions, *, segment_seconds: float) -> UpscaleOp
         deinterlace=options.deinterlace,
         detect_cuts=options.detect_cuts,
         encode=EncodeOptions(
-            codec=options.codec, crf=options.crf, preset=options.preset, pix_fmt=options.pix_fmt
+            codec=options.codec,
+            crf=options.crf,
+            preset=options.preset,
+            pix_fmt=options.pix_fmt,
+            encoder=options.encoder,
+            keep_matrix=options.keep_matrix,
         ),
         segment_seconds=Fraction(str(segment_seconds)),
     )

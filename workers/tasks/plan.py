@@ -113,7 +113,7 @@ def _prepare_stream(context: WorkerContext, attempt: Attempt, job_id: str, bluep
     streaming = {
         "width": run.encoding.width,
         "height": run.encoding.height,
-        "codec": blueprint.options.encode.codec,
+        "codec": run.encoding.codec,
         "frame_rate": str(run.video_format.rate),
         "time_base": str(run.video_format.time_base),
         "audio": sound,
