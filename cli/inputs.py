@@ -12,6 +12,7 @@ from cli.errors import UsageError
 from media.errors import MediaError
 from media.picture_files import (
     PICTURE_SUFFIXES,
+    is_frame_pattern,
     is_picture_name,
     is_sequence_pattern,
     is_still,
@@ -29,8 +30,8 @@ VIDEO_SUFFIXES = frozenset({
 })  # fmt: skip
 
 # As `media.containers` has them, which needs PyAV.
-VIDEO_OUTPUTS = (".mp4", ".mkv", ".webm")
-_VIDEO_ENDINGS = ", ".join(VIDEO_OUTPUTS)
+VIDEO_OUTPUTS = (".mp4", ".mkv", ".mov", ".webm")
+_VIDEO_ENDINGS = ", ".join(VIDEO_OUTPUTS) + " or %06d.png"
 _PICTURE_ENDINGS = ", ".join(sorted(PICTURE_SUFFIXES))
 
 
@@ -163,7 +164,7 @@ def is_folder_name(output: str) -> bool:
 
 
 def _is_video_output(output: str) -> bool:
-    return Path(output).suffix.lower() in VIDEO_OUTPUTS
+    return Path(output).suffix.lower() in VIDEO_OUTPUTS or is_frame_pattern(Path(output))
 
 
 def _output_name(output: str, *, is_picture: bool) -> Path:

@@ -20,6 +20,9 @@ from cli.inputs import Job, plan_jobs
 from cli.store_folder import store_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from media._codecs import CodecChoice
     from pipelines.model import Model
     from workers.run.options import Existing, UpscaleOptions
     from workers.run.report import UpscaleReport
@@ -84,7 +87,7 @@ def upscale(
 
         try:
             encode = EncodeOptions(
-                codec=codec,
+                codec=codec_of(jobs, codec),
                 crf=crf,
                 preset=preset,
                 pix_fmt=pix_fmt,
@@ -133,6 +136,22 @@ def upscale(
     finish(jobs, reports, use_json=use_json, is_quiet=is_quiet)
 
 
+def is_still_output(path: Path) -> bool:
+    """Whether an output is one picture, not a video or its frames."""
+    from media.picture_files import is_frame_pattern, is_picture_name
+
+    return is_picture_name(path) and not is_frame_pattern(path)
+
+
+def codec_of(jobs: list[Job], codec: CodecChoice) -> CodecChoice:
+    """The codec that was asked for, or the one that the output's name asks for."""
+    from media.containers import default_codec
+
+    if codec != "auto" or len(jobs) != 1 or is_still_output(jobs[0].destination):
+        return codec
+    return default_codec(jobs[0].destination) or codec
+
+
 def upscale_jobs(
     jobs: list[Job],
     *,
@@ -157,7 +176,6 @@ def upscale_jobs(
     Returns:
         A report for each job that was begun.
     """
-    from media.picture_files import is_picture_name
     from workers.run.packing import packed_source
     from workers.run.report import ErrorReport, UpscaleReport, error_code
     from workers.run.still import upscale_still
@@ -168,7 +186,7 @@ def upscale_jobs(
         report = UpscaleReport(source=job.source, destination=job.destination)
         reports.append(report)
         try:
-            is_still = is_picture_name(job.destination)
+            is_still = is_still_output(job.destination)
             with packed_source(
                 job.source, job.destination.parent, pictures=job.pictures, rate=rate
             ) as source:

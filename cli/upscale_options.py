@@ -17,7 +17,8 @@ Paths = Annotated[
     typer.Argument(
         metavar="IN... OUT",
         help="Videos, stills, folders, patterns, numbered pictures (%04d.png), or - for a list on stdin; "
-        "then an .mp4, .mkv or .webm file, for a still a picture, or a folder.",
+        "then an .mp4, .mkv, .mov or .webm file, out/%06d.png or .tif for single frames, for a still a "
+        "picture, or a folder.",
         show_default=False,
     ),
 ]
@@ -105,10 +106,10 @@ UseSceneCuts = Annotated[
     ),
 ]
 Codec = Annotated[
-    Literal["auto", "h264", "h265", "av1"],
+    Literal["auto", "h264", "h265", "av1", "prores"],
     typer.Option(
         metavar="NAME",
-        help="auto, h264, h265 or av1. auto: h264 to 4096x2304, h265 to 8192x4320, then av1.",
+        help="auto, h264, h265, av1 or prores (.mov). auto: h264 to 4096x2304, h265 to 8192x4320, then av1.",
         rich_help_panel=_VIDEO,
     ),
 ]

@@ -4,8 +4,8 @@ from typing import Literal, NamedTuple
 
 from media._plane_layouts import PLANE_LAYOUTS
 
-Codec = Literal["h264", "h265", "av1"]
-CodecChoice = Literal["auto", "h264", "h265", "av1"]
+Codec = Literal["h264", "h265", "av1", "prores", "png", "tiff"]
+CodecChoice = Literal["auto", "h264", "h265", "av1", "prores", "png", "tiff"]
 
 PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
@@ -36,6 +36,8 @@ class CodecTraits(NamedTuple):
     pix_fmts: tuple[str, ...]
     min_side: int
     """Smallest width and height the encoder opens with."""
+    segment_muxer: str = "mp4"
+    """Of the segments; MOV takes what MP4 has no place for."""
 
 
 TRAITS: dict[Codec, CodecTraits] = {
@@ -44,6 +46,11 @@ TRAITS: dict[Codec, CodecTraits] = {
     "av1": CodecTraits(
         "libsvtav1", "AV1", 25, 63, "8", PRESETS + _SVTAV1_NUMBERS, ("yuv420p", "yuv420p10le"), 16
     ),
+    # Every frame by itself, with one quality: 422 HQ, and 4444 for what has full colour.
+    "prores": CodecTraits("prores_ks", "ProRes", 0, 0, "", (), ("yuv422p10le", "yuv444p10le"), 16, "mov"),
+    # Frames that become files of their own.
+    "png": CodecTraits("png", "PNG", 0, 0, "", (), ("rgb24", "rgb48be"), 1, "mov"),
+    "tiff": CodecTraits("tiff", "TIFF", 0, 0, "", (), ("rgb48le",), 1, "mov"),
 }
 
 
@@ -75,7 +82,7 @@ def size_warnings(wanted: CodecChoice, chosen: Codec, *, width: int, height: int
             f"{width}x{height} is written as {TRAITS[chosen].name}, since no hardware plays "
             f"{TRAITS[skipped].name} above {limit}; codec {skipped} overrides this"
         ]
-    if wanted == "auto" or wanted == "av1" or _fits(width, height, wanted):
+    if wanted == "auto" or _fits(width, height, wanted):
         return []
     better = choose_codec("auto", width=width, height=height, pix_fmt="yuv420p")
     limit = "{}x{}".format(*_LARGEST[wanted])
@@ -102,7 +109,7 @@ def software_preset(preset: str | None, codec: Codec) -> str:
 
 
 def _fits(width: int, height: int, codec: Codec) -> bool:
-    if codec == "av1":
+    if codec not in _LARGEST:
         return True
     long_side, short_side = _LARGEST[codec]
     return max(width, height) <= long_side and min(width, height) <= short_side

@@ -10,7 +10,7 @@ from av.video.codeccontext import VideoCodecContext
 from media._scheduling import ordinary_scheduling
 from media.encoding import ResolvedEncoding
 
-SOFTWARE_ENCODERS = ("libx264", "libx265", "libsvtav1")
+SOFTWARE_ENCODERS = ("libx264", "libx265", "libsvtav1", "prores_ks", "png", "tiff")
 
 # SVT-AV1 prints a banner and its warnings to stderr, past FFmpeg's log; 1 leaves errors. Read at its first
 # use.
@@ -29,12 +29,13 @@ def encoder_works(encoder: str) -> bool:
         context = av.CodecContext.create(encoder, "w")
         assert isinstance(context, VideoCodecContext)
         context.width = context.height = 64
-        context.pix_fmt = "yuv420p"
+        pix_fmt = (context.codec.video_formats or (av.VideoFormat("yuv420p"),))[0].name
+        context.pix_fmt = pix_fmt
         context.framerate, context.time_base = Fraction(25), Fraction(1, 25)
         context.thread_count = 1
         if encoder == "libx265":
             context.options = {"x265-params": "log-level=none:pools=1"}
-        frame = av.VideoFrame(64, 64, "yuv420p")
+        frame = av.VideoFrame(64, 64, pix_fmt)
         for plane in frame.planes:
             plane.update(bytes([128]) * plane.buffer_size)
         frame.pts = 0

@@ -48,6 +48,8 @@ def hardware_settings(
 
 def hardware_objection(*, codec: Codec, is_lossless: bool, preset: str | None, pix_fmt: str) -> str | None:
     """Why no graphics processor can make an output; None where one may."""
+    if codec not in _STEMS:
+        return f"codec {codec} is for software encoders"
     if is_lossless:
         return "lossless (crf 0) is for software encoders"
     if pix_fmt not in ("yuv420p", "yuv420p10le"):

@@ -23,7 +23,19 @@ PLANE_LAYOUTS: dict[str, PlaneLayout] = {
     "yuv422p10le": PlaneLayout(2, 1, 10),
     "yuv444p10le": PlaneLayout(1, 1, 10),
 }
-"""The pixel formats this package can encode."""
+"""The Y'CbCr formats this package can encode."""
+
+RGB_LAYOUTS: dict[str, PlaneLayout] = {
+    "rgb24": PlaneLayout(1, 1, 8),
+    "rgb48be": PlaneLayout(1, 1, 16),
+    "rgb48le": PlaneLayout(1, 1, 16),
+}
+"""Of pictures as files; all three channels in one plane."""
+
+
+def layout_of(pix_fmt: str) -> PlaneLayout:
+    """How a pixel format that can be encoded stores its samples."""
+    return PLANE_LAYOUTS.get(pix_fmt) or RGB_LAYOUTS[pix_fmt]
 
 
 def coded_size(width: int, height: int, pix_fmt: str) -> tuple[int, int]:
@@ -32,10 +44,10 @@ def coded_size(width: int, height: int, pix_fmt: str) -> tuple[int, int]:
     Args:
         width: Picture width in pixels.
         height: Picture height in pixels.
-        pix_fmt: One of `PLANE_LAYOUTS`.
+        pix_fmt: One of `PLANE_LAYOUTS` or `RGB_LAYOUTS`.
 
     Returns:
         (width, height), each at most one pixel larger than asked.
     """
-    layout = PLANE_LAYOUTS[pix_fmt]
+    layout = layout_of(pix_fmt)
     return width + width % layout.horizontal, height + height % layout.vertical

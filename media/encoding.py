@@ -1,7 +1,7 @@
 """What to encode and how: the choices a caller makes, and the pure rules that turn them into encoder
 settings."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from media._codecs import (
@@ -11,11 +11,10 @@ from media._codecs import (
     choose_codec,
     matching_crf,
     size_warnings,
-    software_preset,
 )
 from media._hardware import HardwareFamily, hardware_objection, hardware_settings
-from media._plane_layouts import PLANE_LAYOUTS, ChromaSite, coded_size
-from media._private_options import svtav1_options, x264_options, x265_options
+from media._plane_layouts import RGB_LAYOUTS, ChromaSite, coded_size, layout_of
+from media._private_options import software_options
 from media.color import (
     BT470BG,
     BT709,
@@ -119,7 +118,7 @@ class ResolvedEncoding:
     """Of the stored picture; up to one pixel more than the images (chroma needs whole samples)."""
     height: int
     color: ColorTags
-    """Written into the stream and the container; always limited range, never "unspecified"."""
+    """Written into the stream and the container, never "unspecified"; Y'CbCr always has limited range."""
     chroma_site: ChromaSite
     gop_size: int
     """Frames from one keyframe to the next, at most."""
@@ -140,7 +139,7 @@ def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> Resol
         encoder.
     """
     pix_fmt = _choose_pix_fmt(options, video_format)
-    layout = PLANE_LAYOUTS[pix_fmt]
+    is_rgb = pix_fmt in RGB_LAYOUTS
     width, height = coded_size(video_format.width, video_format.height, pix_fmt)
     codec = choose_codec(options.codec, width=width, height=height, pix_fmt=pix_fmt)
     traits = TRAITS[codec]
@@ -152,11 +151,9 @@ def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> Resol
     chroma_site = _choose_chroma_site(options, video_format, pix_fmt)
     if options.encoder == "auto" or options.encoder == "software":
         encoder, encoder_pix_fmt = traits.encoder, pix_fmt
-        builders = {"h264": x264_options, "h265": x265_options, "av1": svtav1_options}
-        private_options = {
-            "preset": software_preset(options.preset, codec),
-            **builders[codec](crf, chroma_site, video_format, options.num_threads),
-        }
+        private_options = software_options(
+            codec, options.preset, crf, chroma_site, video_format, options.num_threads, pix_fmt
+        )
     else:
         _refuse_what_hardware_cannot(options, codec, crf, pix_fmt)
         encoder, encoder_pix_fmt, private_options = hardware_settings(
@@ -167,10 +164,10 @@ def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> Resol
         encoder=encoder,
         pix_fmt=pix_fmt,
         encoder_pix_fmt=encoder_pix_fmt,
-        use_dither=layout.bit_depth == 8,
+        use_dither=layout_of(pix_fmt).bit_depth == 8 and not is_rgb,
         width=width,
         height=height,
-        color=output_color(video_format.color, width, height, keep_matrix=options.keep_matrix),
+        color=_color(options, video_format, width, height, is_rgb=is_rgb),
         chroma_site=chroma_site,
         gop_size=max(1, round(_GOP_SECONDS * video_format.rate)),
         num_threads=options.num_threads,
@@ -179,6 +176,13 @@ def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> Resol
         private_options=private_options,
         warnings=tuple(_warnings(options, video_format, pix_fmt, codec)),
     )
+
+
+def _color(
+    options: EncodeOptions, video_format: VideoFormat, width: int, height: int, *, is_rgb: bool
+) -> ColorTags:
+    color = output_color(video_format.color, width, height, keep_matrix=options.keep_matrix)
+    return replace(color, matrix=RGB, full_range=True) if is_rgb else color
 
 
 def hardware_candidates(options: EncodeOptions, video_format: VideoFormat) -> tuple[HardwareFamily, ...]:
@@ -231,9 +235,13 @@ def output_color(color: ColorTags, width: int, height: int, *, keep_matrix: bool
 
 def _choose_pix_fmt(options: EncodeOptions, video_format: VideoFormat) -> str:
     is_hdr = video_format.color.is_hdr
+    is_deep = is_hdr or video_format.bit_depth > 8
+    if options.pix_fmt is None and options.codec in ("prores", "png", "tiff"):
+        formats = TRAITS[options.codec].pix_fmts
+        return formats[-1] if is_deep and options.codec == "png" else formats[0]
     if options.pix_fmt is None:
-        return "yuv420p10le" if is_hdr or video_format.bit_depth > 8 else "yuv420p"
-    if is_hdr and PLANE_LAYOUTS[options.pix_fmt].bit_depth == 8:
+        return "yuv420p10le" if is_deep else "yuv420p"
+    if is_hdr and layout_of(options.pix_fmt).bit_depth == 8:
         raise EncodeError(
             f"pix_fmt {options.pix_fmt!r} has 8 bits and the source is HDR; "
             f"choose {options.pix_fmt}10le, or leave pix_fmt out"
@@ -246,7 +254,7 @@ def _choose_chroma_site(options: EncodeOptions, video_format: VideoFormat, pix_f
     Everything else is left-sited, which is what players assume when a stream says nothing, as hardware's
     do."""
     is_signalled = options.encoder in ("auto", "software")
-    is_topleft = video_format.color.is_hdr and PLANE_LAYOUTS[pix_fmt].vertical == 2
+    is_topleft = video_format.color.is_hdr and layout_of(pix_fmt).vertical == 2
     return "topleft" if is_topleft and is_signalled else "left"
 
 
@@ -262,7 +270,7 @@ def _has_static_metadata(video_format: VideoFormat) -> bool:
 
 
 def _warnings(options: EncodeOptions, video_format: VideoFormat, pix_fmt: str, codec: Codec) -> list[str]:
-    layout = PLANE_LAYOUTS[pix_fmt]
+    layout = layout_of(pix_fmt)
     width, height = coded_size(video_format.width, video_format.height, pix_fmt)
     found = size_warnings(options.codec, codec, width=width, height=height)
     if (width, height) != (video_format.width, video_format.height):
@@ -270,11 +278,13 @@ def _warnings(options: EncodeOptions, video_format: VideoFormat, pix_fmt: str, c
             f"{video_format.width}x{video_format.height} is stored as {width}x{height}: "
             f"{pix_fmt} needs even sizes, so the last column or row is repeated"
         )
+    if pix_fmt in RGB_LAYOUTS and video_format.color.is_hdr:
+        found.append("the frames hold HDR code values, and pictures do not say so")
     if codec == "h264" and layout.bit_depth > 8:
         found.append("10-bit H.264 plays in few browsers and devices; h265 or av1 play more widely")
     elif codec == "h264" and options.crf == 0:
         found.append("lossless H.264 plays in few browsers and devices")
-    if layout.horizontal == 1 or layout.vertical == 1:
+    if codec in ("h264", "h265", "av1") and (layout.horizontal == 1 or layout.vertical == 1):
         found.append(f"{pix_fmt} plays in software players only; 4:2:0 plays everywhere")
     if video_format.bit_depth > 8 and layout.bit_depth == 8:
         found.append(

@@ -30,9 +30,11 @@ from media._tracks import (
     decoder_of,
 )
 from media._transcoded_audio import TranscodedAudio
-from media.containers import MP4, Container, container_of
+from media.containers import Container, container_of
 from media.errors import EncodeError
+from media.frame_files import write_frame_files
 from media.info import MediaInfo
+from media.picture_files import is_frame_pattern
 from media.writer import MOVIE_TIMESCALE, sync_directory
 
 if TYPE_CHECKING:
@@ -95,6 +97,8 @@ def join_segments(
         duration=None if duration_seconds is None else Fraction(duration_seconds),
         is_cut=bool(start_seconds),
     )
+    if is_frame_pattern(Path(destination)):
+        return _join_frames(segments, Path(destination), source)
     container = container_of(Path(destination))
     video = SegmentedVideo(segments)
     container.check_video("h265" if video.codec == "hevc" else video.codec)
@@ -110,6 +114,23 @@ def join_segments(
         num_frames=video.num_frames,
         duration_seconds=video.end_seconds,
         num_bytes=Path(destination).stat().st_size,
+    )
+
+
+def _join_frames(segments: Sequence[Path], pattern: Path, source: MediaInfo) -> JoinReport:
+    """One file for each frame; they have no place for anything else of the source."""
+    num_frames, num_bytes, end = write_frame_files(segments, pattern)
+    reason = "pictures have no place for it"
+    outcomes = [StreamOutcome(s.index, "audio", s.codec, "dropped", reason) for s in source.audio]
+    outcomes += [StreamOutcome(s.index, "subtitle", s.codec, "dropped", reason) for s in source.subtitles]
+    chosen = StreamOutcome(source.video.index, "video", source.video.codec, "transcoded", "one file a frame")
+    return JoinReport(
+        path=pattern,
+        streams=tuple(sorted([chosen, *outcomes], key=lambda outcome: outcome.index)),
+        warnings=(),
+        num_frames=num_frames,
+        duration_seconds=end,
+        num_bytes=num_bytes,
     )
 
 
@@ -221,7 +242,7 @@ def _write(
 
 
 def _open_output(part: Path, video: SegmentedVideo, container: Container) -> OutputContainer:
-    if container is not MP4:
+    if container.muxer not in ("mp4", "mov"):
         # Matroska writes a random identifier otherwise, and the same input would give other bytes each time.
         return av.open(str(part.absolute()), "w", format=container.muxer, options={"fflags": "+bitexact"})
     options = {
@@ -229,7 +250,7 @@ def _open_output(part: Path, video: SegmentedVideo, container: Container) -> Out
         "movie_timescale": str(MOVIE_TIMESCALE),
         "video_track_timescale": str(video.time_base.denominator),
     }
-    return av.open(str(part.absolute()), "w", format="mp4", options=options)
+    return av.open(str(part.absolute()), "w", format=container.muxer, options=options)
 
 
 def _describe(

@@ -16,7 +16,10 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from torch import Tensor
 
+from media._codecs import TRAITS
 from media._encoders import configure_context, tag_frame
+from media._plane_layouts import RGB_LAYOUTS
+from media._rgb_frames import RgbFrames
 from media._rgb_to_yuv import RgbToYuv
 from media._scheduling import ordinary_scheduling
 from media.encoder_choice import require_encoding
@@ -76,14 +79,7 @@ class SegmentWriter:
             self.warnings += (
                 f"time stamps in units of {video_format.time_base} s are rounded to 1/{MOVIE_TIMESCALE} s",
             )
-        self._converter = RgbToYuv(
-            video_format.width,
-            video_format.height,
-            pix_fmt=self.encoding.pix_fmt,
-            matrix=self.encoding.color.matrix,
-            chroma_site=self.encoding.chroma_site,
-            use_dither=self.encoding.use_dither,
-        )
+        self._converter = _make_converter(self.encoding, video_format)
         self._repacker = VideoReformatter()
         self._durations: dict[int, int] = {}
         self._num_frames = 0
@@ -202,7 +198,8 @@ class SegmentWriter:
             # file.
             "flush_packets": "1",
         }
-        return av.open(self._file, "w", format="mp4", options=options, buffer_size=_WRITE_BUFFER_BYTES)
+        muxer = TRAITS[self.encoding.codec].segment_muxer
+        return av.open(self._file, "w", format=muxer, options=options, buffer_size=_WRITE_BUFFER_BYTES)
 
     def _add_stream(self, container: OutputContainer) -> VideoStream:
         rate = self.video_format.rate
@@ -254,6 +251,19 @@ class SegmentWriter:
         except BaseException:
             self.abort()
             raise
+
+
+def _make_converter(encoding: ResolvedEncoding, video_format: VideoFormat) -> RgbToYuv | RgbFrames:
+    if encoding.pix_fmt in RGB_LAYOUTS:
+        return RgbFrames(video_format.width, video_format.height, pix_fmt=encoding.pix_fmt)
+    return RgbToYuv(
+        video_format.width,
+        video_format.height,
+        pix_fmt=encoding.pix_fmt,
+        matrix=encoding.color.matrix,
+        chroma_site=encoding.chroma_site,
+        use_dither=encoding.use_dither,
+    )
 
 
 def mp4_time_base(time_base: Fraction) -> tuple[Fraction, bool]:

@@ -39,10 +39,24 @@ def test_the_name_of_the_output_says_the_container(clip: Path, tmp_path: Path, d
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "out.mkv").read_bytes()[:4] == b"\x1aE\xdf\xa3"
     assert len(decode(tmp_path / "out.mkv").times) == 10
-    refused = dovetail("upscale", clip, tmp_path / "out.webm", *FAST)
+    refused = dovetail("upscale", clip, tmp_path / "out.webm", *FAST, "--codec", "h264")
     assert refused.exit_code != 0
     assert "WebM cannot hold h264; choose av1" in refused.stderr
     assert not (tmp_path / "out.webm.dovetail").exists()
+    assert dovetail("upscale", clip, tmp_path / "out.webm", *FAST, "--duration", "0.2").exit_code == 0
+
+
+def test_frames_become_files_and_are_not_replaced_unasked(
+    clip: Path, tmp_path: Path, dovetail: Dovetail
+) -> None:
+    arguments = ("upscale", clip, tmp_path / "%03d.png", "-m", "bicubic", "-s", "2", "--duration", "0.2")
+    assert dovetail(*arguments).exit_code == 0
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [f"{n:03d}.png" for n in range(1, 6)]
+    assert "--overwrite" in dovetail(*arguments).stderr
+    assert dovetail(*arguments, "--resume").exit_code == 0
+    assert dovetail(*arguments, "--overwrite").exit_code == 0
+    compared = dovetail(*arguments, "--overwrite", "--compare")
+    assert "cannot hold png" in compared.stderr
 
 
 def test_json_goes_to_stdout_alone(clip: Path, tmp_path: Path, dovetail: Dovetail) -> None:

@@ -52,7 +52,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, settings: HardwareSettings) -> Non
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("codec", TRAITS)
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1"])
 def test_every_option_is_one_of_the_encoders(family: HardwareFamily, codec: Any) -> None:
     for preset, crf in [(None, 20), *((name, 51) for name in PRESETS), ("medium", 1)]:
         for pix_fmt in TRAITS[codec].pix_fmts[:1] if codec == "h264" else ("yuv420p", "yuv420p10le"):
@@ -67,7 +67,7 @@ def test_every_option_is_one_of_the_encoders(family: HardwareFamily, codec: Any)
                 assert value in names or option.min <= float(value) <= option.max, (name, value)
 
 
-@pytest.mark.parametrize("codec", TRAITS)
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_hardware_keeps_what_software_has(family: Any, codec: Any) -> None:
     layout = video_format(**SIZE, bit_depth=8 if codec == "h264" else 10)

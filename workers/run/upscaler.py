@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 
 from media import MediaInfo, VideoReader, probe
-from media.containers import container_of
 from pipelines.model import Model
 from pipelines.planning.kinds import plan_from_json, plan_to_json
 from workers.errors import ResumeMismatchError
@@ -23,7 +22,7 @@ from workers.run.decisions import DecidedRun, decide_run, queued_frames, segment
 from workers.run.disk import check_room
 from workers.run.folder import WorkFolder, work_folder_path
 from workers.run.options import Existing, UpscaleOptions
-from workers.run.outputs import check_folder, file_sha256, join_run, refuse_existing
+from workers.run.outputs import check_codec, check_folder, file_sha256, is_there, join_run, refuse_existing
 from workers.run.progress import Progress, ProgressCallback
 from workers.run.reading import SourceFrame, read_frames
 from workers.run.record import InputIdentity, RunRecord
@@ -84,7 +83,7 @@ def upscale_file(
             report=report,
             clock=clock or StageClock(),
         ).run()
-        if use_sha256 and report.output is not None:
+        if use_sha256 and report.output is not None and report.output.path.is_file():
             report.output = replace(report.output, sha256=file_sha256(report.output.path))
     except BaseException as error:
         report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -121,7 +120,7 @@ class _Run:
     def run(self) -> None:
         if self.existing == "refuse":
             refuse_existing(self.destination, self.options)
-        is_finished = self.destination.exists() and not work_folder_path(self.destination).exists()
+        is_finished = is_there(self.destination) and not work_folder_path(self.destination).exists()
         if self.existing == "resume" and is_finished:
             self.report.status = "kept"
             return
@@ -135,7 +134,7 @@ class _Run:
         self.report.warn(info.warnings)
         with self._open_reader(info) as reader:
             decided = decide_run(info, reader, model=self.model, options=self.options)
-            container_of(self.destination).check_video(self.options.encode.codec)
+            check_codec(self.destination, decided.encoding.codec, self.options)
             self.report.warn((*decided.target.warnings, *decided.encoding.warnings))
             with WorkFolder(self.destination, existing=self.existing) as work:
                 try:
