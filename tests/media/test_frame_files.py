@@ -64,9 +64,7 @@ def test_a_damaged_segment_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "s.mp4").write_bytes(b"nothing")
     source = probe(make_source(tmp_path / "s.mkv"))
     with pytest.raises(SegmentMismatchError):
-        join_segments(
-            [tmp_path / "s.mp4"], tmp_path / "%d.png", source=probe(make_source(tmp_path / "s.mkv"))
-        )
+        join_segments([tmp_path / "s.mp4"], tmp_path / "%d.png", source=source)
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv422p10le", "yuv444p10le"])
