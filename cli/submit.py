@@ -15,7 +15,7 @@ from cli._client import ApiKey, Url, UseJson, parse_labels, parse_metadata
 from cli._followed_results import cancel_unfinished, finish, follow_jobs
 from cli._following import Followed
 from cli.errors import OutputExistsError, UsageError, reported_errors
-from cli.inputs import expand_inputs, plan_jobs
+from cli.inputs import VIDEO_OUTPUTS, expand_inputs, plan_jobs
 
 if TYPE_CHECKING:
     from dovetail_client import SubmitOptions
@@ -41,8 +41,8 @@ def submit(
             "--output",
             "-o",
             metavar="PATH",
-            help="An .mp4 file or a folder for the results; waits. Default with --wait: here, "
-            "as NAME-upscaled.mp4.",
+            help="An .mp4, .mkv, .mov or .webm file, or a folder for the results; waits. Default with "
+            "--wait: here, as NAME-upscaled.mp4.",
             rich_help_panel=_RESULT,
         ),
     ] = None,
@@ -113,6 +113,7 @@ def submit(
             "preset": preset,
             "pix_fmt": pix_fmt,
             "encoder": encoder,
+            "container": _container_of(output),
             "keep_matrix": use_keep_matrix,
             "deinterlace": deinterlace,
             "start_seconds": None if start is None else float(start),
@@ -137,6 +138,12 @@ def submit(
         if is_interrupted and use_cancel:
             cancel_unfinished(jobs, url=url, api_key=api_key)
     finish(jobs, is_interrupted=is_interrupted, use_json=use_json, is_quiet=is_quiet)
+
+
+def _container_of(output: str | None) -> str | None:
+    """The container that the output's name asks for; None where it does not say."""
+    suffix = Path(output or "").suffix.lower()
+    return suffix.removeprefix(".") if suffix in VIDEO_OUTPUTS else None
 
 
 def plan_submissions(

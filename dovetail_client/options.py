@@ -19,6 +19,7 @@ class JobOptions(TypedDict, total=False):
         preset: Speed of the encoder: ultrafast ... placebo, for av1 also 0 ... 13.
         pix_fmt: yuv420p, yuv422p, yuv444p, or these with 10le.
         encoder: Who encodes; "auto" is the workers' graphics processor where it works.
+        container: Of the result; what grows while it is made is always MP4.
         keep_matrix: Whether standard definition keeps its colour matrix when it is enlarged to HD.
         start_seconds, duration_seconds: The part to upscale.
         deinterlace: None does what the video says.
@@ -34,6 +35,7 @@ class JobOptions(TypedDict, total=False):
     preset: str | None
     pix_fmt: str | None
     encoder: Literal["auto", "software", "nvenc", "qsv", "amf"]
+    container: Literal["mp4", "mkv", "mov", "webm"]
     keep_matrix: bool
     start_seconds: float | None
     duration_seconds: float | None

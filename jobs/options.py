@@ -8,12 +8,19 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Codec = Literal["auto", "h264", "h265", "av1"]
 Encoder = Literal["auto", "software", "nvenc", "qsv", "amf"]
+ContainerName = Literal["mp4", "mkv", "mov", "webm"]
 
 MAX_SCALE = 16
 MAX_SIDE = 16384
 """Pixels; what H.264 level 6.2 and the muxers around it can say."""
 
 _MAX_CRF: dict[str, int] = {"auto": 51, "h264": 51, "h265": 51, "av1": 63}
+_CONTAINER_CODECS: dict[ContainerName, tuple[Codec, ...]] = {
+    "mp4": ("auto", "h264", "h265", "av1"),
+    "mkv": ("auto", "h264", "h265", "av1"),
+    "mov": ("auto", "h264", "h265"),
+    "webm": ("auto", "av1"),
+}
 _PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
 )  # fmt: skip
@@ -87,6 +94,14 @@ class JobOptions(BaseModel):
             "get the same encoder, so every worker needs it."
         ),
     ] = "software"
+    container: Annotated[
+        ContainerName,
+        Field(
+            description="File of the result. mkv keeps what MP4 cannot: sound of any codec, bitmap "
+            "subtitles, attachments, all tags. webm holds av1 and Opus. What is played while it grows is "
+            "always MP4."
+        ),
+    ] = "mp4"
     keep_matrix: Annotated[
         bool,
         Field(
@@ -117,6 +132,11 @@ class JobOptions(BaseModel):
             )
         if self.crf is not None and self.codec == "av1" and self.crf != int(self.crf):
             raise ValueError(f"crf {self.crf:g} is not whole; av1 takes whole numbers 0-63")
+        if self.codec not in _CONTAINER_CODECS[self.container]:
+            raise ValueError(
+                f"a {self.container} cannot hold {self.codec}; it takes "
+                f"{' or '.join(_CONTAINER_CODECS[self.container])}"
+            )
         presets = _AV1_PRESETS if self.codec == "av1" else _PRESETS
         if self.preset is not None and self.preset not in presets:
             raise ValueError(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jobs.records import Job as JobRecord
 from media import MediaInfo
+from media.containers import check_output
 from media.sandbox import SandboxedReader
 from pipelines.model import Model
 from workers.run.decisions import DecidedRun, decide_run
@@ -64,6 +66,7 @@ def opened(context: WorkerContext, record: JobRecord) -> Iterator[tuple[Blueprin
     with open_reader(info, options, settings=context.settings, sandbox=context.sandbox) as reader:
         if plan is None:
             run = decide_run(info, reader, model=model, options=options)
+            check_output(Path(f"output.{record.spec.options.container}"), run.encoding.codec)
         else:
             options, run = rebuild_run(plan["description"], info, reader, model=model)
         yield Blueprint(info, model, options, run), reader

@@ -124,7 +124,7 @@ def upscale_options(options: JobOptions, *, segment_seconds: float) -> UpscaleOp
         deinterlace=options.deinterlace,
         detect_cuts=options.detect_cuts,
         encode=EncodeOptions(
-            codec=options.codec,
+            codec="av1" if options.container == "webm" else options.codec,
             crf=options.crf,
             preset=options.preset,
             pix_fmt=options.pix_fmt,

@@ -41,7 +41,7 @@ def join(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
             for segment in segments
         ]
         attempt.check()
-        output = folder / "output" / "output.mp4"
+        output = folder / "output" / f"output.{record.spec.options.container}"
         output.parent.mkdir()  # the only folder that the sandbox writes in
         joined = sandboxed_join(
             paths,
@@ -75,7 +75,7 @@ def _complete(
         duration_seconds=float(joined.duration_seconds),
         size_bytes=joined.num_bytes,
         sha256=_sha256(joined.path),
-        key=objects.output_key(record.id, attempt.token),
+        key=objects.output_key(record.id, attempt.token, record.spec.options.container),
         report_key=objects.report_key(record.id, attempt.token),
     )
     warnings = [without_paths(text) for text in joined.warnings]

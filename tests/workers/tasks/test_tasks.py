@@ -59,6 +59,19 @@ def test_a_job_of_a_trained_model_gives_the_bytes_of_the_command_line(
     assert shape["native_scale"] == 4
 
 
+@pytest.mark.parametrize("container", ["mkv", "webm"])
+def test_a_job_of_another_container_gives_the_bytes_of_the_command_line(
+    container: str, farm: Farm, clip: Path, tmp_path: Path
+) -> None:
+    with farm.worker():
+        job_id = farm.submit(clip, container=container)
+        job = farm.wait(job_id)
+    assert job.output is not None
+    assert job.output.key.endswith(f".{container}")
+    alone = by_command_line(farm, job_id, clip, tmp_path / f"alone.{container}")
+    assert farm.output(job, tmp_path).read_bytes() == alone.read_bytes()
+
+
 def test_options_of_a_job_are_followed(farm: Farm, clip: Path, tmp_path: Path) -> None:
     with farm.worker():
         job = farm.wait(farm.submit(clip, height=60, start_seconds=0.5, duration_seconds=1, codec="h265"))
