@@ -13,7 +13,7 @@ from av.packet import Packet
 from av.stream import Stream
 from numpy.typing import NDArray
 
-from media._tracks import Peekable, SourceStream, StreamOutcome, TimedPacket
+from media._tracks import SOUND_BEHIND_PICTURE, Peekable, SourceStream, StreamOutcome, TimedPacket
 
 Samples = NDArray[np.float32]
 """(channels, n), [-1, 1]"""
@@ -42,6 +42,7 @@ class TranscodedAudio:
         self._rate = context.sample_rate if context.sample_rate in _AAC_RATES else 48_000
         self._layout = {1: "mono", 2: "stereo"}.get(context.layout.nb_channels, "5.1")
         self._num_bad_packets = 0
+        self._is_cut_short = False
         self._resampler: av.AudioResampler | None = None
         self._resampler_input: tuple[str, str, int] | None = None
         self._in_range = Peekable(self._fit())
@@ -75,6 +76,8 @@ class TranscodedAudio:
         notes = [f"to AAC {self._layout} {self._rate} Hz"]
         if self._num_bad_packets:
             notes.append(f"{self._num_bad_packets} damaged packets became silence")
+        if self._is_cut_short:
+            notes.append(SOUND_BEHIND_PICTURE)
         if self._source.error:
             notes.append(self._source.error)
         return StreamOutcome(
@@ -142,10 +145,16 @@ class TranscodedAudio:
 
     def _fit(self) -> Iterator[tuple[Samples, int]]:
         """Samples without holes or overlaps from the range's start to its end, with their positions."""
-        duration = self._source.timeline.duration
-        end = None if duration is None else round(duration * self._rate)
+        timeline = self._source.timeline
+        end = None if timeline.duration is None else round(timeline.duration * self._rate)
         position: int | None = None
         for samples, start in self._decoded():
+            begin = Fraction(start, self._rate)
+            if timeline.is_behind_source(begin) or timeline.is_hole_behind_picture(
+                Fraction(position or 0, self._rate), begin
+            ):
+                self._is_cut_short = True
+                return
             if position is None:
                 position = max(0, start)
             gap = start - position if end is None else min(start, end) - position

@@ -18,6 +18,7 @@ from media._cover import COVER_CODECS, CoverArt
 from media._open import open_input
 from media._segments import SegmentedVideo, scale_display_matrix
 from media._subtitles import ConvertedSubtitle
+from media._time_line import on_line
 from media._tracks import (
     OutputPart,
     SourceStream,
@@ -123,11 +124,7 @@ def join_segments(
         UnreadableInputError: The source cannot be opened any more.
         EncodeError: The file cannot be written. Nothing is left of it.
     """
-    timeline = Timeline(
-        zero=source.origin_seconds + Fraction(start_seconds or 0),
-        duration=None if duration_seconds is None else Fraction(duration_seconds),
-        is_cut=bool(start_seconds),
-    )
+    timeline = Timeline.of_source(source, start_seconds, duration_seconds)
     video = SegmentedVideo(segments)
     video.display_matrix = _display_matrix(source, video)
     with contextlib.ExitStack() as stack:
@@ -163,6 +160,12 @@ def _select_streams(
     tracks: list[Track] = []
     with open_input(str(source.path)) as container:
         for stream in container.streams:
+            if stream.index in source.other_programmes:
+                reason = "it belongs to another programme than the video"
+                settled.append(
+                    StreamOutcome(stream.index, stream.type, codec_name(stream), "dropped", reason)
+                )
+                continue
             if stream.index == source.video.index:
                 detail = f"upscaled to {video.width}x{video.height}, written as {video.codec}"
                 settled.append(StreamOutcome(stream.index, "video", source.video.codec, "transcoded", detail))
@@ -262,8 +265,8 @@ def _shift_chapters(chapters: "Sequence[OutputChapter]", timeline: Timeline) -> 
     shifted: list[OutputChapter] = []
     for chapter in chapters:
         chapter_base = chapter["time_base"] or Fraction(1, 1000)
-        start = max(Fraction(0), chapter["start"] * chapter_base - timeline.zero)
-        end = chapter["end"] * chapter_base - timeline.zero
+        first, last = (on_line(timeline.stretches, chapter[edge] * chapter_base) for edge in ("start", "end"))
+        start, end = max(Fraction(0), first - timeline.zero), last - timeline.zero
         if timeline.duration is not None:
             end = min(end, timeline.duration)
         if end > start:

@@ -82,11 +82,7 @@ def extract_audio(
         EncodeError: The file cannot be written. Nothing is left of it.
     """
     info = source if isinstance(source, MediaInfo) else probe(source)
-    timeline = Timeline(
-        zero=info.origin_seconds + Fraction(start_seconds or 0),
-        duration=None if duration_seconds is None else Fraction(duration_seconds),
-        is_cut=bool(start_seconds),
-    )
+    timeline = Timeline.of_source(info, start_seconds, duration_seconds)
     for stream in _candidates(info):
         track = _open_track(info, stream, timeline)
         with contextlib.closing(track):
@@ -106,7 +102,11 @@ def extract_audio(
 
 def _candidates(info: MediaInfo) -> list[AudioStreamInfo]:
     """The streams that can be decoded, default ones first."""
-    playable = [stream for stream in info.audio if stream.codec != "unknown"]
+    playable = [
+        stream
+        for stream in info.audio
+        if stream.codec != "unknown" and stream.index not in info.other_programmes
+    ]
     return sorted(playable, key=lambda stream: "default" not in stream.disposition)
 
 

@@ -27,6 +27,8 @@ _DATACLASSES = {
             "ColorTags",
             "ContentLight",
             "MasteringDisplay",
+            "PictureShape",
+            "Stretch",
         ),
         "media.info",
     ),
