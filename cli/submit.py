@@ -70,6 +70,8 @@ def submit(
     preset: options.Preset = None,
     pix_fmt: options.PixFmt = None,
     deinterlace: options.Deinterlace = None,
+    video_stream: options.VideoStream = None,
+    keep_gaps: options.KeepGaps = False,
     start: options.Start = None,
     duration: options.Duration = None,
     priority: Annotated[
@@ -111,6 +113,8 @@ def submit(
             "preset": preset,
             "pix_fmt": pix_fmt,
             "deinterlace": deinterlace,
+            "video_stream": video_stream,
+            "keep_gaps": keep_gaps or None,
             "start_seconds": None if start is None else float(start),
             "duration_seconds": None if duration is None else float(duration),
             "priority": priority,

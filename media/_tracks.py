@@ -182,13 +182,14 @@ class SourceStream:
     no more memory than a good one, since no track has to hold packets back for another.
 
     Args:
-        path: The source file.
+        source: The source file.
         index: Which stream.
         timeline: Part of the source to read; packets well before it may be skipped by seeking.
     """
 
-    def __init__(self, path: str, index: int, timeline: Timeline) -> None:
-        self.container, self.stream = _open_stream(path, index)
+    def __init__(self, source: MediaInfo, index: int, timeline: Timeline) -> None:
+        self._source = source
+        self.container, self.stream = _open_stream(source, index)
         self.timeline = timeline
         self.index = index
         self.error: str | None = None
@@ -198,7 +199,11 @@ class SourceStream:
         can_seek = timeline.is_cut and not timeline.stretches
         if can_seek and not self._seek_before(timeline.zero):
             self.container.close()
-            self.container, self.stream = _open_stream(path, index)
+            self.container, self.stream = _open_stream(source, index)
+
+    def reopened(self) -> Self:
+        """The same part of the same stream, to be read independently. Close it too."""
+        return type(self)(self._source, self.index, self.timeline)
 
     @property
     def codec_name(self) -> str:
@@ -215,6 +220,15 @@ class SourceStream:
             packets = without_stuck_times(packets)
         for packet in packets:
             self._put_on_line(packet)
+            yield packet
+
+    def packets_of_range(self) -> "Iterator[Packet[Stream]]":
+        """The packets up to the end of the range."""
+        for packet in self.packets():
+            if packet.pts is not None and self.timeline.is_after_end(
+                packet.pts * packet.time_base - self.timeline.zero
+            ):
+                return
             yield packet
 
     def _raw_packets(self) -> "Iterator[Packet[Stream]]":
@@ -282,8 +296,8 @@ def without_stuck_times(packets: "Iterator[Packet[Stream]]") -> "Iterator[Packet
         yield packet
 
 
-def _open_stream(path: str, index: int) -> tuple[InputContainer, Stream]:
-    container = open_input(path)
+def _open_stream(source: MediaInfo, index: int) -> tuple[InputContainer, Stream]:
+    container = open_input(source.path, analysed_bytes=source.analysed_bytes)
     for stream in container.streams:
         if stream.index != index:
             stream.discard = Discard.all  # lets seeking formats skip the other streams' data unread

@@ -1,5 +1,6 @@
 """Audio that MP4 cannot carry, or not cut where it must be: decoded, and encoded to AAC."""
 
+import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, cast
@@ -13,6 +14,7 @@ from av.packet import Packet
 from av.stream import Stream
 from numpy.typing import NDArray
 
+from media._sound_changes import SoundChanges, find_sound_changes
 from media._tracks import SOUND_BEHIND_PICTURE, Peekable, SourceStream, StreamOutcome, TimedPacket
 
 Samples = NDArray[np.float32]
@@ -30,17 +32,21 @@ _LAYOUT_BY_CHANNELS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: 
 class TranscodedAudio:
     """An audio stream decoded and encoded as AAC: mono and stereo as they are, more channels as 5.1.
 
-    Starts and ends on the exact sample; a hole in the source's time stamps becomes silence and an overlap
-    is cut, so sound stays with the picture.
+    Sound that changes on the way gets as many channels as its widest part. It starts and ends on the exact
+    sample; a hole in the source's time stamps becomes silence and an overlap is cut, so sound stays with the
+    picture.
     """
 
-    def __init__(self, source: SourceStream) -> None:
+    def __init__(self, source: SourceStream, changes: SoundChanges) -> None:
         assert isinstance(source.stream, AudioStream)
-        self._source = source
+        self._source, self._changes = source, changes
         self._input = source.stream
         context = self._input.codec_context
-        self._rate = context.sample_rate if context.sample_rate in _AAC_RATES else 48_000
-        self._layout = {1: "mono", 2: "stereo"}.get(context.layout.nb_channels, "5.1")
+        rate, channels = context.sample_rate, context.layout.nb_channels
+        if not changes.is_steady:
+            rate, channels = max(rate, changes.max_rate), max(channels, changes.max_channels)
+        self._rate = rate if rate in _AAC_RATES else 48_000
+        self._layout = {1: "mono", 2: "stereo"}.get(channels, "5.1")
         self._num_bad_packets = 0
         self._is_cut_short = False
         self._resampler: av.AudioResampler | None = None
@@ -74,6 +80,8 @@ class TranscodedAudio:
     def outcome(self) -> StreamOutcome:
         """Transcoded, and what could not be decoded."""
         notes = [f"to AAC {self._layout} {self._rate} Hz"]
+        if not self._changes.is_steady:
+            notes.append("its channels or rate change on the way, and MP4 has one of each for all")
         if self._num_bad_packets:
             notes.append(f"{self._num_bad_packets} damaged packets became silence")
         if self._is_cut_short:
@@ -176,6 +184,12 @@ class TranscodedAudio:
         for packet in self._output.encode(frame):
             if packet.dts is not None:
                 yield TimedPacket(float(packet.dts * packet.time_base), packet)
+
+
+def sound_changes(source: SourceStream) -> SoundChanges:
+    """Look for changes on the way, in packets of a container of their own."""
+    with contextlib.closing(source.reopened()) as again:
+        return find_sound_changes(again.packets_of_range(), source.codec_name)
 
 
 def _samples(frame: AudioFrame) -> Samples:

@@ -23,17 +23,21 @@ _MAX_COUNTED_PACKETS = 500
 
 
 def list_video_streams(path: Path, container: InputContainer, *, limits: InputLimits) -> list[VideoCandidate]:
-    """All video streams, pictures too, in the order of the file."""
-    streams = container.streams.video
-    is_told = all(stream.frames for stream in streams)
-    counted = {} if len(streams) < 2 or is_told else _count_packets(path, streams, limits)
+    """All video streams with packets, pictures too, in the order of the file."""
+    streams = list(container.streams.video)
+    is_told = len(streams) < 2 or all(stream.frames for stream in streams)
+    counted: Counter[int] = Counter()
+    if not is_told:
+        counted = _count_packets(path, streams, limits)
+        if counted.total() < _MAX_COUNTED_PACKETS:  # the whole file
+            streams = [stream for stream in streams if counted[stream.index]] or streams
     return [
         VideoCandidate(
             index=stream.index,
             codec=stream.codec_context.codec.canonical_name if has_decoder(stream) else "unknown",
             width=stream.codec_context.width if has_decoder(stream) else 0,
             height=stream.codec_context.height if has_decoder(stream) else 0,
-            num_frames=stream.frames if is_told else counted.get(stream.index, 0),
+            num_frames=stream.frames if is_told else counted[stream.index],
             is_picture=bool(stream.disposition & PICTURE_ONLY),
             is_default=bool(stream.disposition & Disposition.default),
         )
@@ -70,12 +74,12 @@ def order_to_try(
     return [by_index[candidate.index] for candidate in films]
 
 
-def _count_packets(path: Path, streams: Sequence[VideoStream], limits: InputLimits) -> dict[int, int]:
+def _count_packets(path: Path, streams: Sequence[VideoStream], limits: InputLimits) -> Counter[int]:
     """Packets of each stream near the start of the file."""
     indexes = [stream.index for stream in streams]
     with open_input(path, limits=limits) as container:
         packets = read_packets(container, [container.streams[index] for index in indexes])
-        return dict(Counter(packet.stream.index for packet in islice(packets, _MAX_COUNTED_PACKETS)))
+        return Counter(packet.stream.index for packet in islice(packets, _MAX_COUNTED_PACKETS))
 
 
 def _explain_no_video(path: Path, container: InputContainer) -> str:

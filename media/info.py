@@ -186,6 +186,8 @@ class MediaInfo:
     audio: tuple[AudioStreamInfo, ...] = ()
     subtitles: tuple[SubtitleStreamInfo, ...] = ()
     others: tuple[OtherStreamInfo, ...] = ()
+    analysed_bytes: int | None = None
+    """How far the file had to be read to know its streams; None where the first five megabytes are enough."""
     other_programmes: tuple[int, ...] = ()
     """Indexes of streams that belong to other programmes of a broadcast than the video."""
     stretches: tuple[Stretch, ...] = ()

@@ -28,7 +28,7 @@ from media._tracks import (
     codec_name,
     decoder_of,
 )
-from media._transcoded_audio import TranscodedAudio
+from media._transcoded_audio import TranscodedAudio, sound_changes
 from media.errors import EncodeError
 from media.info import MediaInfo
 from media.writer import MOVIE_TIMESCALE, sync_directory
@@ -158,7 +158,7 @@ def _select_streams(
     """Decide about every stream of the source: an outcome at once, or a track that will have one."""
     settled: list[StreamOutcome] = []
     tracks: list[Track] = []
-    with open_input(str(source.path)) as container:
+    with open_input(source.path, analysed_bytes=source.analysed_bytes) as container:
         for stream in container.streams:
             if stream.index in source.other_programmes:
                 reason = "it belongs to another programme than the video"
@@ -201,7 +201,7 @@ def _choose(stream: Stream, source: MediaInfo, timeline: Timeline) -> Track | st
         make = ConvertedSubtitle
     else:
         return f"MP4 players have no use for {stream.type} streams"
-    track = make(SourceStream(str(source.path), stream.index, timeline))
+    track = make(SourceStream(source, stream.index, timeline))
     if track.is_empty:
         track.close()
         return "nothing of it can be read in this part of the video"
@@ -209,7 +209,9 @@ def _choose(stream: Stream, source: MediaInfo, timeline: Timeline) -> Track | st
 
 
 def _audio_track(source: SourceStream) -> Track:
-    return CopiedAudio(source) if mp4_takes(source) else TranscodedAudio(source)
+    changes = sound_changes(source)
+    is_copied = changes.is_steady and mp4_takes(source)
+    return CopiedAudio(source) if is_copied else TranscodedAudio(source, changes)
 
 
 def _write(

@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from media._decoder import has_decoder
 from media._first_look import FirstLook, check_size, look
-from media._open import open_input
+from media._late_sound import open_with_all_sound
 from media._programmes import read_programmes
 from media._rates import choose_rate
 from media._stated_times import find_origin, plausible_duration, stated_video_duration
@@ -84,12 +84,13 @@ def probe(
         UnsupportedCodecError: The video's codec or pixel format cannot be decoded.
         InputLimitError: The input exceeds `limits`.
     """
-    with open_input(path, limits=limits) as container:
+    with open_with_all_sound(path, limits=limits) as (container, analysed_bytes):
         absolute = Path(container.name)
         candidates = list_video_streams(absolute, container, limits=limits)
         ordered = order_to_try(absolute, container, candidates, video_stream)
         stream, first = _first_usable(absolute, ordered, limits)
         info = _collect(absolute, container, stream, first)
+        info = replace(info, analysed_bytes=analysed_bytes)
     notice = describe_choice(info.video.index, candidates)
     if notice is not None:
         info = replace(info, warnings=(notice, *info.warnings))

@@ -17,7 +17,7 @@ from av.container import OutputContainer
 
 from media._copied_audio import CopiedAudio, mp4_takes
 from media._tracks import SourceStream, Timeline, Track
-from media._transcoded_audio import TranscodedAudio
+from media._transcoded_audio import TranscodedAudio, sound_changes
 from media.errors import EncodeError
 from media.growing.boxes import descend, only, scan_file, unpack
 from media.growing.index import SegmentIndex, index_segment
@@ -111,13 +111,14 @@ def _candidates(info: MediaInfo) -> list[AudioStreamInfo]:
 
 
 def _open_track(info: MediaInfo, stream: AudioStreamInfo, timeline: Timeline) -> Track:
-    opened = SourceStream(str(info.path), stream.index, timeline)
+    opened = SourceStream(info, stream.index, timeline)
     # Copied packets begin up to 0.1 s before a cut. FFmpeg's demuxer hides the surplus of AAC, but of others
     # only in files that are not fragmented; so those are cut by encoding.
     copied = {"aac"} if timeline.is_cut else _COPIED_CODECS
-    if opened.codec_name in copied and mp4_takes(opened):
+    changes = sound_changes(opened)
+    if changes.is_steady and opened.codec_name in copied and mp4_takes(opened):
         return CopiedAudio(opened)
-    return TranscodedAudio(opened)
+    return TranscodedAudio(opened, changes)
 
 
 def _write(track: Track, destination: Path) -> None:
