@@ -97,6 +97,7 @@ class StreamDecoder:
             try:
                 for packet in self.container.demux(self.stream):
                     if packet.size > 0:
+                        refuse_encrypted(packet, Path(self.container.name))
                         failures = 0
                         self.is_cut_off = False
                         if self._on_packet is not None:
@@ -158,6 +159,23 @@ class StreamDecoder:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def refuse_encrypted(packet: "Packet[Any]", path: Path) -> None:
+    """Refuse what is encrypted, perhaps from some packet on.
+
+    Raises:
+        UnsupportedCodecError: It is.
+    """
+    if packet.has_sidedata("encryption_info"):
+        raise UnsupportedCodecError(encryption_message(path))
+
+
+def encryption_message(path: Path) -> str:
+    """What is said of a film that cannot be decoded on purpose."""
+    return (
+        f"'{path.name}' is encrypted (DRM) and can be played by its own player only; give a copy without it"
+    )
 
 
 def shift_packet(packet: "Packet[Any]", seconds: Fraction) -> None:

@@ -12,6 +12,7 @@ from av.sidedata.sidedata import SideData, Type
 from av.video.frame import VideoFrame
 
 from media._decoder import StreamDecoder, VideoPacket
+from media._no_picture import explain_no_picture
 from media._notes import Notes
 from media._planar import (
     TRANSPARENCY_WARNING,
@@ -20,7 +21,7 @@ from media._planar import (
     has_transparent_pixels,
     is_full_range,
 )
-from media.errors import InputLimitError, NoFramesError, UnsupportedCodecError
+from media.errors import InputLimitError, UnsupportedCodecError
 from media.info import UNSPECIFIED, ColorTags, ContentLight, MasteringDisplay
 from media.limits import InputLimits
 
@@ -78,11 +79,7 @@ def look(path: Path, index: int, *, limits: InputLimits) -> FirstLook:
         frame = next(decoder.decode(_at_most(packets, _MAX_PACKETS_TO_FIRST_FRAME)), None)
         if frame is None:
             _refuse_unseen_size(path, decoder, limits)
-            damage = f" ({notes[0]})" if notes else ""
-            raise NoFramesError(
-                f"the video stream of '{path.name}' gives no picture{damage}; it is empty or damaged beyond "
-                "reading"
-            )
+            raise explain_no_picture(path, decoder, notes)
         check_size(path, frame.width, frame.height, limits)
         is_transparent = _convert_once(path, frame, decoder.codec_name)
         for _ in _at_most(packets, _RATE_PACKETS - len(seen)):

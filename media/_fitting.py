@@ -42,14 +42,30 @@ class FittingConverter:
             width=video.width, height=video.height, sample_aspect_ratio=video.sample_aspect_ratio
         )
         self._ratios = {(shape.width, shape.height): shape.sample_aspect_ratio for shape in video.shapes}
-        self._codec = video.codec
+        self._codec, self._crop = video.codec, video.crop
+        self._stored_size = video.width, video.height
+        if video.crop is not None:
+            self._stored_size = (
+                video.width + video.crop.left + video.crop.right,
+                video.height + video.crop.top + video.crop.bottom,
+            )
         self._converters: dict[tuple[int, int], FrameToRgb] = {}
         self.has_met_transparency = False
         """Whether any pixel so far let the black behind it through."""
 
+    def expects(self, frame: VideoFrame) -> bool:
+        """Whether a frame has the size, or one of the sizes, that the stream is known for."""
+        size = frame.width, frame.height
+        return size == self._stored_size or size in self._ratios
+
     def convert(self, frame: VideoFrame, *, out: Tensor | None = None) -> Tensor:
         """As `FrameToRgb.convert`."""
         into = self._into
+        if self._crop is not None and (frame.width, frame.height) == self._stored_size:
+            whole = self._convert(frame, Box(0, 0, *self._stored_size), None)
+            top, left = self._crop.top, self._crop.left
+            cropped = whole[:, top : top + into.height, left : left + into.width]
+            return cropped.contiguous() if out is None else out.copy_(cropped)
         if (frame.width, frame.height) == (into.width, into.height):
             return self._convert(frame, Box(0, 0, into.width, into.height), out)
         ratio = self._ratios.get((frame.width, frame.height), into.sample_aspect_ratio)

@@ -29,10 +29,12 @@ class SoundChanges:
     Attributes:
         shapes: That were met; none where the codec's packets do not say.
         has_new_header: Whether the container changes the decoder's header on the way.
+        is_encrypted: Whether any packet is.
     """
 
     shapes: frozenset[SoundShape]
     has_new_header: bool
+    is_encrypted: bool
 
     @property
     def is_steady(self) -> bool:
@@ -53,14 +55,15 @@ class SoundChanges:
 def find_sound_changes(packets: "Iterable[Packet[Any]]", codec: str) -> SoundChanges:
     """Look at the head of every packet."""
     shapes: set[SoundShape] = set()
-    has_new_header = False
+    has_new_header = is_encrypted = False
     read = _READERS.get(codec)
     for packet in packets:
+        is_encrypted |= packet.has_sidedata("encryption_info")
         has_new_header |= packet.has_sidedata("new_extradata")
         shape = read(bytes(memoryview(packet)[:16])) if read is not None else None
         if shape is not None:
             shapes.add(shape)
-    return SoundChanges(frozenset(shapes), has_new_header)
+    return SoundChanges(frozenset(shapes), has_new_header, is_encrypted)
 
 
 def read_adts(head: bytes) -> SoundShape | None:

@@ -13,6 +13,7 @@ from av.packet import Packet
 from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 
+from media._decoder import refuse_encrypted
 from media._open import open_input
 from media._picture_changes import ChangeFinder, PicturePart
 from media._time_line import (
@@ -71,6 +72,9 @@ def survey(
         keep_gaps: As for `plan_time_line`.
         limits: For opening and decoding.
 
+    Raises:
+        UnsupportedCodecError: The video is encrypted.
+
     Returns:
         What was found; None where there is nothing to find, or time stamps are too damaged to tell.
     """
@@ -95,6 +99,7 @@ def survey(
                 if packet.pts is not None and len(sound_seconds) < _MAX_SOUND_SECONDS:
                     sound_seconds.add(int(packet.pts * packet.time_base))
             else:
+                refuse_encrypted(packet, path)
                 _add_video(runs, packet, interval, has_decoding_times=is_timed)
                 changes.add(packet)
     if not runs.runs or len(runs.runs) > MAX_STRETCHES:

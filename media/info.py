@@ -76,6 +76,16 @@ class PictureShape:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Crop:
+    """Pixels at the edges of the stored picture that are not to be shown."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class VideoStreamInfo:
     """The stream that will be read."""
 
@@ -84,7 +94,7 @@ class VideoStreamInfo:
     codec: str
     """"h264", "hevc", "av1", ... : the codec, not the decoder in use."""
     width: int
-    """Of the stored picture in pixels, before rotation and before the sample aspect ratio."""
+    """Of the stored picture in pixels, cropped, before rotation and before the sample aspect ratio."""
     height: int
     pix_fmt: str
     bit_depth: int
@@ -103,6 +113,8 @@ class VideoStreamInfo:
     """Width of a pixel divided by its height."""
     shapes: tuple[PictureShape, ...] = ()
     """All sizes of the pictures where there is more than one. `width` and `height` are the largest."""
+    crop: Crop | None = None
+    """What the container says to cut off; `width` and `height` are without it."""
     display_matrix: bytes | None = None
     """Nine int32 in machine byte order as FFmpeg stores them, or None for upright pictures."""
     rotation: int = 0

@@ -184,7 +184,7 @@ def _select_streams(
 def _choose(stream: Stream, source: MediaInfo, timeline: Timeline) -> Track | str:
     """A track for the stream, or why there is none."""
     codec = codec_name(stream)
-    make: Callable[[SourceStream], Track]
+    make: Callable[[SourceStream], Track | str]
     if stream.type == "video" and stream.disposition & Disposition.attached_pic:
         if codec not in COVER_CODECS:
             return f"MP4 holds covers as JPEG, PNG or BMP, not {codec}"
@@ -202,14 +202,19 @@ def _choose(stream: Stream, source: MediaInfo, timeline: Timeline) -> Track | st
     else:
         return f"MP4 players have no use for {stream.type} streams"
     track = make(SourceStream(source, stream.index, timeline))
+    if isinstance(track, str):
+        return track
     if track.is_empty:
         track.close()
         return "nothing of it can be read in this part of the video"
     return track
 
 
-def _audio_track(source: SourceStream) -> Track:
+def _audio_track(source: SourceStream) -> Track | str:
     changes = sound_changes(source)
+    if changes.is_encrypted:
+        source.close()
+        return "it is encrypted (DRM)"
     is_copied = changes.is_steady and mp4_takes(source)
     return CopiedAudio(source) if is_copied else TranscodedAudio(source, changes)
 

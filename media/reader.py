@@ -222,7 +222,7 @@ class VideoReader:
 
     def _finish(self, converter: FittingConverter, timed: TimedFrame) -> Frame:
         frame, pts, duration = timed
-        if not self.info.video.shapes and (frame.width, frame.height) != (self.width, self.height):
+        if not converter.expects(frame):
             self._notes.add(
                 f"size {frame.width}x{frame.height}",
                 f"the picture size changes to {frame.width}x{frame.height} in the middle; those frames are "

@@ -85,6 +85,8 @@ def extract_audio(
     timeline = Timeline.of_source(info, start_seconds, duration_seconds)
     for stream in _candidates(info):
         track = _open_track(info, stream, timeline)
+        if track is None:
+            continue
         with contextlib.closing(track):
             if not track.is_empty:
                 _write(track, Path(destination))
@@ -110,12 +112,15 @@ def _candidates(info: MediaInfo) -> list[AudioStreamInfo]:
     return sorted(playable, key=lambda stream: "default" not in stream.disposition)
 
 
-def _open_track(info: MediaInfo, stream: AudioStreamInfo, timeline: Timeline) -> Track:
+def _open_track(info: MediaInfo, stream: AudioStreamInfo, timeline: Timeline) -> Track | None:
     opened = SourceStream(info, stream.index, timeline)
     # Copied packets begin up to 0.1 s before a cut. FFmpeg's demuxer hides the surplus of AAC, but of others
     # only in files that are not fragmented; so those are cut by encoding.
     copied = {"aac"} if timeline.is_cut else _COPIED_CODECS
     changes = sound_changes(opened)
+    if changes.is_encrypted:
+        opened.close()
+        return None
     if changes.is_steady and opened.codec_name in copied and mp4_takes(opened):
         return CopiedAudio(opened)
     return TranscodedAudio(opened, changes)

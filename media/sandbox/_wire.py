@@ -26,6 +26,7 @@ _DATACLASSES = {
             "Chapter",
             "ColorTags",
             "ContentLight",
+            "Crop",
             "MasteringDisplay",
             "PictureShape",
             "Stretch",
