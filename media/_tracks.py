@@ -16,7 +16,7 @@ from av.stream import Discard, Stream
 
 from media._decoder import shift_packet
 from media._open import open_input
-from media._time_line import SoundFollower, find_stretch
+from media._time_line import MAX_GAP_SECONDS, SoundFollower, find_stretch
 from media.info import MediaInfo, Stretch
 
 Item = TypeVar("Item")
@@ -249,6 +249,8 @@ class SourceStream:
         if not stretches or ticks is None:
             return
         start = ticks * packet.time_base
+        if (packet.duration or 0) * packet.time_base > MAX_GAP_SECONDS:
+            packet.duration = 0  # MP4 lets the last packet before a gap last until the next one
         if self.stream.type == "audio":
             shift = self._follower.shift(start, (packet.duration or 0) * packet.time_base, packet.pos)
         else:  # too sparse to tell by what came before
