@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 def probe(
     file: Annotated[Path, typer.Argument(help="A video file.", show_default=False)],
     use_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    video_stream: Annotated[
+        int | None, typer.Option(metavar="N", help="Take this video stream. Default: the film.")
+    ] = None,
 ) -> None:
     """Show the streams of a video, and what upscaling it would lose or guess."""
     with reported_errors(as_json=use_json):
         from media import probe as probe_media
         from workers.values import to_json_value
 
-        info = probe_media(file)
+        info = probe_media(file, video_stream=video_stream)
         if use_json:
             typer.echo(json.dumps(to_json_value(info), indent=2))
         else:
@@ -50,7 +53,8 @@ def describe(info: MediaInfo) -> list[str]:
         f"  {video.index} video: {', '.join(facts)}",
     ]
     for audio in info.audio:
-        lines.append(f"  {audio.index} audio: {audio.codec} {audio.sample_rate} Hz {audio.layout}")
+        programme = ", of another programme" if audio.index in info.other_programmes else ""
+        lines.append(f"  {audio.index} audio: {audio.codec} {audio.sample_rate} Hz {audio.layout}{programme}")
     for subtitle in info.subtitles:
         lines.append(f"  {subtitle.index} subtitle: {subtitle.codec} {subtitle.language or ''}".rstrip())
     for other in info.others:

@@ -72,6 +72,8 @@ def submit(
     encoder: options.EncoderName = "software",
     use_keep_matrix: options.UseKeepMatrix = False,
     deinterlace: options.Deinterlace = None,
+    video_stream: options.VideoStream = None,
+    keep_gaps: options.KeepGaps = False,
     start: options.Start = None,
     duration: options.Duration = None,
     priority: Annotated[
@@ -116,6 +118,8 @@ def submit(
             "container": _container_of(output),
             "keep_matrix": use_keep_matrix,
             "deinterlace": deinterlace,
+            "video_stream": video_stream,
+            "keep_gaps": keep_gaps or None,
             "start_seconds": None if start is None else float(start),
             "duration_seconds": None if duration is None else float(duration),
             "priority": priority,

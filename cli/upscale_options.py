@@ -163,6 +163,22 @@ Fps = Annotated[
         rich_help_panel=_VIDEO,
     ),
 ]
+VideoStream = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Take this stream, as `dovetail probe` counts them. Default: the film among them.",
+        rich_help_panel=_VIDEO,
+    ),
+]
+KeepGaps = Annotated[
+    bool,
+    typer.Option(
+        "--keep-gaps",
+        help="Leave holes of more than 10 s in the time stamps; else they are closed to one frame.",
+        rich_help_panel=_VIDEO,
+    ),
+]
 Start = Annotated[
     Fraction | None,
     typer.Option(parser=parse_seconds, metavar="TIME", help="Begin here: 90, 1:30.", rich_help_panel=_PART),

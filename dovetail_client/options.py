@@ -24,6 +24,8 @@ class JobOptions(TypedDict, total=False):
         start_seconds, duration_seconds: The part to upscale.
         deinterlace: None does what the video says.
         detect_cuts: Whether each shot is treated for itself.
+        video_stream: Index of the video stream to take; None chooses the film.
+        keep_gaps: Whether holes of more than 10 s in the time stamps stay.
     """
 
     model: str | None
@@ -41,6 +43,8 @@ class JobOptions(TypedDict, total=False):
     duration_seconds: float | None
     deinterlace: bool | None
     detect_cuts: bool
+    video_stream: int | None
+    keep_gaps: bool
 
 
 class WebhookTarget(TypedDict):

@@ -121,6 +121,13 @@ class JobOptions(BaseModel):
         bool | None, Field(description="Make each field a frame; null does what the video says.")
     ] = None
     detect_cuts: Annotated[bool, Field(description="Treat each shot for itself.")] = True
+    video_stream: Annotated[
+        int | None,
+        Field(ge=0, lt=1000, description="Index of the video stream to take; null chooses the film."),
+    ] = None
+    keep_gaps: Annotated[
+        bool, Field(description="Leave holes of more than 10 s in the time stamps as they are.")
+    ] = False
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

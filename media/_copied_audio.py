@@ -10,7 +10,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from media._tracks import Peekable, SourceStream, StreamOutcome, TimedPacket
+from media._tracks import SOUND_BEHIND_PICTURE, Peekable, SourceStream, StreamOutcome, TimedPacket
 
 # A decoder needs some packets before the one it is to play: AAC and AC-3 one, MP3 up to nine (bit
 # reservoir), Opus 80 ms. The player decodes them and shows nothing: the edit list starts behind them.
@@ -35,6 +35,7 @@ class CopiedAudio:
         self._source = source
         self._starts_at_zero = starts_at_zero
         self._num_skipped = 0
+        self._is_cut_short = False
         assert isinstance(source.stream, AudioStream)
         self._rate = source.stream.codec_context.sample_rate
         # AAC from MPEG-TS carries its settings in front of every packet (ADTS) and MP4 wants them once, in
@@ -74,7 +75,11 @@ class CopiedAudio:
             position, length = self._place(packet, end), self._length(packet, tick)
             if previous is not None and 2 * abs(position - end) <= tick:
                 position = end  # no hole and no overlap, only a time stamp that cannot tell
-            if timeline.is_after_end(Fraction(position, self._rate)):
+            begin = Fraction(position, self._rate)
+            if timeline.is_after_end(begin):
+                return
+            if timeline.is_hole_behind_picture(Fraction(end, self._rate), begin):
+                self._is_cut_short = True
                 return
             if previous is not None and position <= previous:
                 self._num_skipped += 1
@@ -123,6 +128,8 @@ class CopiedAudio:
         notes = []
         if self._num_skipped:
             notes.append(f"{self._num_skipped} damaged or repeated packets left out")
+        if self._is_cut_short:
+            notes.append(SOUND_BEHIND_PICTURE)
         if self._source.error:
             notes.append(self._source.error)
         return StreamOutcome(self._source.index, "audio", self._source.codec_name, "copied", "; ".join(notes))

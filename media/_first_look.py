@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 
 from media._alpha import UNUSED_WARNING, judge_alpha
 from media._decoder import StreamDecoder, VideoPacket
+from media._no_picture import explain_no_picture
 from media._notes import Notes
 from media._planar import (
     TRANSPARENCY_WARNING,
@@ -23,7 +24,7 @@ from media._planar import (
     has_transparent_pixels,
     is_full_range,
 )
-from media.errors import InputLimitError, NoFramesError, UnsupportedCodecError
+from media.errors import InputLimitError, UnsupportedCodecError
 from media.info import UNSPECIFIED, AlphaUse, ColorTags, ContentLight, MasteringDisplay
 from media.limits import InputLimits
 
@@ -83,11 +84,7 @@ def look(path: Path, index: int, *, limits: InputLimits) -> FirstLook:
         frame = next(frames, None)
         if frame is None:
             _refuse_unseen_size(path, decoder, limits)
-            damage = f" ({notes[0]})" if notes else ""
-            raise NoFramesError(
-                f"the video stream of '{path.name}' gives no picture{damage}; it is empty or damaged beyond "
-                "reading"
-            )
+            raise explain_no_picture(path, decoder, notes)
         check_size(path, frame.width, frame.height, limits)
         planar = _convert_once(path, frame, decoder.codec_name)
         alpha = _judge_alpha(path, planar, frames, decoder)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import av
 from av.container import OutputContainer
 from av.stream import Disposition, Stream
 
 from media._attachments import AttachedCover, AttachedFile
+from media._chapters import shift_chapters
 from media._copied_audio import CopiedAudio
 from media._cover import CoverArt
 from media._open import open_input
@@ -29,16 +29,13 @@ from media._tracks import (
     codec_name,
     decoder_of,
 )
-from media._transcoded_audio import TranscodedAudio
+from media._transcoded_audio import TranscodedAudio, sound_changes
 from media.containers import Container, container_of
 from media.errors import EncodeError
 from media.frame_files import write_frame_files
 from media.info import MediaInfo
 from media.picture_files import is_frame_pattern
 from media.writer import MOVIE_TIMESCALE, sync_directory
-
-if TYPE_CHECKING:
-    from av.container.core import Chapter as OutputChapter  # exists in the type stubs only
 
 __all__ = ["JoinReport", "StreamOutcome", "join_segments"]
 
@@ -92,11 +89,7 @@ def join_segments(
         UnreadableInputError: The source cannot be opened any more.
         EncodeError: The file cannot be written. Nothing is left of it.
     """
-    timeline = Timeline(
-        zero=source.origin_seconds + Fraction(start_seconds or 0),
-        duration=None if duration_seconds is None else Fraction(duration_seconds),
-        is_cut=bool(start_seconds),
-    )
+    timeline = Timeline.of_source(source, start_seconds, duration_seconds)
     if is_frame_pattern(Path(destination)):
         return _join_frames(segments, Path(destination), source)
     container = container_of(Path(destination))
@@ -155,8 +148,14 @@ def _select_streams(
     """Decide about every stream of the source: an outcome at once, or a track that will have one."""
     settled: list[StreamOutcome] = []
     tracks: list[Track] = []
-    with open_input(str(source.path)) as opened:
+    with open_input(source.path, analysed_bytes=source.analysed_bytes) as opened:
         for stream in opened.streams:
+            if stream.index in source.other_programmes:
+                reason = "it belongs to another programme than the video"
+                settled.append(
+                    StreamOutcome(stream.index, stream.type, codec_name(stream), "dropped", reason)
+                )
+                continue
             if stream.index == source.video.index:
                 detail = f"upscaled to {video.width}x{video.height}, written as {video.codec}"
                 settled.append(StreamOutcome(stream.index, "video", source.video.codec, "transcoded", detail))
@@ -175,7 +174,7 @@ def _select_streams(
 def _choose(stream: Stream, source: MediaInfo, timeline: Timeline, container: Container) -> Track | str:
     """A track for the stream, or why there is none."""
     codec = codec_name(stream)
-    make: Callable[[SourceStream], Track]
+    make: Callable[[SourceStream], Track | str]
     if stream.type == "video" and stream.disposition & Disposition.attached_pic:
         if codec not in container.covers:
             held = ", ".join(sorted(container.covers)).replace("mjpeg", "jpeg")
@@ -198,17 +197,23 @@ def _choose(stream: Stream, source: MediaInfo, timeline: Timeline, container: Co
         make = AttachedFile
     else:
         return f"{container.name} players have no use for {stream.type} streams"
-    track = make(SourceStream(str(source.path), stream.index, timeline))
+    track = make(SourceStream(source, stream.index, timeline))
+    if isinstance(track, str):
+        return track
     if track.is_empty:
         track.close()
         return "nothing of it can be read in this part of the video"
     return track
 
 
-def _audio_track(source: SourceStream, *, container: Container) -> Track:
-    if container.takes(source.stream, source.codec_name):
+def _audio_track(source: SourceStream, *, container: Container) -> Track | str:
+    changes = sound_changes(source)
+    if changes.is_encrypted:
+        source.close()
+        return "it is encrypted (DRM)"
+    if changes.is_steady and container.takes(source.stream, source.codec_name):
         return CopiedAudio(source, starts_at_zero=container.starts_at_zero)
-    return TranscodedAudio(source, encoder=container.audio_encoder)
+    return TranscodedAudio(source, changes, encoder=container.audio_encoder)
 
 
 def _write(
@@ -263,30 +268,7 @@ def _describe(
     output.metadata.update({key: tags[key] for key in sorted(kept) if key not in lost})
     warnings = [f"{container.name} has no place for these tags: {', '.join(lost)}"] if lost else []
     with open_input(str(source.path)) as opened:
-        chapters = _shift_chapters(opened.chapters(), timeline)
+        chapters = shift_chapters(opened.chapters(), timeline)
     if chapters:
         output.set_chapters(chapters)
     return warnings
-
-
-def _shift_chapters(chapters: "Sequence[OutputChapter]", timeline: Timeline) -> "list[OutputChapter]":
-    """The chapters that touch the range, cut to it, on the output's time line."""
-    time_base = Fraction(1, MOVIE_TIMESCALE)
-    shifted: list[OutputChapter] = []
-    for chapter in chapters:
-        chapter_base = chapter["time_base"] or Fraction(1, 1000)
-        start = max(Fraction(0), chapter["start"] * chapter_base - timeline.zero)
-        end = chapter["end"] * chapter_base - timeline.zero
-        if timeline.duration is not None:
-            end = min(end, timeline.duration)
-        if end > start:
-            shifted.append(
-                {
-                    "id": chapter["id"],
-                    "start": round(start / time_base),
-                    "end": round(end / time_base),
-                    "time_base": time_base,
-                    "metadata": chapter["metadata"],
-                }
-            )
-    return shifted

@@ -17,6 +17,7 @@ Importing this package loads neither torch nor av; `SandboxedReader` does when i
 from typing import TYPE_CHECKING
 
 from media.sandbox._calls import sandboxed_join, sandboxed_probe
+from media.sandbox._cancellation import Cancellation
 from media.sandbox._limits import SandboxLimits
 from media.sandbox._sandbox import PROBE_MODULES, READ_MODULES, Sandbox, shared_sandbox
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PROBE_MODULES",
     "READ_MODULES",
+    "Cancellation",
     "Sandbox",
     "SandboxLimits",
     "SandboxedReader",

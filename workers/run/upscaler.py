@@ -129,7 +129,7 @@ class _Run:
         if self.model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.model.device)
         identity = _identify(self.source)
-        info = probe(self.source)
+        info = probe(self.source, video_stream=self.options.video_stream, keep_gaps=self.options.keep_gaps)
         self.report.input = info
         self.report.warn(info.warnings)
         with self._open_reader(info) as reader:

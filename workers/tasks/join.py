@@ -20,6 +20,7 @@ from workers.run.findings import MeanFindings
 from workers.run.report import REPORT_VERSION
 from workers.segments.description import options_from_json
 from workers.tasks.attempts import Attempt
+from workers.tasks.blueprint import source_of
 from workers.tasks.context import WorkerContext
 from workers.tasks.failures import without_paths
 from workers.values import to_json_value
@@ -34,8 +35,8 @@ def join(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
     assert record.plan is not None
     options = options_from_json(record.plan["description"]["options"])
     segments = context.store.finished_segments(record.id)
-    info = context.inputs.get(record.spec.input_key)
-    with attempt.folder() as folder, ExitStack() as stack:
+    info = source_of(context, attempt, record)
+    with attempt.folder() as folder, attempt.cancelling() as cancellation, ExitStack() as stack:
         paths = [
             stack.enter_context(context.storage.local_file(segment.key, work_dir=folder))
             for segment in segments
@@ -51,6 +52,7 @@ def join(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
             duration_seconds=options.duration_seconds,
             timeout=_JOIN_SECONDS,
             sandbox=context.sandbox,
+            cancellation=cancellation,
         )
         attempt.check()
         _complete(context, attempt, record, segments, info, joined, start=start)
