@@ -62,13 +62,14 @@ def test_every_option_arrives(service: FakeService, videos: list[Path], dovetail
     video = ["--codec", "av1", "--crf", "30", "--preset", "8", "--pix-fmt", "yuv420p10le", "--deinterlace"]
     part = ["--start", "1:30", "--duration", "2.5", "--no-scene-cuts"]
     extra = ["--label", "a=b", "--label", "c=d=e", "--metadata", '{"x": [1]}']
+    video += ["--encoder", "auto", "--keep-matrix"]
     result = dovetail("submit", videos[0], *size, *video, *part, *extra, "--webhook", "https://example.org")
     assert result.exit_code == 0, result.stderr
     job = service.job(result.stdout.strip())
     assert job["options"] == {
         "model": "bicubic", "scale": None, "height": 720, "width": 1280, "codec": "av1", "crf": 30,
         "preset": "8", "pix_fmt": "yuv420p10le", "start_seconds": 90, "duration_seconds": 2.5,
-        "deinterlace": True, "detect_cuts": False,
+        "deinterlace": True, "detect_cuts": False, "encoder": "auto", "keep_matrix": True,
     }  # fmt: skip
     assert (job["labels"], job["metadata"]) == ({"a": "b", "c": "d=e"}, {"x": [1]})
 
