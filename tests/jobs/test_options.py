@@ -29,6 +29,13 @@ GIVEN: list[dict[str, Any]] = [
     {"encoder": "auto", "keep_matrix": True},
     {"encoder": "nvenc"},
     {"encoder": "videotoolbox"},
+    {"encoder": "nvenc", "crf": 0},
+    {"encoder": "qsv", "pix_fmt": "yuv444p"},
+    {"encoder": "amf", "codec": "h264", "pix_fmt": "yuv420p10le"},
+    {"encoder": "amf", "codec": "h265", "pix_fmt": "yuv420p10le"},
+    {"encoder": "nvenc", "pix_fmt": "yuv420p10le"},
+    {"encoder": "nvenc", "codec": "av1", "preset": "8"},
+    {"encoder": "auto", "codec": "av1", "preset": "8", "crf": 0},
 ]
 
 
