@@ -152,7 +152,19 @@ class JobOptions(BaseModel):
         pix_fmts = _AV1_PIX_FMTS if self.codec == "av1" else _PIX_FMTS
         if self.pix_fmt is not None and self.pix_fmt not in pix_fmts:
             raise ValueError(f"pix_fmt {self.pix_fmt!r} is not one of {self.codec}'s: {', '.join(pix_fmts)}")
+        if self.encoder in ("nvenc", "qsv", "amf"):
+            self._check_hardware()
         return self
+
+    def _check_hardware(self) -> None:
+        if self.crf == 0:
+            raise ValueError(f"encoder {self.encoder} cannot do crf 0 (lossless); software can")
+        if self.pix_fmt not in (None, *_AV1_PIX_FMTS):
+            raise ValueError(f"encoder {self.encoder} cannot do pix_fmt {self.pix_fmt}; software can")
+        if self.codec == "h264" and self.pix_fmt == "yuv420p10le":
+            raise ValueError(f"encoder {self.encoder} cannot do H.264 with 10 bits; software can")
+        if self.preset is not None and self.preset not in _PRESETS:
+            raise ValueError(f"encoder {self.encoder} takes no preset {self.preset!r}: {', '.join(_PRESETS)}")
 
     def to_json(self) -> dict[str, Any]:
         """All options by name, as JSON values."""

@@ -39,13 +39,16 @@ def encoding_works(encoding: ResolvedEncoding, rate: Fraction) -> bool:
 def _succeeds(argument: str) -> bool:
     root = str(Path(__file__).resolve().parent.parent)
     search_path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    process = subprocess.Popen(
-        [sys.executable, "-m", __spec__.name, argument],
-        env={**os.environ, "PYTHONPATH": search_path},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # the words of a driver that is not there
-    )
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", __spec__.name, argument],
+            env={**os.environ, "PYTHONPATH": search_path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # the words of a driver that is not there
+        )
+    except OSError:
+        return False
     try:
         return process.wait(_TIMEOUT_SECONDS) == 0
     except subprocess.TimeoutExpired:

@@ -97,6 +97,10 @@ class EncodeOptions:
                 f"pix_fmt {self.pix_fmt!r} cannot be written as {traits.name}; "
                 f"choose one of {', '.join(traits.pix_fmts)}"
             )
+        if self.encoder in get_args(HardwareFamily):
+            # The source's bits decide the rest.
+            codec: Codec = "h265" if self.codec == "auto" else self.codec
+            _refuse_what_hardware_cannot(self, codec, self.pix_fmt or "yuv420p")
         if self.num_threads < 1:
             raise EncodeError(f"num_threads must be at least 1, got {self.num_threads}")
 
@@ -155,7 +159,7 @@ def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> Resol
             codec, options.preset, crf, chroma_site, video_format, options.num_threads, pix_fmt
         )
     else:
-        _refuse_what_hardware_cannot(options, codec, crf, pix_fmt)
+        _refuse_what_hardware_cannot(options, codec, pix_fmt)
         encoder, encoder_pix_fmt, private_options = hardware_settings(
             options.encoder, codec, crf=crf, preset=options.preset, pix_fmt=pix_fmt
         )
@@ -258,8 +262,10 @@ def _choose_chroma_site(options: EncodeOptions, video_format: VideoFormat, pix_f
     return "topleft" if is_topleft and is_signalled else "left"
 
 
-def _refuse_what_hardware_cannot(options: EncodeOptions, codec: Codec, crf: float, pix_fmt: str) -> None:
-    objection = hardware_objection(codec=codec, is_lossless=crf == 0, preset=options.preset, pix_fmt=pix_fmt)
+def _refuse_what_hardware_cannot(options: EncodeOptions, codec: Codec, pix_fmt: str) -> None:
+    objection = hardware_objection(
+        codec=codec, is_lossless=options.crf == 0, preset=options.preset, pix_fmt=pix_fmt
+    )
     if objection:
         raise EncodeError(f"encoder {options.encoder} cannot do this: {objection}")
 
