@@ -16,6 +16,7 @@ from av.stream import Disposition, Stream
 from media._copied_audio import CopiedAudio, mp4_takes
 from media._cover import COVER_CODECS, CoverArt
 from media._open import open_input
+from media._output_range import OutputRange
 from media._segments import SegmentedVideo, scale_display_matrix
 from media._subtitles import ConvertedSubtitle
 from media._time_line import on_line
@@ -23,7 +24,6 @@ from media._tracks import (
     OutputPart,
     SourceStream,
     StreamOutcome,
-    Timeline,
     Track,
     codec_name,
     decoder_of,
@@ -124,7 +124,7 @@ def join_segments(
         UnreadableInputError: The source cannot be opened any more.
         EncodeError: The file cannot be written. Nothing is left of it.
     """
-    timeline = Timeline.of_source(source, start_seconds, duration_seconds)
+    timeline = OutputRange.of_source(source, start_seconds, duration_seconds)
     video = SegmentedVideo(segments)
     video.display_matrix = _display_matrix(source, video)
     with contextlib.ExitStack() as stack:
@@ -153,7 +153,7 @@ def _display_matrix(source: MediaInfo, video: SegmentedVideo) -> tuple[int, ...]
 
 
 def _select_streams(
-    source: MediaInfo, timeline: Timeline, video: SegmentedVideo, stack: contextlib.ExitStack
+    source: MediaInfo, timeline: OutputRange, video: SegmentedVideo, stack: contextlib.ExitStack
 ) -> tuple[list[StreamOutcome], list[Track]]:
     """Decide about every stream of the source: an outcome at once, or a track that will have one."""
     settled: list[StreamOutcome] = []
@@ -181,7 +181,7 @@ def _select_streams(
     return settled, tracks
 
 
-def _choose(stream: Stream, source: MediaInfo, timeline: Timeline) -> Track | str:
+def _choose(stream: Stream, source: MediaInfo, timeline: OutputRange) -> Track | str:
     """A track for the stream, or why there is none."""
     codec = codec_name(stream)
     make: Callable[[SourceStream], Track | str]
@@ -220,7 +220,11 @@ def _audio_track(source: SourceStream) -> Track | str:
 
 
 def _write(
-    destination: Path, source: MediaInfo, timeline: Timeline, video: SegmentedVideo, tracks: Sequence[Track]
+    destination: Path,
+    source: MediaInfo,
+    timeline: OutputRange,
+    video: SegmentedVideo,
+    tracks: Sequence[Track],
 ) -> list[str]:
     """Mux everything into `<destination>.part`, make it durable and give it its name."""
     part = destination.with_name(destination.name + ".part")
@@ -253,7 +257,7 @@ def _open_output(part: Path, video: SegmentedVideo) -> OutputContainer:
     return av.open(str(part.absolute()), "w", format="mp4", options=options)
 
 
-def _describe(output: OutputContainer, source: MediaInfo, timeline: Timeline) -> list[str]:
+def _describe(output: OutputContainer, source: MediaInfo, timeline: OutputRange) -> list[str]:
     """Write tags and chapters; before the header. Returns what had to be left out."""
     tags = {key.lower(): value for key, value in source.metadata.items()}
     output.metadata.update({key: value for key, value in tags.items() if key in _MP4_METADATA})
@@ -266,7 +270,7 @@ def _describe(output: OutputContainer, source: MediaInfo, timeline: Timeline) ->
     return warnings
 
 
-def _shift_chapters(chapters: "Sequence[OutputChapter]", timeline: Timeline) -> "list[OutputChapter]":
+def _shift_chapters(chapters: "Sequence[OutputChapter]", timeline: OutputRange) -> "list[OutputChapter]":
     """The chapters that touch the range, cut to it, on the output's time line."""
     time_base = Fraction(1, MOVIE_TIMESCALE)
     shifted: list[OutputChapter] = []
