@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from media._output_range import OutputRange
 from media._time_line import on_line
-from media._tracks import Timeline
 from media.writer import MOVIE_TIMESCALE
 
 if TYPE_CHECKING:
     from av.container.core import Chapter as OutputChapter  # exists in the type stubs only
 
 
-def shift_chapters(chapters: "Sequence[OutputChapter]", timeline: Timeline) -> "list[OutputChapter]":
+def shift_chapters(chapters: "Sequence[OutputChapter]", timeline: OutputRange) -> "list[OutputChapter]":
     """The chapters that touch the range, cut to it, on the output's time line."""
     time_base = Fraction(1, MOVIE_TIMESCALE)
     shifted: list[OutputChapter] = []

@@ -66,7 +66,7 @@ class CopiedAudio:
     def _shift(self) -> "Iterator[Packet[Stream]]":
         """Packets of the range with output times, in samples: source ticks may be as coarse as a frame
         (AVI)."""
-        timeline = self._source.timeline
+        output_range = self._source.output_range
         preroll = round(_PREROLL_SECONDS * self._rate)
         previous: int | None = None
         end = 0  # of the previous packet
@@ -76,16 +76,18 @@ class CopiedAudio:
             if previous is not None and 2 * abs(position - end) <= tick:
                 position = end  # no hole and no overlap, only a time stamp that cannot tell
             begin = Fraction(position, self._rate)
-            if timeline.is_after_end(begin):
+            if output_range.is_after_end(begin):
                 return
-            if timeline.is_hole_behind_picture(Fraction(end, self._rate), begin):
+            if output_range.is_hole_behind_picture(Fraction(end, self._rate), begin):
                 self._is_cut_short = True
                 return
             if previous is not None and position <= previous:
                 self._num_skipped += 1
                 continue
             previous, end = position, position + length
-            if end <= (0 if self._starts_at_zero else -preroll) and (timeline.is_cut or self._starts_at_zero):
+            if self._starts_at_zero and end <= 0:
+                continue
+            if output_range.is_cut and end <= -preroll:
                 continue
             for ready in self._strip_adts(packet):
                 ready.pts = ready.dts = position
@@ -98,7 +100,7 @@ class CopiedAudio:
         ticks = packet.pts if packet.pts is not None else packet.dts
         if ticks is None:
             return end
-        position = round((ticks * packet.time_base - self._source.timeline.zero) * self._rate)
+        position = round((ticks * packet.time_base - self._source.output_range.zero) * self._rate)
         # MKV rounds the -1024 samples of AAC's priming to -21 ms but also says how many samples to skip.
         skipped = _skipped_samples(packet)
         if skipped and abs(position + skipped) <= packet.time_base * self._rate:

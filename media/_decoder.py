@@ -14,6 +14,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from media._mpeg_headers import sequence_geometry
 from media._notes import Notes
 from media._open import open_input
 from media._packed_frames import DecodingOrderClock, has_decoding_order_only
@@ -28,6 +29,7 @@ VideoPacket: TypeAlias = "Packet[VideoStream]"  # PyAV's class is generic in its
 # fails for every sample that lies behind the end.
 _MAX_DEMUX_FAILURES = 8
 
+_MPEG_CODECS = frozenset({"mpeg1video", "mpeg2video"})
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
@@ -73,6 +75,7 @@ class StreamDecoder:
         """"av1", "h264", ...: the codec, not the decoder in use."""
         self.first_error: Exception | None = None
         """Why the first damaged packet could not be decoded."""
+        self._geometry: tuple[bytes, bool] | None = None
         self._has_decoding_times = has_decoding_times(self.container.format.name)
         self._order_clock = (
             DecodingOrderClock() if has_decoding_order_only(self.container, self.codec_name) else None
@@ -125,8 +128,21 @@ class StreamDecoder:
     def decode(self, packets: Iterator[VideoPacket]) -> Iterator[VideoFrame]:
         """Frames of the packets in the order they are shown, then what the decoder still holds."""
         for packet in packets:
+            if self._changes_geometry(packet):
+                # FFmpeg forgets the frame it holds when it makes room for the new size.
+                yield from self._decode(None)
+                self._context.flush_buffers()
             yield from self._decode(packet)
         yield from self._decode(None)
+
+    def _changes_geometry(self, packet: VideoPacket) -> bool:
+        if not packet.is_keyframe or self.codec_name not in _MPEG_CODECS:
+            return False
+        before, after = self._geometry, sequence_geometry(bytes(packet))
+        if after is None:
+            return False
+        self._geometry = after
+        return before is not None and after != before
 
     def frames(self) -> Iterator[VideoFrame]:
         """All frames from the present position on."""

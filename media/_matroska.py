@@ -37,8 +37,8 @@ def with_matroska_facts(info: MediaInfo) -> MediaInfo:
     if crop is None or video.shapes:
         return info
     width, height = video.width - crop.left - crop.right, video.height - crop.top - crop.bottom
-    if width < 1 or height < 1:
-        return replace(info, warnings=(*info.warnings, "the file's cropping leaves nothing and is ignored"))
+    if width < 1 or height < 1:  # FFmpeg has read other numbers than these
+        return info
     return replace(info, video=replace(video, width=width, height=height, crop=crop))
 
 

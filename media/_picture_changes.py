@@ -1,6 +1,6 @@
 """Pictures that change on the way: size, shape of the pixels, interlacing, as a stream of packets tells."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -10,11 +10,9 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from media._mpeg_headers import is_interlaced_picture, start_code_units
 from media.info import PictureShape
 from media.limits import InputLimits
-
-_START_CODE = b"\x00\x00\x01"
-_MPEG2_EXTENSION, _MPEG2_PICTURE_EXTENSION = 0xB5, 8
 
 # A stream may describe itself alike throughout and have interlaced pictures in places, so it is looked at
 # this often. Twenty milliseconds a look.
@@ -22,13 +20,9 @@ _SAMPLE_SECONDS = 10
 _MAYBE_INTERLACED = frozenset({"h264", "mpeg2video", "vc1"})
 
 
-def _start_code_units(data: bytes) -> Iterator[bytes]:
-    return (unit for unit in data.split(_START_CODE)[1:] if unit)
-
-
 def _units_of(is_description: Callable[[int], bool]) -> Callable[[bytes], bytes]:
     """The units whose first byte says that they describe the sequence."""
-    return lambda data: b"".join(unit for unit in _start_code_units(data) if is_description(unit[0]))
+    return lambda data: b"".join(unit for unit in start_code_units(data) if is_description(unit[0]))
 
 
 # What of a keyframe's packet describes the pictures, by codec. It may be more than that, since a description
@@ -36,7 +30,7 @@ def _units_of(is_description: Callable[[int], bool]) -> Callable[[bytes], bytes]
 # do not change on the way.
 _DESCRIPTIONS: dict[str, Callable[[bytes], bytes]] = {
     "mpeg1video": _units_of(lambda kind: kind == 0xB3),
-    "mpeg2video": _units_of(lambda kind: kind in (0xB3, _MPEG2_EXTENSION)),
+    "mpeg2video": _units_of(lambda kind: kind in (0xB3, 0xB5)),
     "mpeg4": _units_of(lambda kind: 0x20 <= kind < 0x30),
     "h264": _units_of(lambda kind: kind & 0x1F == 7),
     "hevc": _units_of(lambda kind: kind >> 1 & 0x3F == 33),
@@ -82,7 +76,7 @@ class ChangeFinder:
         if not self.parts:
             return
         last = self.parts[-1]
-        if not last.is_interlaced and self._codec == "mpeg2video" and _is_interlaced_mpeg2(bytes(packet)):
+        if not last.is_interlaced and self._codec == "mpeg2video" and is_interlaced_picture(bytes(packet)):
             last = self._begin(replace(last, is_interlaced=True, num_frames=0))
         self.parts[-1] = replace(last, num_frames=last.num_frames + 1)
 
@@ -136,14 +130,3 @@ class ChangeFinder:
             is_interlaced=frames[0].interlaced_frame,
             num_frames=0,
         )
-
-
-def _is_interlaced_mpeg2(data: bytes) -> bool:
-    """Whether a picture says that it is not progressive (ISO/IEC 13818-2, 6.2.3.1)."""
-    return any(
-        len(unit) > 5
-        and unit[0] == _MPEG2_EXTENSION
-        and unit[1] >> 4 == _MPEG2_PICTURE_EXTENSION
-        and not unit[5] & 0x80
-        for unit in _start_code_units(data[:512])
-    )

@@ -16,8 +16,9 @@ from av.stream import Discard, Stream
 
 from media._decoder import shift_packet
 from media._open import open_input
+from media._output_range import OutputRange
 from media._time_line import MAX_GAP_SECONDS, SoundFollower, find_stretch
-from media.info import MediaInfo, Stretch
+from media.info import MediaInfo
 
 Item = TypeVar("Item")
 Action = Literal["copied", "transcoded", "converted", "dropped"]
@@ -29,12 +30,6 @@ _STREAM_METADATA = ("language", "title", "handler_name")
 # A seek lands on some packet at or before the asked time in most containers, but in MPEG-TS and PS it is an
 # estimate from the bit rate. Aim this much earlier, and check.
 _SEEK_MARGIN_SECONDS = 10
-
-# Stated durations are often estimates from the bit rate.
-_END_MARGIN, _END_MARGIN_SECONDS = Fraction(11, 10), 10
-
-# Sound may falter where a film ends.
-_MAX_HOLE_SECONDS = 1
 
 SOUND_BEHIND_PICTURE = "what begins after a hole behind the last picture is left out"
 
@@ -53,65 +48,6 @@ class StreamOutcome:
     codec: str
     action: Action
     detail: str = ""
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """The part of the source that the output shows, and where the output's zero lies.
-
-    Attributes:
-        zero: Source time, in seconds as its packets count, that becomes 0.
-        duration: Length of the output in seconds, None for "to the end".
-        is_cut: Whether the output starts inside the source; if not, what lies before zero (decoder priming)
-            is kept.
-        stretches: Of the source; its time is that on their line. Empty where its time stamps do not break.
-        picture_end: When the last picture ends, in seconds of the output, as far as that is known. Sound that
-            begins anew behind it, after a hole, is left out: a small file would become hours of silence.
-        end: Somewhat behind the end of all that the source says it has. Nothing is read from there on.
-    """
-
-    zero: Fraction
-    duration: Fraction | None
-    is_cut: bool
-    stretches: tuple[Stretch, ...] = ()
-    picture_end: Fraction | None = None
-    end: Fraction | None = None
-
-    @classmethod
-    def of_source(
-        cls, source: MediaInfo, start_seconds: Fraction | None, duration_seconds: Fraction | None
-    ) -> Self:
-        """The part of a source that a range in seconds from its start means."""
-        start = Fraction(start_seconds or 0)
-        stated = source.video.duration_seconds
-        picture_end = source.video_end_seconds
-        if picture_end is None and stated is not None:
-            picture_end = source.video.start_seconds + stated
-        ends = [end for end in (picture_end, source.duration_seconds) if end is not None]
-        return cls(
-            zero=source.origin_seconds + start,
-            duration=None if duration_seconds is None else Fraction(duration_seconds),
-            is_cut=start > 0,
-            stretches=source.stretches,
-            picture_end=None if picture_end is None else picture_end - start,
-            end=max(ends) * _END_MARGIN + _END_MARGIN_SECONDS - start if ends else None,
-        )
-
-    def shift(self, time_base: Fraction) -> int:
-        """Ticks to subtract from a time stamp."""
-        return round(self.zero / time_base)
-
-    def is_after_end(self, seconds: Fraction) -> bool:
-        """Whether an output time lies at or behind the end of the range, or of the source."""
-        return self.is_behind_source(seconds) or (self.duration is not None and seconds >= self.duration)
-
-    def is_behind_source(self, seconds: Fraction) -> bool:
-        """Whether an output time lies behind all that the source says it has."""
-        return self.end is not None and seconds >= self.end
-
-    def is_hole_behind_picture(self, end: Fraction, start: Fraction) -> bool:
-        """Whether sound stops and begins again where there is no picture any more."""
-        return self.picture_end is not None and start >= self.picture_end and start - end > _MAX_HOLE_SECONDS
 
 
 class TimedPacket(NamedTuple):
@@ -184,26 +120,26 @@ class SourceStream:
     Args:
         source: The source file.
         index: Which stream.
-        timeline: Part of the source to read; packets well before it may be skipped by seeking.
+        output_range: Part of the source to read; packets well before it may be skipped by seeking.
     """
 
-    def __init__(self, source: MediaInfo, index: int, timeline: Timeline) -> None:
+    def __init__(self, source: MediaInfo, index: int, output_range: OutputRange) -> None:
         self._source = source
         self.container, self.stream = _open_stream(source, index)
-        self.timeline = timeline
+        self.output_range = output_range
         self.index = index
         self.error: str | None = None
         """Why reading ended early, if it did."""
-        self._follower = SoundFollower(timeline.stretches)
+        self._follower = SoundFollower(output_range.stretches)
         # Behind a break the file's own time stamps, by which it is sought, mean another time.
-        can_seek = timeline.is_cut and not timeline.stretches
-        if can_seek and not self._seek_before(timeline.zero):
+        can_seek = output_range.is_cut and not output_range.stretches
+        if can_seek and not self._seek_before(output_range.zero):
             self.container.close()
             self.container, self.stream = _open_stream(source, index)
 
     def reopened(self) -> Self:
         """The same part of the same stream, to be read independently. Close it too."""
-        return type(self)(self._source, self.index, self.timeline)
+        return type(self)(self._source, self.index, self.output_range)
 
     @property
     def codec_name(self) -> str:
@@ -225,8 +161,8 @@ class SourceStream:
     def packets_of_range(self) -> "Iterator[Packet[Stream]]":
         """The packets up to the end of the range."""
         for packet in self.packets():
-            if packet.pts is not None and self.timeline.is_after_end(
-                packet.pts * packet.time_base - self.timeline.zero
+            if packet.pts is not None and self.output_range.is_after_end(
+                packet.pts * packet.time_base - self.output_range.zero
             ):
                 return
             yield packet
@@ -244,7 +180,7 @@ class SourceStream:
             self.error = f"the source cannot be read to its end ({error.strerror})"
 
     def _put_on_line(self, packet: "Packet[Stream]") -> None:
-        stretches = self.timeline.stretches
+        stretches = self.output_range.stretches
         ticks = packet.pts if packet.pts is not None else packet.dts
         if not stretches or ticks is None:
             return

@@ -131,7 +131,7 @@ class TranscodedAudio:
     def _start_of(self, frame: AudioFrame) -> Fraction | None:
         if frame.pts is None or frame.time_base is None:
             return None
-        return (frame.pts * frame.time_base - self._source.timeline.zero) * self._rate
+        return (frame.pts * frame.time_base - self._source.output_range.zero) * self._rate
 
     def _decode(self, packet: "Packet[Stream]") -> list[AudioFrame]:
         try:
@@ -161,12 +161,12 @@ class TranscodedAudio:
 
     def _fit(self) -> Iterator[tuple[Samples, int]]:
         """Samples without holes or overlaps from the range's start to its end, with their positions."""
-        timeline = self._source.timeline
-        end = None if timeline.duration is None else round(timeline.duration * self._rate)
+        output_range = self._source.output_range
+        end = None if output_range.duration is None else round(output_range.duration * self._rate)
         position: int | None = None
         for samples, start in self._decoded():
             begin = Fraction(start, self._rate)
-            if timeline.is_behind_source(begin) or timeline.is_hole_behind_picture(
+            if output_range.is_behind_source(begin) or output_range.is_hole_behind_picture(
                 Fraction(position or 0, self._rate), begin
             ):
                 self._is_cut_short = True

@@ -143,13 +143,12 @@ def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> Resol
         encoder.
     """
     pix_fmt = _choose_pix_fmt(options, video_format)
-    is_rgb = pix_fmt in RGB_LAYOUTS
     width, height = coded_size(video_format.width, video_format.height, pix_fmt)
     codec = choose_codec(options.codec, width=width, height=height, pix_fmt=pix_fmt)
     traits = TRAITS[codec]
     if min(width, height) < traits.min_side:
         raise EncodeError(
-            f"{width}x{height} is too small for {codec}; the least side is {traits.min_side} pixels"
+            f"{width}x{height} is too small for {codec}; sides have {traits.min_side} pixels or more"
         )
     crf = matching_crf(options.crf, wanted=options.codec, chosen=codec)
     chroma_site = _choose_chroma_site(options, video_format, pix_fmt)
@@ -168,10 +167,10 @@ def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> Resol
         encoder=encoder,
         pix_fmt=pix_fmt,
         encoder_pix_fmt=encoder_pix_fmt,
-        use_dither=layout_of(pix_fmt).bit_depth == 8 and not is_rgb,
+        use_dither=layout_of(pix_fmt).bit_depth == 8 and pix_fmt not in RGB_LAYOUTS,
         width=width,
         height=height,
-        color=_color(options, video_format, width, height, is_rgb=is_rgb),
+        color=_color(options, video_format, pix_fmt),
         chroma_site=chroma_site,
         gop_size=max(1, round(_GOP_SECONDS * video_format.rate)),
         num_threads=options.num_threads,
@@ -182,11 +181,10 @@ def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> Resol
     )
 
 
-def _color(
-    options: EncodeOptions, video_format: VideoFormat, width: int, height: int, *, is_rgb: bool
-) -> ColorTags:
+def _color(options: EncodeOptions, video_format: VideoFormat, pix_fmt: str) -> ColorTags:
+    width, height = coded_size(video_format.width, video_format.height, pix_fmt)
     color = output_color(video_format.color, width, height, keep_matrix=options.keep_matrix)
-    return replace(color, matrix=RGB, full_range=True) if is_rgb else color
+    return replace(color, matrix=RGB, full_range=True) if pix_fmt in RGB_LAYOUTS else color
 
 
 def hardware_candidates(options: EncodeOptions, video_format: VideoFormat) -> tuple[HardwareFamily, ...]:

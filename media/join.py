@@ -18,13 +18,13 @@ from media._chapters import shift_chapters
 from media._copied_audio import CopiedAudio
 from media._cover import CoverArt
 from media._open import open_input
+from media._output_range import OutputRange
 from media._segments import SegmentedVideo, scale_display_matrix
 from media._subtitles import ConvertedSubtitle, CopiedSubtitle
 from media._tracks import (
     OutputPart,
     SourceStream,
     StreamOutcome,
-    Timeline,
     Track,
     codec_name,
     decoder_of,
@@ -89,7 +89,7 @@ def join_segments(
         UnreadableInputError: The source cannot be opened any more.
         EncodeError: The file cannot be written. Nothing is left of it.
     """
-    timeline = Timeline.of_source(source, start_seconds, duration_seconds)
+    timeline = OutputRange.of_source(source, start_seconds, duration_seconds)
     if is_frame_pattern(Path(destination)):
         return _join_frames(segments, Path(destination), source)
     container = container_of(Path(destination))
@@ -140,7 +140,7 @@ def _display_matrix(source: MediaInfo, video: SegmentedVideo) -> tuple[int, ...]
 
 def _select_streams(
     source: MediaInfo,
-    timeline: Timeline,
+    timeline: OutputRange,
     video: SegmentedVideo,
     container: Container,
     stack: contextlib.ExitStack,
@@ -171,7 +171,7 @@ def _select_streams(
     return settled, tracks
 
 
-def _choose(stream: Stream, source: MediaInfo, timeline: Timeline, container: Container) -> Track | str:
+def _choose(stream: Stream, source: MediaInfo, timeline: OutputRange, container: Container) -> Track | str:
     """A track for the stream, or why there is none."""
     codec = codec_name(stream)
     make: Callable[[SourceStream], Track | str]
@@ -219,7 +219,7 @@ def _audio_track(source: SourceStream, *, container: Container) -> Track | str:
 def _write(
     destination: Path,
     source: MediaInfo,
-    timeline: Timeline,
+    timeline: OutputRange,
     video: SegmentedVideo,
     tracks: Sequence[Track],
     container: Container,
@@ -259,7 +259,7 @@ def _open_output(part: Path, video: SegmentedVideo, container: Container) -> Out
 
 
 def _describe(
-    output: OutputContainer, source: MediaInfo, timeline: Timeline, container: Container
+    output: OutputContainer, source: MediaInfo, timeline: OutputRange, container: Container
 ) -> list[str]:
     """Write tags and chapters; before the header. Returns what had to be left out."""
     tags = {key.lower(): value for key, value in source.metadata.items()}

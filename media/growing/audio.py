@@ -16,7 +16,8 @@ import av
 from av.container import OutputContainer
 
 from media._copied_audio import CopiedAudio
-from media._tracks import SourceStream, Timeline, Track
+from media._output_range import OutputRange
+from media._tracks import SourceStream, Track
 from media._transcoded_audio import TranscodedAudio, sound_changes
 from media.containers import MP4
 from media.errors import EncodeError
@@ -83,9 +84,9 @@ def extract_audio(
         EncodeError: The file cannot be written. Nothing is left of it.
     """
     info = source if isinstance(source, MediaInfo) else probe(source)
-    timeline = Timeline.of_source(info, start_seconds, duration_seconds)
+    output_range = OutputRange.of_source(info, start_seconds, duration_seconds)
     for stream in _candidates(info):
-        track = _open_track(info, stream, timeline)
+        track = _open_track(info, stream, output_range)
         if track is None:
             continue
         with contextlib.closing(track):
@@ -113,11 +114,11 @@ def _candidates(info: MediaInfo) -> list[AudioStreamInfo]:
     return sorted(playable, key=lambda stream: "default" not in stream.disposition)
 
 
-def _open_track(info: MediaInfo, stream: AudioStreamInfo, timeline: Timeline) -> Track | None:
-    opened = SourceStream(info, stream.index, timeline)
+def _open_track(info: MediaInfo, stream: AudioStreamInfo, output_range: OutputRange) -> Track | None:
+    opened = SourceStream(info, stream.index, output_range)
     # Copied packets begin up to 0.1 s before a cut. FFmpeg's demuxer hides the surplus of AAC, but of others
     # only in files that are not fragmented; so those are cut by encoding.
-    copied = {"aac"} if timeline.is_cut else _COPIED_CODECS
+    copied = {"aac"} if output_range.is_cut else _COPIED_CODECS
     changes = sound_changes(opened)
     if changes.is_encrypted:
         opened.close()
