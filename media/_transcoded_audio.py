@@ -14,6 +14,7 @@ from av.packet import Packet
 from av.stream import Stream
 from numpy.typing import NDArray
 
+from media._channel_layouts import Speakers, is_free_order, layout_of, speakers_of
 from media._sound_changes import SoundChanges, find_sound_changes
 from media._tracks import SOUND_BEHIND_PICTURE, Peekable, SourceStream, StreamOutcome, TimedPacket
 
@@ -26,7 +27,6 @@ _GAP_SECONDS = Fraction(1, 100)
 
 _AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _BITS_PER_CHANNEL = {1: 96_000, 2: 96_000, 6: 64_000}
-_LAYOUT_BY_CHANNELS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
 class TranscodedAudio:
@@ -48,12 +48,13 @@ class TranscodedAudio:
         self._input = source.stream
         context = self._input.codec_context
         self._encoder = encoder
-        rate, channels = context.sample_rate, context.layout.nb_channels
+        rate, channels = context.sample_rate, len(speakers_of(layout_of(context)).channels)
         if not changes.is_steady:
             rate, channels = max(rate, changes.max_rate), max(channels, changes.max_channels)
         self._rate = rate if encoder == "aac" and rate in _AAC_RATES else 48_000
         self._layout = {1: "mono", 2: "stereo"}.get(channels, "5.1")
         self._num_bad_packets = 0
+        self._num_left_out = 0  # channels that have no place in the output
         self._is_cut_short = False
         self._resampler: av.AudioResampler | None = None
         self._resampler_input: tuple[str, str, int] | None = None
@@ -71,7 +72,7 @@ class TranscodedAudio:
         self._output = added
         self._output.layout = self._layout
         self._output.format = "fltp" if self._encoder == "aac" else "flt"
-        channels = self._output.codec_context.layout.nb_channels
+        channels = layout_of(self._output.codec_context).nb_channels
         self._output.bit_rate = channels * _BITS_PER_CHANNEL[channels]
         self._source.copy_properties(self._output)
 
@@ -94,6 +95,8 @@ class TranscodedAudio:
             notes.append(f"{self._num_bad_packets} damaged packets became silence")
         if self._is_cut_short:
             notes.append(SOUND_BEHIND_PICTURE)
+        if self._num_left_out:
+            notes.append(f"{self._num_left_out} channels without a loudspeaker of their own left out")
         if self._source.error:
             notes.append(self._source.error)
         return StreamOutcome(
@@ -135,15 +138,20 @@ class TranscodedAudio:
 
     def _decode(self, packet: "Packet[Stream]") -> list[AudioFrame]:
         try:
-            return self._input.decode(packet)
+            frames = self._input.decode(packet)
         except av.FFmpegError:
             self._num_bad_packets += 1
             return []
+        for frame in frames:
+            layout_of(frame)  # each has one, which would be freed with it
+        return frames
 
     def _resample(self, frame: AudioFrame) -> list[Samples]:
         """Streams may change their rate or layout on the way; then a new resampler takes over."""
-        if "channels" in frame.layout.name:  # a count without positions, as AVI and ASF give it
-            frame = _with_default_layout(frame)
+        if is_free_order(frame.layout):  # such as a count without positions, as AVI and ASF give it
+            speakers = speakers_of(frame.layout)
+            self._num_left_out = frame.layout.nb_channels - len(speakers.channels)
+            frame = _relabel(frame, speakers)
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         chunks: list[Samples] = []
         if self._resampler is None or self._resampler_input != kind:
@@ -210,14 +218,14 @@ def _split(total: int, largest: int) -> Iterator[int]:
         yield min(largest, total - begin)
 
 
-def _with_default_layout(frame: AudioFrame) -> AudioFrame:
-    """The same samples with the usual speaker positions for their number of channels."""
-    channels = frame.layout.nb_channels
+def _relabel(frame: AudioFrame, speakers: Speakers) -> AudioFrame:
+    """The frame's samples as other channels."""
     samples: NDArray[Any] = frame.to_ndarray()
-    if frame.format.is_planar:  # interleaved, since PyAV cannot fill eight planes
-        samples = np.ascontiguousarray(samples.T).reshape(1, -1)
-    layout = _LAYOUT_BY_CHANNELS.get(channels, "stereo")
-    labelled = AudioFrame.from_ndarray(samples, format=frame.format.packed.name, layout=layout)
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    # Interleaved, since PyAV cannot fill eight planes.
+    packed = np.ascontiguousarray(samples[list(speakers.channels)].T).reshape(1, -1)
+    labelled = AudioFrame.from_ndarray(packed, format=frame.format.packed.name, layout=speakers.layout)
     labelled.sample_rate = frame.sample_rate
     labelled.pts = frame.pts
     if frame.time_base is not None:

@@ -295,7 +295,5 @@ def _warnings(options: EncodeOptions, video_format: VideoFormat, pix_fmt: str, c
             f"a {video_format.bit_depth}-bit source is written with 8 bits, as pix_fmt {pix_fmt} asks"
         )
     if options.encoder not in ("auto", "software") and _has_static_metadata(video_format):
-        found.append(
-            "hardware encoders do not write HDR10's mastering display and light levels; software does"
-        )
+        found.append("hardware encoders write no HDR10 mastering display and light levels; software does")
     return found

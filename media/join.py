@@ -14,6 +14,7 @@ from av.container import OutputContainer
 from av.stream import Disposition, Stream
 
 from media._attachments import AttachedCover, AttachedFile
+from media._channel_layouts import has_reordered_samples
 from media._chapters import shift_chapters
 from media._copied_audio import CopiedAudio
 from media._cover import CoverArt
@@ -211,7 +212,8 @@ def _audio_track(source: SourceStream, *, container: Container) -> Track | str:
     if changes.is_encrypted:
         source.close()
         return "it is encrypted (DRM)"
-    if changes.is_steady and container.takes(source.stream, source.codec_name):
+    is_whole = changes.is_steady and not has_reordered_samples(source.stream)
+    if is_whole and container.takes(source.stream, source.codec_name):
         return CopiedAudio(source, starts_at_zero=container.starts_at_zero)
     return TranscodedAudio(source, changes, encoder=container.audio_encoder)
 

@@ -12,6 +12,7 @@ from av.stream import Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
 
+from media._channel_layouts import layout_of
 from media._decoder import has_decoder
 from media._first_look import FirstLook, check_size, look
 from media._late_sound import open_with_all_sound
@@ -207,12 +208,13 @@ def _video_info(
 
 def _audio_info(stream: AudioStream) -> AudioStreamInfo:
     context = stream.codec_context if has_decoder(stream) else None
+    layout = layout_of(context) if context else None
     return AudioStreamInfo(
         index=stream.index,
         codec=_codec_name(stream),
         sample_rate=context.sample_rate if context else 0,
-        channels=context.channels if context else 0,
-        layout=context.layout.name if context else "unknown",
+        channels=layout.nb_channels if layout else 0,
+        layout=layout.name if layout else "unknown",
         bit_rate=(context.bit_rate or None) if context else None,
         language=stream.language,
         title=_title(stream),
