@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from cli import upscale_options as options
-from cli.display import Display, make_display, print_line, summarize
+from cli.display import Display, Warnings, make_display, print_line, summarize
 from cli.errors import UsageError, print_error, reported_errors
 from cli.exit_codes import ExitCode, exit_code_for
 from cli.inputs import Job, plan_jobs
@@ -50,6 +50,7 @@ def upscale(
     deinterlace: options.Deinterlace = None,
     video_stream: options.VideoStream = None,
     keep_gaps: options.KeepGaps = False,
+    use_force: options.UseForce = False,
     start: options.Start = None,
     duration: options.Duration = None,
     use_compare: options.UseCompare = False,
@@ -92,6 +93,7 @@ def upscale(
             detect_cuts=use_scene_cuts,
             video_stream=video_stream,
             keep_gaps=keep_gaps,
+            force=use_force,
             encode=encode,
             segment_seconds=segment_seconds,
             use_compare_video=use_compare,
@@ -137,6 +139,7 @@ def upscale_jobs(
     for job in jobs:
         report = UpscaleReport(source=job.source, destination=job.destination)
         reports.append(report)
+        warnings = Warnings(report, display)
         try:
             upscale_file(
                 job.source,
@@ -145,7 +148,7 @@ def upscale_jobs(
                 options=options,
                 existing=existing,
                 use_sha256=use_sha256,
-                on_progress=display.begin(job.source.name),
+                on_progress=warnings.while_running(display.begin(job.source.name)),
                 report=report,
             )
         except KeyboardInterrupt:
@@ -155,6 +158,8 @@ def upscale_jobs(
                 import traceback
 
                 print_line(traceback.format_exc())
+        finally:
+            warnings.show_new()
     return reports
 
 
@@ -168,9 +173,6 @@ def finish(jobs: list[Job], reports: list[UpscaleReport], *, use_json: bool, is_
     if use_json:
         typer.echo(json.dumps(results_json(reports, code), indent=2))
     for report in reports:
-        if not is_quiet:
-            for warning in report.warnings:
-                print_line(f"{report.source.name}: warning: {warning}")
         if report.error is not None:
             prefix = f"{report.source}: " if len(jobs) > 1 else ""
             print_error(

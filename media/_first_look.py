@@ -12,6 +12,7 @@ from av.sidedata.sidedata import SideData, Type
 from av.video.frame import VideoFrame
 
 from media._decoder import StreamDecoder, VideoPacket
+from media._losses import describe_lost_side_data
 from media._no_picture import explain_no_picture
 from media._notes import Notes
 from media._planar import (
@@ -209,6 +210,7 @@ def _warnings(side_data: dict[str, bytes], *, is_transparent: bool) -> Iterator[
         yield "HDR10+ metadata is dropped; the picture is kept as HDR10"
     if is_transparent:
         yield TRANSPARENCY_WARNING
+    yield from describe_lost_side_data(side_data)
 
 
 def _recorded(packets: Iterator[VideoPacket], seen: list[int]) -> Iterator[VideoPacket]:

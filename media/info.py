@@ -8,6 +8,9 @@ from typing import Literal
 UNSPECIFIED = 2
 """The H.273 code point for "not said", the same for matrix, primaries and transfer."""
 
+PROFILE_WITHOUT_BASE = 5
+"""The profile of Dolby Vision whose pictures only a Dolby Vision player shows in the right colours."""
+
 _PQ, _HLG = 16, 18
 
 
@@ -124,6 +127,8 @@ class VideoStreamInfo:
     """Whether any part of it is."""
     has_alpha: bool = False
     color: ColorTags = field(default_factory=ColorTags)
+    dolby_vision_profile: int | None = None
+    """As the container states it."""
     mastering_display: MasteringDisplay | None = None
     content_light: ContentLight | None = None
 

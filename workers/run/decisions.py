@@ -8,7 +8,15 @@ from typing import Protocol
 
 import torch
 
-from media import ColorTags, MediaInfo, ResolvedEncoding, VideoFormat, resolve_encoding
+from media import (
+    ColorTags,
+    MediaInfo,
+    ResolvedEncoding,
+    UnsupportedCodecError,
+    VideoFormat,
+    resolve_encoding,
+)
+from media.info import PROFILE_WITHOUT_BASE
 from media.sizes import TargetSize, target_size
 from pipelines.model import Model
 from pipelines.planning.plan import ChunkPlan
@@ -81,10 +89,17 @@ def decide_run(
 
     Raises:
         InvalidSizeError: If the size is impossible.
+        UnsupportedCodecError: If the colours would be wrong and nobody has asked for it all the same.
         EncodeError: If the encoder cannot do what is asked.
         PipelineError: If the model cannot, or memory does not suffice.
     """
     video = info.video
+    if video.dolby_vision_profile == PROFILE_WITHOUT_BASE and not options.force:
+        raise UnsupportedCodecError(
+            f"'{info.path.name}' is Dolby Vision profile 5, which has no base picture for other players: its "
+            "colours would be wrong; give a copy in HDR10, or ask for it all the same with --force (force in "
+            "the API)"
+        )
     target = target_size(
         options.size,
         width=reader.width,
