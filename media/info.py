@@ -123,6 +123,8 @@ class VideoStreamInfo:
     rotation: int = 0
     """Counter-clockwise degrees by which a player turns the picture, in (-180, 180]; mirroring shows only in
     `display_matrix`."""
+    is_untimed: bool = False
+    """Whether all pictures have the same time stamp, which is none."""
     is_interlaced: bool = False
     """Whether any part of it is."""
     has_alpha: bool = False

@@ -20,7 +20,7 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-def give(value: Any, *_: object) -> Any:
+def give(value: Any, *_: object, **__: object) -> Any:
     return value
 
 
