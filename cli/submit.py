@@ -74,6 +74,7 @@ def submit(
     deinterlace: options.Deinterlace = None,
     video_stream: options.VideoStream = None,
     keep_gaps: options.KeepGaps = False,
+    use_force: options.UseForce = False,
     start: options.Start = None,
     duration: options.Duration = None,
     priority: Annotated[
@@ -120,6 +121,7 @@ def submit(
             "deinterlace": deinterlace,
             "video_stream": video_stream,
             "keep_gaps": keep_gaps or None,
+            "force": use_force or None,
             "start_seconds": None if start is None else float(start),
             "duration_seconds": None if duration is None else float(duration),
             "priority": priority,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from cli import upscale_options as options
-from cli.display import Display, make_display, print_line, summarize
+from cli.display import Display, Warnings, make_display, print_line, summarize
 from cli.errors import UsageError, print_error, reported_errors
 from cli.exit_codes import ExitCode, exit_code_for
 from cli.inputs import Job, plan_jobs
@@ -59,6 +59,7 @@ def upscale(
     fps: options.Fps = None,
     video_stream: options.VideoStream = None,
     keep_gaps: options.KeepGaps = False,
+    use_force: options.UseForce = False,
     start: options.Start = None,
     duration: options.Duration = None,
     use_compare: options.UseCompare = False,
@@ -110,6 +111,7 @@ def upscale(
             detect_cuts=use_scene_cuts,
             video_stream=video_stream,
             keep_gaps=keep_gaps,
+            force=use_force,
             encode=encode,
             segment_seconds=segment_seconds,
             use_compare_video=use_compare,
@@ -189,11 +191,10 @@ def upscale_jobs(
     for job in jobs:
         report = UpscaleReport(source=job.source, destination=job.destination)
         reports.append(report)
+        warnings = Warnings(report, display)
         try:
             is_still = is_still_output(job.destination)
-            with packed_source(
-                job.source, job.destination.parent, pictures=job.pictures, rate=rate
-            ) as source:
+            with packed_source(job.source, job.destination, pictures=job.pictures, rate=rate) as source:
                 (upscale_still if is_still else upscale_file)(
                     source,
                     job.destination,
@@ -201,7 +202,7 @@ def upscale_jobs(
                     options=options,
                     existing=existing,
                     use_sha256=use_sha256,
-                    on_progress=display.begin(job.source.name),
+                    on_progress=warnings.while_running(display.begin(job.source.name)),
                     report=report,
                 )
         except KeyboardInterrupt:
@@ -212,6 +213,8 @@ def upscale_jobs(
                 import traceback
 
                 print_line(traceback.format_exc())
+        finally:
+            warnings.show_new()
     return reports
 
 
@@ -225,9 +228,6 @@ def finish(jobs: list[Job], reports: list[UpscaleReport], *, use_json: bool, is_
     if use_json:
         typer.echo(json.dumps(results_json(reports, code), indent=2))
     for report in reports:
-        if not is_quiet:
-            for warning in report.warnings:
-                print_line(f"{report.source.name}: warning: {warning}")
         if report.error is not None:
             prefix = f"{report.source}: " if len(jobs) > 1 else ""
             print_error(

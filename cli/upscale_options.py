@@ -179,6 +179,14 @@ KeepGaps = Annotated[
         rich_help_panel=_VIDEO,
     ),
 ]
+UseForce = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Go on where the colours will be wrong (Dolby Vision profile 5).",
+        rich_help_panel=_VIDEO,
+    ),
+]
 Start = Annotated[
     Fraction | None,
     typer.Option(parser=parse_seconds, metavar="TIME", help="Begin here: 90, 1:30.", rich_help_panel=_PART),

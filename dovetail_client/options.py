@@ -26,6 +26,7 @@ class JobOptions(TypedDict, total=False):
         detect_cuts: Whether each shot is treated for itself.
         video_stream: Index of the video stream to take; None chooses the film.
         keep_gaps: Whether holes of more than 10 s in the time stamps stay.
+        force: Whether to go on where the colours will be wrong (Dolby Vision profile 5).
     """
 
     model: str | None
@@ -45,6 +46,7 @@ class JobOptions(TypedDict, total=False):
     detect_cuts: bool
     video_stream: int | None
     keep_gaps: bool
+    force: bool
 
 
 class WebhookTarget(TypedDict):

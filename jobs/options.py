@@ -128,6 +128,9 @@ class JobOptions(BaseModel):
     keep_gaps: Annotated[
         bool, Field(description="Leave holes of more than 10 s in the time stamps as they are.")
     ] = False
+    force: Annotated[
+        bool, Field(description="Go on where the colours will be wrong (Dolby Vision profile 5).")
+    ] = False
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

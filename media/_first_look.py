@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 
 from media._alpha import UNUSED_WARNING, judge_alpha
 from media._decoder import StreamDecoder, VideoPacket
+from media._losses import describe_lost_side_data
 from media._no_picture import explain_no_picture
 from media._notes import Notes
 from media._planar import (
@@ -236,6 +237,7 @@ def _warnings(side_data: dict[str, bytes]) -> Iterator[str]:
         yield "Dolby Vision metadata is dropped; the picture is kept as the HDR10, HLG or SDR it is based on"
     if Type.DYNAMIC_HDR_PLUS.name in side_data:
         yield "HDR10+ metadata is dropped; the picture is kept as HDR10"
+    yield from describe_lost_side_data(side_data)
 
 
 def _recorded(packets: Iterator[VideoPacket], seen: list[int]) -> Iterator[VideoPacket]:

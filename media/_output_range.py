@@ -45,7 +45,9 @@ class OutputRange:
         picture_end = source.video_end_seconds
         if picture_end is None and stated is not None:
             picture_end = source.video.start_seconds + stated
-        ends = [end for end in (picture_end, source.duration_seconds) if end is not None]
+        num_frames = source.video.num_frames_estimate
+        counted = None if num_frames is None else num_frames / source.video.rate
+        ends = [end for end in (picture_end, source.duration_seconds, counted) if end is not None]
         return cls(
             zero=source.origin_seconds + start,
             duration=None if duration_seconds is None else Fraction(duration_seconds),

@@ -36,6 +36,7 @@ _PICTURE_FORMATS = frozenset({"gif", "apng"})
 _WRAPPING = "mpegts"
 _MAX_INDEX_GAP_SECONDS = 10
 _MAX_SOUND_SECONDS = 200_000
+_MIN_STUCK_PACKETS = 8
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,13 @@ class Survey:
     Attributes:
         line: Of all streams.
         num_frames: Video packets.
+        is_untimed: Whether all of them have the same time stamp.
         parts: Of the video, each with pictures of one kind, in order; one where nothing changes.
     """
 
     line: TimeLine
     num_frames: int
+    is_untimed: bool
     parts: tuple[PicturePart, ...]
 
 
@@ -107,7 +110,8 @@ def survey(
     line = plan_time_line(
         runs.runs, sound_seconds=sound_seconds, is_wrapping=name == _WRAPPING, keep_gaps=keep_gaps
     )
-    return Survey(line, changes.num_frames, tuple(changes.parts))
+    is_untimed = changes.num_frames >= _MIN_STUCK_PACKETS and runs.is_stuck
+    return Survey(line, changes.num_frames, is_untimed, tuple(changes.parts))
 
 
 def read_packets(container: InputContainer, streams: list[Stream]) -> "Iterator[Packet[Stream]]":

@@ -33,6 +33,13 @@ def apply_survey(info: MediaInfo, found: Survey) -> MediaInfo:
     end = max(Fraction(0), last.end_seconds + last.shift_seconds - info.origin_seconds)
     warnings = [*info.warnings, *_describe_line(found.line, info.origin_seconds)]
     video, changes = _with_parts(info.video, found.parts)
+    if found.is_untimed:
+        end = found.num_frames / video.rate
+    video = replace(
+        video,
+        is_untimed=found.is_untimed,
+        num_frames_estimate=video.num_frames_estimate or found.num_frames,
+    )
     info = replace(info, video_end_seconds=end, video=video, warnings=(*warnings, *changes))
     if len(found.line.stretches) < 2:
         return info

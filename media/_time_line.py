@@ -95,11 +95,18 @@ class RunFinder:
         self._max_back = back * interval
         self._max_forward = max(Fraction(MAX_GAP_SECONDS), _MIN_GAP_INTERVALS * interval)
         self._latest: Fraction | None = None
+        self._earliest: Fraction | None = None
         self.runs: list[VideoRun] = []
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether all packets have the same time."""
+        return len(self.runs) == 1 and self._latest == self.runs[0].first == self._earliest
 
     def add(self, time: Fraction, begin: Fraction, end: Fraction, position: int) -> None:
         """The next packet: its time, when its picture is shown, until when, and where it lies in the file."""
         latest = self._latest
+        self._earliest = time if self._earliest is None else min(self._earliest, time)
         if latest is None or not -self._max_back <= time - latest <= self._max_forward:
             self.runs.append(VideoRun(first=time, begin=begin, end=end, position=position))
             self._latest = time

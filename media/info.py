@@ -12,6 +12,9 @@ AlphaUse = Literal["straight", "premultiplied", "unused"]
 """What an alpha plane means: colours are to be multiplied by it, or are already, or nobody has filled it
 in."""
 
+PROFILE_WITHOUT_BASE = 5
+"""The profile of Dolby Vision whose pictures only a Dolby Vision player shows in the right colours."""
+
 _PQ, _HLG = 16, 18
 
 
@@ -124,12 +127,16 @@ class VideoStreamInfo:
     rotation: int = 0
     """Counter-clockwise degrees by which a player turns the picture, in (-180, 180]; mirroring shows only in
     `display_matrix`."""
+    is_untimed: bool = False
+    """Whether all pictures have the same time stamp, which is none."""
     is_interlaced: bool = False
     """Whether any part of it is."""
     has_alpha: bool = False
     """Whether there is an alpha plane; `alpha` tells whether it means anything."""
     alpha: AlphaUse = "straight"
     color: ColorTags = field(default_factory=ColorTags)
+    dolby_vision_profile: int | None = None
+    """As the container states it."""
     mastering_display: MasteringDisplay | None = None
     content_light: ContentLight | None = None
 

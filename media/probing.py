@@ -14,8 +14,10 @@ from av.video.stream import VideoStream
 
 from media._channel_layouts import layout_of
 from media._decoder import has_decoder
+from media._dolby_vision import read_profile
 from media._first_look import FirstLook, check_size, look
 from media._late_sound import open_with_all_sound
+from media._losses import DOLBY_VISION_WITHOUT_BASE, describe_lost_streams
 from media._matroska import with_matroska_facts
 from media._programmes import read_programmes
 from media._rates import choose_rate
@@ -25,6 +27,7 @@ from media._surveyed_info import with_survey
 from media._video_streams import PICTURE_ONLY, list_video_streams, order_to_try
 from media.errors import InputLimitError, MediaError
 from media.info import (
+    PROFILE_WITHOUT_BASE,
     AudioStreamInfo,
     Chapter,
     MediaInfo,
@@ -37,6 +40,7 @@ from media.limits import DEFAULT_LIMITS, InputLimits
 __all__ = ["probe"]
 
 _TRANSPORT_STREAM = "mpegts"
+_WITH_DOLBY_VISION = ("mp4", "matroska")
 _TEXT_SUBTITLES = frozenset(
     {
         *(
@@ -93,6 +97,7 @@ def probe(
         stream, first = _first_usable(absolute, ordered, limits)
         info = _collect(absolute, container, stream, first)
         info = replace(info, analysed_bytes=analysed_bytes)
+    info = _with_losses(info)
     notice = describe_choice(info.video.index, candidates)
     if notice is not None:
         info = replace(info, warnings=(notice, *info.warnings))
@@ -151,6 +156,18 @@ def _other_programmes(path: Path, container: InputContainer, stream: VideoStream
     mine = set().union(*(pids for pids in programmes if stream.id in pids))
     others = set().union(*programmes) - mine
     return tuple(s.index for s in container.streams if s.id in others) if mine else ()
+
+
+def _with_losses(info: MediaInfo) -> MediaInfo:
+    """The info with all that will be lost and is known by now."""
+    warnings = [*info.warnings, *describe_lost_streams(info)]
+    profile = None
+    if any(name in info.format_name for name in _WITH_DOLBY_VISION):
+        profile = read_profile(info.path)
+    if profile == PROFILE_WITHOUT_BASE:
+        warnings.append(DOLBY_VISION_WITHOUT_BASE)
+    video = replace(info.video, dolby_vision_profile=profile)
+    return replace(info, video=video, warnings=tuple(warnings))
 
 
 def _check_duration(info: MediaInfo, limits: InputLimits) -> None:

@@ -246,7 +246,7 @@ class VideoReader:
             time_base=video.time_base, rate=video.rate, origin_ticks=self._origin_ticks, notes=self._notes
         )
         for frame in frames:
-            frame.pts = clock.stamp(frame.pts)
+            frame.pts = clock.stamp(None if video.is_untimed else frame.pts)
             if frame.pts * video.time_base > self._limits.max_seconds:
                 raise InputLimitError(
                     f"the video is longer than {self._limits.max_seconds:g} s, the most that is accepted; "

@@ -217,7 +217,19 @@ def test_a_quick_probe_leaves_the_video_to_the_reader(tmp_path: Path) -> None:
     assert len(times_of(info)) == 100
 
 
-# Sound without times, and without an end
+# Streams without times, and without an end
+
+
+def test_pictures_without_time_stamps_come_at_the_frame_rate(tmp_path: Path) -> None:
+    whole = make_source(tmp_path / "whole.mkv", seconds=2, sounds=[AAC])
+    stuck = remap(whole, tmp_path / "stuck.mkv", lambda second, index: Fraction(0) if index == 0 else second)
+    info = probe(stuck)
+    times = times_of(info)
+    assert [float(time) for time in times] == pytest.approx(
+        [n * float(1 / info.video.rate) for n in range(50)]
+    )
+    output, _ = joined(info, tmp_path)
+    assert heard(output) == [pytest.approx((0, 2), abs=0.1)]
 
 
 @pytest.mark.parametrize("codec", ["aac", "mp2"])

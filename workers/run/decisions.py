@@ -13,11 +13,13 @@ from media import (
     EncodeOptions,
     MediaInfo,
     ResolvedEncoding,
+    UnsupportedCodecError,
     VideoFormat,
     maker_of,
     pin_encoder,
     resolve_encoding,
 )
+from media.info import PROFILE_WITHOUT_BASE
 from media.sizes import TargetSize, target_size
 from pipelines.model import Model
 from pipelines.planning.plan import ChunkPlan
@@ -92,11 +94,18 @@ def decide_run(
 
     Raises:
         InvalidSizeError: If the size is impossible.
+        UnsupportedCodecError: If the colours would be wrong and nobody has asked for it all the same.
         EncodeError: If the encoder cannot do what is asked.
         EncoderUnavailableError: If the encoder that was named does not work here.
         PipelineError: If the model cannot, or memory does not suffice.
     """
     video = info.video
+    if video.dolby_vision_profile == PROFILE_WITHOUT_BASE and not options.force:
+        raise UnsupportedCodecError(
+            f"'{info.path.name}' is Dolby Vision profile 5, which has no base picture for other players: its "
+            "colours would be wrong; give a copy in HDR10, or ask for it all the same with --force (force in "
+            "the API)"
+        )
     target = target_size(
         options.size,
         width=reader.width,

@@ -31,6 +31,7 @@ class UpscaleOptions:
         detect_cuts: Whether chunks end at scene cuts.
         video_stream: Index of the video stream to take; None chooses.
         keep_gaps: Whether long holes in the source's time stamps stay.
+        force: Go on where the colours of the result will be wrong (Dolby Vision profile 5).
         encode: How the output is compressed.
         seed: For pipelines that draw noise. Each chunk draws its own, whatever came before it.
         segment_seconds: Length of the parts that survive an interruption.
@@ -49,6 +50,7 @@ class UpscaleOptions:
     detect_cuts: bool = True
     video_stream: int | None = None
     keep_gaps: bool = False
+    force: bool = False
     encode: EncodeOptions = field(default_factory=EncodeOptions)
     seed: int = 42
     segment_seconds: Fraction = Fraction(10)

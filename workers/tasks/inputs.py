@@ -154,6 +154,7 @@ def upscale_options(options: JobOptions, *, segment_seconds: float) -> UpscaleOp
         detect_cuts=options.detect_cuts,
         video_stream=options.video_stream,
         keep_gaps=options.keep_gaps,
+        force=options.force,
         encode=EncodeOptions(
             codec="av1" if options.container == "webm" else options.codec,
             crf=options.crf,
