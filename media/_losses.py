@@ -1,4 +1,4 @@
-"""What of a file does not come along into an MP4, in words, as soon as its head is known. Pure."""
+"""What of a file does not come along, in words, as soon as its head is known. Pure."""
 
 from collections.abc import Collection, Iterator
 
@@ -29,14 +29,21 @@ def describe_lost_streams(info: MediaInfo) -> Iterator[str]:
         if not subtitle.is_text and subtitle.index not in info.other_programmes
     ]
     if pictures:
-        yield f"subtitles that are pictures are left out, since MP4 holds text: stream {', '.join(pictures)}"
-    others = [
-        f"{other.index} ({' '.join(filter(None, (other.kind, other.name)))})"
-        for other in info.others
-        if other.kind not in ("video", "attached_picture") and other.index not in info.other_programmes
-    ]
-    if others:
-        yield f"data and attachments are left out, since players of MP4 use none: stream {', '.join(others)}"
+        yield f"only an .mkv output keeps subtitles that are pictures: stream {', '.join(pictures)}"
+    others = {
+        is_kept: [
+            f"{other.index} ({' '.join(filter(None, (other.kind, other.name)))})"
+            for other in info.others
+            if other.kind not in ("video", "attached_picture")
+            and (other.kind == "attachment") == is_kept
+            and other.index not in info.other_programmes
+        ]
+        for is_kept in (True, False)
+    }
+    if others[True]:
+        yield f"only an .mkv output keeps attachments: stream {', '.join(others[True])}"
+    if others[False]:
+        yield f"data are left out, since players use none: stream {', '.join(others[False])}"
     undecodable = [str(sound.index) for sound in info.audio if sound.codec == "unknown"]
     if undecodable:
         yield f"sound that cannot be decoded here is left out: stream {', '.join(undecodable)}"

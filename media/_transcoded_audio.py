@@ -48,7 +48,7 @@ class TranscodedAudio:
         self._input = source.stream
         context = self._input.codec_context
         self._encoder = encoder
-        rate, channels = context.sample_rate, len(speakers_of(layout_of(context)).channels)
+        rate, channels = context.sample_rate, len(speakers_of(layout_of(context)).channels) or 2
         if not changes.is_steady:
             rate, channels = max(rate, changes.max_rate), max(channels, changes.max_channels)
         self._rate = rate if encoder == "aac" and rate in _AAC_RATES else 48_000
