@@ -24,6 +24,8 @@ Samples = NDArray[np.float32]
 # overlap.
 _GAP_SECONDS = Fraction(1, 100)
 
+CHANGING_SOUND = "its channels or rate change on the way, and MP4 has one of each for all"
+
 _AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _AAC_BITS_PER_CHANNEL = {1: 96_000, 2: 96_000, 6: 64_000}
 _LAYOUT_BY_CHANNELS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
@@ -81,7 +83,7 @@ class TranscodedAudio:
         """Transcoded, and what could not be decoded."""
         notes = [f"to AAC {self._layout} {self._rate} Hz"]
         if not self._changes.is_steady:
-            notes.append("its channels or rate change on the way, and MP4 has one of each for all")
+            notes.append(CHANGING_SOUND)
         if self._num_bad_packets:
             notes.append(f"{self._num_bad_packets} damaged packets became silence")
         if self._is_cut_short:

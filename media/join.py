@@ -21,6 +21,7 @@ from media._segments import SegmentedVideo, scale_display_matrix
 from media._subtitles import ConvertedSubtitle
 from media._time_line import on_line
 from media._tracks import (
+    SOUND_BEHIND_PICTURE,
     OutputPart,
     SourceStream,
     StreamOutcome,
@@ -28,7 +29,7 @@ from media._tracks import (
     codec_name,
     decoder_of,
 )
-from media._transcoded_audio import TranscodedAudio, sound_changes
+from media._transcoded_audio import CHANGING_SOUND, TranscodedAudio, sound_changes
 from media.errors import EncodeError
 from media.info import MediaInfo
 from media.writer import MOVIE_TIMESCALE, sync_directory
@@ -131,6 +132,12 @@ def join_segments(
         settled, tracks = _select_streams(source, timeline, video, stack)
         warnings = _write(Path(destination), source, timeline, video, tracks)
         outcomes = [*settled, *(track.outcome() for track in tracks)]
+    warnings += [
+        f"sound of stream {outcome.index}: {words}"
+        for outcome in outcomes
+        for words in (CHANGING_SOUND, SOUND_BEHIND_PICTURE)
+        if words in outcome.detail
+    ]
     return JoinReport(
         path=Path(destination),
         streams=tuple(sorted(outcomes, key=lambda outcome: outcome.index)),
