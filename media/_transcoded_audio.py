@@ -25,6 +25,8 @@ Samples = NDArray[np.float32]
 # overlap.
 _GAP_SECONDS = Fraction(1, 100)
 
+CHANGING_SOUND = "its channels or rate change on the way, and a track has one of each for all"
+
 _AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _BITS_PER_CHANNEL = {1: 96_000, 2: 96_000, 6: 64_000}
 
@@ -90,7 +92,7 @@ class TranscodedAudio:
         name = "AAC" if self._encoder == "aac" else "Opus"
         notes = [f"to {name} {self._layout} {self._rate} Hz"]
         if not self._changes.is_steady:
-            notes.append("its channels or rate change on the way, and a track has one of each for all")
+            notes.append(CHANGING_SOUND)
         if self._num_bad_packets:
             notes.append(f"{self._num_bad_packets} damaged packets became silence")
         if self._is_cut_short:

@@ -23,6 +23,7 @@ from media._output_range import OutputRange
 from media._segments import SegmentedVideo, scale_display_matrix
 from media._subtitles import ConvertedSubtitle, CopiedSubtitle
 from media._tracks import (
+    SOUND_BEHIND_PICTURE,
     OutputPart,
     SourceStream,
     StreamOutcome,
@@ -30,7 +31,7 @@ from media._tracks import (
     codec_name,
     decoder_of,
 )
-from media._transcoded_audio import TranscodedAudio, sound_changes
+from media._transcoded_audio import CHANGING_SOUND, TranscodedAudio, sound_changes
 from media.containers import Container, container_of
 from media.errors import EncodeError
 from media.frame_files import write_frame_files
@@ -101,6 +102,12 @@ def join_segments(
         settled, tracks = _select_streams(source, timeline, video, container, stack)
         warnings = _write(Path(destination), source, timeline, video, tracks, container)
         outcomes = [*settled, *(track.outcome() for track in tracks)]
+    warnings += [
+        f"sound of stream {outcome.index}: {words}"
+        for outcome in outcomes
+        for words in (CHANGING_SOUND, SOUND_BEHIND_PICTURE)
+        if words in outcome.detail
+    ]
     return JoinReport(
         path=Path(destination),
         streams=tuple(sorted(outcomes, key=lambda outcome: outcome.index)),

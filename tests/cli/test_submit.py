@@ -59,7 +59,8 @@ def test_ids_of_new_jobs_go_to_stdout_alone(
 
 def test_every_option_arrives(service: FakeService, videos: list[Path], dovetail: Dovetail) -> None:
     size = ["--height", "720", "--width", "1280", "--model", "bicubic"]
-    video = ["--codec", "av1", "--crf", "30", "--preset", "8", "--pix-fmt", "yuv420p10le", "--deinterlace"]
+    video = ["--codec", "av1", "--crf", "30", "--preset", "8", "--pix-fmt", "yuv420p10le", "--deinterlace",
+             "--video-stream", "2", "--keep-gaps", "--force"]  # fmt: skip
     part = ["--start", "1:30", "--duration", "2.5", "--no-scene-cuts"]
     extra = ["--label", "a=b", "--label", "c=d=e", "--metadata", '{"x": [1]}']
     video += ["--encoder", "auto", "--keep-matrix"]
@@ -70,7 +71,7 @@ def test_every_option_arrives(service: FakeService, videos: list[Path], dovetail
         "model": "bicubic", "scale": None, "height": 720, "width": 1280, "codec": "av1", "crf": 30,
         "preset": "8", "pix_fmt": "yuv420p10le", "start_seconds": 90, "duration_seconds": 2.5,
         "deinterlace": True, "detect_cuts": False, "container": "mp4", "encoder": "auto",
-        "keep_matrix": True, "video_stream": None, "keep_gaps": False,
+        "keep_matrix": True, "video_stream": 2, "keep_gaps": True, "force": True,
     }  # fmt: skip
     assert (job["labels"], job["metadata"]) == ({"a": "b", "c": "d=e"}, {"x": [1]})
 

@@ -168,6 +168,7 @@ def joined(info: MediaInfo, folder: Path) -> tuple[Path, str, str]:
     segment = write_segment(folder / "segment.mp4", range(100)).path
     report = join_segments([segment], folder / "out.mp4", source=info)
     outcome = next(stream for stream in report.streams if stream.type == "audio")
+    assert any("change on the way" in w for w in report.warnings) is (outcome.action == "transcoded")
     return report.path, outcome.action, outcome.detail
 
 
