@@ -30,6 +30,10 @@ class Display(Protocol):
         traceback: TracebackType | None,
     ) -> None: ...
 
+    def warn(self, text: str) -> None:
+        """Shows a warning."""
+        ...
+
     def begin(self, name: str) -> Callable[[Progress], None]:
         """Begins with an input; what it returns is to be called with every progress."""
         ...
@@ -49,12 +53,18 @@ class _Silence:
     def __exit__(self, *_: object) -> None:
         pass
 
+    def warn(self, text: str) -> None:
+        pass
+
     def begin(self, name: str) -> Callable[[Progress], None]:
         return lambda progress: None
 
 
 class _Lines(_Silence):
     """A line when a stage begins and every few seconds."""
+
+    def warn(self, text: str) -> None:
+        print_line(text)
 
     def begin(self, name: str) -> Callable[[Progress], None]:
         state: dict[str, Any] = {"stage": None, "shown": 0.0, "start": 0.0}
@@ -97,6 +107,9 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
+    def warn(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def begin(self, name: str) -> Callable[[Progress], None]:
         task = self._progress.add_task("", name=name, pace="", total=None)
         start = time.monotonic()
@@ -113,6 +126,32 @@ class _Bar:
             )
 
         return show
+
+
+class Warnings:
+    """Shows a run's warnings as soon as they are known, each once: it may go on for hours after them."""
+
+    def __init__(self, report: UpscaleReport, display: Display) -> None:
+        self._report, self._display = report, display
+        self._num_shown = 0
+        self._lock = threading.Lock()
+
+    def while_running(self, show: Callable[[Progress], None]) -> Callable[[Progress], None]:
+        """What to call with every progress, in the place of `show`."""
+
+        def show_both(progress: Progress) -> None:
+            self.show_new()
+            show(progress)
+
+        return show_both
+
+    def show_new(self) -> None:
+        """Shows what has not been shown."""
+        with self._lock:
+            new = self._report.warnings[self._num_shown :]
+            self._num_shown += len(new)
+        for warning in new:
+            self._display.warn(f"{self._report.source.name}: warning: {warning}")
 
 
 def describe(progress: Progress, seconds: float) -> str:

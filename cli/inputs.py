@@ -16,6 +16,7 @@ from media.derived_names import fitted_name
 from media.errors import MediaError
 from media.picture_files import (
     PICTURE_SUFFIXES,
+    is_frame_pattern,
     is_picture_name,
     is_sequence_pattern,
     is_still,
@@ -35,9 +36,7 @@ VIDEO_SUFFIXES = frozenset({
 })  # fmt: skip
 
 # As `media.containers` has them, which needs PyAV.
-VIDEO_OUTPUTS = (".mp4", ".mkv", ".webm")
-_VIDEO_ENDINGS = ", ".join(VIDEO_OUTPUTS)
-_PICTURE_ENDINGS = ", ".join(sorted(PICTURE_SUFFIXES))
+VIDEO_OUTPUTS = (".mp4", ".mkv", ".mov", ".webm")
 
 
 @dataclass(frozen=True)
@@ -83,8 +82,7 @@ def plan_jobs(
         return [Job(Path(inputs[0]), Path(output), pictures)]
     sources, is_single = expand_inputs(inputs, stdin=stdin, takes_pictures=takes_pictures, on_skip=on_skip)
     if is_single and not is_folder_name(output):
-        is_picture = takes_pictures and is_still(sources[0])
-        jobs = [Job(sources[0], _output_name(output, is_picture=is_picture))]
+        jobs = [Job(sources[0], _output_name(output, sources[0], takes_pictures=takes_pictures))]
     else:
         folder = _output_folder(output)
         names = output_names(sources, takes_pictures=takes_pictures)
@@ -101,7 +99,8 @@ def _pictures_of_video(inputs: Sequence[str], output: str) -> tuple[Path, ...]:
     if is_sequence_pattern(inputs[0]):
         if is_folder_name(output) or not _is_video_output(output):
             raise UsageError(
-                f"the pictures {inputs[0]} become one video: {output!r} should end in {_VIDEO_ENDINGS}"
+                f"the pictures {inputs[0]} become one video: {output!r} should end in "
+                f"{', '.join(VIDEO_OUTPUTS)} or %06d.png"
             )
         try:
             return numbered_pictures(inputs[0])
@@ -187,23 +186,26 @@ def is_folder_name(output: str) -> bool:
     return output.endswith(("/", "\\")) or Path(output).is_dir()
 
 
-def _is_video_output(output: str) -> bool:
-    return Path(output).suffix.lower() in VIDEO_OUTPUTS
+def _is_video_output(output: str, *, takes_pictures: bool = True) -> bool:
+    path = Path(output)
+    return path.suffix.lower() in VIDEO_OUTPUTS or (takes_pictures and is_frame_pattern(path))
 
 
-def _output_name(output: str, *, is_picture: bool) -> Path:
+def _output_name(output: str, source: Path, *, takes_pictures: bool) -> Path:
     """The output of one input, a still or a video."""
     path = Path(output)
-    if not _is_video_output(output) and not (is_picture and is_picture_name(path)):
-        endings = (
-            f"{_VIDEO_ENDINGS}, or as a picture in {_PICTURE_ENDINGS},"
-            if is_picture
-            else f"{_VIDEO_ENDINGS},"
-        )
-        raise UsageError(
-            f"the output {output!r} should end in {endings} or in / if it is meant to be a folder"
-        )
-    return path
+    if _is_video_output(output, takes_pictures=takes_pictures):
+        return path
+    endings = [*VIDEO_OUTPUTS]
+    if takes_pictures:
+        endings.append("%06d.png")
+        if is_still(source):
+            if is_picture_name(path):
+                return path
+            endings += sorted(PICTURE_SUFFIXES)
+    raise UsageError(
+        f"the output {output!r} should end in {', '.join(endings)}, or in / if it is meant to be a folder"
+    )
 
 
 def _output_folder(output: str) -> Path:

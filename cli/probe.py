@@ -10,7 +10,7 @@ import typer
 
 from cli.display import clock_time
 from cli.errors import reported_errors
-from cli.sandboxing import IS_POSSIBLE, UseSandbox
+from cli.sandboxing import UseSandbox, probe_alone
 
 if TYPE_CHECKING:
     from media import MediaInfo
@@ -20,14 +20,15 @@ def probe(
     file: Annotated[Path, typer.Argument(help="A video file.", show_default=False)],
     use_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
     use_sandbox: UseSandbox = True,
+    video_stream: Annotated[
+        int | None, typer.Option(metavar="N", help="Take this video stream. Default: the film.")
+    ] = None,
 ) -> None:
     """Show the streams of a video, and what upscaling it would lose or guess."""
     with reported_errors(as_json=use_json):
-        from media.probing import probe as probe_here
-        from media.sandbox import sandboxed_probe
         from workers.values import to_json_value
 
-        info = (sandboxed_probe if use_sandbox and IS_POSSIBLE else probe_here)(file)
+        info = probe_alone(file, use_sandbox=use_sandbox, video_stream=video_stream)
         if use_json:
             typer.echo(json.dumps(to_json_value(info), indent=2))
         else:
@@ -53,7 +54,8 @@ def describe(info: MediaInfo) -> list[str]:
         f"  {video.index} video: {', '.join(facts)}",
     ]
     for audio in info.audio:
-        lines.append(f"  {audio.index} audio: {audio.codec} {audio.sample_rate} Hz {audio.layout}")
+        programme = ", of another programme" if audio.index in info.other_programmes else ""
+        lines.append(f"  {audio.index} audio: {audio.codec} {audio.sample_rate} Hz {audio.layout}{programme}")
     for subtitle in info.subtitles:
         lines.append(f"  {subtitle.index} subtitle: {subtitle.codec} {subtitle.language or ''}".rstrip())
     for other in info.others:
@@ -68,5 +70,5 @@ def _traits(info: MediaInfo) -> list[tuple[str, bool]]:
     return [
         ("interlaced", video.is_interlaced),
         ("HDR", video.color.is_hdr),
-        ("transparent", video.has_alpha),
+        ("transparent", video.has_alpha and video.alpha != "unused"),
     ]

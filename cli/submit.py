@@ -15,7 +15,7 @@ from cli._followed_results import cancel_unfinished, finish, follow_jobs
 from cli._following import Followed
 from cli.display import print_skipped
 from cli.errors import OutputExistsError, UsageError, reported_errors
-from cli.inputs import expand_inputs, plan_jobs
+from cli.inputs import VIDEO_OUTPUTS, expand_inputs, plan_jobs
 from media.derived_names import fitted_name
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def submit(
             "--output",
             "-o",
             metavar="PATH",
-            help="An .mp4 file or a folder for the results; waits. Default with --wait: here, "
-            "as NAME-upscaled.mp4.",
+            help="An .mp4, .mkv, .mov or .webm file, or a folder for the results; waits. Default with "
+            "--wait: here, as NAME-upscaled.mp4.",
             rich_help_panel=_RESULT,
         ),
     ] = None,
@@ -66,11 +66,16 @@ def submit(
         typer.Option("--model", "-m", help="One of the service's.", rich_help_panel="Model"),
     ] = None,
     use_scene_cuts: options.UseSceneCuts = True,
-    codec: options.Codec = "h264",
+    codec: options.Codec = "auto",
     crf: options.Crf = None,
     preset: options.Preset = None,
     pix_fmt: options.PixFmt = None,
+    encoder: options.EncoderName = "software",
+    use_keep_matrix: options.UseKeepMatrix = False,
     deinterlace: options.Deinterlace = None,
+    video_stream: options.VideoStream = None,
+    keep_gaps: options.KeepGaps = False,
+    use_force: options.UseForce = False,
     start: options.Start = None,
     duration: options.Duration = None,
     priority: Annotated[
@@ -111,7 +116,13 @@ def submit(
             "crf": crf,
             "preset": preset,
             "pix_fmt": pix_fmt,
+            "encoder": encoder,
+            "container": _container_of(output),
+            "keep_matrix": use_keep_matrix,
             "deinterlace": deinterlace,
+            "video_stream": video_stream,
+            "keep_gaps": keep_gaps or None,
+            "force": use_force or None,
             "start_seconds": None if start is None else float(start),
             "duration_seconds": None if duration is None else float(duration),
             "priority": priority,
@@ -136,6 +147,12 @@ def submit(
         if is_interrupted and use_cancel:
             cancel_unfinished(jobs, url=url, api_key=api_key)
     finish(jobs, is_interrupted=is_interrupted, use_json=use_json, is_quiet=is_quiet)
+
+
+def _container_of(output: str | None) -> str | None:
+    """The container that the output's name asks for; None where it does not say."""
+    suffix = Path(output or "").suffix.lower()
+    return suffix.removeprefix(".") if suffix in VIDEO_OUTPUTS else None
 
 
 def plan_submissions(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from cli import upscale_options as options
-from cli.display import Display, make_display, print_line, print_skipped, summarize
+from cli.display import Display, Warnings, make_display, print_line, print_skipped, summarize
 from cli.errors import UsageError, print_error, reported_errors
 from cli.exit_codes import ExitCode, exit_code_for
 from cli.inputs import Job, plan_jobs
@@ -21,6 +21,9 @@ from cli.sandboxing import UseSandbox, media_access
 from cli.store_folder import store_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from media._codecs import CodecChoice
     from pipelines.model import Model
     from workers.run.access import MediaAccess
     from workers.run.options import Existing, UpscaleOptions
@@ -48,12 +51,17 @@ def upscale(
     chunk: options.Chunk = None,
     chunk_overlap: options.ChunkOverlap = None,
     use_scene_cuts: options.UseSceneCuts = True,
-    codec: options.Codec = "h264",
+    codec: options.Codec = "auto",
     crf: options.Crf = None,
     preset: options.Preset = None,
     pix_fmt: options.PixFmt = None,
+    encoder: options.EncoderName = "software",
+    use_keep_matrix: options.UseKeepMatrix = False,
     deinterlace: options.Deinterlace = None,
     fps: options.Fps = None,
+    video_stream: options.VideoStream = None,
+    keep_gaps: options.KeepGaps = False,
+    use_force: options.UseForce = False,
     start: options.Start = None,
     duration: options.Duration = None,
     use_compare: options.UseCompare = False,
@@ -86,7 +94,14 @@ def upscale(
         from workers.run.options import UpscaleOptions
 
         try:
-            encode = EncodeOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)
+            encode = EncodeOptions(
+                codec=codec_of(jobs, codec),
+                crf=crf,
+                preset=preset,
+                pix_fmt=pix_fmt,
+                encoder=encoder,
+                keep_matrix=use_keep_matrix,
+            )
         except EncodeError as error:
             raise UsageError(str(error)) from error
         wanted = UpscaleOptions(
@@ -99,6 +114,9 @@ def upscale(
             duration_seconds=duration,
             deinterlace=deinterlace,
             detect_cuts=use_scene_cuts,
+            video_stream=video_stream,
+            keep_gaps=keep_gaps,
+            force=use_force,
             encode=encode,
             segment_seconds=segment_seconds,
             use_compare_video=use_compare,
@@ -131,6 +149,22 @@ def upscale(
     finish(jobs, reports, skipped=skipped, use_json=use_json, is_quiet=is_quiet)
 
 
+def is_still_output(path: Path) -> bool:
+    """Whether an output is one picture, not a video or its frames."""
+    from media.picture_files import is_frame_pattern, is_picture_name
+
+    return is_picture_name(path) and not is_frame_pattern(path)
+
+
+def codec_of(jobs: list[Job], codec: CodecChoice) -> CodecChoice:
+    """The codec that was asked for, or the one that the output's name asks for."""
+    from media.containers import default_codec
+
+    if codec != "auto" or len(jobs) != 1 or is_still_output(jobs[0].destination):
+        return codec
+    return default_codec(jobs[0].destination) or codec
+
+
 def upscale_jobs(
     jobs: list[Job],
     *,
@@ -157,7 +191,6 @@ def upscale_jobs(
     Returns:
         A report for each job that was begun.
     """
-    from media.picture_files import is_picture_name
     from workers.run.packing import packed_source
     from workers.run.report import ErrorReport, UpscaleReport, error_code
     from workers.run.still import upscale_still
@@ -167,10 +200,11 @@ def upscale_jobs(
     for job in jobs:
         report = UpscaleReport(source=job.source, destination=job.destination)
         reports.append(report)
+        warnings = Warnings(report, display)
         try:
-            is_still = is_picture_name(job.destination)
+            is_still = is_still_output(job.destination)
             with packed_source(
-                job.source, job.destination.parent, pictures=job.pictures, rate=rate, access=access
+                job.source, job.destination, pictures=job.pictures, rate=rate, access=access
             ) as source:
                 (upscale_still if is_still else upscale_file)(
                     source,
@@ -179,7 +213,7 @@ def upscale_jobs(
                     options=options,
                     existing=existing,
                     use_sha256=use_sha256,
-                    on_progress=display.begin(job.source.name),
+                    on_progress=warnings.while_running(display.begin(job.source.name)),
                     report=report,
                     access=access,
                 )
@@ -191,6 +225,8 @@ def upscale_jobs(
                 import traceback
 
                 print_line(traceback.format_exc())
+        finally:
+            warnings.show_new()
     return reports
 
 
@@ -211,9 +247,6 @@ def finish(
     if use_json:
         typer.echo(json.dumps(results_json(reports, skipped, code), indent=2))
     for report in reports:
-        if not is_quiet:
-            for warning in report.warnings:
-                print_line(f"{report.source.name}: warning: {warning}")
         if report.error is not None:
             prefix = f"{report.source}: " if len(jobs) > 1 else ""
             print_error(

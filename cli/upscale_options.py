@@ -17,7 +17,8 @@ Paths = Annotated[
     typer.Argument(
         metavar="IN... OUT",
         help="Videos, stills, folders, patterns, numbered pictures (%04d.png), or - for a list on stdin; "
-        "then an .mp4, .mkv or .webm file, for a still a picture, or a folder.",
+        "then an .mp4, .mkv, .mov or .webm file, out/%06d.png or .tif for single frames, for a still a "
+        "picture, or a folder.",
         show_default=False,
     ),
 ]
@@ -104,7 +105,31 @@ UseSceneCuts = Annotated[
         "--scene-cuts/--no-scene-cuts", help="Whether a chunk ends at a scene cut.", rich_help_panel=_MODEL
     ),
 ]
-Codec = Annotated[Literal["h264", "h265", "av1"], typer.Option(rich_help_panel=_VIDEO)]
+Codec = Annotated[
+    Literal["auto", "h264", "h265", "av1", "prores"],
+    typer.Option(
+        metavar="NAME",
+        help="auto, h264, h265, av1 or prores (.mov). auto: h264 to 4096x2304, h265 to 8192x4320, then av1.",
+        rich_help_panel=_VIDEO,
+    ),
+]
+EncoderName = Annotated[
+    Literal["auto", "software", "nvenc", "qsv", "amf"],
+    typer.Option(
+        "--encoder",
+        metavar="NAME",
+        help="auto, software, nvenc, qsv or amf. auto: the graphics processor where it works.",
+        rich_help_panel=_VIDEO,
+    ),
+]
+UseKeepMatrix = Annotated[
+    bool,
+    typer.Option(
+        "--keep-matrix",
+        help="Keep the colour matrix of SD in HD sizes, in place of BT.709.",
+        rich_help_panel=_VIDEO,
+    ),
+]
 Crf = Annotated[
     float | None,
     typer.Option(
@@ -114,7 +139,9 @@ Crf = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(help="Speed of the encoder: ultrafast to placebo; av1 0 to 13.", rich_help_panel=_VIDEO),
+    typer.Option(
+        help="Speed of the encoder: ultrafast to placebo; av1 also 0 to 13.", rich_help_panel=_VIDEO
+    ),
 ]
 PixFmt = Annotated[
     str | None,
@@ -133,6 +160,30 @@ Fps = Annotated[
         parser=parse_rate,
         metavar="RATE",
         help="Frames per second of pictures that become a video: 24, 30000/1001. Default: 25.",
+        rich_help_panel=_VIDEO,
+    ),
+]
+VideoStream = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Take this stream, as `dovetail probe` counts them. Default: the film among them.",
+        rich_help_panel=_VIDEO,
+    ),
+]
+KeepGaps = Annotated[
+    bool,
+    typer.Option(
+        "--keep-gaps",
+        help="Leave holes of more than 10 s in the time stamps; else they are closed to one frame.",
+        rich_help_panel=_VIDEO,
+    ),
+]
+UseForce = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Go on where the colours will be wrong (Dolby Vision profile 5).",
         rich_help_panel=_VIDEO,
     ),
 ]

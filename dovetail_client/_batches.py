@@ -105,6 +105,6 @@ def result_names(results: Sequence[BatchResult]) -> list[str]:
     stems = [source_stem(result.filename) or result.job_id for result in results]
     num_uses = Counter(stem.casefold() for stem in stems)
     return [
-        f"{stem}.mp4" if num_uses[stem.casefold()] == 1 else f"{stem}-{result.job_id}.mp4"
+        (stem if num_uses[stem.casefold()] == 1 else f"{stem}-{result.job_id}") + f".{result.container}"
         for stem, result in zip(stems, results, strict=True)
     ]

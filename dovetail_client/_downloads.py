@@ -52,7 +52,8 @@ def download_job(
 
 def default_name(job: Job) -> str:
     """A file name for a result, made from the source's."""
-    return f"{source_stem(job.input.filename) or job.id}-upscaled.mp4"
+    container = job.options.get("container") or "mp4"
+    return f"{source_stem(job.input.filename) or job.id}-upscaled.{container}"
 
 
 def source_stem(filename: str | None) -> str:

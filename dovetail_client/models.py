@@ -227,6 +227,7 @@ class BatchResult(_Model):
     job_id: str
     filename: str | None = None
     status: JobStatus
+    container: str = "mp4"
     size_bytes: int | None = Field(default=None, validation_alias=AliasChoices("size_bytes", "size"))
     error: Problem | None = None
 

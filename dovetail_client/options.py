@@ -14,27 +14,39 @@ class JobOptions(TypedDict, total=False):
     Keys:
         model: One of `models()`.
         scale: Factor for both sides; or `height` and/or `width` of the result, in pixels.
-        codec: Of the result.
+        codec: Of the result; "auto" goes by its size.
         crf: Constant quality, lower is better: 0-51, for av1 0-63.
-        preset: Speed of the encoder: ultrafast ... placebo, for av1 0 ... 13.
+        preset: Speed of the encoder: ultrafast ... placebo, for av1 also 0 ... 13.
         pix_fmt: yuv420p, yuv422p, yuv444p, or these with 10le.
+        encoder: Who encodes; "auto" is the workers' graphics processor where it works.
+        container: Of the result; what grows while it is made is always MP4.
+        keep_matrix: Whether standard definition keeps its colour matrix when it is enlarged to HD.
         start_seconds, duration_seconds: The part to upscale.
         deinterlace: None does what the video says.
         detect_cuts: Whether each shot is treated for itself.
+        video_stream: Index of the video stream to take; None chooses the film.
+        keep_gaps: Whether holes of more than 10 s in the time stamps stay.
+        force: Whether to go on where the colours will be wrong (Dolby Vision profile 5).
     """
 
     model: str | None
     scale: float | None
     height: int | None
     width: int | None
-    codec: Literal["h264", "h265", "av1"]
+    codec: Literal["auto", "h264", "h265", "av1"]
     crf: float | None
     preset: str | None
     pix_fmt: str | None
+    encoder: Literal["auto", "software", "nvenc", "qsv", "amf"]
+    container: Literal["mp4", "mkv", "mov", "webm"]
+    keep_matrix: bool
     start_seconds: float | None
     duration_seconds: float | None
     deinterlace: bool | None
     detect_cuts: bool
+    video_stream: int | None
+    keep_gaps: bool
+    force: bool
 
 
 class WebhookTarget(TypedDict):

@@ -33,9 +33,9 @@ def audio_key(job_id: str, token: str) -> str:
     return f"jobs/{job_id}/audio-{token[:8]}.mp4"
 
 
-def output_key(job_id: str, token: str) -> str:
+def output_key(job_id: str, token: str, container: str = "mp4") -> str:
     """The finished file."""
-    return f"jobs/{job_id}/output-{token[:8]}.mp4"
+    return f"jobs/{job_id}/output-{token[:8]}.{container}"
 
 
 def report_key(job_id: str, token: str) -> str:

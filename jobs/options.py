@@ -6,17 +6,25 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Codec = Literal["h264", "h265", "av1"]
+Codec = Literal["auto", "h264", "h265", "av1"]
+Encoder = Literal["auto", "software", "nvenc", "qsv", "amf"]
+ContainerName = Literal["mp4", "mkv", "mov", "webm"]
 
 MAX_SCALE = 16
 MAX_SIDE = 16384
 """Pixels; what H.264 level 6.2 and the muxers around it can say."""
 
-_MAX_CRF: dict[str, int] = {"h264": 51, "h265": 51, "av1": 63}
-_X26X_PRESETS = (
+_MAX_CRF: dict[str, int] = {"auto": 51, "h264": 51, "h265": 51, "av1": 63}
+_CONTAINER_CODECS: dict[ContainerName, tuple[Codec, ...]] = {
+    "mp4": ("auto", "h264", "h265", "av1"),
+    "mkv": ("auto", "h264", "h265", "av1"),
+    "mov": ("auto", "h264", "h265"),
+    "webm": ("auto", "av1"),
+}
+_PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
 )  # fmt: skip
-_AV1_PRESETS = tuple(str(number) for number in range(14))
+_AV1_PRESETS = _PRESETS + tuple(str(number) for number in range(14))
 _PIX_FMTS = ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le")
 _AV1_PIX_FMTS = ("yuv420p", "yuv420p10le")
 
@@ -24,7 +32,8 @@ Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 
 
 class JobOptions(BaseModel):
-    """What to make of a video. Everything has a default: the model's own scale, H.264 at its usual quality.
+    """What to make of a video. Everything has a default: the model's own scale, H.264 at its usual quality
+    (H.265 or AV1 where the result is larger than hardware plays H.264).
 
     Raises:
         pydantic.ValidationError: If a value is outside its range, unknown, or contradicts another.
@@ -50,22 +59,56 @@ class JobOptions(BaseModel):
     width: Annotated[
         Side | None, Field(description="Width of the result as shown, in pixels, instead of a scale.")
     ] = None
-    codec: Annotated[Codec, Field(description="Video codec of the result.")] = "h264"
+    codec: Annotated[
+        Codec,
+        Field(
+            description="Video codec of the result. auto is h264 up to 4096x2304, which hardware plays, "
+            "h265 up to 8192x4320, av1 above."
+        ),
+    ] = "auto"
     crf: Annotated[
         float | None,
         Field(
             ge=0,
             le=63,
-            description="Constant quality, lower is better: 0-51 for h264 and h265, 0-63 for av1.",
+            description="Constant quality, lower is better: 0-51 for h264 and h265, 0-63 for av1. With the "
+            "codec auto it is h264's, and another codec gets what looks about like it.",
         ),
     ] = None
     preset: Annotated[
         str | None,
-        Field(max_length=20, description="ultrafast ... placebo for h264 and h265, 0 ... 13 for av1."),
+        Field(
+            max_length=20,
+            description="Speed of the encoder: ultrafast ... placebo, in each encoder's own terms; for av1 "
+            "also 0 ... 13.",
+        ),
     ] = None
     pix_fmt: Annotated[
         str | None, Field(max_length=20, description="yuv420p, yuv422p or yuv444p, or these with 10le.")
     ] = None
+    encoder: Annotated[
+        Encoder,
+        Field(
+            description="Who encodes: software, or the graphics processors of the workers. auto tries nvenc, "
+            "qsv and amf on the worker that plans the job and takes software where none works; all segments "
+            "get the same encoder, so every worker needs it."
+        ),
+    ] = "software"
+    container: Annotated[
+        ContainerName,
+        Field(
+            description="File of the result. mkv keeps what MP4 cannot: sound of any codec, bitmap "
+            "subtitles, attachments, all tags. webm holds av1 and Opus. What is played while it grows is "
+            "always MP4."
+        ),
+    ] = "mp4"
+    keep_matrix: Annotated[
+        bool,
+        Field(
+            description="Keep the colour matrix of standard definition in a result of HD size, where players "
+            "assume BT.709; else it is converted."
+        ),
+    ] = False
     start_seconds: Annotated[
         float | None,
         Field(ge=0, le=864_000, description="Where the part to upscale begins; null is the start."),
@@ -78,6 +121,16 @@ class JobOptions(BaseModel):
         bool | None, Field(description="Make each field a frame; null does what the video says.")
     ] = None
     detect_cuts: Annotated[bool, Field(description="Treat each shot for itself.")] = True
+    video_stream: Annotated[
+        int | None,
+        Field(ge=0, lt=1000, description="Index of the video stream to take; null chooses the film."),
+    ] = None
+    keep_gaps: Annotated[
+        bool, Field(description="Leave holes of more than 10 s in the time stamps as they are.")
+    ] = False
+    force: Annotated[
+        bool, Field(description="Go on where the colours will be wrong (Dolby Vision profile 5).")
+    ] = False
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -89,13 +142,32 @@ class JobOptions(BaseModel):
             )
         if self.crf is not None and self.codec == "av1" and self.crf != int(self.crf):
             raise ValueError(f"crf {self.crf:g} is not whole; av1 takes whole numbers 0-63")
-        presets = _AV1_PRESETS if self.codec == "av1" else _X26X_PRESETS
+        if self.codec not in _CONTAINER_CODECS[self.container]:
+            raise ValueError(
+                f"a {self.container} cannot hold {self.codec}; it takes "
+                f"{' or '.join(_CONTAINER_CODECS[self.container])}"
+            )
+        presets = _AV1_PRESETS if self.codec == "av1" else _PRESETS
         if self.preset is not None and self.preset not in presets:
-            raise ValueError(f"preset {self.preset!r} is not one of {self.codec}'s: {', '.join(presets)}")
+            raise ValueError(
+                f"preset {self.preset!r} is not one of codec {self.codec}'s: {', '.join(presets)}"
+            )
         pix_fmts = _AV1_PIX_FMTS if self.codec == "av1" else _PIX_FMTS
         if self.pix_fmt is not None and self.pix_fmt not in pix_fmts:
             raise ValueError(f"pix_fmt {self.pix_fmt!r} is not one of {self.codec}'s: {', '.join(pix_fmts)}")
+        if self.encoder in ("nvenc", "qsv", "amf"):
+            self._check_hardware()
         return self
+
+    def _check_hardware(self) -> None:
+        if self.crf == 0:
+            raise ValueError(f"encoder {self.encoder} cannot do crf 0 (lossless); software can")
+        if self.pix_fmt not in (None, *_AV1_PIX_FMTS):
+            raise ValueError(f"encoder {self.encoder} cannot do pix_fmt {self.pix_fmt}; software can")
+        if self.codec == "h264" and self.pix_fmt == "yuv420p10le":
+            raise ValueError(f"encoder {self.encoder} cannot do H.264 with 10 bits; software can")
+        if self.preset is not None and self.preset not in _PRESETS:
+            raise ValueError(f"encoder {self.encoder} takes no preset {self.preset!r}: {', '.join(_PRESETS)}")
 
     def to_json(self) -> dict[str, Any]:
         """All options by name, as JSON values."""

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from media.encoder_choice import maker_of, pin_encoder
     from media.encoding import EncodeOptions, ResolvedEncoding, resolve_encoding
     from media.errors import (
         EncodeError,
@@ -62,6 +63,8 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "SegmentInfo",
     "SegmentWriter",
     "VideoFormat",
+    "maker_of",
+    "pin_encoder",
     "resolve_encoding",
     # Joining
     "JoinReport",
@@ -83,6 +86,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
 ]
 
 _HOMES = {
+    "media.encoder_choice": ("maker_of", "pin_encoder"),
     "media.encoding": (
         "EncodeOptions",
         "ResolvedEncoding",

@@ -94,6 +94,8 @@ def plan_speakers(positions: Sequence[str]) -> Speakers:
     Args:
         positions: FFmpeg's abbreviations, such as "FL"; any other text for none.
     """
+    if not positions:  # a damaged head; the sound itself will tell
+        return Speakers("stereo", ())
     if positions[0] == "AMBI0":  # the first of a sound field is what a single microphone would hear
         return Speakers("mono", (0,))
     first = {position: channel for channel, position in reversed(list(enumerate(positions)))}

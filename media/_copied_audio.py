@@ -10,7 +10,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from media._tracks import Peekable, SourceStream, StreamOutcome, TimedPacket
+from media._tracks import SOUND_BEHIND_PICTURE, Peekable, SourceStream, StreamOutcome, TimedPacket
 
 # A decoder needs some packets before the one it is to play: AAC and AC-3 one, MP3 up to nine (bit
 # reservoir), Opus 80 ms. The player decodes them and shows nothing: the edit list starts behind them.
@@ -35,6 +35,7 @@ class CopiedAudio:
         self._source = source
         self._starts_at_zero = starts_at_zero
         self._num_skipped = 0
+        self._is_cut_short = False
         assert isinstance(source.stream, AudioStream)
         self._rate = source.stream.codec_context.sample_rate
         # AAC from MPEG-TS carries its settings in front of every packet (ADTS) and MP4 wants them once, in
@@ -65,7 +66,7 @@ class CopiedAudio:
     def _shift(self) -> "Iterator[Packet[Stream]]":
         """Packets of the range with output times, in samples: source ticks may be as coarse as a frame
         (AVI)."""
-        timeline = self._source.timeline
+        output_range = self._source.output_range
         preroll = round(_PREROLL_SECONDS * self._rate)
         previous: int | None = None
         end = 0  # of the previous packet
@@ -74,13 +75,19 @@ class CopiedAudio:
             position, length = self._place(packet, end), self._length(packet, tick)
             if previous is not None and 2 * abs(position - end) <= tick:
                 position = end  # no hole and no overlap, only a time stamp that cannot tell
-            if timeline.is_after_end(Fraction(position, self._rate)):
+            begin = Fraction(position, self._rate)
+            if output_range.is_after_end(begin):
+                return
+            if output_range.is_hole_behind_picture(Fraction(end, self._rate), begin):
+                self._is_cut_short = True
                 return
             if previous is not None and position <= previous:
                 self._num_skipped += 1
                 continue
             previous, end = position, position + length
-            if end <= (0 if self._starts_at_zero else -preroll) and (timeline.is_cut or self._starts_at_zero):
+            if self._starts_at_zero and end <= 0:
+                continue
+            if output_range.is_cut and end <= -preroll:
                 continue
             for ready in self._strip_adts(packet):
                 ready.pts = ready.dts = position
@@ -93,7 +100,7 @@ class CopiedAudio:
         ticks = packet.pts if packet.pts is not None else packet.dts
         if ticks is None:
             return end
-        position = round((ticks * packet.time_base - self._source.timeline.zero) * self._rate)
+        position = round((ticks * packet.time_base - self._source.output_range.zero) * self._rate)
         # MKV rounds the -1024 samples of AAC's priming to -21 ms but also says how many samples to skip.
         skipped = _skipped_samples(packet)
         if skipped and abs(position + skipped) <= packet.time_base * self._rate:
@@ -123,6 +130,8 @@ class CopiedAudio:
         notes = []
         if self._num_skipped:
             notes.append(f"{self._num_skipped} damaged or repeated packets left out")
+        if self._is_cut_short:
+            notes.append(SOUND_BEHIND_PICTURE)
         if self._source.error:
             notes.append(self._source.error)
         return StreamOutcome(self._source.index, "audio", self._source.codec_name, "copied", "; ".join(notes))

@@ -1,9 +1,10 @@
 """One video stream from packets to frames; damage costs the damaged packets and is counted."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import av
 from av.container import InputContainer
@@ -13,9 +14,13 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from media._mpeg_headers import sequence_geometry
 from media._notes import Notes
 from media._open import open_input
+from media._packed_frames import DecodingOrderClock, has_decoding_order_only
+from media._time_line import VideoFollower, has_decoding_times, packet_time
 from media.errors import UnsupportedCodecError
+from media.info import Stretch
 from media.limits import InputLimits
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"  # PyAV's class is generic in its type stubs only
@@ -24,6 +29,7 @@ VideoPacket: TypeAlias = "Packet[VideoStream]"  # PyAV's class is generic in its
 # fails for every sample that lies behind the end.
 _MAX_DEMUX_FAILURES = 8
 
+_MPEG_CODECS = frozenset({"mpeg1video", "mpeg2video"})
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
@@ -37,6 +43,7 @@ class StreamDecoder:
         limits: Frames larger than `max_pixels` fail to decode.
         notes: Where damage is reported.
         on_packet: Called for each packet that is read.
+        stretches: Of the file's time line. Packets and frames have their times on that line.
 
     Raises:
         UnreadableInputError: The file cannot be opened.
@@ -52,8 +59,10 @@ class StreamDecoder:
         limits: InputLimits,
         notes: Notes,
         on_packet: Callable[[], None] | None = None,
+        stretches: Sequence[Stretch] = (),
     ) -> None:
         self._notes, self._on_packet = notes, on_packet
+        self._follower = VideoFollower(stretches)
         self._is_closed = False
         self.is_cut_off = False
         """Whether reading ended with an error instead of the end of the file."""
@@ -66,6 +75,11 @@ class StreamDecoder:
         """"av1", "h264", ...: the codec, not the decoder in use."""
         self.first_error: Exception | None = None
         """Why the first damaged packet could not be decoded."""
+        self._geometry: tuple[bytes, bool] | None = None
+        self._has_decoding_times = has_decoding_times(self.container.format.name)
+        self._order_clock = (
+            DecodingOrderClock() if has_decoding_order_only(self.container, self.codec_name) else None
+        )
         context = self._context = _alpha_context(self.stream) or self.stream.codec_context
         # The options given when a file is opened do not reach its decoders.
         context.options = {"max_pixels": str(limits.max_pixels)}
@@ -74,6 +88,11 @@ class StreamDecoder:
         context.thread_type = "SLICE"
         context.thread_count = num_threads
 
+    @property
+    def has_passed_break(self) -> bool:
+        """Whether the last packet lies behind a break in the file's time stamps."""
+        return self._follower.has_passed_break
+
     def packets(self) -> Iterator[VideoPacket]:
         """All packets with data from the present position on."""
         failures = 0
@@ -81,10 +100,12 @@ class StreamDecoder:
             try:
                 for packet in self.container.demux(self.stream):
                     if packet.size > 0:
+                        refuse_encrypted(packet, Path(self.container.name))
                         failures = 0
                         self.is_cut_off = False
                         if self._on_packet is not None:
                             self._on_packet()
+                        self._put_on_line(packet)
                         yield packet
                     if self._is_closed:  # to go on reading a closed container crashes the process
                         return
@@ -97,11 +118,31 @@ class StreamDecoder:
                 failures += 1
                 self.is_cut_off = True
 
+    def _put_on_line(self, packet: VideoPacket) -> None:
+        time = packet_time(packet, has_decoding_times=self._has_decoding_times)
+        seconds = None if time is None else time * packet.time_base
+        shift = self._follower.shift(seconds, packet.pos)
+        if shift:
+            shift_packet(packet, shift)
+
     def decode(self, packets: Iterator[VideoPacket]) -> Iterator[VideoFrame]:
         """Frames of the packets in the order they are shown, then what the decoder still holds."""
         for packet in packets:
+            if self._changes_geometry(packet):
+                # FFmpeg forgets the frame it holds when it makes room for the new size.
+                yield from self._decode(None)
+                self._context.flush_buffers()
             yield from self._decode(packet)
         yield from self._decode(None)
+
+    def _changes_geometry(self, packet: VideoPacket) -> bool:
+        if not packet.is_keyframe or self.codec_name not in _MPEG_CODECS:
+            return False
+        before, after = self._geometry, sequence_geometry(bytes(packet))
+        if after is None:
+            return False
+        self._geometry = after
+        return before is not None and after != before
 
     def frames(self) -> Iterator[VideoFrame]:
         """All frames from the present position on."""
@@ -109,6 +150,8 @@ class StreamDecoder:
 
     def _decode(self, packet: "VideoPacket | None") -> list[VideoFrame]:
         try:
+            if self._order_clock is not None:
+                return self._order_clock.decode(self._context, packet)
             return self._context.decode(packet)
         except av.error.EOFError:
             return []
@@ -132,6 +175,32 @@ class StreamDecoder:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def refuse_encrypted(packet: "Packet[Any]", path: Path) -> None:
+    """Refuse what is encrypted, perhaps from some packet on.
+
+    Raises:
+        UnsupportedCodecError: It is.
+    """
+    if packet.has_sidedata("encryption_info"):
+        raise UnsupportedCodecError(encryption_message(path))
+
+
+def encryption_message(path: Path) -> str:
+    """What is said of a film that cannot be decoded on purpose."""
+    return (
+        f"'{path.name}' is encrypted (DRM) and can be played by its own player only; give a copy without it"
+    )
+
+
+def shift_packet(packet: "Packet[Any]", seconds: Fraction) -> None:
+    """Move a packet's time stamps."""
+    ticks = round(seconds / packet.time_base)
+    if packet.pts is not None:
+        packet.pts += ticks
+    if packet.dts is not None:
+        packet.dts += ticks
 
 
 def _alpha_context(stream: VideoStream) -> VideoCodecContext | None:

@@ -1,4 +1,4 @@
-"""Opening encoders, and finding out which ones really work here."""
+"""Opening encoders, and finding out which software encoders really work here."""
 
 import os
 from fractions import Fraction
@@ -6,13 +6,11 @@ from functools import cache
 
 import av
 from av.video.codeccontext import VideoCodecContext
-from torch.utils.dlpack import from_dlpack
 
 from media._scheduling import ordinary_scheduling
 from media.encoding import ResolvedEncoding
-from media.errors import EncoderUnavailableError
 
-SOFTWARE_ENCODERS = ("libx264", "libx265", "libsvtav1")
+SOFTWARE_ENCODERS = ("libx264", "libx265", "libsvtav1", "prores_ks", "png", "tiff")
 
 # SVT-AV1 prints a banner and its warnings to stderr, past FFmpeg's log; 1 leaves errors. Read at its first
 # use.
@@ -31,33 +29,21 @@ def encoder_works(encoder: str) -> bool:
         context = av.CodecContext.create(encoder, "w")
         assert isinstance(context, VideoCodecContext)
         context.width = context.height = 64
-        context.pix_fmt = "yuv420p"
+        pix_fmt = (context.codec.video_formats or (av.VideoFormat("yuv420p"),))[0].name
+        context.pix_fmt = pix_fmt
         context.framerate, context.time_base = Fraction(25), Fraction(1, 25)
         context.thread_count = 1
         if encoder == "libx265":
             context.options = {"x265-params": "log-level=none:pools=1"}
-        frame = av.VideoFrame(64, 64, "yuv420p")
+        frame = av.VideoFrame(64, 64, pix_fmt)
         for plane in frame.planes:
-            from_dlpack(plane).fill_(128)
+            plane.update(bytes([128]) * plane.buffer_size)
         frame.pts = 0
         with ordinary_scheduling():
             return len(context.encode(frame) + context.encode(None)) > 0
     except (av.FFmpegError, ValueError, OSError):
         # A missing device or library surfaces as anything from PermissionError to UnknownCodecError.
         return False
-
-
-def require_encoder(encoder: str) -> None:
-    """Check that an encoder works.
-
-    Raises:
-        EncoderUnavailableError: It does not; the message names those that do.
-    """
-    if not encoder_works(encoder):
-        available = [name for name in SOFTWARE_ENCODERS if encoder_works(name)]
-        raise EncoderUnavailableError(
-            f"encoder {encoder} does not open on this machine; available: {', '.join(available) or 'none'}"
-        )
 
 
 def configure_context(
@@ -69,7 +55,8 @@ def configure_context(
     sample_aspect_ratio: Fraction,
 ) -> None:
     """Apply resolved settings to a fresh encoder context, before its first frame."""
-    context.width, context.height, context.pix_fmt = encoding.width, encoding.height, encoding.pix_fmt
+    context.width, context.height = encoding.width, encoding.height
+    context.pix_fmt = encoding.encoder_pix_fmt
     context.time_base, context.framerate = time_base, rate
     context.sample_aspect_ratio = sample_aspect_ratio
     context.gop_size = encoding.gop_size

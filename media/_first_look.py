@@ -11,17 +11,22 @@ import av
 from av.sidedata.sidedata import SideData, Type
 from av.video.frame import VideoFrame
 
+from media._alpha import UNUSED_WARNING, judge_alpha
 from media._decoder import StreamDecoder, VideoPacket
+from media._losses import describe_lost_side_data
+from media._no_picture import explain_no_picture
 from media._notes import Notes
 from media._planar import (
     TRANSPARENCY_WARNING,
     FrameToPlanar,
+    Planar,
+    check_readable,
     has_alpha,
     has_transparent_pixels,
     is_full_range,
 )
-from media.errors import InputLimitError, NoFramesError, UnsupportedCodecError
-from media.info import UNSPECIFIED, ColorTags, ContentLight, MasteringDisplay
+from media.errors import InputLimitError, UnsupportedCodecError
+from media.info import UNSPECIFIED, AlphaUse, ColorTags, ContentLight, MasteringDisplay
 from media.limits import InputLimits
 
 # Packets to try before a stream counts as undecodable. A recording that starts between keyframes has some
@@ -58,6 +63,7 @@ class FirstLook:
     rotation: int
     is_interlaced: bool
     has_alpha: bool
+    alpha: AlphaUse
     mastering_display: MasteringDisplay | None
     content_light: ContentLight | None
     warnings: tuple[str, ...]
@@ -75,19 +81,17 @@ def look(path: Path, index: int, *, limits: InputLimits) -> FirstLook:
     with StreamDecoder(path, index, num_threads=1, limits=limits, notes=notes) as decoder:
         seen: list[int] = []
         packets = _recorded(decoder.packets(), seen)
-        frame = next(decoder.decode(_at_most(packets, _MAX_PACKETS_TO_FIRST_FRAME)), None)
+        frames = decoder.decode(_at_most(packets, _MAX_PACKETS_TO_FIRST_FRAME))
+        frame = next(frames, None)
         if frame is None:
             _refuse_unseen_size(path, decoder, limits)
-            damage = f" ({notes[0]})" if notes else ""
-            raise NoFramesError(
-                f"the video stream of '{path.name}' gives no picture{damage}; it is empty or damaged beyond "
-                "reading"
-            )
+            raise explain_no_picture(path, decoder, notes)
         check_size(path, frame.width, frame.height, limits)
-        is_transparent = _convert_once(path, frame, decoder.codec_name)
+        planar = _convert_once(path, frame, decoder.codec_name)
+        alpha = _judge_alpha(path, planar, frames, decoder)
         for _ in _at_most(packets, _RATE_PACKETS - len(seen)):
             pass
-        return _describe(frame, decoder, tuple(seen), is_transparent=is_transparent)
+        return _describe(planar, decoder, tuple(seen), alpha=alpha)
 
 
 def check_size(path: Path, width: int, height: int, limits: InputLimits) -> None:
@@ -103,9 +107,22 @@ def check_size(path: Path, width: int, height: int, limits: InputLimits) -> None
         )
 
 
+def _judge_alpha(path: Path, first: Planar, later: Iterator[VideoFrame], decoder: StreamDecoder) -> AlphaUse:
+    videos = [stream.index for stream in decoder.container.streams.video]
+    return judge_alpha(
+        path,
+        first,
+        later,
+        codec=decoder.codec_name,
+        container=decoder.container.format.name,
+        position=videos.index(decoder.stream.index),
+    )
+
+
 def _describe(
-    frame: VideoFrame, decoder: StreamDecoder, packet_pts: tuple[int, ...], *, is_transparent: bool
+    first: Planar, decoder: StreamDecoder, packet_pts: tuple[int, ...], *, alpha: AlphaUse
 ) -> FirstLook:
+    frame = first.source
     side_data, layout, context = _side_data(frame), frame.format, decoder.stream.codec_context
     return FirstLook(
         width=frame.width,
@@ -126,9 +143,10 @@ def _describe(
         rotation=frame.rotation,
         is_interlaced=frame.interlaced_frame or context.field_order > _PROGRESSIVE,
         has_alpha=has_alpha(layout),
+        alpha=alpha,
         mastering_display=_mastering_display(side_data.get("MASTERING_DISPLAY_METADATA")),
         content_light=_content_light(side_data.get("CONTENT_LIGHT_LEVEL")),
-        warnings=tuple(_warnings(side_data, is_transparent=is_transparent)),
+        warnings=(*_warnings(side_data), *_alpha_warnings(first, alpha)),
     )
 
 
@@ -146,11 +164,13 @@ def _refuse_unseen_size(path: Path, decoder: StreamDecoder, limits: InputLimits)
         )
 
 
-def _convert_once(path: Path, frame: VideoFrame, codec: str) -> bool:
-    """Make sure that the pictures can be read; returns whether this one is transparent somewhere."""
+def _convert_once(path: Path, frame: VideoFrame, codec: str) -> Planar:
+    """Make sure that the pictures can be read, by reading this one."""
     converter = FrameToPlanar(frame.width, frame.height, codec=codec)
     try:
-        return has_transparent_pixels(converter.convert(frame))
+        planar = converter.convert(frame)
+        check_readable(planar)
+        return planar
     except (av.FFmpegError, ValueError, NotImplementedError) as error:
         raise UnsupportedCodecError(
             f"'{path.name}' has pictures in the pixel format {frame.format.name}, which cannot be turned "
@@ -205,13 +225,19 @@ def _content_light(data: bytes | None) -> ContentLight | None:
     return ContentLight(*_CONTENT_LIGHT.unpack_from(data))
 
 
-def _warnings(side_data: dict[str, bytes], *, is_transparent: bool) -> Iterator[str]:
+def _alpha_warnings(first: Planar, alpha: AlphaUse) -> Iterator[str]:
+    if alpha == "unused":
+        yield UNUSED_WARNING
+    elif has_transparent_pixels(first):
+        yield TRANSPARENCY_WARNING
+
+
+def _warnings(side_data: dict[str, bytes]) -> Iterator[str]:
     if Type.DOVI_METADATA.name in side_data or Type.DOVI_RPU_BUFFER.name in side_data:
         yield "Dolby Vision metadata is dropped; the picture is kept as the HDR10, HLG or SDR it is based on"
     if Type.DYNAMIC_HDR_PLUS.name in side_data:
         yield "HDR10+ metadata is dropped; the picture is kept as HDR10"
-    if is_transparent:
-        yield TRANSPARENCY_WARNING
+    yield from describe_lost_side_data(side_data)
 
 
 def _recorded(packets: Iterator[VideoPacket], seen: list[int]) -> Iterator[VideoPacket]:

@@ -18,15 +18,20 @@ _FORMATS = (
     "hevc,m4v,av1,obu,nut,wtv,y4m,yuv4mpegpipe,mjpeg,h263,mp3,aac,wav,flac,"
     "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
+# Bytes are what limits the search for streams that begin late, not time.
+_ANALYSED_MICROSECONDS = 24 * 3600 * 1_000_000
 _ACCEPTED = "MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG-PS, FLV, WMV, OGG, GIF, MXF or a single picture"
 
 
-def open_input(path: str | Path, *, limits: InputLimits = DEFAULT_LIMITS) -> InputContainer:
+def open_input(
+    path: str | Path, *, limits: InputLimits = DEFAULT_LIMITS, analysed_bytes: int | None = None
+) -> InputContainer:
     """Open a file for reading. The caller closes it: an open container holds its memory until then.
 
     Args:
         path: A regular file. Its name means nothing: "concat:a" or "-i" are files of that name.
         limits: What to refuse.
+        analysed_bytes: How far to read for streams that begin late; None for FFmpeg's five megabytes.
 
     Raises:
         UnreadableInputError: The file is missing, empty, not accepted or damaged at its head.
@@ -40,6 +45,8 @@ def open_input(path: str | Path, *, limits: InputLimits = DEFAULT_LIMITS) -> Inp
         "protocol_whitelist": "file",
         "max_pixels": str(limits.max_pixels),
     }
+    if analysed_bytes is not None:
+        options |= {"probesize": str(analysed_bytes), "analyzeduration": str(_ANALYSED_MICROSECONDS)}
     try:
         container = av.open(name, "r", options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:

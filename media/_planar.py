@@ -5,7 +5,7 @@ shifted up, exactly. Letting it make R'G'B' costs 1.3 levels on average (its fas
 chroma sample), and its outputs of more than 8 bits put white at 0.996.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from av.video.format import VideoFormat
@@ -28,6 +28,21 @@ _LIMITED_GRAY_CODECS = frozenset({"h264", "hevc", "vp9", "av1", "vvc"})
 TRANSPARENCY_WARNING = "transparency is dropped; the picture is laid over black"
 
 
+# White as libswscale writes it into 8-bit planes, by the bits that a screen format has for a channel: it
+# shifts codes up and leaves zeros behind them (of 3 bits it makes steps of 36), so white would be grey.
+_COARSE_WHITE = {1: 255.0, 2: 255.0, 3: 252.0, 4: 240.0, 5: 248.0, 6: 252.0, 7: 254.0}
+
+
+class AlphaPlane(NamedTuple):
+    """The opacity of a frame."""
+
+    frame: VideoFrame
+    plane: int
+    """Its position among the frame's planes."""
+    peak: float
+    """The sample that means opaque."""
+
+
 class Planar(NamedTuple):
     """A frame ready to be read plane by plane."""
 
@@ -38,13 +53,20 @@ class Planar(NamedTuple):
     """The frame as decoded, at the wanted size: its tags and its opacity count."""
 
     @property
-    def alpha(self) -> tuple[VideoFrame, int] | None:
-        """The frame and the number of its plane that hold the opacity; None where there is none."""
+    def alpha(self) -> AlphaPlane | None:
+        """Where the opacity is; None where there is none."""
         frame = self.source if self.kind == "yuv" else self.frame
         layout = frame.format
         if self.kind == "gray" or not has_alpha(layout) or not is_readable_planar(layout):
             return None
-        return frame, layout.components[-1].plane
+        return AlphaPlane(frame, layout.components[-1].plane, _white(self.source.format, layout, -1))
+
+    @property
+    def white(self) -> tuple[float, float, float]:
+        """The samples of red, green and blue that mean 1.0, of a frame of kind "rgb"."""
+        layouts = self.source.format, self.frame.format
+        red, green, blue = (_white(*layouts, component) for component in range(3))
+        return red, green, blue
 
 
 class FrameToPlanar:
@@ -107,26 +129,47 @@ class FrameToPlanar:
         return Planar("rgb", frame, source)
 
 
-def has_transparent_pixels(planar: Planar) -> bool:
-    """Whether any pixel lets what is behind it through.
+def check_readable(planar: Planar) -> None:
+    """Read every plane once.
 
     Raises:
-        NotImplementedError: A plane of the frame cannot be read, this one or another.
+        NotImplementedError: A plane cannot be read.
     """
     for index in range(len(planar.frame.planes)):
-        _lowest(planar.frame, index)
-    if planar.alpha is None:
-        return False
-    frame, index = planar.alpha
-    return _lowest(frame, index) < peak(frame.format, -1)
+        _samples(planar.frame, index)
 
 
-def _lowest(frame: VideoFrame, index: int) -> float:
+def has_transparent_pixels(planar: Planar) -> bool:
+    """Whether any pixel lets what is behind it through."""
+    alpha = planar.alpha
+    return alpha is not None and float(_samples(alpha.frame, alpha.plane).min()) < alpha.peak
+
+
+def highest(alpha: AlphaPlane) -> float:
+    """The sample of the most opaque pixel."""
+    return float(_samples(alpha.frame, alpha.plane).max())
+
+
+def _samples(frame: VideoFrame, index: int) -> "np.ndarray[Any, Any]":
     plane = frame.planes[index]
     if is_float(frame.format):
-        rows = np.frombuffer(memoryview(plane), np.float32).reshape(plane.height, -1)[:, : plane.width]
-        return float(rows.min())
-    return float(np.from_dlpack(plane).min())
+        rows = np.frombuffer(memoryview(plane), np.float32).reshape(plane.height, -1)
+        return rows[:, : plane.width]
+    return np.from_dlpack(plane)
+
+
+def _white(source: VideoFormat, planes: VideoFormat, component: int) -> float:
+    """The sample that means 1.0 in planes that libswscale has made of a frame of the format `source`."""
+    if source.name == planes.name or source.has_palette:
+        return peak(planes, component)
+    bits = source.components[min(component, len(source.components) - 1)].bits
+    if bits < 8:
+        return _COARSE_WHITE[bits] if is_rgb(source) else peak(planes, component)
+    if not 8 < bits < 16 or source.name.startswith(
+        "x2"
+    ):  # packed 10-bit formats are expanded to the full scale
+        return peak(planes, component)
+    return float(((1 << bits) - 1) << (16 - bits))
 
 
 def is_rgb(layout: VideoFormat) -> bool:

@@ -3,13 +3,33 @@
 from collections.abc import Callable
 from fractions import Fraction
 
-from media._rgb_to_yuv import ChromaSite
+from media._codecs import Codec, software_preset
+from media._plane_layouts import ChromaSite
 from media.info import ContentLight, MasteringDisplay
 from media.video_format import VideoFormat
 
 # Up to this width x265 works without its tree: with it, 4.2 writes past the end of its memory where a picture
 # is 33 to 48 pixels wide, and the process dies.
 _X265_NARROW = 64
+
+
+def software_options(
+    codec: Codec,
+    preset: str | None,
+    crf: float,
+    site: ChromaSite,
+    video_format: VideoFormat,
+    num_threads: int,
+    pix_fmt: str,
+) -> dict[str, str]:
+    """All of the codec's software encoder."""
+    builders = {"h264": x264_options, "h265": x265_options, "av1": svtav1_options}
+    if codec in builders:
+        options = builders[codec](crf, site, video_format, num_threads)
+        return {"preset": software_preset(preset, codec), **options}
+    if codec == "prores":
+        return {"profile": "4444" if pix_fmt == "yuv444p10le" else "hq", "vendor": "apl0"}
+    return {}
 
 
 def x264_options(crf: float, site: ChromaSite, video_format: VideoFormat, num_threads: int) -> dict[str, str]:

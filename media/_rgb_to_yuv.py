@@ -11,57 +11,21 @@ beside other work), and no frame-sized temporaries are allocated.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import av
 import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from media._dither import dither_pattern
+from media._plane_layouts import PLANE_LAYOUTS, ChromaSite, PlaneLayout, coded_size
 from media.color import LUMA_COEFFICIENTS
 from media.errors import EncodeError
-
-ChromaSite = Literal["left", "topleft"]
 
 # Rows per band. 32 rows of a 2160p frame are 1.5 MB of float RGB; 32...128 measure the same within 5 %, 16
 # cost a third more at 720p, where calls outweigh arithmetic. Even, so that no band splits a 4:2:0 chroma row.
 _BAND_ROWS = 32
-
-
-class PlaneLayout(NamedTuple):
-    """How a planar YUV pixel format stores its samples."""
-
-    horizontal: int
-    """Luma columns per chroma column, 1 or 2."""
-    vertical: int
-    """Luma rows per chroma row, 1 or 2."""
-    bit_depth: int
-
-
-PLANE_LAYOUTS: dict[str, PlaneLayout] = {
-    "yuv420p": PlaneLayout(2, 2, 8),
-    "yuv422p": PlaneLayout(2, 1, 8),
-    "yuv444p": PlaneLayout(1, 1, 8),
-    "yuv420p10le": PlaneLayout(2, 2, 10),
-    "yuv422p10le": PlaneLayout(2, 1, 10),
-    "yuv444p10le": PlaneLayout(1, 1, 10),
-}
-"""The pixel formats this package can encode."""
-
-
-def coded_size(width: int, height: int, pix_fmt: str) -> tuple[int, int]:
-    """Size of the stored picture: rounded up to whole chroma samples.
-
-    Args:
-        width: Picture width in pixels.
-        height: Picture height in pixels.
-        pix_fmt: One of `PLANE_LAYOUTS`.
-
-    Returns:
-        (width, height), each at most one pixel larger than asked.
-    """
-    layout = PLANE_LAYOUTS[pix_fmt]
-    return width + width % layout.horizontal, height + height % layout.vertical
 
 
 @dataclass(frozen=True)
@@ -105,16 +69,27 @@ class RgbToYuv:
         chroma_site: Where a 4:2:0 chroma sample sits: on the left luma column between two rows ("left",
             what H.264, H.265 and every player assume when nothing is said) or on the top left luma sample
             ("topleft", BT.2100). 4:2:2 is always sited on the left column; 4:4:4 has nothing to place.
+        use_dither: Dither luma with an ordered pattern instead of rounding. Values that are codes already
+        stay
+            what they are.
     """
 
     def __init__(
-        self, width: int, height: int, *, pix_fmt: str, matrix: int, chroma_site: ChromaSite = "left"
+        self,
+        width: int,
+        height: int,
+        *,
+        pix_fmt: str,
+        matrix: int,
+        chroma_site: ChromaSite = "left",
+        use_dither: bool = False,
     ) -> None:
         self.width, self.height, self.pix_fmt = width, height, pix_fmt
         self.coded_width, self.coded_height = coded_size(width, height, pix_fmt)
         self._layout = PLANE_LAYOUTS[pix_fmt]
         self._rows = _limited_range_rows(matrix, self._layout.bit_depth)
         self._is_topleft = chroma_site == "topleft" and self._layout.vertical == 2
+        self._use_dither = use_dither
         self._buffers: _Buffers | None = None
 
     def convert(self, image: Tensor) -> av.VideoFrame:
@@ -151,7 +126,9 @@ class RgbToYuv:
 
     def _buffers_on(self, device: torch.device) -> "_Buffers":
         if self._buffers is None or self._buffers.rgb.device != device:
-            self._buffers = _Buffers.allocate(self.coded_width, self._layout, self._rows.offsets, device)
+            self._buffers = _Buffers.allocate(
+                self.coded_width, self._layout, self._rows.offsets, device, use_dither=self._use_dither
+            )
         return self._buffers
 
     def _load(self, band: Tensor, buffers: "_Buffers", *, is_first: bool) -> None:
@@ -206,7 +183,8 @@ class RgbToYuv:
         red, green, blue = self._rows.weights[channel]
         assert self._buffers is not None
         # The offset goes in first, as a tensor that broadcasts: one pass less than adding it at the end.
-        torch.add(self._buffers.offsets[channel], rgb[0], alpha=red * gain, out=out)
+        offset = self._buffers.offsets[channel][: out.shape[0]]
+        torch.add(offset, rgb[0], alpha=red * gain, out=out)
         return out.add_(rgb[1], alpha=green * gain).add_(rgb[2], alpha=blue * gain)
 
 
@@ -220,24 +198,31 @@ class _Buffers(NamedTuple):
     chroma: Tensor
     """(band, W / 2)"""
     offsets: tuple[Tensor, ...]
-    """Scalars to start the three sums with; chroma's a quarter where the column filter adds up four times."""
+    """What the three sums start with: one value for all pixels, (band, 1), chroma's a quarter where the
+    column filter adds up four times; with dithering luma's is a pattern, (band, W)."""
 
     @classmethod
     def allocate(
-        cls, width: int, layout: PlaneLayout, offsets: tuple[float, float, float], device: torch.device
+        cls,
+        width: int,
+        layout: PlaneLayout,
+        offsets: tuple[float, float, float],
+        device: torch.device,
+        *,
+        use_dither: bool,
     ) -> "_Buffers":
         def empty(*shape: int) -> Tensor:
             return torch.empty(shape, dtype=torch.float32, device=device)
 
+        luma, *chroma = (torch.full((_BAND_ROWS, 1), offset, device=device) for offset in offsets)
+        if use_dither:
+            luma = luma + dither_pattern(_BAND_ROWS, width).to(device)
         return cls(
             rgb=empty(3, 1 + _BAND_ROWS, width),
             luma=empty(_BAND_ROWS, width),
             row_sums=empty(3, _BAND_ROWS // 2, width),
             chroma=empty(_BAND_ROWS, width // layout.horizontal),
-            offsets=tuple(
-                torch.tensor(offset / (layout.horizontal**2 if channel else 1), device=device)
-                for channel, offset in enumerate(offsets)
-            ),
+            offsets=(luma, *(offset / layout.horizontal**2 for offset in chroma)),
         )
 
 

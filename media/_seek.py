@@ -84,7 +84,9 @@ def list_packets(decoder: StreamDecoder, *, until_pts: int, first_pts: int) -> P
     length_size = _nal_length_size(decoder.stream.codec_context.extradata) if is_h264 else 0
     last_dts: int | None = None
     for packet in decoder.packets():
-        if packet.pts is None or (packet.pts < first_pts and not packet.is_discard):
+        is_early = packet.pts is not None and packet.pts < first_pts and not packet.is_discard
+        # Behind a break the file's own time stamps, by which it is sought, mean another time.
+        if packet.pts is None or is_early or decoder.has_passed_break:
             listed.is_regular = False
             break
         is_entry = packet.is_keyframe and not packet.is_discard

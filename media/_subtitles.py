@@ -162,13 +162,13 @@ class ConvertedSubtitle:
         self._source.close()
 
     def _read_cues(self, stream: SubtitleStream) -> list[Cue]:
-        timeline = self._source.timeline
+        output_range = self._source.output_range
         open_ended: list[tuple[int, int | None, bytes]] = []
         for packet in self._source.packets():
             if packet.pts is None:
                 continue
-            start = packet.pts * packet.time_base - timeline.zero
-            if timeline.is_after_end(start):
+            start = packet.pts * packet.time_base - output_range.zero
+            if output_range.is_after_end(start):
                 break
             try:
                 events, display_ms = _decode(stream, packet)
@@ -178,7 +178,7 @@ class ConvertedSubtitle:
             start_ms = round(start * 1000)
             length = round((packet.duration or 0) * packet.time_base * 1000) or display_ms
             open_ended += [(start_ms, start_ms + length if length else None, event) for event in events]
-        limit = None if timeline.duration is None else round(timeline.duration * 1000)
+        limit = None if output_range.duration is None else round(output_range.duration * 1000)
         return list(_clip(open_ended, limit))
 
 
@@ -217,13 +217,13 @@ class CopiedSubtitle:
         self._source.close()
 
     def _shift(self) -> "Iterator[Packet[Stream]]":
-        timeline = self._source.timeline
+        output_range = self._source.output_range
         previous = -1
         for packet in self._source.packets():
             if packet.pts is None:
                 continue
-            position = packet.pts - timeline.shift(packet.time_base)
-            if timeline.is_after_end(position * packet.time_base):
+            position = packet.pts - output_range.shift(packet.time_base)
+            if output_range.is_after_end(position * packet.time_base):
                 return
             if position < 0:
                 continue

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import av
 from av.codec.context import CodecContext
@@ -14,7 +14,11 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Discard, Stream
 
+from media._decoder import shift_packet
 from media._open import open_input
+from media._output_range import OutputRange
+from media._time_line import MAX_GAP_SECONDS, SoundFollower, find_stretch
+from media.info import MediaInfo
 
 Item = TypeVar("Item")
 Action = Literal["copied", "transcoded", "converted", "dropped"]
@@ -26,6 +30,11 @@ _STREAM_METADATA = ("language", "title", "handler_name")
 # A seek lands on some packet at or before the asked time in most containers, but in MPEG-TS and PS it is an
 # estimate from the bit rate. Aim this much earlier, and check.
 _SEEK_MARGIN_SECONDS = 10
+
+SOUND_BEHIND_PICTURE = "what begins after a hole behind the last picture is left out"
+
+# So many packets with one and the same time stamp have none (RealAudio).
+_NUM_STUCK_PACKETS = 8
 
 
 @dataclass(frozen=True)
@@ -39,30 +48,6 @@ class StreamOutcome:
     codec: str
     action: Action
     detail: str = ""
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """The part of the source that the output shows, and where the output's zero lies.
-
-    Attributes:
-        zero: Source time, in seconds as its packets count, that becomes 0.
-        duration: Length of the output in seconds, None for "to the end".
-        is_cut: Whether the output starts inside the source; if not, what lies before zero (decoder priming)
-            is kept.
-    """
-
-    zero: Fraction
-    duration: Fraction | None
-    is_cut: bool
-
-    def shift(self, time_base: Fraction) -> int:
-        """Ticks to subtract from a time stamp."""
-        return round(self.zero / time_base)
-
-    def is_after_end(self, seconds: Fraction) -> bool:
-        """Whether an output time lies at or behind the end of the range."""
-        return self.duration is not None and seconds >= self.duration
 
 
 class TimedPacket(NamedTuple):
@@ -133,20 +118,28 @@ class SourceStream:
     no more memory than a good one, since no track has to hold packets back for another.
 
     Args:
-        path: The source file.
+        source: The source file.
         index: Which stream.
-        timeline: Part of the source to read; packets well before it may be skipped by seeking.
+        output_range: Part of the source to read; packets well before it may be skipped by seeking.
     """
 
-    def __init__(self, path: str, index: int, timeline: Timeline) -> None:
-        self.container, self.stream = _open_stream(path, index)
-        self.timeline = timeline
+    def __init__(self, source: MediaInfo, index: int, output_range: OutputRange) -> None:
+        self._source = source
+        self.container, self.stream = _open_stream(source, index)
+        self.output_range = output_range
         self.index = index
         self.error: str | None = None
         """Why reading ended early, if it did."""
-        if timeline.is_cut and not self._seek_before(timeline.zero):
+        self._follower = SoundFollower(output_range.stretches)
+        # Behind a break the file's own time stamps, by which it is sought, mean another time.
+        can_seek = output_range.is_cut and not output_range.stretches
+        if can_seek and not self._seek_before(output_range.zero):
             self.container.close()
-            self.container, self.stream = _open_stream(path, index)
+            self.container, self.stream = _open_stream(source, index)
+
+    def reopened(self) -> Self:
+        """The same part of the same stream, to be read independently. Close it too."""
+        return type(self)(self._source, self.index, self.output_range)
 
     @property
     def codec_name(self) -> str:
@@ -154,10 +147,27 @@ class SourceStream:
         return codec_name(self.stream)
 
     def packets(self) -> "Iterator[Packet[Stream]]":
-        """All packets with data, from some time before the range on.
+        """All packets with data, from some time before the range on, with times on the source's line.
 
         Ends early, with `error` set, where the file is damaged.
         """
+        packets = self._raw_packets()
+        if self.stream.type == "audio":
+            packets = without_stuck_times(packets)
+        for packet in packets:
+            self._put_on_line(packet)
+            yield packet
+
+    def packets_of_range(self) -> "Iterator[Packet[Stream]]":
+        """The packets up to the end of the range."""
+        for packet in self.packets():
+            if packet.pts is not None and self.output_range.is_after_end(
+                packet.pts * packet.time_base - self.output_range.zero
+            ):
+                return
+            yield packet
+
+    def _raw_packets(self) -> "Iterator[Packet[Stream]]":
         try:
             for packet in self.container.demux(self.stream):
                 if packet.size > 0:
@@ -168,6 +178,20 @@ class SourceStream:
             return
         except av.FFmpegError as error:
             self.error = f"the source cannot be read to its end ({error.strerror})"
+
+    def _put_on_line(self, packet: "Packet[Stream]") -> None:
+        stretches = self.output_range.stretches
+        ticks = packet.pts if packet.pts is not None else packet.dts
+        if not stretches or ticks is None:
+            return
+        start = ticks * packet.time_base
+        if (packet.duration or 0) * packet.time_base > MAX_GAP_SECONDS:
+            packet.duration = 0  # MP4 lets the last packet before a gap last until the next one
+        if self.stream.type == "audio":
+            shift = self._follower.shift(start, (packet.duration or 0) * packet.time_base, packet.pos)
+        else:  # too sparse to tell by what came before
+            shift = stretches[find_stretch(stretches, start, packet.pos)].shift_seconds
+        shift_packet(packet, shift)
 
     def copy_properties(self, output: Stream) -> None:
         """Give an output stream the language, title and disposition of this one."""
@@ -190,15 +214,28 @@ class SourceStream:
             return True
         with contextlib.suppress(av.FFmpegError, OSError):
             self.container.seek(int(target / time_base), stream=self.stream)
-            first = next(self.packets(), None)
+            first = next(self._raw_packets(), None)
             if first is not None and first.pts is not None and first.pts * time_base < seconds:
                 self.container.seek(int(target / time_base), stream=self.stream)
                 return True
         return False
 
 
-def _open_stream(path: str, index: int) -> tuple[InputContainer, Stream]:
-    container = open_input(path)
+def without_stuck_times(packets: "Iterator[Packet[Stream]]") -> "Iterator[Packet[Stream]]":
+    """The packets, untimed but for the first where the file gives all of them the same time."""
+    head = list(islice(packets, _NUM_STUCK_PACKETS))
+    is_stuck = len(head) == _NUM_STUCK_PACKETS and len({packet.pts for packet in head}) == 1
+    last: int | None = None
+    for packet in chain(head, packets):
+        if is_stuck and packet.pts == last:
+            packet.pts = packet.dts = None
+        else:
+            last = packet.pts
+        yield packet
+
+
+def _open_stream(source: MediaInfo, index: int) -> tuple[InputContainer, Stream]:
+    container = open_input(source.path, analysed_bytes=source.analysed_bytes)
     for stream in container.streams:
         if stream.index != index:
             stream.discard = Discard.all  # lets seeking formats skip the other streams' data unread

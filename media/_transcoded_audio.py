@@ -1,5 +1,6 @@
 """Audio that the container cannot carry, or not cut where it must be: decoded, and encoded again."""
 
+import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, cast
@@ -14,7 +15,8 @@ from av.stream import Stream
 from numpy.typing import NDArray
 
 from media._channel_layouts import Speakers, is_free_order, layout_of, speakers_of
-from media._tracks import Peekable, SourceStream, StreamOutcome, TimedPacket
+from media._sound_changes import SoundChanges, find_sound_changes
+from media._tracks import SOUND_BEHIND_PICTURE, Peekable, SourceStream, StreamOutcome, TimedPacket
 
 Samples = NDArray[np.float32]
 """(channels, n), [-1, 1]"""
@@ -23,6 +25,8 @@ Samples = NDArray[np.float32]
 # overlap.
 _GAP_SECONDS = Fraction(1, 100)
 
+CHANGING_SOUND = "its channels or rate change on the way, and a track has one of each for all"
+
 _AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _BITS_PER_CHANNEL = {1: 96_000, 2: 96_000, 6: 64_000}
 
@@ -30,26 +34,30 @@ _BITS_PER_CHANNEL = {1: 96_000, 2: 96_000, 6: 64_000}
 class TranscodedAudio:
     """An audio stream decoded and encoded anew: mono and stereo as they are, more channels as 5.1.
 
-    Starts and ends on the exact sample; a hole in the source's time stamps becomes silence and an overlap
-    is cut, so sound stays with the picture.
+    Sound that changes on the way gets as many channels as its widest part. It starts and ends on the exact
+    sample; a hole in the source's time stamps becomes silence and an overlap is cut, so sound stays with the
+    picture.
 
     Args:
         source: The stream.
+        changes: Of its channels and rate.
         encoder: `aac` or `libopus`.
     """
 
-    def __init__(self, source: SourceStream, *, encoder: str = "aac") -> None:
+    def __init__(self, source: SourceStream, changes: SoundChanges, *, encoder: str = "aac") -> None:
         assert isinstance(source.stream, AudioStream)
-        self._source = source
+        self._source, self._changes = source, changes
         self._input = source.stream
         context = self._input.codec_context
         self._encoder = encoder
-        is_kept = encoder == "aac" and context.sample_rate in _AAC_RATES
-        self._rate = context.sample_rate if is_kept else 48_000
-        speakers = speakers_of(layout_of(context))
-        self._layout = {1: "mono", 2: "stereo"}.get(len(speakers.channels), "5.1")
+        rate, channels = context.sample_rate, len(speakers_of(layout_of(context)).channels) or 2
+        if not changes.is_steady:
+            rate, channels = max(rate, changes.max_rate), max(channels, changes.max_channels)
+        self._rate = rate if encoder == "aac" and rate in _AAC_RATES else 48_000
+        self._layout = {1: "mono", 2: "stereo"}.get(channels, "5.1")
         self._num_bad_packets = 0
         self._num_left_out = 0  # channels that have no place in the output
+        self._is_cut_short = False
         self._resampler: av.AudioResampler | None = None
         self._resampler_input: tuple[str, str, int] | None = None
         self._in_range = Peekable(self._fit())
@@ -83,8 +91,12 @@ class TranscodedAudio:
         """Transcoded, and what could not be decoded."""
         name = "AAC" if self._encoder == "aac" else "Opus"
         notes = [f"to {name} {self._layout} {self._rate} Hz"]
+        if not self._changes.is_steady:
+            notes.append(CHANGING_SOUND)
         if self._num_bad_packets:
             notes.append(f"{self._num_bad_packets} damaged packets became silence")
+        if self._is_cut_short:
+            notes.append(SOUND_BEHIND_PICTURE)
         if self._num_left_out:
             notes.append(f"{self._num_left_out} channels without a loudspeaker of their own left out")
         if self._source.error:
@@ -124,7 +136,7 @@ class TranscodedAudio:
     def _start_of(self, frame: AudioFrame) -> Fraction | None:
         if frame.pts is None or frame.time_base is None:
             return None
-        return (frame.pts * frame.time_base - self._source.timeline.zero) * self._rate
+        return (frame.pts * frame.time_base - self._source.output_range.zero) * self._rate
 
     def _decode(self, packet: "Packet[Stream]") -> list[AudioFrame]:
         try:
@@ -159,10 +171,16 @@ class TranscodedAudio:
 
     def _fit(self) -> Iterator[tuple[Samples, int]]:
         """Samples without holes or overlaps from the range's start to its end, with their positions."""
-        duration = self._source.timeline.duration
-        end = None if duration is None else round(duration * self._rate)
+        output_range = self._source.output_range
+        end = None if output_range.duration is None else round(output_range.duration * self._rate)
         position: int | None = None
         for samples, start in self._decoded():
+            begin = Fraction(start, self._rate)
+            if output_range.is_behind_source(begin) or output_range.is_hole_behind_picture(
+                Fraction(position or 0, self._rate), begin
+            ):
+                self._is_cut_short = True
+                return
             if position is None:
                 position = max(0, start)
             gap = start - position if end is None else min(start, end) - position
@@ -184,6 +202,12 @@ class TranscodedAudio:
         for packet in self._output.encode(frame):
             if packet.dts is not None:
                 yield TimedPacket(float(packet.dts * packet.time_base), packet)
+
+
+def sound_changes(source: SourceStream) -> SoundChanges:
+    """Look for changes on the way, in packets of a container of their own."""
+    with contextlib.closing(source.reopened()) as again:
+        return find_sound_changes(again.packets_of_range(), source.codec_name)
 
 
 def _samples(frame: AudioFrame) -> Samples:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from media._planar import FrameToPlanar, Planar, is_float, is_full_range, peak
 from media.color import LUMA_COEFFICIENTS, YCGCO, effective_matrix
+from media.info import AlphaUse
 
 _WORK_BITS = 16
 
@@ -21,13 +22,14 @@ class FrameToRgb:
         width: Width of the images, in pixels. Frames of another size are scaled to it.
         height: Height of the images, in pixels.
         codec: The codec's name; it decides the range of untagged grey pictures.
+        alpha: What alpha planes mean.
     """
 
-    def __init__(self, width: int, height: int, *, codec: str) -> None:
+    def __init__(self, width: int, height: int, *, codec: str, alpha: AlphaUse = "straight") -> None:
         self.width, self.height = width, height
         self.has_met_transparency = False
         """Whether any pixel so far let the black behind it through."""
-        self._codec = codec
+        self._codec, self._alpha_use = codec, alpha
         self._to_planar = FrameToPlanar(width, height, codec=codec)
 
     def convert(self, frame: VideoFrame, *, out: Tensor | None = None) -> Tensor:
@@ -43,16 +45,17 @@ class FrameToRgb:
         planar = self._to_planar.convert(frame)
         image = torch.empty(3, self.height, self.width) if out is None else out
         if planar.kind == "rgb":
-            _from_rgb(planar.frame, image)
+            _from_rgb(planar, image)
         elif planar.kind == "gray":
             self._from_gray(planar.frame, image)
         else:
             self._from_yuv(planar, image)
-        if planar.alpha is not None:
-            alpha = _alpha_plane(*planar.alpha)
-            if float(alpha.min()) < 1.0:
+        if planar.alpha is not None and self._alpha_use != "unused":
+            opacity = _samples(planar.alpha.frame, planar.alpha.plane).div_(planar.alpha.peak)
+            if float(opacity.min()) < 1.0:
                 self.has_met_transparency = True
-                image.mul_(alpha)
+                if self._alpha_use == "straight":  # else what lies over black is what is stored
+                    image.mul_(opacity)
         return image
 
     def _from_yuv(self, planar: Planar, image: Tensor) -> None:
@@ -78,9 +81,10 @@ class FrameToRgb:
         image.copy_(_samples(frame, 0).sub_(low).div_(span).clamp_(0.0, 1.0))  # to all three
 
 
-def _from_rgb(frame: VideoFrame, image: Tensor) -> None:
-    torch.stack([_samples(frame, index) for index in (2, 0, 1)], out=image)  # planes are G, B, R
-    image.div_(peak(frame.format, 0)).clamp_(0.0, 1.0)
+def _from_rgb(planar: Planar, image: Tensor) -> None:
+    torch.stack([_samples(planar.frame, index) for index in (2, 0, 1)], out=image)  # planes are G, B, R
+    for channel, white in zip(image, planar.white, strict=True):
+        channel.div_(white).clamp_(0.0, 1.0)
 
 
 @cache
@@ -127,8 +131,3 @@ def _samples(frame: VideoFrame, index: int) -> Tensor:
     # dlpack hands out the decoder's own memory; the conversion to float is the copy that makes it ours.
     samples: Tensor = torch.utils.dlpack.from_dlpack(plane)
     return samples.to(torch.float32, copy=True)
-
-
-def _alpha_plane(frame: VideoFrame, index: int) -> Tensor:
-    """Opacity, (H, W), float32, [0, 1]."""
-    return _samples(frame, index).div_(peak(frame.format, -1))

@@ -7,6 +7,12 @@ from media.info import ColorTags
 RGB, BT709, FCC, BT470BG, SMPTE170M, SMPTE240M, YCGCO, BT2020, BT2020_CL = 0, 1, 4, 5, 6, 7, 8, 9, 10
 """H.273 matrix code points by name."""
 
+# Lines of 625-line television: whole frames, fields or VCDs, and with the blanking that IMX tapes keep.
+_PAL_HEIGHTS = frozenset({576, 288, 608})
+
+# What standard definition is coded with; nothing decides between them above it.
+SD_MATRICES = frozenset({FCC, BT470BG, SMPTE170M})
+
 # Larger pictures are BT.709 by broadcast convention; what FFmpeg assumes for all (BT.601) shifts untagged HD
 # by 1.8 levels on average, by 14 in saturated areas.
 _HD_WIDTH, _HD_HEIGHT = 1280, 720
@@ -39,9 +45,18 @@ LUMA_COEFFICIENTS: dict[int, LumaCoefficients] = {
 }
 
 
+def is_hd(width: int, height: int) -> bool:
+    """Whether players take an untagged picture for BT.709: from 1280 wide or 720 high on."""
+    return width >= _HD_WIDTH or height >= _HD_HEIGHT
+
+
 def default_matrix(width: int, height: int) -> int:
-    """The matrix of a picture that does not name one: BT.709 from 1280 wide or 720 high on, BT.601 below."""
-    return BT709 if width >= _HD_WIDTH or height >= _HD_HEIGHT else SMPTE170M
+    """The matrix of a picture that does not name one: BT.709 for HD; below, BT.601 as PAL has it (BT.470BG)
+    where the lines are PAL's and as NTSC has it (SMPTE 170M) else. The two differ in the primaries that go
+    with them."""
+    if is_hd(width, height):
+        return BT709
+    return BT470BG if height in _PAL_HEIGHTS else SMPTE170M
 
 
 def effective_matrix(matrix: int, width: int, height: int) -> int:

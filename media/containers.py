@@ -9,7 +9,9 @@ from pathlib import Path
 import av
 from av.stream import Stream
 
+from media._codecs import Codec
 from media.errors import EncodeError
+from media.picture_files import FRAME_CODECS, is_frame_pattern
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,7 @@ class Container:
         suffix: Of its files.
         muxer: FFmpeg's name.
         video: Codecs of the video that it may hold.
+        default_video: What it holds where nobody names a codec; None leaves that to the size.
         audio: Codecs of sound that are copied into it; None tries each by writing a header. Others are
             encoded by `audio_encoder`.
         audio_encoder: FFmpeg's name.
@@ -36,6 +39,7 @@ class Container:
     suffix: str
     muxer: str
     video: frozenset[str]
+    default_video: Codec | None = None
     audio: frozenset[str] | None
     audio_encoder: str
     subtitles: frozenset[str] = frozenset()
@@ -113,14 +117,52 @@ WEBM = Container(
     suffix=".webm",
     muxer="webm",
     video=frozenset({"av1"}),
+    default_video="av1",
     audio=frozenset({"opus", "vorbis"}),
     audio_encoder="libopus",
     subtitles=frozenset({"webvtt"}),
     text_encoder="webvtt",
     starts_at_zero=True,
 )
-CONTAINERS = (MP4, MKV, WEBM)
+MOV = Container(
+    name="MOV",
+    suffix=".mov",
+    muxer="mov",
+    video=frozenset({"h264", "h265", "prores"}),
+    audio=None,
+    audio_encoder="aac",
+    text_encoder="mov_text",
+    metadata=_MP4_METADATA,
+)
+CONTAINERS = (MP4, MKV, MOV, WEBM)
 VIDEO_SUFFIXES = tuple(container.suffix for container in CONTAINERS)
+
+
+def check_output(path: Path, codec: str) -> None:
+    """Makes sure that an output can be written under its name.
+
+    Args:
+        path: The output, or the pattern of its frames.
+        codec: Of its video.
+
+    Raises:
+        EncodeError: If it cannot.
+    """
+    if not is_frame_pattern(path):
+        container_of(path).check_video(codec)
+    elif codec != default_codec(path):
+        raise EncodeError(f"the frames {path.name!r} are {default_codec(path)}, they cannot be {codec}")
+
+
+def default_codec(path: Path) -> Codec | None:
+    """The codec of an output where nobody names one; None leaves it to the size.
+
+    Raises:
+        EncodeError: If there is no container for the name.
+    """
+    if is_frame_pattern(path):
+        return FRAME_CODECS[path.suffix.lower()]
+    return container_of(path).default_video
 
 
 def container_of(path: Path) -> Container:

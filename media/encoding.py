@@ -1,11 +1,20 @@
 """What to encode and how: the choices a caller makes, and the pure rules that turn them into encoder
 settings."""
 
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
-from media._private_options import svtav1_options, x264_options, x265_options
-from media._rgb_to_yuv import PLANE_LAYOUTS, ChromaSite, coded_size
+from media._codecs import (
+    TRAITS,
+    Codec,
+    CodecChoice,
+    choose_codec,
+    matching_crf,
+    size_warnings,
+)
+from media._hardware import HardwareFamily, hardware_objection, hardware_settings
+from media._plane_layouts import RGB_LAYOUTS, ChromaSite, coded_size, layout_of
+from media._private_options import software_options
 from media.color import (
     BT470BG,
     BT709,
@@ -14,9 +23,11 @@ from media.color import (
     FCC,
     LUMA_COEFFICIENTS,
     RGB,
+    SD_MATRICES,
     SMPTE170M,
     SMPTE240M,
     default_matrix,
+    is_hd,
 )
 from media.errors import EncodeError
 from media.info import ColorTags
@@ -32,73 +43,64 @@ _COMPANIONS = {
     BT2020: (9, 14),
 }
 
-Codec = Literal["h264", "h265", "av1"]
+Encoder = Literal["auto", "software", "nvenc", "qsv", "amf"]
 
 # A fixed number, not the machine's core count: x264 and x265 write other bytes with other thread counts,
 # and a segment that is encoded again elsewhere must come out identical.
 DEFAULT_NUM_THREADS = 4
 
 _GOP_SECONDS = 2
-_X26X_PRESETS = (
-    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
-)  # fmt: skip
-
-
-class _CodecTraits(NamedTuple):
-    encoder: str
-    default_crf: float
-    max_crf: int
-    default_preset: str
-    presets: tuple[str, ...]
-    pix_fmts: tuple[str, ...]
-    min_side: int
-    """Smallest width and height the encoder opens with."""
-
-
-_TRAITS: dict[str, _CodecTraits] = {
-    "h264": _CodecTraits("libx264", 18, 51, "veryfast", _X26X_PRESETS, tuple(PLANE_LAYOUTS), 2),
-    "h265": _CodecTraits("libx265", 20, 51, "fast", _X26X_PRESETS, tuple(PLANE_LAYOUTS), 16),
-    "av1": _CodecTraits(
-        "libsvtav1", 25, 63, "8", tuple(str(n) for n in range(14)), ("yuv420p", "yuv420p10le"), 16
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeOptions:
     """The caller's choices for the encoded video. None means the default of the codec or of the source."""
 
-    codec: Codec = "h264"
+    codec: CodecChoice = "auto"
+    """"auto" is h264 up to 4096x2304, which hardware plays; h265 up to 8192x4320; av1 above."""
     crf: float | None = None
     """Constant quality, lower is better: 0-51 for h264 (default 18) and h265 (20), whole numbers 0-63 for
     av1 (25; 25 looks about like 18 of h264). 0 is lossless in all three: the Y'CbCr planes come back bit
-    for bit."""
+    for bit. With the codec "auto" it is h264's, and another codec gets what looks about like it."""
     preset: str | None = None
-    """"ultrafast" ... "placebo" for h264 (default "veryfast") and h265 ("fast"), "0" (slowest) ... "13" for
-    av1 ("8")."""
+    """"ultrafast" ... "placebo", in each encoder's own terms (default "veryfast" for h264, "fast" for h265);
+    also "0" (slowest) ... "13" for av1 ("8")."""
     pix_fmt: str | None = None
     """"yuv420p", "yuv422p", "yuv444p" or the same with "10le"; av1 takes 4:2:0 only. Default: 4:2:0, 10
     bits when the source has more than 8 or is HDR."""
+    encoder: Encoder = "software"
+    """Who encodes. "auto" is what works of nvenc, qsv and amf; `pin_encoder` finds out, and until then it is
+    software, like for all that hardware does not do as well."""
+    keep_matrix: bool = False
+    """Keep the matrix of standard definition in an output of HD size, where players assume BT.709."""
     num_threads: int = DEFAULT_NUM_THREADS
     """Encoder threads, at least 1. Part of the result: other counts give other (equally good) bytes."""
 
     def __post_init__(self) -> None:
-        if self.codec not in _TRAITS:
-            raise EncodeError(f"codec {self.codec!r} is not known; choose one of {', '.join(_TRAITS)}")
-        traits = _TRAITS[self.codec]
+        if self.codec != "auto" and self.codec not in TRAITS:
+            raise EncodeError(f"codec {self.codec!r} is not known; choose one of auto, {', '.join(TRAITS)}")
+        if self.encoder not in get_args(Encoder):
+            raise EncodeError(
+                f"encoder {self.encoder!r} is not known; choose one of {', '.join(get_args(Encoder))}"
+            )
+        traits = TRAITS["h264" if self.codec == "auto" else self.codec]
         if self.crf is not None and not 0 <= self.crf <= traits.max_crf:
-            raise EncodeError(f"crf {self.crf:g} is outside 0-{traits.max_crf}, the range of {self.codec}")
+            raise EncodeError(f"crf {self.crf:g} is outside 0-{traits.max_crf}, the range of {traits.name}")
         if self.crf is not None and self.codec == "av1" and self.crf != int(self.crf):
             raise EncodeError(f"crf {self.crf:g} is not whole; av1 takes whole numbers 0-63")
         if self.preset is not None and self.preset not in traits.presets:
             raise EncodeError(
-                f"preset {self.preset!r} is not one of {self.codec}'s: {', '.join(traits.presets)}"
+                f"preset {self.preset!r} is not one of {traits.name}'s: {', '.join(traits.presets)}"
             )
         if self.pix_fmt is not None and self.pix_fmt not in traits.pix_fmts:
             raise EncodeError(
-                f"pix_fmt {self.pix_fmt!r} cannot be written as {self.codec}; "
+                f"pix_fmt {self.pix_fmt!r} cannot be written as {traits.name}; "
                 f"choose one of {', '.join(traits.pix_fmts)}"
             )
+        if self.encoder in get_args(HardwareFamily):
+            # The source's bits decide the rest.
+            codec: Codec = "h265" if self.codec == "auto" else self.codec
+            _refuse_what_hardware_cannot(self, codec, self.pix_fmt or "yuv420p")
         if self.num_threads < 1:
             raise EncodeError(f"num_threads must be at least 1, got {self.num_threads}")
 
@@ -107,14 +109,20 @@ class EncodeOptions:
 class ResolvedEncoding:
     """Encoder settings, complete: the same value gives the same bytes."""
 
+    codec: Codec
     encoder: str
     """Name of the FFmpeg encoder."""
     pix_fmt: str
+    """Of the samples that are computed."""
+    encoder_pix_fmt: str
+    """As the encoder takes them: the same samples, perhaps in other planes."""
+    use_dither: bool
+    """Whether luma is dithered instead of rounded."""
     width: int
     """Of the stored picture; up to one pixel more than the images (chroma needs whole samples)."""
     height: int
     color: ColorTags
-    """Written into the stream and the container; always limited range, never "unspecified"."""
+    """Written into the stream and the container, never "unspecified"; Y'CbCr always has limited range."""
     chroma_site: ChromaSite
     gop_size: int
     """Frames from one keyframe to the next, at most."""
@@ -134,48 +142,81 @@ def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> Resol
         EncodeError: An 8-bit pixel format was asked for an HDR source, or the picture is too small for the
         encoder.
     """
-    traits = _TRAITS[options.codec]
-    is_hdr = video_format.color.is_hdr
     pix_fmt = _choose_pix_fmt(options, video_format)
-    layout = PLANE_LAYOUTS[pix_fmt]
     width, height = coded_size(video_format.width, video_format.height, pix_fmt)
+    codec = choose_codec(options.codec, width=width, height=height, pix_fmt=pix_fmt)
+    traits = TRAITS[codec]
     if min(width, height) < traits.min_side:
         raise EncodeError(
-            f"{width}x{height} is too small for {options.codec}; the least side is {traits.min_side} pixels"
+            f"{width}x{height} is too small for {codec}; sides have {traits.min_side} pixels or more"
         )
-    # BT.2100 puts 4:2:0 chroma on the top left luma sample, and HDR players follow the signalled position.
-    # Everything else is left-sited, which is what players assume when a stream says nothing.
-    chroma_site: ChromaSite = "topleft" if is_hdr and layout.vertical == 2 else "left"
-    crf = traits.default_crf if options.crf is None else options.crf
-    preset = options.preset or traits.default_preset
-    builders = {"h264": x264_options, "h265": x265_options, "av1": svtav1_options}
+    crf = matching_crf(options.crf, wanted=options.codec, chosen=codec)
+    chroma_site = _choose_chroma_site(options, video_format, pix_fmt)
+    if options.encoder == "auto" or options.encoder == "software":
+        encoder, encoder_pix_fmt = traits.encoder, pix_fmt
+        private_options = software_options(
+            codec, options.preset, crf, chroma_site, video_format, options.num_threads, pix_fmt
+        )
+    else:
+        _refuse_what_hardware_cannot(options, codec, pix_fmt)
+        encoder, encoder_pix_fmt, private_options = hardware_settings(
+            options.encoder, codec, crf=crf, preset=options.preset, pix_fmt=pix_fmt
+        )
     return ResolvedEncoding(
-        encoder=traits.encoder,
+        codec=codec,
+        encoder=encoder,
         pix_fmt=pix_fmt,
+        encoder_pix_fmt=encoder_pix_fmt,
+        use_dither=layout_of(pix_fmt).bit_depth == 8 and pix_fmt not in RGB_LAYOUTS,
         width=width,
         height=height,
-        color=output_color(video_format.color, width, height),
+        color=_color(options, video_format, pix_fmt),
         chroma_site=chroma_site,
         gop_size=max(1, round(_GOP_SECONDS * video_format.rate)),
         num_threads=options.num_threads,
         # Apple players open "hvc1" (parameter sets in the header only) and refuse FFmpeg's default "hev1".
-        codec_tag="hvc1" if options.codec == "h265" else None,
-        private_options={
-            "preset": preset,
-            **builders[options.codec](crf, chroma_site, video_format, options.num_threads),
-        },
-        warnings=tuple(_warnings(options, video_format, pix_fmt)),
+        codec_tag="hvc1" if codec == "h265" else None,
+        private_options=private_options,
+        warnings=tuple(_warnings(options, video_format, pix_fmt, codec)),
     )
 
 
-def output_color(color: ColorTags, width: int, height: int) -> ColorTags:
+def _color(options: EncodeOptions, video_format: VideoFormat, pix_fmt: str) -> ColorTags:
+    width, height = coded_size(video_format.width, video_format.height, pix_fmt)
+    color = output_color(video_format.color, width, height, keep_matrix=options.keep_matrix)
+    return replace(color, matrix=RGB, full_range=True) if pix_fmt in RGB_LAYOUTS else color
+
+
+def hardware_candidates(options: EncodeOptions, video_format: VideoFormat) -> tuple[HardwareFamily, ...]:
+    """Which families may encode in place of software, the likeliest first: none where the result would lack
+    something.
+
+    Raises:
+        EncodeError: As `resolve_encoding`.
+    """
+    if options.encoder == "software":
+        return ()
+    if options.encoder != "auto":
+        return (options.encoder,)
+    software = resolve_encoding(options, video_format)
+    objection = hardware_objection(
+        codec=software.codec,
+        is_lossless=options.crf == 0,
+        preset=options.preset,
+        pix_fmt=software.pix_fmt,
+    )
+    return () if objection or _has_static_metadata(video_format) else get_args(HardwareFamily)
+
+
+def output_color(color: ColorTags, width: int, height: int, *, keep_matrix: bool = False) -> ColorTags:
     """The tags to write: every field set, a matrix we can compute, limited range.
 
     Players ignore the range flag often enough that full-range output would be shown with crushed blacks, so
     all output is limited. R'G'B' sources (matrix 0) have no matrix to keep and become BT.709;
     constant-luminance BT.2020 becomes the usual non-constant kind; an unspecified matrix is chosen by size,
-    like players do.
-    """
+    like players do. Pictures of HD size that standard definition's matrix was kept for are shown with
+    BT.709's by many players, so they get it, unless `keep_matrix` says otherwise. Primaries and transfer
+    stay the source's: nothing converts them, and few players look at them."""
     matrix = color.matrix
     if matrix == BT2020_CL:
         matrix = BT2020
@@ -184,6 +225,8 @@ def output_color(color: ColorTags, width: int, height: int) -> ColorTags:
     elif matrix not in LUMA_COEFFICIENTS:
         matrix = default_matrix(width, height)
     companions = _COMPANIONS[matrix]
+    if matrix in SD_MATRICES and is_hd(width, height) and not keep_matrix:
+        matrix = BT709
     return ColorTags(
         matrix=matrix,
         primaries=companions[0] if color.primaries in (0, 2, 3) else color.primaries,
@@ -194,9 +237,13 @@ def output_color(color: ColorTags, width: int, height: int) -> ColorTags:
 
 def _choose_pix_fmt(options: EncodeOptions, video_format: VideoFormat) -> str:
     is_hdr = video_format.color.is_hdr
+    is_deep = is_hdr or video_format.bit_depth > 8
+    if options.pix_fmt is None and options.codec in ("prores", "png", "tiff"):
+        formats = TRAITS[options.codec].pix_fmts
+        return formats[-1] if is_deep and options.codec == "png" else formats[0]
     if options.pix_fmt is None:
-        return "yuv420p10le" if is_hdr or video_format.bit_depth > 8 else "yuv420p"
-    if is_hdr and PLANE_LAYOUTS[options.pix_fmt].bit_depth == 8:
+        return "yuv420p10le" if is_deep else "yuv420p"
+    if is_hdr and layout_of(options.pix_fmt).bit_depth == 8:
         raise EncodeError(
             f"pix_fmt {options.pix_fmt!r} has 8 bits and the source is HDR; "
             f"choose {options.pix_fmt}10le, or leave pix_fmt out"
@@ -204,23 +251,49 @@ def _choose_pix_fmt(options: EncodeOptions, video_format: VideoFormat) -> str:
     return options.pix_fmt
 
 
-def _warnings(options: EncodeOptions, video_format: VideoFormat, pix_fmt: str) -> list[str]:
-    layout = PLANE_LAYOUTS[pix_fmt]
+def _choose_chroma_site(options: EncodeOptions, video_format: VideoFormat, pix_fmt: str) -> ChromaSite:
+    """BT.2100 puts 4:2:0 chroma on the top left luma sample, and HDR players follow the signalled position.
+    Everything else is left-sited, which is what players assume when a stream says nothing, as hardware's
+    do."""
+    is_signalled = options.encoder in ("auto", "software")
+    is_topleft = video_format.color.is_hdr and layout_of(pix_fmt).vertical == 2
+    return "topleft" if is_topleft and is_signalled else "left"
+
+
+def _refuse_what_hardware_cannot(options: EncodeOptions, codec: Codec, pix_fmt: str) -> None:
+    objection = hardware_objection(
+        codec=codec, is_lossless=options.crf == 0, preset=options.preset, pix_fmt=pix_fmt
+    )
+    if objection:
+        raise EncodeError(f"encoder {options.encoder} cannot do this: {objection}")
+
+
+def _has_static_metadata(video_format: VideoFormat) -> bool:
+    is_given = video_format.mastering_display is not None or video_format.content_light is not None
+    return video_format.color.is_hdr and is_given
+
+
+def _warnings(options: EncodeOptions, video_format: VideoFormat, pix_fmt: str, codec: Codec) -> list[str]:
+    layout = layout_of(pix_fmt)
     width, height = coded_size(video_format.width, video_format.height, pix_fmt)
-    found = []
+    found = size_warnings(options.codec, codec, width=width, height=height)
     if (width, height) != (video_format.width, video_format.height):
         found.append(
             f"{video_format.width}x{video_format.height} is stored as {width}x{height}: "
             f"{pix_fmt} needs even sizes, so the last column or row is repeated"
         )
-    if options.codec == "h264" and layout.bit_depth > 8:
+    if pix_fmt in RGB_LAYOUTS and video_format.color.is_hdr:
+        found.append("the frames hold HDR code values, and pictures do not say so")
+    if codec == "h264" and layout.bit_depth > 8:
         found.append("10-bit H.264 plays in few browsers and devices; h265 or av1 play more widely")
-    elif options.codec == "h264" and options.crf == 0:
+    elif codec == "h264" and options.crf == 0:
         found.append("lossless H.264 plays in few browsers and devices")
-    if layout.horizontal == 1 or layout.vertical == 1:
+    if codec in ("h264", "h265", "av1") and (layout.horizontal == 1 or layout.vertical == 1):
         found.append(f"{pix_fmt} plays in software players only; 4:2:0 plays everywhere")
     if video_format.bit_depth > 8 and layout.bit_depth == 8:
         found.append(
             f"a {video_format.bit_depth}-bit source is written with 8 bits, as pix_fmt {pix_fmt} asks"
         )
+    if options.encoder not in ("auto", "software") and _has_static_metadata(video_format):
+        found.append("hardware encoders write no HDR10 mastering display and light levels; software does")
     return found

@@ -43,6 +43,12 @@ class InvalidSizeError(MediaError):
     code = "invalid_request"
 
 
+class StreamChoiceError(MediaError):
+    """Raised when the video stream that is asked for is none."""
+
+    code = "invalid_request"
+
+
 class InputLimitError(MediaError):
     """Raised when the input is larger, longer or more complex than the limits allow."""
 

@@ -8,6 +8,13 @@ from typing import Literal
 UNSPECIFIED = 2
 """The H.273 code point for "not said", the same for matrix, primaries and transfer."""
 
+AlphaUse = Literal["straight", "premultiplied", "unused"]
+"""What an alpha plane means: colours are to be multiplied by it, or are already, or nobody has filled it
+in."""
+
+PROFILE_WITHOUT_BASE = 5
+"""The profile of Dolby Vision whose pictures only a Dolby Vision player shows in the right colours."""
+
 _PQ, _HLG = 16, 18
 
 
@@ -51,6 +58,41 @@ class ContentLight:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """A part of a file whose time stamps count on without a break. Seconds as the file says them."""
+
+    first_seconds: Fraction
+    """Time of the first video packet, by which it is known again (see `media._time_line.packet_time`)."""
+    begin_seconds: Fraction
+    """When the first picture is shown."""
+    end_seconds: Fraction
+    """When the last picture ends."""
+    position: int
+    """Of the first video packet in the file, in bytes; 0 where that is not known."""
+    shift_seconds: Fraction
+    """What to add to time stamps of this part, of any stream, for one line through all parts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureShape:
+    """A size in which pictures of a stream come."""
+
+    width: int
+    height: int
+    sample_aspect_ratio: Fraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crop:
+    """Pixels at the edges of the stored picture that are not to be shown."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class VideoStreamInfo:
     """The stream that will be read."""
 
@@ -59,7 +101,7 @@ class VideoStreamInfo:
     codec: str
     """"h264", "hevc", "av1", ... : the codec, not the decoder in use."""
     width: int
-    """Of the stored picture in pixels, before rotation and before the sample aspect ratio."""
+    """Of the stored picture in pixels, cropped, before rotation and before the sample aspect ratio."""
     height: int
     pix_fmt: str
     bit_depth: int
@@ -76,14 +118,25 @@ class VideoStreamInfo:
     """For progress only: a container counts hidden frames too, or has to guess."""
     sample_aspect_ratio: Fraction = Fraction(1)
     """Width of a pixel divided by its height."""
+    shapes: tuple[PictureShape, ...] = ()
+    """All sizes of the pictures where there is more than one. `width` and `height` are the largest."""
+    crop: Crop | None = None
+    """What the container says to cut off; `width` and `height` are without it."""
     display_matrix: bytes | None = None
     """Nine int32 in machine byte order as FFmpeg stores them, or None for upright pictures."""
     rotation: int = 0
     """Counter-clockwise degrees by which a player turns the picture, in (-180, 180]; mirroring shows only in
     `display_matrix`."""
+    is_untimed: bool = False
+    """Whether all pictures have the same time stamp, which is none."""
     is_interlaced: bool = False
+    """Whether any part of it is."""
     has_alpha: bool = False
+    """Whether there is an alpha plane; `alpha` tells whether it means anything."""
+    alpha: AlphaUse = "straight"
     color: ColorTags = field(default_factory=ColorTags)
+    dolby_vision_profile: int | None = None
+    """As the container states it."""
     mastering_display: MasteringDisplay | None = None
     content_light: ContentLight | None = None
 
@@ -153,11 +206,19 @@ class MediaInfo:
     duration_seconds: Fraction | None
     """As the container claims; None where it does not say or cannot be right."""
     origin_seconds: Fraction
-    """The container's first time stamp, exact. Subtract it from every stream's time stamps."""
+    """The first time stamp of video or sound, exact. Subtract it from every stream's time stamps."""
     video: VideoStreamInfo
     audio: tuple[AudioStreamInfo, ...] = ()
     subtitles: tuple[SubtitleStreamInfo, ...] = ()
     others: tuple[OtherStreamInfo, ...] = ()
+    analysed_bytes: int | None = None
+    """How far the file had to be read to know its streams; None where the first five megabytes are enough."""
+    other_programmes: tuple[int, ...] = ()
+    """Indexes of streams that belong to other programmes of a broadcast than the video."""
+    stretches: tuple[Stretch, ...] = ()
+    """Where time stamps break, the parts between; empty where they do not."""
+    video_end_seconds: Fraction | None = None
+    """When the last picture ends, measured; None where the file was not read to its end."""
     chapters: tuple[Chapter, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
     """Title, artist, comment, ...; bytes that are not UTF-8 are replaced."""

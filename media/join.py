@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import av
 from av.container import OutputContainer
@@ -16,29 +15,30 @@ from av.stream import Disposition, Stream
 
 from media._attachments import AttachedCover, AttachedFile
 from media._channel_layouts import has_reordered_samples
+from media._chapters import shift_chapters
 from media._copied_audio import CopiedAudio
 from media._cover import CoverArt
 from media._open import open_input
+from media._output_range import OutputRange
 from media._segments import SegmentedVideo, scale_display_matrix
 from media._subtitles import ConvertedSubtitle, CopiedSubtitle
 from media._tracks import (
+    SOUND_BEHIND_PICTURE,
     OutputPart,
     SourceStream,
     StreamOutcome,
-    Timeline,
     Track,
     codec_name,
     decoder_of,
 )
-from media._transcoded_audio import TranscodedAudio
-from media.containers import MP4, Container, container_of
+from media._transcoded_audio import CHANGING_SOUND, TranscodedAudio, sound_changes
+from media.containers import Container, container_of
 from media.derived_names import beside
 from media.errors import EncodeError
+from media.frame_files import write_frame_files
 from media.info import MediaInfo
+from media.picture_files import is_frame_pattern
 from media.writer import MOVIE_TIMESCALE, sync_directory
-
-if TYPE_CHECKING:
-    from av.container.core import Chapter as OutputChapter  # exists in the type stubs only
 
 __all__ = ["JoinReport", "StreamOutcome", "join_segments"]
 
@@ -92,11 +92,9 @@ def join_segments(
         UnreadableInputError: The source cannot be opened any more.
         EncodeError: The file cannot be written. Nothing is left of it.
     """
-    timeline = Timeline(
-        zero=source.origin_seconds + Fraction(start_seconds or 0),
-        duration=None if duration_seconds is None else Fraction(duration_seconds),
-        is_cut=bool(start_seconds),
-    )
+    timeline = OutputRange.of_source(source, start_seconds, duration_seconds)
+    if is_frame_pattern(Path(destination)):
+        return _join_frames(segments, Path(destination), source)
     container = container_of(Path(destination))
     video = SegmentedVideo(segments)
     container.check_video("h265" if video.codec == "hevc" else video.codec)
@@ -105,6 +103,12 @@ def join_segments(
         settled, tracks = _select_streams(source, timeline, video, container, stack)
         warnings = _write(Path(destination), source, timeline, video, tracks, container)
         outcomes = [*settled, *(track.outcome() for track in tracks)]
+    warnings += [
+        f"sound of stream {outcome.index}: {words}"
+        for outcome in outcomes
+        for words in (CHANGING_SOUND, SOUND_BEHIND_PICTURE)
+        if words in outcome.detail
+    ]
     return JoinReport(
         path=Path(destination),
         streams=tuple(sorted(outcomes, key=lambda outcome: outcome.index)),
@@ -112,6 +116,23 @@ def join_segments(
         num_frames=video.num_frames,
         duration_seconds=video.end_seconds,
         num_bytes=Path(destination).stat().st_size,
+    )
+
+
+def _join_frames(segments: Sequence[Path], pattern: Path, source: MediaInfo) -> JoinReport:
+    """One file for each frame; they have no place for anything else of the source."""
+    num_frames, num_bytes, end = write_frame_files(segments, pattern)
+    reason = "pictures have no place for it"
+    outcomes = [StreamOutcome(s.index, "audio", s.codec, "dropped", reason) for s in source.audio]
+    outcomes += [StreamOutcome(s.index, "subtitle", s.codec, "dropped", reason) for s in source.subtitles]
+    chosen = StreamOutcome(source.video.index, "video", source.video.codec, "transcoded", "one file a frame")
+    return JoinReport(
+        path=pattern,
+        streams=tuple(sorted([chosen, *outcomes], key=lambda outcome: outcome.index)),
+        warnings=(),
+        num_frames=num_frames,
+        duration_seconds=end,
+        num_bytes=num_bytes,
     )
 
 
@@ -128,7 +149,7 @@ def _display_matrix(source: MediaInfo, video: SegmentedVideo) -> tuple[int, ...]
 
 def _select_streams(
     source: MediaInfo,
-    timeline: Timeline,
+    timeline: OutputRange,
     video: SegmentedVideo,
     container: Container,
     stack: contextlib.ExitStack,
@@ -136,8 +157,14 @@ def _select_streams(
     """Decide about every stream of the source: an outcome at once, or a track that will have one."""
     settled: list[StreamOutcome] = []
     tracks: list[Track] = []
-    with open_input(str(source.path)) as opened:
+    with open_input(source.path, analysed_bytes=source.analysed_bytes) as opened:
         for stream in opened.streams:
+            if stream.index in source.other_programmes:
+                reason = "it belongs to another programme than the video"
+                settled.append(
+                    StreamOutcome(stream.index, stream.type, codec_name(stream), "dropped", reason)
+                )
+                continue
             if stream.index == source.video.index:
                 detail = f"upscaled to {video.width}x{video.height}, written as {video.codec}"
                 settled.append(StreamOutcome(stream.index, "video", source.video.codec, "transcoded", detail))
@@ -153,10 +180,10 @@ def _select_streams(
     return settled, tracks
 
 
-def _choose(stream: Stream, source: MediaInfo, timeline: Timeline, container: Container) -> Track | str:
+def _choose(stream: Stream, source: MediaInfo, timeline: OutputRange, container: Container) -> Track | str:
     """A track for the stream, or why there is none."""
     codec = codec_name(stream)
-    make: Callable[[SourceStream], Track]
+    make: Callable[[SourceStream], Track | str]
     if stream.type == "video" and stream.disposition & Disposition.attached_pic:
         if codec not in container.covers:
             held = ", ".join(sorted(container.covers)).replace("mjpeg", "jpeg")
@@ -179,23 +206,30 @@ def _choose(stream: Stream, source: MediaInfo, timeline: Timeline, container: Co
         make = AttachedFile
     else:
         return f"{container.name} players have no use for {stream.type} streams"
-    track = make(SourceStream(str(source.path), stream.index, timeline))
+    track = make(SourceStream(source, stream.index, timeline))
+    if isinstance(track, str):
+        return track
     if track.is_empty:
         track.close()
         return "nothing of it can be read in this part of the video"
     return track
 
 
-def _audio_track(source: SourceStream, *, container: Container) -> Track:
-    if container.takes(source.stream, source.codec_name) and not has_reordered_samples(source.stream):
+def _audio_track(source: SourceStream, *, container: Container) -> Track | str:
+    changes = sound_changes(source)
+    if changes.is_encrypted:
+        source.close()
+        return "it is encrypted (DRM)"
+    is_whole = changes.is_steady and not has_reordered_samples(source.stream)
+    if is_whole and container.takes(source.stream, source.codec_name):
         return CopiedAudio(source, starts_at_zero=container.starts_at_zero)
-    return TranscodedAudio(source, encoder=container.audio_encoder)
+    return TranscodedAudio(source, changes, encoder=container.audio_encoder)
 
 
 def _write(
     destination: Path,
     source: MediaInfo,
-    timeline: Timeline,
+    timeline: OutputRange,
     video: SegmentedVideo,
     tracks: Sequence[Track],
     container: Container,
@@ -223,7 +257,7 @@ def _write(
 
 
 def _open_output(part: Path, video: SegmentedVideo, container: Container) -> OutputContainer:
-    if container is not MP4:
+    if container.muxer not in ("mp4", "mov"):
         # Matroska writes a random identifier otherwise, and the same input would give other bytes each time.
         return av.open(str(part.absolute()), "w", format=container.muxer, options={"fflags": "+bitexact"})
     options = {
@@ -231,11 +265,11 @@ def _open_output(part: Path, video: SegmentedVideo, container: Container) -> Out
         "movie_timescale": str(MOVIE_TIMESCALE),
         "video_track_timescale": str(video.time_base.denominator),
     }
-    return av.open(str(part.absolute()), "w", format="mp4", options=options)
+    return av.open(str(part.absolute()), "w", format=container.muxer, options=options)
 
 
 def _describe(
-    output: OutputContainer, source: MediaInfo, timeline: Timeline, container: Container
+    output: OutputContainer, source: MediaInfo, timeline: OutputRange, container: Container
 ) -> list[str]:
     """Write tags and chapters; before the header. Returns what had to be left out."""
     tags = {key.lower(): value for key, value in source.metadata.items()}
@@ -244,30 +278,7 @@ def _describe(
     output.metadata.update({key: tags[key] for key in sorted(kept) if key not in lost})
     warnings = [f"{container.name} has no place for these tags: {', '.join(lost)}"] if lost else []
     with open_input(str(source.path)) as opened:
-        chapters = _shift_chapters(opened.chapters(), timeline)
+        chapters = shift_chapters(opened.chapters(), timeline)
     if chapters:
         output.set_chapters(chapters)
     return warnings
-
-
-def _shift_chapters(chapters: "Sequence[OutputChapter]", timeline: Timeline) -> "list[OutputChapter]":
-    """The chapters that touch the range, cut to it, on the output's time line."""
-    time_base = Fraction(1, MOVIE_TIMESCALE)
-    shifted: list[OutputChapter] = []
-    for chapter in chapters:
-        chapter_base = chapter["time_base"] or Fraction(1, 1000)
-        start = max(Fraction(0), chapter["start"] * chapter_base - timeline.zero)
-        end = chapter["end"] * chapter_base - timeline.zero
-        if timeline.duration is not None:
-            end = min(end, timeline.duration)
-        if end > start:
-            shifted.append(
-                {
-                    "id": chapter["id"],
-                    "start": round(start / time_base),
-                    "end": round(end / time_base),
-                    "time_base": time_base,
-                    "metadata": chapter["metadata"],
-                }
-            )
-    return shifted

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 from media.errors import UnreadableInputError
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp"})
 """Of files that are taken for pictures."""
+FRAME_CODECS: dict[str, Literal["png", "tiff"]] = {".png": "png", ".tif": "tiff", ".tiff": "tiff"}
+"""What the frames of a video may be written as, by suffix."""
+FIRST_FRAME = 1
+"""Number of the first frame's file, as FFmpeg counts."""
 _PATTERN = re.compile(r"%(0\d+)?d")
 
 
@@ -21,6 +26,17 @@ def is_sequence_pattern(name: str) -> bool:
     """Whether a name stands for a numbered series of pictures, such as `frames/%04d.png`."""
     path = Path(name)
     return bool(_PATTERN.search(path.name)) and is_picture_name(path) and not path.exists()
+
+
+def is_frame_pattern(path: Path) -> bool:
+    """Whether an output's name stands for one file for each frame, such as `out/%06d.png`."""
+    return len(_PATTERN.findall(path.name)) == 1 and path.suffix.lower() in FRAME_CODECS
+
+
+def frame_path(pattern: Path, number: int) -> Path:
+    """The file of a frame."""
+    before, width, after = _PATTERN.split(pattern.name)
+    return pattern.with_name(f"{before}{number:{width or ''}d}{after}")
 
 
 def numbered_pictures(pattern: str) -> tuple[Path, ...]:
@@ -51,7 +67,7 @@ def numbered_pictures(pattern: str) -> tuple[Path, ...]:
             f"'{pattern}' has {len(numbers)} pictures from {numbers[0]} to {numbers[-1]}, and {missing} is "
             "missing; a video needs all of them"
         )
-    return tuple(path.with_name(f"{before}{n:{width or ''}d}{after}") for n in numbers)
+    return tuple(frame_path(path, number) for number in numbers)
 
 
 def pictures_of_folder(folder: Path) -> tuple[Path, ...] | None:

@@ -1,6 +1,7 @@
 """Looking into an input before it is read: which stream, what it means, what will be lost."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -13,11 +14,20 @@ from av.video.stream import VideoStream
 
 from media._channel_layouts import layout_of
 from media._decoder import has_decoder
+from media._dolby_vision import read_profile
 from media._first_look import FirstLook, check_size, look
-from media._open import open_input
+from media._late_sound import open_with_all_sound
+from media._losses import DOLBY_VISION_WITHOUT_BASE, describe_lost_streams
+from media._matroska import with_matroska_facts
+from media._programmes import read_programmes
 from media._rates import choose_rate
-from media.errors import InputLimitError, MediaError, NoVideoError
+from media._stated_times import find_origin, plausible_duration, stated_video_duration
+from media._stream_choice import describe_choice
+from media._surveyed_info import with_survey
+from media._video_streams import PICTURE_ONLY, list_video_streams, order_to_try
+from media.errors import InputLimitError, MediaError
 from media.info import (
+    PROFILE_WITHOUT_BASE,
     AudioStreamInfo,
     Chapter,
     MediaInfo,
@@ -29,12 +39,8 @@ from media.limits import DEFAULT_LIMITS, InputLimits
 
 __all__ = ["probe"]
 
-_MICROSECOND = Fraction(1, 1_000_000)
-
-# Even a still picture takes more; a smaller file that claims its duration has a broken header.
-_MIN_BITS_PER_SECOND = 50
-
-_PICTURE_ONLY = Disposition.attached_pic | Disposition.timed_thumbnails
+_TRANSPORT_STREAM = "mpegts"
+_WITH_DOLBY_VISION = ("mp4", "matroska")
 _TEXT_SUBTITLES = frozenset(
     {
         *(
@@ -55,35 +61,51 @@ _TEXT_SUBTITLES = frozenset(
 )
 
 
-def probe(path: str | Path, *, limits: InputLimits = DEFAULT_LIMITS) -> MediaInfo:
-    """Find out what a file contains. Decodes the first frame and reads about 50 packets.
+def probe(
+    path: str | Path,
+    *,
+    limits: InputLimits = DEFAULT_LIMITS,
+    video_stream: int | None = None,
+    keep_gaps: bool = False,
+    is_quick: bool = False,
+) -> MediaInfo:
+    """Find out what a file contains.
+
+    Decodes the first frame, and reads the packets of files whose time stamps may break, which takes a second
+    for each 200 MB or so.
 
     Args:
         path: A regular file; the name is never taken for a URL, protocol, pattern or option.
         limits: What to refuse.
+        video_stream: Index of the video stream to take; None chooses.
+        keep_gaps: Leave holes in the time stamps as they are, however long.
+        is_quick: Read 50 packets only. Readers then smooth breaks in the video's time stamps as they meet
+            them, and other streams get out of step there.
 
     Raises:
+        VideoStreamError: `video_stream` is no video.
         UnreadableInputError: The file is missing, empty, not a media file, or damaged at its head.
         NoVideoError: There is no video stream; cover art does not count.
         NoFramesError: The video stream gives no picture.
         UnsupportedCodecError: The video's codec or pixel format cannot be decoded.
         InputLimitError: The input exceeds `limits`.
     """
-    with open_input(path, limits=limits) as container:
+    with open_with_all_sound(path, limits=limits) as (container, analysed_bytes):
         absolute = Path(container.name)
-        candidates = [s for s in container.streams.video if not s.disposition & _PICTURE_ONLY]
-        if not candidates:
-            raise NoVideoError(_explain_no_video(absolute, container))
-        stream, first = _first_usable(absolute, candidates, limits)
-        return _collect(absolute, container, stream, first, limits)
-
-
-def _explain_no_video(path: Path, container: InputContainer) -> str:
-    kinds = ", ".join(sorted({stream.type for stream in container.streams}))
-    if kinds in ("", "data", "unknown"):
-        return f"'{path.name}' has no readable stream; it was probably cut off, so copy or upload it again"
-    cover = " (a cover picture, which is no video)" if container.streams.video else ""
-    return f"'{path.name}' has no video stream, only {kinds}{cover}; give a file with moving pictures"
+        candidates = list_video_streams(absolute, container, limits=limits)
+        ordered = order_to_try(absolute, container, candidates, video_stream)
+        stream, first = _first_usable(absolute, ordered, limits)
+        info = _collect(absolute, container, stream, first)
+        info = replace(info, analysed_bytes=analysed_bytes)
+    info = _with_losses(info)
+    notice = describe_choice(info.video.index, candidates)
+    if notice is not None:
+        info = replace(info, warnings=(notice, *info.warnings))
+    if not is_quick:
+        info = with_survey(info, keep_gaps=keep_gaps, limits=limits)
+    info = with_matroska_facts(info)
+    _check_duration(info, limits)
+    return info
 
 
 def _first_usable(
@@ -101,18 +123,13 @@ def _first_usable(
     raise errors[0]
 
 
-def _collect(
-    path: Path, container: InputContainer, stream: VideoStream, first: FirstLook, limits: InputLimits
-) -> MediaInfo:
-    origin = _exact_origin(container)
+def _collect(path: Path, container: InputContainer, stream: VideoStream, first: FirstLook) -> MediaInfo:
+    other_programmes = _other_programmes(path, container, stream)
+    sounds = [sound for sound in container.streams.audio if sound.index not in other_programmes]
+    origin = find_origin(container, [stream, *sounds])
     size_bytes = path.stat().st_size
     warnings = list(first.warnings)
-    duration = _plausible_duration(container, size_bytes, warnings)
-    if duration is not None and duration > limits.max_seconds:
-        raise InputLimitError(
-            f"'{path.name}' lasts {float(duration):.0f} s; at most {limits.max_seconds:g} s are accepted, so "
-            "cut it"
-        )
+    duration = plausible_duration(container, size_bytes, warnings)
     warnings.extend(_stream_warnings(stream, first))
     return MediaInfo(
         path=path,
@@ -124,34 +141,41 @@ def _collect(
         audio=tuple(_audio_info(s) for s in container.streams.audio),
         subtitles=tuple(_subtitle_info(s) for s in container.streams.subtitles),
         others=tuple(_other_streams(container, stream)),
+        other_programmes=other_programmes,
         chapters=tuple(_chapters(container, origin)),
         metadata=dict(container.metadata),
         warnings=tuple(warnings),
     )
 
 
-def _exact_origin(container: InputContainer) -> Fraction:
-    """The container's start; FFmpeg rounds it to microseconds, the stream it comes from has it exactly."""
-    start_time: int | None = container.start_time
-    if start_time is None:
-        return Fraction(0)
-    rounded = start_time * _MICROSECOND
-    for stream in container.streams:
-        if stream.start_time is not None and stream.time_base is not None:
-            exact = stream.start_time * stream.time_base
-            if abs(exact - rounded) <= _MICROSECOND:
-                return exact
-    return rounded
+def _other_programmes(path: Path, container: InputContainer, stream: VideoStream) -> tuple[int, ...]:
+    """Streams that belong to programmes, but to none that the video is in."""
+    if container.format.name != _TRANSPORT_STREAM:
+        return ()
+    programmes = read_programmes(path).values()
+    mine = set().union(*(pids for pids in programmes if stream.id in pids))
+    others = set().union(*programmes) - mine
+    return tuple(s.index for s in container.streams if s.id in others) if mine else ()
 
 
-def _plausible_duration(container: InputContainer, size_bytes: int, warnings: list[str]) -> Fraction | None:
-    if container.duration is None or container.duration <= 0:
-        return None
-    duration = container.duration * _MICROSECOND
-    if size_bytes * 8 < duration * _MIN_BITS_PER_SECOND:
-        warnings.append(f"the stated duration of {float(duration):.0f} s cannot be right and is ignored")
-        return None
-    return duration
+def _with_losses(info: MediaInfo) -> MediaInfo:
+    """The info with all that will be lost and is known by now."""
+    warnings = [*info.warnings, *describe_lost_streams(info)]
+    profile = None
+    if any(name in info.format_name for name in _WITH_DOLBY_VISION):
+        profile = read_profile(info.path)
+    if profile == PROFILE_WITHOUT_BASE:
+        warnings.append(DOLBY_VISION_WITHOUT_BASE)
+    video = replace(info.video, dolby_vision_profile=profile)
+    return replace(info, video=video, warnings=tuple(warnings))
+
+
+def _check_duration(info: MediaInfo, limits: InputLimits) -> None:
+    if info.duration_seconds is not None and info.duration_seconds > limits.max_seconds:
+        raise InputLimitError(
+            f"'{info.path.name}' lasts {float(info.duration_seconds):.0f} s; at most {limits.max_seconds:g} "
+            "s are accepted, so cut it"
+        )
 
 
 def _stream_warnings(stream: VideoStream, first: FirstLook) -> Iterator[str]:
@@ -173,7 +197,7 @@ def _video_info(
     rate = choose_rate(
         (stream.guessed_rate, stream.average_rate, stream.base_rate), first.packet_pts, stream.time_base
     )
-    duration = _video_duration(container, stream, start, container_duration)
+    duration = stated_video_duration(container, stream, start, container_duration)
     estimate = stream.frames or (round(duration * rate) if duration is not None else None)
     return VideoStreamInfo(
         index=stream.index,
@@ -192,37 +216,11 @@ def _video_info(
         rotation=first.rotation,
         is_interlaced=first.is_interlaced,
         has_alpha=first.has_alpha,
+        alpha=first.alpha,
         color=first.color,
         mastering_display=first.mastering_display,
         content_light=first.content_light,
     )
-
-
-def _video_duration(
-    container: InputContainer, stream: VideoStream, start: Fraction, container_duration: Fraction | None
-) -> Fraction | None:
-    """How long the video itself lasts, as stated: without the hidden part before an edit list's start, and
-    not the longer sound."""
-    stated: list[Fraction] = []
-    if stream.duration and stream.time_base:
-        stated.append(stream.duration * stream.time_base)
-    tagged_end = _parse_clock(stream.metadata.get("DURATION", ""))
-    if tagged_end is not None and tagged_end > start:
-        stated.append(tagged_end - start)
-    is_alone = all(other.type not in ("audio", "subtitle") for other in container.streams)
-    if container_duration is not None and container_duration > start and (stated or is_alone):
-        stated.append(container_duration - start)
-    return min(stated, default=None)
-
-
-def _parse_clock(text: str) -> Fraction | None:
-    """Matroska's "00:00:02.073000000" in seconds."""
-    parts = text.split(":")
-    try:
-        hours, minutes, seconds = (Fraction(part) for part in parts)
-    except ValueError:
-        return None
-    return hours * 3600 + minutes * 60 + seconds
 
 
 def _audio_info(stream: AudioStream) -> AudioStreamInfo:
@@ -267,7 +265,7 @@ def _other_streams(container: InputContainer, chosen: VideoStream) -> Iterator[O
 
 def _kind(stream: Stream) -> Literal["video", "attached_picture", "data", "attachment", "unknown"]:
     if stream.type == "video":
-        return "attached_picture" if stream.disposition & _PICTURE_ONLY else "video"
+        return "attached_picture" if stream.disposition & PICTURE_ONLY else "video"
     return stream.type if stream.type in ("data", "attachment") else "unknown"
 
 

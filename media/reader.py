@@ -15,12 +15,12 @@ from torch import Tensor
 from media._clock import Clock, TimedFrame, with_durations
 from media._decoder import StreamDecoder, VideoPacket
 from media._deinterlace import FIELDS_PER_FRAME, SETTLING_FRAMES, Deinterlacer
+from media._fitting import FittingConverter
 from media._missing_frames import describe_truncation, explain_emptiness
 from media._notes import Notes
 from media._planar import TRANSPARENCY_WARNING
 from media._reading_range import ReadingRange, check_seconds
 from media._seek import PacketList, PacketMismatchError, choose_entry, list_packets, seek_to_entry
-from media._yuv_to_rgb import FrameToRgb
 from media.color import RGB, effective_tags
 from media.errors import InputLimitError, NoFramesError
 from media.info import ColorTags, MediaInfo
@@ -46,7 +46,7 @@ class Frame:
 class VideoReader:
     """Decodes the video stream of a file to R'G'B' frames. Not thread-safe.
 
-    Damaged packets are skipped, bad time stamps repaired, a change of size scaled back to the first one, and
+    Damaged packets are skipped, bad time stamps repaired, pictures of another size fitted in, and
     a file that ends too early is read as far as it goes; `warnings` says so.
 
     Args:
@@ -204,7 +204,7 @@ class VideoReader:
         self, decoder: StreamDecoder, packets: Iterator[VideoPacket], position: int
     ) -> Iterator[Frame]:
         """Decode, time, choose the range, convert."""
-        converter = FrameToRgb(self.width, self.height, codec=self.info.video.codec)
+        converter = FittingConverter(self.info.video)
         stamped = self._stamp(decoder.decode(packets))
         if self.is_deinterlaced:
             stamped = self._deinterlace(stamped)
@@ -220,13 +220,13 @@ class VideoReader:
         if not self._is_closed:
             self._check_end(decoder, last)
 
-    def _finish(self, converter: FrameToRgb, timed: TimedFrame) -> Frame:
+    def _finish(self, converter: FittingConverter, timed: TimedFrame) -> Frame:
         frame, pts, duration = timed
-        if (frame.width, frame.height) != (self.width, self.height):
+        if not converter.expects(frame):
             self._notes.add(
                 f"size {frame.width}x{frame.height}",
                 f"the picture size changes to {frame.width}x{frame.height} in the middle; those frames are "
-                f"scaled to {self.width}x{self.height}",
+                f"fitted into {self.width}x{self.height}",
             )
         if self._range.end is not None:
             duration = min(duration, self._range.end - pts)
@@ -246,14 +246,17 @@ class VideoReader:
             time_base=video.time_base, rate=video.rate, origin_ticks=self._origin_ticks, notes=self._notes
         )
         for frame in frames:
-            frame.pts = clock.stamp(frame.pts)
+            frame.pts = clock.stamp(None if video.is_untimed else frame.pts)
             if frame.pts * video.time_base > self._limits.max_seconds:
                 raise InputLimitError(
                     f"the video is longer than {self._limits.max_seconds:g} s, the most that is accepted; "
                     "cut it, or ask for a part of it"
                 )
             if frame.interlaced_frame and not self.is_deinterlaced:
-                self._notes.add("woven", "some frames are interlaced and were passed on as stored")
+                self._notes.add(
+                    "woven",
+                    "some frames are interlaced and were passed on as stored; --deinterlace changes that",
+                )
             yield frame
 
     def _deinterlace(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
@@ -286,4 +289,5 @@ class VideoReader:
             limits=self._limits,
             notes=self._notes,
             on_packet=self._on_packet,
+            stretches=self.info.stretches,
         )

@@ -12,13 +12,18 @@ from typing import BinaryIO, Self
 import av
 from av.container import OutputContainer
 from av.packet import Packet
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from torch import Tensor
 
-from media._encoders import configure_context, require_encoder, tag_frame
+from media._codecs import TRAITS
+from media._encoders import configure_context, tag_frame
+from media._plane_layouts import RGB_LAYOUTS
+from media._rgb_frames import RgbFrames
 from media._rgb_to_yuv import RgbToYuv
 from media._scheduling import ordinary_scheduling
 from media.derived_names import beside
+from media.encoder_choice import require_encoding
 from media.encoding import EncodeOptions, ResolvedEncoding, resolve_encoding
 from media.errors import EncodeError
 from media.video_format import VideoFormat
@@ -68,20 +73,15 @@ class SegmentWriter:
         self.path = Path(path)
         self.video_format = video_format
         self.encoding: ResolvedEncoding = resolve_encoding(options or EncodeOptions(), video_format)
-        require_encoder(self.encoding.encoder)
+        require_encoding(self.encoding, video_format.rate)
         self._time_base, is_exact = mp4_time_base(video_format.time_base)
         self.warnings: tuple[str, ...] = self.encoding.warnings
         if not is_exact:
             self.warnings += (
                 f"time stamps in units of {video_format.time_base} s are rounded to 1/{MOVIE_TIMESCALE} s",
             )
-        self._converter = RgbToYuv(
-            video_format.width,
-            video_format.height,
-            pix_fmt=self.encoding.pix_fmt,
-            matrix=self.encoding.color.matrix,
-            chroma_site=self.encoding.chroma_site,
-        )
+        self._converter = _make_converter(self.encoding, video_format)
+        self._repacker = VideoReformatter()
         self._durations: dict[int, int] = {}
         self._num_frames = 0
         self._first_pts = self._last_pts = self._end_pts = 0
@@ -123,6 +123,8 @@ class SegmentWriter:
         container = self._require_open()
         self._check_times(pts, duration)
         frame = self._converter.convert(image)
+        if self.encoding.encoder_pix_fmt != self.encoding.pix_fmt:
+            frame = self._repacker.reformat(frame, format=self.encoding.encoder_pix_fmt, threads=1)
         tag_frame(frame, self.encoding)
         frame.pts, frame.time_base = self._rescale(pts), self._time_base
         frame.duration = max(1, self._rescale(pts + duration) - frame.pts)
@@ -197,7 +199,8 @@ class SegmentWriter:
             # file.
             "flush_packets": "1",
         }
-        return av.open(self._file, "w", format="mp4", options=options, buffer_size=_WRITE_BUFFER_BYTES)
+        muxer = TRAITS[self.encoding.codec].segment_muxer
+        return av.open(self._file, "w", format=muxer, options=options, buffer_size=_WRITE_BUFFER_BYTES)
 
     def _add_stream(self, container: OutputContainer) -> VideoStream:
         rate = self.video_format.rate
@@ -249,6 +252,19 @@ class SegmentWriter:
         except BaseException:
             self.abort()
             raise
+
+
+def _make_converter(encoding: ResolvedEncoding, video_format: VideoFormat) -> RgbToYuv | RgbFrames:
+    if encoding.pix_fmt in RGB_LAYOUTS:
+        return RgbFrames(video_format.width, video_format.height, pix_fmt=encoding.pix_fmt)
+    return RgbToYuv(
+        video_format.width,
+        video_format.height,
+        pix_fmt=encoding.pix_fmt,
+        matrix=encoding.color.matrix,
+        chroma_site=encoding.chroma_site,
+        use_dither=encoding.use_dither,
+    )
 
 
 def mp4_time_base(time_base: Fraction) -> tuple[Fraction, bool]:

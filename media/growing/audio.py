@@ -16,8 +16,9 @@ import av
 from av.container import OutputContainer
 
 from media._copied_audio import CopiedAudio
-from media._tracks import SourceStream, Timeline, Track
-from media._transcoded_audio import TranscodedAudio
+from media._output_range import OutputRange
+from media._tracks import SourceStream, Track
+from media._transcoded_audio import TranscodedAudio, sound_changes
 from media.containers import MP4
 from media.derived_names import beside
 from media.errors import EncodeError
@@ -84,13 +85,11 @@ def extract_audio(
         EncodeError: The file cannot be written. Nothing is left of it.
     """
     info = source if isinstance(source, MediaInfo) else probe(source)
-    timeline = Timeline(
-        zero=info.origin_seconds + Fraction(start_seconds or 0),
-        duration=None if duration_seconds is None else Fraction(duration_seconds),
-        is_cut=bool(start_seconds),
-    )
+    output_range = OutputRange.of_source(info, start_seconds, duration_seconds)
     for stream in _candidates(info):
-        track = _open_track(info, stream, timeline)
+        track = _open_track(info, stream, output_range)
+        if track is None:
+            continue
         with contextlib.closing(track):
             if not track.is_empty:
                 _write(track, Path(destination))
@@ -108,18 +107,26 @@ def extract_audio(
 
 def _candidates(info: MediaInfo) -> list[AudioStreamInfo]:
     """The streams that can be decoded, default ones first."""
-    playable = [stream for stream in info.audio if stream.codec != "unknown"]
+    playable = [
+        stream
+        for stream in info.audio
+        if stream.codec != "unknown" and stream.index not in info.other_programmes
+    ]
     return sorted(playable, key=lambda stream: "default" not in stream.disposition)
 
 
-def _open_track(info: MediaInfo, stream: AudioStreamInfo, timeline: Timeline) -> Track:
-    opened = SourceStream(str(info.path), stream.index, timeline)
+def _open_track(info: MediaInfo, stream: AudioStreamInfo, output_range: OutputRange) -> Track | None:
+    opened = SourceStream(info, stream.index, output_range)
     # Copied packets begin up to 0.1 s before a cut. FFmpeg's demuxer hides the surplus of AAC, but of others
     # only in files that are not fragmented; so those are cut by encoding.
-    copied = {"aac"} if timeline.is_cut else _COPIED_CODECS
-    if opened.codec_name in copied and MP4.takes(opened.stream, opened.codec_name):
+    copied = {"aac"} if output_range.is_cut else _COPIED_CODECS
+    changes = sound_changes(opened)
+    if changes.is_encrypted:
+        opened.close()
+        return None
+    if changes.is_steady and opened.codec_name in copied and MP4.takes(opened.stream, opened.codec_name):
         return CopiedAudio(opened)
-    return TranscodedAudio(opened)
+    return TranscodedAudio(opened, changes)
 
 
 def _write(track: Track, destination: Path) -> None:

@@ -1,6 +1,5 @@
 """The index of a segment: where its fragments lie and when they play. A worker makes it once."""
 
-import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
 from media.growing._moof import SampleDefaults, read_moof
+from media.growing._same_init import digest_of
 from media.growing.boxes import Box, children, descend, only, read_boxes, scan_file, unpack
 from media.growing.errors import MalformedSegmentError
 from media.growing.formats import TrackFormat, read_format
@@ -201,13 +201,10 @@ def read_init(init: bytes) -> InitTrack:
     if len(entries) != 1:
         raise MalformedSegmentError(f"the track has {len(entries)} sample entries, expected 1")
     kind = bytes(unpack("4B", init, handler, 8)).decode("latin-1")
-    # Only udta names the program that wrote the file, and a version of it is no reason to refuse a segment.
-    compared = [only(top, "ftyp"), *(part for part in parts if part.kind != "udta")]
-    digest = hashlib.sha256(b"".join(init[box.offset : box.end] for box in compared))
     _, duration, size, flags = unpack("4I", init, trex, 8)
     return InitTrack(
         read_format(init, entries[0], kind),
-        digest.hexdigest()[:32],
+        digest_of(init, [only(top, "ftyp"), moov]),
         _timescale(init, descend(init, mdia, "mdhd")),
         _edit_start(init, trak),
         SampleDefaults(duration, size, flags),

@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from media.sandbox._calls import sandboxed_join, sandboxed_probe
+from media.sandbox._cancellation import Cancellation
 from media.sandbox._limits import SandboxLimits
 from media.sandbox._sandbox import PROBE_MODULES, READ_MODULES, Sandbox, shared_sandbox
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PROBE_MODULES",
     "READ_MODULES",
+    "Cancellation",
     "Sandbox",
     "SandboxLimits",
     "SandboxedReader",

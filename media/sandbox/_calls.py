@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,6 +12,7 @@ from media.derived_names import beside
 from media.errors import SandboxError
 from media.info import MediaInfo
 from media.limits import DEFAULT_LIMITS, InputLimits
+from media.sandbox._cancellation import Cancellation
 from media.sandbox._limits import SandboxLimits
 from media.sandbox._sandbox import Sandbox, shared_sandbox
 
@@ -29,18 +31,26 @@ def sandboxed_probe(
     path: str | Path,
     *,
     limits: InputLimits = DEFAULT_LIMITS,
+    video_stream: int | None = None,
+    keep_gaps: bool = False,
+    is_quick: bool = False,
     timeout: float = 30.0,
     sandbox_limits: SandboxLimits | None = None,
     sandbox: Sandbox | None = None,
+    cancellation: Cancellation | None = None,
 ) -> MediaInfo:
     """`media.probe` in a process of its own.
 
     Args:
         path: As for `media.probe`.
         limits: As for `media.probe`.
+        video_stream: As for `media.probe`.
+        keep_gaps: As for `media.probe`.
+        is_quick: As for `media.probe`.
         timeout: Seconds by the clock.
         sandbox_limits: Resources of the process; None: 2 GiB and as many seconds as `timeout`.
         sandbox: Where to run; None: the one for probing that this process shares.
+        cancellation: What may end it.
 
     Raises:
         MediaError: As `media.probe` raises.
@@ -50,12 +60,12 @@ def sandboxed_probe(
     """
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - as `probe` does it, ".." taken out and links kept
     info = (sandbox or shared_sandbox("probe")).call(
-        _probe,
+        partial(_probe, limits=limits, video_stream=video_stream, keep_gaps=keep_gaps, is_quick=is_quick),
         absolute,
-        limits,
         timeout=timeout,
         limits=sandbox_limits or SandboxLimits(cpu_seconds=max(1, round(timeout))),
         readable=[absolute],
+        cancellation=cancellation,
     )
     # Readers and joins are allowed to open the file that `info` names: the process must not choose it.
     return replace(_expect(MediaInfo, info), path=absolute)
@@ -71,6 +81,7 @@ def sandboxed_join(
     timeout: float = 3600.0,
     sandbox_limits: SandboxLimits | None = None,
     sandbox: Sandbox | None = None,
+    cancellation: Cancellation | None = None,
 ) -> "JoinReport":
     """`media.join_segments` in a process of its own, which may write in the destination's folder only.
 
@@ -84,6 +95,7 @@ def sandboxed_join(
         sandbox_limits: Resources of the process; None: 2 GiB, as many seconds as `timeout`, and an output
             somewhat larger than what goes in.
         sandbox: Where to run; None: the one for reading that this process shares.
+        cancellation: What may end it.
 
     Raises:
         MediaError: As `join_segments` raises.
@@ -108,6 +120,7 @@ def sandboxed_join(
             limits=sandbox_limits,
             readable=[*segments, source.path],
             writable=[destination.parent],
+            cancellation=cancellation,
         )
     finally:
         # Where the process was killed it could not clean up. After success there is no such file.
@@ -124,10 +137,12 @@ def _expect(kind: type[T], value: object) -> T:
     return value
 
 
-def _probe(path: Path, limits: InputLimits) -> MediaInfo:
+def _probe(
+    path: Path, *, limits: InputLimits, video_stream: int | None, keep_gaps: bool, is_quick: bool
+) -> MediaInfo:
     from media.probing import probe  # the caller's process is to do without av
 
-    return probe(path, limits=limits)
+    return probe(path, limits=limits, video_stream=video_stream, keep_gaps=keep_gaps, is_quick=is_quick)
 
 
 def _join(

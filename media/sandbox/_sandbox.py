@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, cast
 
 from media.errors import SandboxError
+from media.sandbox._cancellation import Cancellation
 from media.sandbox._forkserver import READY, REQUEST
 from media.sandbox._limits import SandboxLimits
 from media.sandbox._messages import Request
@@ -71,6 +72,7 @@ class Sandbox:
         limits: SandboxLimits | None = None,
         readable: Iterable[str | Path] = (),
         writable: Iterable[str | Path] = (),
+        cancellation: Cancellation | None = None,
     ) -> T:
         """Call a function in a process of its own.
 
@@ -83,6 +85,7 @@ class Sandbox:
             limits: Resources; None: the default ones.
             readable: Files and folders it may read.
             writable: Folders it may write in; `limits.file_bytes` says how much.
+            cancellation: What may end the call.
 
         Raises:
             MediaError: As raised by the function.
@@ -93,7 +96,7 @@ class Sandbox:
         process = self.start(
             function, *args, limits=limits, readable=readable, writable=writable, takes_port=False
         )
-        with contextlib.closing(process):
+        with contextlib.closing(process), (cancellation or Cancellation()).covering(process):
             kind, *values = process.receive(timeout=timeout)
         if kind != "result" or len(values) != 1:
             raise SandboxError(f"the process that reads the input answered nonsense: {str(kind)[:40]!r}")

@@ -29,7 +29,7 @@ def open_archive(context: ServiceContext, batch_id: str) -> ZipStream:
     archive = ZipStream(compress_type=ZIP_STORED, sized=True)
     names: set[str] = set()
     for job, output in _finished(context, batch_id):
-        name = unique_name(job.spec.input.filename, names)
+        name = unique_name(job.spec.input.filename, names, container=job.spec.options.container)
         pieces = _pieces(context.storage, output.key, output.size_bytes)
         archive.add(pieces, name, size=output.size_bytes)
     if not names:
@@ -37,20 +37,21 @@ def open_archive(context: ServiceContext, batch_id: str) -> ZipStream:
     return archive
 
 
-def unique_name(filename: str, taken: set[str]) -> str:
+def unique_name(filename: str, taken: set[str], *, container: str = "mp4") -> str:
     """A name in the archive for a result, and no folder above it; added to `taken`.
 
     Args:
         filename: What the customer calls the input.
         taken: Names there are, in lower case.
+        container: Of the result.
     """
     stem = PurePosixPath(filename).stem.strip(". ")[:_MAX_STEM] or "video"
     # Also on systems whose folders do not tell upper from lower case, or that keep some characters.
     stem = "".join("_" if c in '<>:"/\\|?*' else c for c in stem)
-    name, number = f"{stem}.mp4", 1
+    name, number = f"{stem}.{container}", 1
     while name.lower() in taken:
         number += 1
-        name = f"{stem}-{number}.mp4"
+        name = f"{stem}-{number}.{container}"
     taken.add(name.lower())
     return name
 

@@ -216,6 +216,7 @@ class BatchResultSchema(BaseModel):
     job_id: str
     filename: str
     status: JobState
+    container: Annotated[str, Field(description="What the file is: mp4, mkv, mov or webm.")]
     content: Annotated[str | None, Field(description="Where the file is, once it is there.")]
     size_bytes: int | None
     error: ErrorSchema | None
@@ -228,6 +229,7 @@ class BatchResultSchema(BaseModel):
             job_id=job.id,
             filename=job.spec.input.filename,
             status=job.state,
+            container=job.spec.options.container,
             content=None if output is None else f"/v1/jobs/{job.id}/content",
             size_bytes=None if output is None else output.size_bytes,
             error=None if error is None else ErrorSchema(code=error.code, message=error.message),

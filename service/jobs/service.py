@@ -40,7 +40,7 @@ async def probe_file(context: ServiceContext, path: Path, filename: str | None) 
     limits = InputLimits(max_pixels=settings.max_input_pixels, max_seconds=settings.max_input_seconds)
     async with context.probes:
         try:
-            info = await run_in_threadpool(sandboxed_probe, path, limits=limits)
+            info = await run_in_threadpool(sandboxed_probe, path, limits=limits, is_quick=True)
         except MediaError as error:
             name = clean_filename(filename)
             message = str(error).replace(f"'{path.name}'", f"'{name}'")

@@ -30,6 +30,9 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 
 SegmentNumber = Annotated[int, Path(ge=0, le=10_000_000, description="Position in the output, from 0.")]
 _VIDEO: dict[str, Any] = {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}
+_RESULTS = dict.fromkeys(
+    ("video/mp4", "video/x-matroska", "video/quicktime", "video/webm"), _VIDEO["video/mp4"]
+)
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "It has not changed."}}
 _PARTIAL: dict[int | str, dict[str, Any]] = {
     206: {"description": "The wanted range; several as multipart/byteranges."}
@@ -47,7 +50,7 @@ def _file_responses(description: str, content: dict[str, Any], *statuses: int) -
     "/content",
     summary="Get the result",
     response_class=Response,
-    responses=_file_responses("The finished video.", _VIDEO, 409),
+    responses=_file_responses("The finished video.", _RESULTS, 409),
 )
 async def get_content(
     request: Request,

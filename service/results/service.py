@@ -30,6 +30,12 @@ _CONTAINERS = {
     "mxf": "application/mxf",
     "gif": "image/gif",
 }
+_OUTPUTS = {
+    "mp4": "video/mp4",
+    "mkv": "video/x-matroska",
+    "mov": "video/quicktime",
+    "webm": "video/webm",
+}
 _WEBM_CODECS = frozenset({"vp8", "vp9", "av1"})
 
 
@@ -60,13 +66,15 @@ def output_file(job: Job, *, is_download: bool) -> ServedFile:
     """
     output = require_output(job)
     kind = "attachment" if is_download else "inline"
+    container = job.spec.options.container
+    name = download_name(job.spec.input.filename, container)
     return ServedFile(
         output.key,
         output.size_bytes,
-        "video/mp4",
+        _OUTPUTS[container],
         f'"{output.sha256}"',
         job.completed_at or job.updated_at,
-        {"Content-Disposition": content_disposition(kind, download_name(job.spec.input.filename))},
+        {"Content-Disposition": content_disposition(kind, name)},
     )
 
 
@@ -126,9 +134,9 @@ async def newest_preview(context: ServiceContext, job: Job) -> tuple[str, str]:
     return segment.preview_key, PurePath(segment.preview_key).stem
 
 
-def download_name(filename: str) -> str:
+def download_name(filename: str, container: str) -> str:
     """The name of a result, made of the upload's."""
-    return f"{PurePath(filename).stem or 'video'}-upscaled.mp4"
+    return f"{PurePath(filename).stem or 'video'}-upscaled.{container}"
 
 
 def media_type_of(found: InputInfo) -> str:

@@ -75,7 +75,7 @@ def test_a_folder_of_only_pictures_is_a_video_if_the_output_is_one(
     [
         (["{frames}/f%03d.png", "{tmp}/out.png"], "become one video"),
         (["{frames}/g%03d.png", "{tmp}/out.mp4"], "no picture is called"),
-        (["{frames}/f001.png", "{tmp}/out.gif"], "as a picture in .avif"),
+        (["{frames}/f001.png", "{tmp}/out.gif"], "%06d.png, .avif"),
         (["{frames}/f001.png", "{frames}/f002.png", "{tmp}/out.png"], "several inputs need a folder"),
         (["{frames}/f001.png", "{tmp}/out.png", "--fps", "24"], "--fps is for pictures"),
         (["{frames}/f%03d.png", "{tmp}/out.mp4", "--fps", "0"], "1/3600 to 1000"),

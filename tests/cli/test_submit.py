@@ -59,16 +59,19 @@ def test_ids_of_new_jobs_go_to_stdout_alone(
 
 def test_every_option_arrives(service: FakeService, videos: list[Path], dovetail: Dovetail) -> None:
     size = ["--height", "720", "--width", "1280", "--model", "bicubic"]
-    video = ["--codec", "av1", "--crf", "30", "--preset", "8", "--pix-fmt", "yuv420p10le", "--deinterlace"]
+    video = ["--codec", "av1", "--crf", "30", "--preset", "8", "--pix-fmt", "yuv420p10le", "--deinterlace",
+             "--video-stream", "2", "--keep-gaps", "--force"]  # fmt: skip
     part = ["--start", "1:30", "--duration", "2.5", "--no-scene-cuts"]
     extra = ["--label", "a=b", "--label", "c=d=e", "--metadata", '{"x": [1]}']
+    video += ["--encoder", "auto", "--keep-matrix"]
     result = dovetail("submit", videos[0], *size, *video, *part, *extra, "--webhook", "https://example.org")
     assert result.exit_code == 0, result.stderr
     job = service.job(result.stdout.strip())
     assert job["options"] == {
         "model": "bicubic", "scale": None, "height": 720, "width": 1280, "codec": "av1", "crf": 30,
         "preset": "8", "pix_fmt": "yuv420p10le", "start_seconds": 90, "duration_seconds": 2.5,
-        "deinterlace": True, "detect_cuts": False,
+        "deinterlace": True, "detect_cuts": False, "container": "mp4", "encoder": "auto",
+        "keep_matrix": True, "video_stream": 2, "keep_gaps": True, "force": True,
     }  # fmt: skip
     assert (job["labels"], job["metadata"]) == ({"a": "b", "c": "d=e"}, {"x": [1]})
 
@@ -83,6 +86,17 @@ def test_waiting_shows_progress_and_brings_the_results(
     assert "small.mkv: upscaling, 10/30 frames, 5.00 fps" in result.stderr
     assert "small.mp4: 128x96, 30 frames, 0.0 MB" in result.stderr
     assert len(JOB_ID.findall(result.stdout)) == 2
+
+
+def test_the_name_of_a_result_says_its_container(
+    service: FakeService, videos: list[Path], tmp_path: Path, dovetail: Dovetail
+) -> None:
+    result = dovetail("submit", videos[0], "-o", tmp_path / "large.mkv")
+    assert result.exit_code == 0, result.stderr
+    assert service.job(result.stdout.strip())["options"]["container"] == "mkv"
+    frames = dovetail("submit", videos[0], "-o", tmp_path / "%03d.png")
+    assert frames.exit_code == 2
+    assert "should end in .mp4, .mkv, .mov, .webm" in frames.stderr
 
 
 def test_without_a_name_a_result_lies_here(

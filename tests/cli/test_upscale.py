@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from tests.media.breaks import end_to_end
+from tests.media.test_losses import PROFILE_5, write_dolby_vision
 from tests.pipelines.tiny import save_nano
 from tests.workers.made import decode
 
@@ -39,10 +41,24 @@ def test_the_name_of_the_output_says_the_container(clip: Path, tmp_path: Path, d
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "out.mkv").read_bytes()[:4] == b"\x1aE\xdf\xa3"
     assert len(decode(tmp_path / "out.mkv").times) == 10
-    refused = dovetail("upscale", clip, tmp_path / "out.webm", *FAST)
+    refused = dovetail("upscale", clip, tmp_path / "out.webm", *FAST, "--codec", "h264")
     assert refused.exit_code != 0
     assert "WebM cannot hold h264; choose av1" in refused.stderr
     assert not (tmp_path / "out.webm.dovetail").exists()
+    assert dovetail("upscale", clip, tmp_path / "out.webm", *FAST, "--duration", "0.2").exit_code == 0
+
+
+def test_frames_become_files_and_are_not_replaced_unasked(
+    clip: Path, tmp_path: Path, dovetail: Dovetail
+) -> None:
+    arguments = ("upscale", clip, tmp_path / "%03d.png", "-m", "bicubic", "-s", "2", "--duration", "0.2")
+    assert dovetail(*arguments).exit_code == 0
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [f"{n:03d}.png" for n in range(1, 6)]
+    assert "--overwrite" in dovetail(*arguments).stderr
+    assert dovetail(*arguments, "--resume").exit_code == 0
+    assert dovetail(*arguments, "--overwrite").exit_code == 0
+    compared = dovetail(*arguments, "--overwrite", "--compare")
+    assert "cannot hold png" in compared.stderr
 
 
 def test_json_goes_to_stdout_alone(clip: Path, tmp_path: Path, dovetail: Dovetail) -> None:
@@ -131,3 +147,32 @@ def test_inputs_come_from_stdin(clip: Path, tmp_path: Path, dovetail: Dovetail) 
 def test_quiet_means_quiet(clip: Path, tmp_path: Path, dovetail: Dovetail) -> None:
     result = dovetail("upscale", clip, tmp_path / "out.mp4", *FAST, "--duration", "0.2", "-q")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_warnings_come_before_the_work(tmp_path: Path, dovetail: Dovetail) -> None:
+    source = end_to_end(tmp_path / "a.ts", 1.0, 7200.0)
+    result = dovetail("upscale", source, tmp_path / "out.mp4", *FAST, "--json")
+    assert result.exit_code == 0, result.stderr
+    lines = result.stderr.splitlines()
+    (place,) = (number for number, line in enumerate(lines) if "jump forward" in line)
+    assert place < next(number for number, line in enumerate(lines) if "upscaling" in line)
+    assert any("jump forward" in words for words in json.loads(result.stdout)["results"][0]["warnings"])
+    assert len(decode(tmp_path / "out.mp4").times) == 100
+
+
+def test_gaps_stay_and_another_stream_is_taken_on_demand(tmp_path: Path, dovetail: Dovetail) -> None:
+    source = end_to_end(tmp_path / "a.ts", 1.0, 60.0)
+    result = dovetail("upscale", source, tmp_path / "out.mp4", *FAST, "--keep-gaps", "--video-stream", "0")
+    assert result.exit_code == 0, result.stderr
+    assert decode(tmp_path / "out.mp4").times[50] == 59
+    result = dovetail("upscale", source, tmp_path / "other.mp4", *FAST, "--video-stream", "7")
+    assert result.exit_code == 2
+    assert "stream 7" in result.stderr
+
+
+def test_wrong_colours_are_refused_unless_forced(tmp_path: Path, dovetail: Dovetail) -> None:
+    source = write_dolby_vision(tmp_path / "a.mp4", PROFILE_5)
+    refused = dovetail("upscale", source, tmp_path / "out.mp4", *FAST)
+    assert refused.exit_code == 3
+    assert "--force" in refused.stderr
+    assert dovetail("upscale", source, tmp_path / "out.mp4", *FAST, "--force").exit_code == 0

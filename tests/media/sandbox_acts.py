@@ -13,7 +13,6 @@ from typing import Any
 
 from media.errors import UnreadableInputError
 from media.info import MediaInfo
-from media.limits import InputLimits
 from media.sandbox._child import CHANNEL, Port
 
 
@@ -21,7 +20,7 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-def give(value: Any, *_: object) -> Any:
+def give(value: Any, *_: object, **__: object) -> Any:
     return value
 
 
@@ -252,11 +251,16 @@ def write_part_and_die(segments: object, destination: Path, *_: object) -> None:
     abort()
 
 
-def probe_and_point_elsewhere(path: Path, limits: InputLimits) -> MediaInfo:
+def probe_and_point_elsewhere(path: Path, **options: Any) -> MediaInfo:
     """In the place of `_probe`."""
     from media.probing import probe
 
-    return replace(probe(path, limits=limits), path=Path("/etc/passwd"))
+    return replace(probe(path, **options), path=Path("/etc/passwd"))
+
+
+def wait_for_ever(*_: object, **__: object) -> None:
+    """In the place of anything."""
+    time.sleep(600)
 
 
 # In the place of `_send_picture`: (port, path, limits)

@@ -176,6 +176,7 @@ def test_reported_files_are_read(tmp_path: Path, segment: Path, shared_dir: Path
 
 
 def test_positions_that_make_up_no_layout_become_the_usual_one() -> None:
+    assert plan_speakers([]) == Speakers("stereo", ())
     assert plan_speakers(["FR", "FC"]) == Speakers("stereo", (0, 1))
     assert plan_speakers(["NONE"] * 8) == Speakers("7.1", tuple(range(8)))
     assert plan_speakers(["NONE"] * 12) == Speakers("stereo", (0, 1))

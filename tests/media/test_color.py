@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from media import VideoReader, probe
@@ -25,7 +26,7 @@ from tests.media.clips import (
 
 Image = NDArray[np.float64]
 
-KR_KB = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
+KR_KB = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
 LIMITED, FULL = 1, 2
 
 
@@ -126,7 +127,9 @@ def test_tagged_matrix_and_range_are_used(tmp_path: Path, matrix: int, color_ran
     assert apart.max() <= 1.0
 
 
-@pytest.mark.parametrize(("width", "height", "matrix"), [(1280, 16, 1), (16, 720, 1), (720, 576, 6)])
+@pytest.mark.parametrize(
+    ("width", "height", "matrix"), [(1280, 16, 1), (16, 720, 1), (720, 576, 5), (720, 480, 6)]
+)
 def test_untagged_matrix_follows_the_size(tmp_path: Path, width: int, height: int, matrix: int) -> None:
     planes = detailed_planes(width, height)
     path = lossless(tmp_path / "a.mp4", planes)
@@ -210,8 +213,12 @@ PIXEL_FORMATS = (
 @pytest.mark.parametrize("size", [(32, 24), (33, 25)])
 def test_every_common_pixel_format_becomes_a_picture(pix_fmt: str, size: tuple[int, int]) -> None:
     width, height = size
-    white = av.VideoFrame.from_ndarray(np.full((height, width, 3), 255, np.uint8), format="rgb24")
-    image = FrameToRgb(width, height, codec="rawvideo").convert(white.reformat(format=pix_fmt))
+    white = av.VideoFrame(width, height, "rgb24")
+    # With its padding and not the fast way: libswscale leaves the last pixel of an odd width to chance.
+    white.planes[0].update(b"\xff" * white.planes[0].buffer_size)
+    exact = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+    stored = white.reformat(format=pix_fmt, interpolation=Interpolation.BICUBIC | exact)
+    image = FrameToRgb(width, height, codec="rawvideo").convert(stored)
     assert image.shape == (3, height, width)
     assert image.dtype == torch.float32
     # libswscale itself writes 0.96 ... 1.0 into the deeper or coarser formats; black or a shift would be far

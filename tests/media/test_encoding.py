@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from media import ColorTags, ContentLight, EncodeError, EncodeOptions, MasteringDisplay, resolve_encoding
+from media._codecs import PRESETS
 from tests.media.sources import HDR10, HLG, SDR, video_format
 
 DISPLAY = MasteringDisplay(
@@ -52,7 +53,9 @@ def test_crf_outside_the_codecs_range_is_refused(codec: Any, crf: float) -> None
     [
         {"codec": "vp9"},
         {"preset": "turbo"},
-        {"codec": "av1", "preset": "veryfast"},
+        {"codec": "av1", "preset": "14"},
+        {"codec": "auto", "preset": "8"},
+        {"encoder": "videotoolbox"},
         {"pix_fmt": "rgb24"},
         {"codec": "av1", "pix_fmt": "yuv444p"},
         {"num_threads": 0},
@@ -114,7 +117,15 @@ def test_mastering_display_is_spelled_in_each_encoders_units() -> None:
     ("tags", "size", "written"),
     [
         (ColorTags(2, 2, 2), (1280, 720), (1, 1, 1)),
-        (ColorTags(2, 2, 2), (720, 576), (6, 6, 6)),
+        (ColorTags(2, 2, 2), (720, 576), (5, 5, 6)),
+        (ColorTags(2, 2, 2), (352, 288), (5, 5, 6)),
+        (ColorTags(2, 2, 2), (720, 480), (6, 6, 6)),
+        (ColorTags(2, 2, 2), (640, 360), (6, 6, 6)),
+        (ColorTags(5, 2, 2), (1440, 1152), (1, 5, 6)),  # enlarged: BT.709's matrix, PAL's primaries
+        (ColorTags(6, 6, 6), (1280, 960), (1, 6, 6)),
+        (ColorTags(4, 4, 4), (1280, 960), (1, 4, 4)),
+        (ColorTags(7, 7, 7), (1920, 1035), (7, 7, 7)),
+        (ColorTags(9, 9, 14), (1920, 1080), (9, 9, 14)),
         (ColorTags(0, 1, 13, True), (64, 48), (1, 1, 13)),
         (ColorTags(10, 9, 14), (64, 48), (9, 9, 14)),
         (ColorTags(5, 2, 2), (720, 576), (5, 5, 6)),
@@ -156,3 +167,88 @@ def test_pictures_too_small_for_the_encoder_are_refused(codec: Any, side: int) -
 def test_keyframes_come_every_two_seconds(rate: Fraction) -> None:
     gop_size = resolve_encoding(EncodeOptions(), video_format(rate=rate)).gop_size
     assert gop_size == max(1, round(2 * rate))
+
+
+def test_keep_matrix_keeps_that_of_standard_definition() -> None:
+    layout = video_format(color=ColorTags(5, 5, 6), width=1440, height=1152)
+    assert resolve_encoding(EncodeOptions(keep_matrix=True), layout).color == ColorTags(5, 5, 6)
+    assert resolve_encoding(EncodeOptions(), layout).color == ColorTags(1, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("size", "codec", "warning"),
+    [
+        ((4096, 2304), "h264", None),
+        ((2304, 4096), "h264", None),
+        ((4098, 2304), "h265", "H.264 above 4096x2304"),
+        ((4096, 2306), "h265", "H.264 above 4096x2304"),
+        ((2306, 4096), "h265", "H.264 above 4096x2304"),
+        ((8192, 4320), "h265", "H.264 above 4096x2304"),
+        ((8194, 4320), "av1", "H.265 above 8192x4320"),
+        ((4322, 8192), "av1", "H.265 above 8192x4320"),
+        ((8706, 16384), "h265", "H.264 above 4096x2304"),  # SVT-AV1 ends at 16384x8704
+    ],
+)
+def test_the_codec_goes_by_what_hardware_plays(
+    size: tuple[int, int], codec: str, warning: str | None
+) -> None:
+    resolved = resolve_encoding(EncodeOptions(), video_format(width=size[0], height=size[1]))
+    assert resolved.codec == codec
+    assert resolved.codec_tag == ("hvc1" if codec == "h265" else None)
+    assert [warning in text for text in resolved.warnings] == ([True] if warning else [])
+
+
+@pytest.mark.parametrize(
+    ("codec", "size", "better"),
+    [("h264", (5120, 2880), "h265"), ("h264", (10240, 4320), "av1"), ("h265", (10240, 4320), "av1")],
+)
+def test_a_codec_that_is_named_is_used_with_a_warning(codec: Any, size: tuple[int, int], better: str) -> None:
+    resolved = resolve_encoding(EncodeOptions(codec=codec), video_format(width=size[0], height=size[1]))
+    assert resolved.codec == codec
+    assert len(resolved.warnings) == 1
+    assert "plays in no hardware" in resolved.warnings[0]
+    assert resolved.warnings[0].endswith(f"{better} plays more widely")
+
+
+def test_what_av1_cannot_store_stays_h265_at_any_size() -> None:
+    layout = video_format(width=10240, height=4320)
+    assert resolve_encoding(EncodeOptions(pix_fmt="yuv444p"), layout).codec == "h265"
+
+
+@pytest.mark.parametrize(
+    ("crf", "size", "written"),
+    [
+        (None, (5120, 2880), "20"),
+        (18, (5120, 2880), "20"),
+        (18, (10240, 4320), "25"),
+        (20.5, (10240, 4320), "28"),
+        (51, (5120, 2880), "51"),
+        (51, (10240, 4320), "58"),
+        (0, (5120, 2880), "0"),
+    ],
+)
+def test_quality_without_a_codec_means_what_it_means_for_h264(
+    crf: float | None, size: tuple[int, int], written: str
+) -> None:
+    resolved = resolve_encoding(EncodeOptions(crf=crf), video_format(width=size[0], height=size[1]))
+    assert resolved.private_options["crf"] == written
+
+
+@pytest.mark.parametrize(
+    ("codec", "preset", "written"),
+    [("h264", "slow", "slow"), ("h265", "slow", "slow"), ("av1", "slow", "5"), ("av1", "3", "3")],
+)
+def test_presets_have_x264s_names_everywhere(codec: Any, preset: str, written: str) -> None:
+    resolved = resolve_encoding(EncodeOptions(codec=codec, preset=preset), video_format())
+    assert resolved.private_options["preset"] == written
+
+
+def test_slower_presets_are_slower_for_svt_av1_too() -> None:
+    chosen = [EncodeOptions(codec="av1", preset=name) for name in PRESETS]
+    numbers = [int(resolve_encoding(each, video_format()).private_options["preset"]) for each in chosen]
+    assert numbers == sorted(numbers, reverse=True)
+
+
+def test_only_eight_bits_are_dithered() -> None:
+    assert resolve_encoding(EncodeOptions(), video_format()).use_dither
+    assert not resolve_encoding(EncodeOptions(), video_format(bit_depth=10)).use_dither

@@ -9,6 +9,17 @@ import pytest
 from benchmarks import fuzz_media
 from benchmarks.fuzz_media import run_fuzz
 from media.errors import UnreadableInputError
+from tests.thorough import sized
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_damaged_files_give_our_errors_and_nothing_else() -> None:
+    report = run_fuzz(sized(2000, brief=200), seed=11)
+    assert not report.faults
+    # Both ways were taken often enough to mean something.
+    assert report.num_whole > report.num_mutants // 4
+    assert sum(report.errors.values()) > report.num_mutants // 10
 
 
 @pytest.mark.parametrize(

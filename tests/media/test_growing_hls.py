@@ -241,3 +241,23 @@ def test_segments_that_do_not_fit_and_broken_addresses_are_refused(growing: Grow
         arguments: dict[str, Any] = {"uri_of": lambda _, uri=uri: uri, "is_finished": True}
         with pytest.raises(ValueError, match="cannot stand in a playlist"):
             video_playlist(growing.indices, **arguments)
+
+
+@pytest.mark.parametrize("seconds", [23_861, 47_722, 86_000])
+def test_segments_behind_the_31st_bit_of_ticks_follow_the_first(tmp_path: Path, seconds: int) -> None:
+    """Muxers write longer headers from there on, for the same samples."""
+    base = Fraction(1, 90_000)
+    first = write_segment(tmp_path / "0.mp4", [0, 3600], last_duration=3600, time_base=base)
+    start = seconds * 90_000
+    late = write_segment(tmp_path / "1.mp4", [start, start + 3600], last_duration=3600, time_base=base)
+    indices = [index_segment(first.path), index_segment(late.path)]
+    playlist = video_playlist(indices, uri_of=lambda number: f"{number}.mp4", is_finished=True)
+    assert playlist.count("#EXTINF") == 2
+    assert indices[1].start_seconds == seconds
+
+
+def test_segments_of_another_size_do_not(tmp_path: Path) -> None:
+    first = write_segment(tmp_path / "0.mp4", [0, 1])
+    other = write_segment(tmp_path / "1.mp4", [2, 3], width=48, height=64)
+    with pytest.raises(SegmentMismatchError):
+        video_playlist([index_segment(first.path), index_segment(other.path)], uri_of=str, is_finished=True)

@@ -345,7 +345,7 @@ class TestGeometry:
             assert (reader.width, reader.height) == (width, height)
         assert [image.shape for image in images] == [(3, height, width)] * 2
 
-    def test_a_change_of_size_is_scaled_to_the_first_one(self, tmp_path: Path) -> None:
+    def test_a_change_of_size_is_fitted_into_the_largest(self, tmp_path: Path) -> None:
         parts = []
         for number, (width, height) in enumerate([(64, 48), (128, 80)]):
             planes = [flat_picture([126, 128, 128], pix_fmt="yuv420p", width=width, height=height)] * 5
@@ -357,17 +357,23 @@ class TestGeometry:
         with VideoReader(probe(path)) as reader:
             frames = list(reader.frames())
         assert len(frames) == 10
-        assert {tuple(frame.image.shape) for frame in frames} == {(3, 48, 64)}
+        assert {tuple(frame.image.shape) for frame in frames} == {(3, 80, 128)}
         assert frames[-1].image.sub(110 / 219).abs().max() < 0.02
+        # 64x48 is 106.67x80 in this height: 11 black columns on one side, 10 on the other.
+        first = frames[0].image
+        assert first[:, :, :10].max() == 0
+        assert first[:, :, -11:].max() == 0
+        assert first[:, :, 10:-11].sub(110 / 219).abs().max() < 0.02
         assert all(after.pts > before.pts for before, after in pairwise(frames))
-        assert sum("size changes to 128x80" in warning for warning in reader.warnings) == 1
+        assert sum("64x48, 128x80" in warning for warning in reader.info.warnings) == 1
 
     def test_files_joined_end_to_end_play_on(self, tmp_path: Path) -> None:
         part = write_clip(tmp_path / "a.ts", moving_pictures(10), Clip(codec="mpeg2video"))
         (tmp_path / "twice.ts").write_bytes(part.read_bytes() * 2)
         pts, _, reader = times(tmp_path / "twice.ts")
         assert pts == [3600 * n for n in range(20)]
-        assert any("jump back" in warning for warning in reader.warnings)
+        assert any("begin anew" in warning for warning in reader.info.warnings)
+        assert reader.warnings == []
 
 
 class TestLifetime:

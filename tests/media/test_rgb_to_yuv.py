@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils.dlpack import from_dlpack
 
-from media._rgb_to_yuv import PLANE_LAYOUTS, RgbToYuv, coded_size
+from media._plane_layouts import PLANE_LAYOUTS, coded_size
+from media._rgb_to_yuv import RgbToYuv
 from media.errors import EncodeError
 from tests.media.sources import picture
 

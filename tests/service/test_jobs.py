@@ -71,6 +71,14 @@ def test_options_may_come_as_json_in_a_form(api: Api, clip: Path) -> None:
     assert job["input"]["filename"] == "x.mov"
 
 
+def test_a_container_takes_the_codecs_it_can_hold(api: Api, clip: Path) -> None:
+    job = job_of(submit(api, clip, request=json.dumps({"options": {"container": "webm"}})))
+    assert (job["options"]["container"], job["options"]["codec"]) == ("webm", "auto")
+    refused = submit(api, clip, request=json.dumps({"options": {"container": "webm", "codec": "h264"}}))
+    assert refused.status_code == 422
+    assert "a webm cannot hold h264; it takes auto or av1" in refused.text
+
+
 def test_finished_upload_can_be_submitted_as_json(api: Api, clip: Path) -> None:
     content, tus = clip.read_bytes(), {"Tus-Resumable": "1.0.0"}
     created = api.http.post("/v1/uploads", headers={**tus, "Upload-Length": str(len(content))})

@@ -233,8 +233,8 @@ def test_names_in_any_script_survive_and_nothing_breaks_the_header() -> None:
     assert value.endswith(
         "filename*=UTF-8''%C3%9Cn%C3%AFcode%20%22video%22%0D%0AX%3A%20y%20%E6%97%A5%E6%9C%AC.mp4"
     )
-    assert download_name("ferien.2024.mov") == "ferien.2024-upscaled.mp4"
-    assert download_name("video") == "video-upscaled.mp4"
+    assert download_name("ferien.2024.mov", "mp4") == "ferien.2024-upscaled.mp4"
+    assert download_name("video", "mkv") == "video-upscaled.mkv"
 
 
 def test_unfinished_job_says_when_to_come_again(api: Api, made: HandMade) -> None:

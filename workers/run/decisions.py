@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Protocol
 
 import torch
 
-from media import ColorTags, MediaInfo, ResolvedEncoding, VideoFormat, resolve_encoding
+from media import (
+    ColorTags,
+    EncodeOptions,
+    MediaInfo,
+    ResolvedEncoding,
+    UnsupportedCodecError,
+    VideoFormat,
+    maker_of,
+    pin_encoder,
+    resolve_encoding,
+)
+from media.info import PROFILE_WITHOUT_BASE
 from media.sizes import TargetSize, target_size
 from pipelines.model import Model
 from pipelines.planning.plan import ChunkPlan
@@ -48,6 +59,7 @@ class DecidedRun:
         info: The source.
         target: Size of the output.
         video_format: Of the frames to be written.
+        encode: How to compress, with the encoder decided: all segments get the same one.
         encoding: Every encoder setting.
         plan: Chunks and tiles.
         num_frames: Frames to come, an estimate; None where nothing tells.
@@ -56,6 +68,7 @@ class DecidedRun:
     info: MediaInfo
     target: TargetSize
     video_format: VideoFormat
+    encode: EncodeOptions
     encoding: ResolvedEncoding
     plan: ChunkPlan
     num_frames: int | None
@@ -81,10 +94,18 @@ def decide_run(
 
     Raises:
         InvalidSizeError: If the size is impossible.
+        UnsupportedCodecError: If the colours would be wrong and nobody has asked for it all the same.
         EncodeError: If the encoder cannot do what is asked.
+        EncoderUnavailableError: If the encoder that was named does not work here.
         PipelineError: If the model cannot, or memory does not suffice.
     """
     video = info.video
+    if video.dolby_vision_profile == PROFILE_WITHOUT_BASE and not options.force:
+        raise UnsupportedCodecError(
+            f"'{info.path.name}' is Dolby Vision profile 5, which has no base picture for other players: its "
+            "colours would be wrong; give a copy in HDR10, or ask for it all the same with --force (force in "
+            "the API)"
+        )
     target = target_size(
         options.size,
         width=reader.width,
@@ -116,8 +137,23 @@ def decide_run(
         chunk=options.chunk,
         chunk_overlap=options.chunk_overlap,
     )
-    encoding = resolve_encoding(options.encode, video_format)
-    return DecidedRun(info, target, video_format, encoding, chosen, num_frames)
+    encode = pin_encoder(options.encode, video_format)
+    encoding = resolve_encoding(encode, video_format)
+    return DecidedRun(info, target, video_format, encode, encoding, chosen, num_frames)
+
+
+def with_encoder(decided: DecidedRun, encoder: str) -> DecidedRun:
+    """The run with the encoder that its first segments were made with, where it was left open which one.
+
+    Args:
+        decided: The run; its options say "auto".
+        encoder: FFmpeg's name of it.
+
+    Raises:
+        EncoderUnavailableError: If it does not work here.
+    """
+    encode = pin_encoder(replace(decided.encode, encoder=maker_of(encoder)), decided.video_format)
+    return replace(decided, encode=encode, encoding=resolve_encoding(encode, decided.video_format))
 
 
 def queued_frames(decided: DecidedRun, device: torch.device) -> int:

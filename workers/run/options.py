@@ -29,6 +29,9 @@ class UpscaleOptions:
         duration_seconds: How much of it; None is all the rest.
         deinterlace: None where the stream says so.
         detect_cuts: Whether chunks end at scene cuts.
+        video_stream: Index of the video stream to take; None chooses.
+        keep_gaps: Whether long holes in the source's time stamps stay.
+        force: Go on where the colours of the result will be wrong (Dolby Vision profile 5).
         encode: How the output is compressed.
         seed: For pipelines that draw noise. Each chunk draws its own, whatever came before it.
         segment_seconds: Length of the parts that survive an interruption.
@@ -45,6 +48,9 @@ class UpscaleOptions:
     duration_seconds: Fraction | None = None
     deinterlace: bool | None = None
     detect_cuts: bool = True
+    video_stream: int | None = None
+    keep_gaps: bool = False
+    force: bool = False
     encode: EncodeOptions = field(default_factory=EncodeOptions)
     seed: int = 42
     segment_seconds: Fraction = Fraction(10)
@@ -56,6 +62,8 @@ class UpscaleOptions:
             raise InvalidRequestError(f"start must not be negative, got {float(self.start_seconds):g} s")
         if self.duration_seconds is not None and self.duration_seconds <= 0:
             raise InvalidRequestError(f"duration must be above 0, got {float(self.duration_seconds):g} s")
+        if self.video_stream is not None and self.video_stream < 0:
+            raise InvalidRequestError(f"streams are counted from 0, got video stream {self.video_stream}")
         if self.segment_seconds <= 0:
             raise InvalidRequestError(
                 f"segments must be longer than 0 s, got {float(self.segment_seconds):g} s"

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from media import JoinReport
+from media.containers import MP4, check_output
 from media.derived_names import beside
-from workers.errors import OutputExistsError, OutputFolderError
+from media.picture_files import FIRST_FRAME, frame_path, is_frame_pattern
+from workers.errors import InvalidRequestError, OutputExistsError, OutputFolderError
 from workers.run.decisions import DecidedRun
 from workers.run.folder import WorkFolder
 from workers.run.options import UpscaleOptions
@@ -48,8 +50,28 @@ def refuse_existing(destination: Path, options: UpscaleOptions) -> None:
     if options.use_compare_image:
         wanted.append(compare_path(destination, ".png"))
     for path in wanted:
-        if path.exists():
+        if is_there(path):
             raise OutputExistsError(path)
+
+
+def is_there(destination: Path) -> bool:
+    """Whether an output exists; of one file a frame, the first."""
+    path = frame_path(destination, FIRST_FRAME) if is_frame_pattern(destination) else destination
+    return path.exists()
+
+
+def check_codec(destination: Path, codec: str, options: UpscaleOptions) -> None:
+    """Finds out before the work whether the output, and a comparison that is asked for, can hold a codec.
+
+    Raises:
+        EncodeError: If the output cannot.
+        InvalidRequestError: If the comparison cannot.
+    """
+    check_output(destination, codec)
+    if options.use_compare_video and codec not in MP4.video:
+        raise InvalidRequestError(
+            f"the comparison is an MP4, which cannot hold {codec}; ask for a comparison picture instead"
+        )
 
 
 def check_folder(destination: Path) -> None:

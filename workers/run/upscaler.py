@@ -15,16 +15,15 @@ from pathlib import Path
 import torch
 
 from media import MediaInfo
-from media.containers import container_of
 from pipelines.model import Model
 from pipelines.planning.kinds import plan_from_json, plan_to_json
 from workers.errors import ResumeMismatchError
 from workers.run.access import IN_THIS_PROCESS, MediaAccess, SourceReader
-from workers.run.decisions import DecidedRun, decide_run, queued_frames, segment_ticks
+from workers.run.decisions import DecidedRun, decide_run, queued_frames, segment_ticks, with_encoder
 from workers.run.disk import check_room
 from workers.run.folder import WorkFolder, work_folder_path
 from workers.run.options import Existing, UpscaleOptions
-from workers.run.outputs import check_folder, file_sha256, join_run, refuse_existing
+from workers.run.outputs import check_codec, check_folder, file_sha256, is_there, join_run, refuse_existing
 from workers.run.progress import Progress, ProgressCallback
 from workers.run.reading import SourceFrame, read_frames
 from workers.run.record import InputIdentity, RunRecord
@@ -88,7 +87,7 @@ def upscale_file(
             clock=clock or StageClock(),
             access=access,
         ).run()
-        if use_sha256 and report.output is not None:
+        if use_sha256 and report.output is not None and report.output.path.is_file():
             report.output = replace(report.output, sha256=file_sha256(report.output.path))
     except BaseException as error:
         report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -126,7 +125,7 @@ class _Run:
     def run(self) -> None:
         if self.existing == "refuse":
             refuse_existing(self.destination, self.options)
-        is_finished = self.destination.exists() and not work_folder_path(self.destination).exists()
+        is_finished = is_there(self.destination) and not work_folder_path(self.destination).exists()
         if self.existing == "resume" and is_finished:
             self.report.status = "kept"
             return
@@ -135,12 +134,14 @@ class _Run:
         if self.model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.model.device)
         identity = self._identify()
-        info = self.access.probe(self.source)
+        info = self.access.probe(
+            self.source, video_stream=self.options.video_stream, keep_gaps=self.options.keep_gaps
+        )
         self.report.input = info
         self.report.warn(info.warnings)
         with self._open_reader(info) as reader:
             decided = decide_run(info, reader, model=self.model, options=self.options)
-            container_of(self.destination).check_video(self.options.encode.codec)
+            check_codec(self.destination, decided.encoding.codec, self.options)
             self.report.warn((*decided.target.warnings, *decided.encoding.warnings))
             with WorkFolder(self.destination, existing=self.existing) as work:
                 self.report.warn(work.warnings)
@@ -161,6 +162,8 @@ class _Run:
     def _work(
         self, work: WorkFolder, decided: DecidedRun, identity: InputIdentity, reader: SourceReader
     ) -> None:
+        if work.record is not None and self.options.encode.encoder == "auto":
+            decided = with_encoder(decided, work.record.encoding["encoder"])
         record = self._begin_record(work, decided, identity)
         decided = replace(decided, plan=plan_from_json(record.plan))
         self._describe(decided, record)
@@ -243,7 +246,7 @@ class _Run:
             work,
             record,
             video_format=decided.video_format,
-            encode=self.options.encode,
+            encode=decided.encode,
             comparison=ComparisonRequest.of(self.options, decided),
             clock=self.clock,
             on_frame=count_frame,

@@ -162,7 +162,8 @@ class SegmentSink:
             self._compare_writer = SegmentWriter(
                 self._work.path / self._work.compare_name(index),
                 self._comparison.video_format(self._format),
-                self._encode,
+                # Twice the size may be more than the graphics processor was seen to do.
+                replace(self._encode, encoder="software"),
             )
 
     def _end_segment(self, writer: SegmentWriter, resume: ResumePoint | None) -> None:

@@ -6,6 +6,7 @@ version, another model) must not make segments of it, for they would not fit the
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -19,7 +20,7 @@ from workers.run.options import UpscaleOptions
 from workers.run.record import changed_values
 from workers.values import to_json_value
 
-DESCRIPTION_VERSION = 2
+DESCRIPTION_VERSION = 3
 
 _OPTIONS = TypeAdapter(UpscaleOptions)
 
@@ -45,7 +46,8 @@ def describe_run(decided: DecidedRun, *, options: UpscaleOptions, model: Model) 
     """The run as JSON values."""
     return {
         "version": DESCRIPTION_VERSION,
-        "options": to_json_value(options),
+        # With the encoder that was decided here: a segment must not get another one elsewhere.
+        "options": to_json_value(replace(options, encode=decided.encode)),
         "plan": plan_to_json(decided.plan),
         "num_frames": decided.num_frames,
         "decided": _decided(decided, model),

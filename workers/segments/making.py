@@ -95,7 +95,7 @@ def make_segment(
     written: list[tuple[SegmentInfo, tuple[str, ...]]] = []
 
     def write(items: Iterable[FinishedFrame | SegmentEnd]) -> None:
-        written.append(_write(items, decided, destination, options=options, clock=clock, on_frame=on_frame))
+        written.append(_write(items, decided, destination, clock=clock, on_frame=on_frame))
 
     try:
         run_stages(
@@ -136,12 +136,11 @@ def _write(
     decided: DecidedRun,
     destination: Path,
     *,
-    options: UpscaleOptions,
     clock: StageClock,
     on_frame: Callable[[int], None],
 ) -> tuple[SegmentInfo, tuple[str, ...]]:
     """Encodes frames into a file until they end; an error leaves none behind."""
-    with SegmentWriter(destination, decided.video_format, options.encode) as writer:
+    with SegmentWriter(destination, decided.video_format, decided.encode) as writer:
         for num_done, item in enumerate(items, start=1):
             if isinstance(item, SegmentEnd):
                 break

@@ -14,6 +14,8 @@ import structlog
 
 from jobs.errors import LostLeaseError
 from jobs.queue import TaskId
+from media import SandboxError
+from media.sandbox import Cancellation
 from workers.tasks.context import WorkerContext
 from workers.tasks.failures import without_paths
 from workers.tasks.stopping import DrainedError
@@ -40,7 +42,7 @@ class Attempt:
         self._num_frames: int | None = None
         self._lost: LostLeaseError | None = None
         self._ended = threading.Event()
-        self._on_stop: Callable[[], None] | None = None
+        self._on_stop: list[Callable[[], None]] = []
         ttl = context.settings.lease_ttl
         self._interval = min(ttl.total_seconds() / 3, _MAX_RENEWAL_SECONDS)
         self._thread = threading.Thread(target=self._renew, name="dovetail-lease", daemon=True)
@@ -87,8 +89,26 @@ class Attempt:
             yield Path(name)
 
     def on_stop(self, action: Callable[[], None]) -> None:
-        """Has something done, in another thread, when the work is to stop."""
-        self._on_stop = action
+        """Has something done when the work is to stop, in another thread; perhaps more than once."""
+        self._on_stop.append(action)
+        if self.should_stop():
+            action()
+
+    @contextmanager
+    def cancelling(self) -> Iterator[Cancellation]:
+        """What ends sandboxed calls in the block when the work is to stop.
+
+        Raises:
+            LostLeaseError: If another attempt has taken over, or the job ended.
+            DrainedError: If the worker stops.
+        """
+        cancellation = Cancellation()
+        self.on_stop(cancellation.cancel)
+        try:
+            yield cancellation
+        except SandboxError:
+            self.check()  # a call that was ended fails like one that died
+            raise
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -100,7 +120,7 @@ class Attempt:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._on_stop = None
+        self._on_stop.clear()
         self._ended.set()
         self._thread.join()
 
@@ -109,8 +129,7 @@ class Attempt:
             try:
                 self._renew_once()
                 if self.should_stop():
-                    action, self._on_stop = self._on_stop, None
-                    if action is not None:
+                    for action in list(self._on_stop):
                         action()
             except Exception:
                 # Whatever it is, the next renewal may work, and until another attempt takes over nothing is

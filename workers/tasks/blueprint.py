@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jobs.records import Job as JobRecord
 from media import MediaInfo
+from media.containers import check_output
 from media.sandbox import SandboxedReader
 from pipelines.model import Model
 from workers.run.decisions import DecidedRun, decide_run
 from workers.run.options import UpscaleOptions
 from workers.segments.description import describe_run, options_from_json, rebuild_run
+from workers.tasks.attempts import Attempt
 from workers.tasks.context import WorkerContext
 from workers.tasks.inputs import open_reader, upscale_options
 
@@ -44,8 +47,27 @@ class Blueprint:
         }
 
 
+def source_of(context: WorkerContext, attempt: Attempt, record: JobRecord) -> MediaInfo:
+    """What is known of a job's source, as its options have it read.
+
+    Raises:
+        MediaError: If it is no video.
+        StorageError: If it cannot be had.
+    """
+    options = record.spec.options
+    with attempt.cancelling() as cancellation:
+        return context.inputs.get(
+            record.spec.input_key,
+            video_stream=options.video_stream,
+            keep_gaps=options.keep_gaps,
+            cancellation=cancellation,
+        )
+
+
 @contextmanager
-def opened(context: WorkerContext, record: JobRecord) -> Iterator[tuple[Blueprint, SandboxedReader]]:
+def opened(
+    context: WorkerContext, attempt: Attempt, record: JobRecord
+) -> Iterator[tuple[Blueprint, SandboxedReader]]:
     """The job as its record says, or decided now if no one has, and a reader for it.
 
     Raises:
@@ -54,7 +76,7 @@ def opened(context: WorkerContext, record: JobRecord) -> Iterator[tuple[Blueprin
         JobMismatchError: If this worker would decide otherwise.
         StorageError: If the source cannot be had.
     """
-    info = context.inputs.get(record.spec.input_key)
+    info = source_of(context, attempt, record)
     plan = record.plan
     model = context.models.get(plan["model"] if plan else record.spec.options.model)
     if plan is None:
@@ -64,6 +86,7 @@ def opened(context: WorkerContext, record: JobRecord) -> Iterator[tuple[Blueprin
     with open_reader(info, options, settings=context.settings, sandbox=context.sandbox) as reader:
         if plan is None:
             run = decide_run(info, reader, model=model, options=options)
+            check_output(Path(f"output.{record.spec.options.container}"), run.encoding.codec)
         else:
             options, run = rebuild_run(plan["description"], info, reader, model=model)
         yield Blueprint(info, model, options, run), reader

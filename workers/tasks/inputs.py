@@ -7,18 +7,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 from jobs.errors import StorageFullError
 from jobs.options import JobOptions
 from jobs.settings import WorkerSettings
 from jobs.storage import Storage
 from media import EncodeOptions, InputLimits, MediaInfo
-from media.sandbox import Sandbox, SandboxedReader, SandboxLimits, sandboxed_probe
+from media.sandbox import Cancellation, Sandbox, SandboxedReader, SandboxLimits, sandboxed_probe
 from media.sizes import SizeRequest
 from workers.run.options import UpscaleOptions
 
 # Jobs take turns, so the next task is often one of another job.
 _MAX_KEPT = 3
+# All packets are read to find breaks in their time stamps; a slow disk gives so much.
+_PROBED_BYTES_PER_SECOND = 20e6
 # Decoders use several threads; the time by the clock is what a hang is noticed by.
 _CPU_SECONDS_PER_SECOND = 8
 
@@ -35,29 +38,43 @@ class InputShelf:
 
     def __init__(self, storage: Storage, sandbox: Sandbox, settings: WorkerSettings, folder: Path) -> None:
         self._storage, self._sandbox, self._settings, self._folder = storage, sandbox, settings, folder
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[_Way, _Kept] = OrderedDict()
 
-    def get(self, key: str) -> MediaInfo:
+    def get(
+        self,
+        key: str,
+        *,
+        video_stream: int | None = None,
+        keep_gaps: bool = False,
+        cancellation: Cancellation | None = None,
+    ) -> MediaInfo:
         """What is known of an input; its `path` is a file, until a few other inputs were asked for.
+
+        Args:
+            key: Of the input.
+            video_stream: As for `media.probe`.
+            keep_gaps: As for `media.probe`.
+            cancellation: What may end the probing.
 
         Raises:
             ObjectNotFoundError: If there is none.
             StorageError: If it cannot be read.
             MediaError: If it is no video.
         """
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key].info
+        way = _Way(key, video_stream, keep_gaps)
+        if way in self._kept:
+            self._kept.move_to_end(way)
+            return self._kept[way].info
         while len(self._kept) >= _MAX_KEPT:
             self._drop_oldest()
         try:
-            kept = self._open(key)
+            kept = self._open(way, cancellation)
         except StorageFullError:
             if not self._kept:
                 raise
             self.clear()
-            kept = self._open(key)
-        self._kept[key] = kept
+            kept = self._open(way, cancellation)
+        self._kept[way] = kept
         return kept.info
 
     def clear(self) -> None:
@@ -65,19 +82,31 @@ class InputShelf:
         while self._kept:
             self._drop_oldest()
 
-    def _open(self, key: str) -> _Kept:
+    def _open(self, way: _Way, cancellation: Cancellation | None) -> _Kept:
         with ExitStack() as stack:
-            path = stack.enter_context(self._storage.local_file(key, work_dir=self._folder))
+            path = stack.enter_context(self._storage.local_file(way.key, work_dir=self._folder))
+            idle = max(30.0, self._settings.decode_idle_seconds)
             info = sandboxed_probe(
                 path,
                 limits=input_limits(self._settings),
-                timeout=max(30.0, self._settings.decode_idle_seconds),
+                video_stream=way.video_stream,
+                keep_gaps=way.keep_gaps,
+                timeout=idle + path.stat().st_size / _PROBED_BYTES_PER_SECOND,
                 sandbox=self._sandbox,
+                cancellation=cancellation,
             )
             return _Kept(info, stack.pop_all())
 
     def _drop_oldest(self) -> None:
         self._kept.popitem(last=False)[1].stack.close()
+
+
+class _Way(NamedTuple):
+    """An input and how it is read."""
+
+    key: str
+    video_stream: int | None
+    keep_gaps: bool
 
 
 @dataclass
@@ -123,8 +152,16 @@ def upscale_options(options: JobOptions, *, segment_seconds: float) -> UpscaleOp
         duration_seconds=_exact(options.duration_seconds),
         deinterlace=options.deinterlace,
         detect_cuts=options.detect_cuts,
+        video_stream=options.video_stream,
+        keep_gaps=options.keep_gaps,
+        force=options.force,
         encode=EncodeOptions(
-            codec=options.codec, crf=options.crf, preset=options.preset, pix_fmt=options.pix_fmt
+            codec="av1" if options.container == "webm" else options.codec,
+            crf=options.crf,
+            preset=options.preset,
+            pix_fmt=options.pix_fmt,
+            encoder=options.encoder,
+            keep_matrix=options.keep_matrix,
         ),
         segment_seconds=Fraction(str(segment_seconds)),
     )

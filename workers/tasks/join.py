@@ -20,6 +20,7 @@ from workers.run.findings import MeanFindings
 from workers.run.report import REPORT_VERSION
 from workers.segments.description import options_from_json
 from workers.tasks.attempts import Attempt
+from workers.tasks.blueprint import source_of
 from workers.tasks.context import WorkerContext
 from workers.tasks.failures import without_paths
 from workers.values import to_json_value
@@ -34,14 +35,14 @@ def join(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
     assert record.plan is not None
     options = options_from_json(record.plan["description"]["options"])
     segments = context.store.finished_segments(record.id)
-    info = context.inputs.get(record.spec.input_key)
-    with attempt.folder() as folder, ExitStack() as stack:
+    info = source_of(context, attempt, record)
+    with attempt.folder() as folder, attempt.cancelling() as cancellation, ExitStack() as stack:
         paths = [
             stack.enter_context(context.storage.local_file(segment.key, work_dir=folder))
             for segment in segments
         ]
         attempt.check()
-        output = folder / "output" / "output.mp4"
+        output = folder / "output" / f"output.{record.spec.options.container}"
         output.parent.mkdir()  # the only folder that the sandbox writes in
         joined = sandboxed_join(
             paths,
@@ -51,6 +52,7 @@ def join(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
             duration_seconds=options.duration_seconds,
             timeout=_JOIN_SECONDS,
             sandbox=context.sandbox,
+            cancellation=cancellation,
         )
         attempt.check()
         _complete(context, attempt, record, segments, info, joined, start=start)
@@ -75,7 +77,7 @@ def _complete(
         duration_seconds=float(joined.duration_seconds),
         size_bytes=joined.num_bytes,
         sha256=_sha256(joined.path),
-        key=objects.output_key(record.id, attempt.token),
+        key=objects.output_key(record.id, attempt.token, record.spec.options.container),
         report_key=objects.report_key(record.id, attempt.token),
     )
     warnings = [without_paths(text) for text in joined.warnings]

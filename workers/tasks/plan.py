@@ -34,7 +34,7 @@ _MAX_SOUND_GROWTH = 4
 def plan(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
     """Plans segments until enough lie ahead of what is being made, or the slice is over."""
     start = time.monotonic()
-    with opened(context, record) as (blueprint, reader):
+    with opened(context, attempt, record) as (blueprint, reader):
         attempt.on_stop(reader.close)
         if record.plan is None:
             _describe(context, attempt, record, blueprint)
@@ -113,7 +113,7 @@ def _prepare_stream(context: WorkerContext, attempt: Attempt, job_id: str, bluep
     streaming = {
         "width": run.encoding.width,
         "height": run.encoding.height,
-        "codec": blueprint.options.encode.codec,
+        "codec": run.encoding.codec,
         "frame_rate": str(run.video_format.rate),
         "time_base": str(run.video_format.time_base),
         "audio": sound,
@@ -127,7 +127,7 @@ def _store_sound(
     info, options = blueprint.info, blueprint.options
     if not info.audio:
         return None
-    with attempt.folder() as folder:
+    with attempt.folder() as folder, attempt.cancelling() as cancellation:
         path = (folder / "audio.mp4").absolute()
         index: dict[str, Any] | None = context.sandbox.call(
             extract,
@@ -143,6 +143,7 @@ def _store_sound(
             ),
             readable=[info.path],
             writable=[folder],
+            cancellation=cancellation,
         )
         if index is None:
             return None

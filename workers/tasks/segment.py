@@ -38,7 +38,7 @@ def segment(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None
         raise JobMismatchError([f"segment {index} is not planned"])
     plan = SegmentPlan.model_validate(planned.detail)
     clock = StageClock()
-    with attempt.folder() as folder, opened(context, record) as (blueprint, reader):
+    with attempt.folder() as folder, opened(context, attempt, record) as (blueprint, reader):
         attempt.on_stop(reader.close)
         path = folder / "segment.mp4"
         made = _make(context, attempt, blueprint, plan, path, reader=reader, clock=clock)

@@ -3,7 +3,12 @@
 import { $, el, setText } from "./dom.js";
 
 // Constant quality: where a codec's numbers end, and what it takes when none is given.
-const CRF = { h264: { max: 51, usual: 18 }, h265: { max: 51, usual: 20 }, av1: { max: 63, usual: 25 } };
+const CRF = {
+  auto: { max: 51, usual: 18 },
+  h264: { max: 51, usual: 18 },
+  h265: { max: 51, usual: 20 },
+  av1: { max: 63, usual: 25 },
+};
 const SCALES = [1.5, 2, 3, 4];
 const HEIGHTS = [720, 1080, 1440, 2160];
 

@@ -105,5 +105,5 @@ def test_another_input_is_refused(clip: Path, tmp_path: Path, nano: Model) -> No
 
 def test_a_description_of_another_version_is_refused(clip: Path, nano: Model) -> None:
     _, values = described(clip, nano, OPTIONS)
-    with pytest.raises(JobMismatchError, match="version of the description was 1 and is 2"):
+    with pytest.raises(JobMismatchError, match="version of the description was 1 and is 3"):
         rebuilt(clip, nano, values | {"version": 1})

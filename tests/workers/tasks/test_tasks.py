@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import threading
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -14,6 +17,7 @@ from PIL import Image
 from jobs.records import JobState, Priority
 from media.growing import GrowingStream, SegmentIndex, index_segment
 from pipelines.loaders import load_model
+from tests.media import sandbox_acts as acts
 from tests.workers.made import decode, make_video, video_packets
 from tests.workers.tasks.farm import Farm, wait_until
 from tests.workers.tasks.standins import SHAPE, Door, Memory, scripted
@@ -57,6 +61,19 @@ def test_a_job_of_a_trained_model_gives_the_bytes_of_the_command_line(
     shape = farm.fleet.models()[0].shape
     assert shape is not None
     assert shape["native_scale"] == 4
+
+
+@pytest.mark.parametrize("container", ["mkv", "webm"])
+def test_a_job_of_another_container_gives_the_bytes_of_the_command_line(
+    container: str, farm: Farm, clip: Path, tmp_path: Path
+) -> None:
+    with farm.worker():
+        job_id = farm.submit(clip, container=container)
+        job = farm.wait(job_id)
+    assert job.output is not None
+    assert job.output.key.endswith(f".{container}")
+    alone = by_command_line(farm, job_id, clip, tmp_path / f"alone.{container}")
+    assert farm.output(job, tmp_path).read_bytes() == alone.read_bytes()
 
 
 def test_options_of_a_job_are_followed(farm: Farm, clip: Path, tmp_path: Path) -> None:
@@ -203,6 +220,39 @@ def test_a_running_job_stops_when_it_is_cancelled(farm: Farm, long_clip: Path) -
     assert job.state is JobState.CANCELLED
     assert job.num_finished_segments == 0
     assert not list(farm.storage.list(f"jobs/{job_id}/segments/"))
+
+
+@pytest.mark.parametrize(
+    "call", ["media.sandbox._calls._probe", "workers.tasks.plan.extract", "media.sandbox._calls._join"]
+)
+def test_cancelling_ends_what_runs_in_the_sandbox(
+    farm: Farm, clip: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    begun = threading.Event()
+
+    def start(*args: Any, **kwargs: Any) -> Any:
+        begun.set()
+        return started(*args, **kwargs)
+
+    started = farm.sandbox.start
+    monkeypatch.setattr(call, acts.wait_for_ever)
+    with farm.worker():
+        job_id = farm.submit(clip)
+        if call.endswith("_probe"):
+            monkeypatch.setattr(farm.sandbox, "start", start)
+            assert begun.wait(30)
+        else:
+            is_late = call.endswith("_join")
+            farm.wait(
+                job_id,
+                lambda job: (
+                    job.num_segments > 0 and (not is_late or job.num_finished_segments == job.num_segments)
+                ),
+            )
+            time.sleep(0.5)
+        farm.store.cancel(job_id, ttl=farm.settings.failed_ttl)
+        job = farm.wait(job_id, seconds=10)  # the call itself would take ten minutes
+    assert job.state is JobState.CANCELLED
 
 
 def test_a_retry_goes_on_with_finished_segments(farm: Farm, clip: Path, tmp_path: Path) -> None:

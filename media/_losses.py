@@ -1,0 +1,49 @@
+"""What of a file does not come along, in words, as soon as its head is known. Pure."""
+
+from collections.abc import Collection, Iterator
+
+from media.info import MediaInfo
+
+# Names of side data on the first picture, and what is lost with them.
+_LOST_SIDE_DATA = {
+    "A53_CC": "closed captions (A53) inside the video are left out",
+    "SPHERICAL": "the picture is spherical (360 degrees); the result does not say so and is shown flat",
+    "STEREO3D": "the picture is stereoscopic (3D); the result does not say so, and players show both views",
+}
+
+DOLBY_VISION_WITHOUT_BASE = (
+    "the video is Dolby Vision profile 5, which has no base picture for other players: colours will be wrong"
+)
+
+
+def describe_lost_side_data(names: Collection[str]) -> Iterator[str]:
+    """What is lost with side data of the first picture."""
+    return (words for name, words in _LOST_SIDE_DATA.items() if name in names)
+
+
+def describe_lost_streams(info: MediaInfo) -> Iterator[str]:
+    """What is lost with whole streams; those of other programmes are no part of the film."""
+    pictures = [
+        f"{subtitle.index} ({', '.join(filter(None, (subtitle.codec, subtitle.language)))})"
+        for subtitle in info.subtitles
+        if not subtitle.is_text and subtitle.index not in info.other_programmes
+    ]
+    if pictures:
+        yield f"only an .mkv output keeps subtitles that are pictures: stream {', '.join(pictures)}"
+    others = {
+        is_kept: [
+            f"{other.index} ({' '.join(filter(None, (other.kind, other.name)))})"
+            for other in info.others
+            if other.kind not in ("video", "attached_picture")
+            and (other.kind == "attachment") == is_kept
+            and other.index not in info.other_programmes
+        ]
+        for is_kept in (True, False)
+    }
+    if others[True]:
+        yield f"only an .mkv output keeps attachments: stream {', '.join(others[True])}"
+    if others[False]:
+        yield f"data are left out, since players use none: stream {', '.join(others[False])}"
+    undecodable = [str(sound.index) for sound in info.audio if sound.codec == "unknown"]
+    if undecodable:
+        yield f"sound that cannot be decoded here is left out: stream {', '.join(undecodable)}"
