@@ -211,6 +211,8 @@ def _locked(data_dir: Path) -> Iterator[None]:
             raise UsageError(
                 f"another 'dovetail serve' works in {data_dir}; stop it, or choose another --data-dir"
             ) from error
+        except OSError as error:
+            _say(f"{data_dir} has no locks ({error.strerror}): start no other 'dovetail serve' in it")
         yield
 
 

@@ -41,22 +41,28 @@ class Clock:
         self._anchor = Fraction(0)
         self._num_missing = 0
 
-    def stamp(self, raw_pts: int | None) -> int:
-        """The pts of the next frame: larger than the one before, at least 0."""
+    def stamp(self, raw_pts: int | None, *, may_be_spliced: bool = True) -> int:
+        """The pts of the next frame: larger than the one before, at least 0.
+
+        Args:
+            raw_pts: As the decoder gives it.
+            may_be_spliced: Whether a large step back can be a new count. Where the packets do not step back,
+                the decoder has lost a keyframe and gives frames in the wrong order.
+        """
         if raw_pts is None:
             pts = round(self._anchor + self._num_missing * self._interval)
             self._num_missing += 1
             self._notes.add("no_pts", "frames without time stamps were spaced by the frame rate")
         else:
-            pts = self._place(round(raw_pts - self._origin))
+            pts = self._place(round(raw_pts - self._origin), may_be_spliced)
             self._anchor, self._num_missing = pts + self._interval, 0
         self._last = max(pts, self._last + 1)
         return self._last
 
-    def _place(self, pts: int) -> int:
+    def _place(self, pts: int, may_be_spliced: bool) -> int:
         pts += self._shift
         step_back = self._last - pts
-        if self._last >= 0 and step_back > _MAX_JITTER_FRAMES * self._interval:
+        if may_be_spliced and self._last >= 0 and step_back > _MAX_JITTER_FRAMES * self._interval:
             target = self._last + max(1, round(self._interval))
             self._shift += target - pts
             seconds = float(step_back * self._time_base)

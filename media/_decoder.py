@@ -30,6 +30,11 @@ VideoPacket: TypeAlias = "Packet[VideoStream]"  # PyAV's class is generic in its
 _MAX_DEMUX_FAILURES = 8
 
 _MPEG_CODECS = frozenset({"mpeg1video", "mpeg2video"})
+# With more threads FFmpeg leaves in damaged parts of a picture what an earlier one had there, without a word.
+_CONCEALED_BY_ONE_THREAD = _MPEG_CODECS | {"h264"}
+# Pictures are stored this much before others that are shown earlier, at most: 16 of 24 a second.
+_REORDERED_SECONDS = Fraction(2, 3)
+
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
@@ -73,6 +78,9 @@ class StreamDecoder:
         self.stream: VideoStream = _decodable(self.container, index)
         self.codec_name: str = self.stream.codec_context.codec.canonical_name
         """"av1", "h264", ...: the codec, not the decoder in use."""
+        self.has_stepped_back = False
+        """Whether the times of packets have gone back in the order of the file, as behind a joint."""
+        self._latest_time: Fraction | None = None
         self.first_error: Exception | None = None
         """Why the first damaged packet could not be decoded."""
         self._geometry: tuple[bytes, bool] | None = None
@@ -86,7 +94,7 @@ class StreamDecoder:
         # Slices, not frames: with frame threads FFmpeg does not conceal errors, reports a damaged packet some
         # packets late, and frames still in flight at an error are lost.
         context.thread_type = "SLICE"
-        context.thread_count = num_threads
+        context.thread_count = 1 if self.codec_name in _CONCEALED_BY_ONE_THREAD else num_threads
 
     @property
     def has_passed_break(self) -> bool:
@@ -96,6 +104,7 @@ class StreamDecoder:
     def packets(self) -> Iterator[VideoPacket]:
         """All packets with data from the present position on."""
         failures = 0
+        self.has_stepped_back, self._latest_time = False, None
         while failures < _MAX_DEMUX_FAILURES:
             try:
                 for packet in self.container.demux(self.stream):
@@ -124,6 +133,11 @@ class StreamDecoder:
         shift = self._follower.shift(seconds, packet.pos)
         if shift:
             shift_packet(packet, shift)
+        if seconds is not None:
+            on_line, latest = seconds + (shift or 0), self._latest_time
+            allowed = 0 if self._has_decoding_times else _REORDERED_SECONDS
+            self.has_stepped_back |= latest is not None and on_line < latest - allowed
+            self._latest_time = on_line if latest is None else max(latest, on_line)
 
     def decode(self, packets: Iterator[VideoPacket]) -> Iterator[VideoFrame]:
         """Frames of the packets in the order they are shown, then what the decoder still holds."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import av
+from av.video.frame import VideoFrame
 
 from media._decoder import StreamDecoder, VideoPacket
 
@@ -129,8 +130,8 @@ def choose_entry(listed: PacketList, *, before_pts: int, codec: str) -> int | No
     return None
 
 
-def seek_to_entry(decoder: StreamDecoder, listed: PacketList, entry: int) -> Iterator[VideoPacket] | None:
-    """Packets from a listed one on, each compared with the list as far as that goes.
+def seek_to_entry(decoder: StreamDecoder, listed: PacketList, entry: int) -> Iterator[VideoFrame] | None:
+    """Frames from a listed packet on; each packet is compared with the list as far as that goes.
 
     Args:
         decoder: Fresh: nothing decoded yet.
@@ -138,10 +139,10 @@ def seek_to_entry(decoder: StreamDecoder, listed: PacketList, entry: int) -> Ite
         entry: From `choose_entry`.
 
     Returns:
-        The packets, or None where seeking does not lead to the entry.
+        The frames, or None where seeking does not lead to the entry.
 
     Raises:
-        PacketMismatchError: Raised while iterating, when a packet is not the listed one.
+        PacketMismatchError: Raised while iterating, when a packet is not the listed one, or damaged.
     """
     time_base = decoder.stream.time_base
     if time_base is None:
@@ -155,14 +156,14 @@ def seek_to_entry(decoder: StreamDecoder, listed: PacketList, entry: int) -> Ite
         packets = decoder.packets()
         for packet in packets:
             if packet.pts is not None and _fingerprint(packet) == goal:
-                return _compared(packet, packets, listed, entry)
+                return _undamaged(decoder, _compared(packet, packets, listed, entry), goal.pts)
             if packet.dts is not None and packet.dts > goal.pts:
                 break
     return None
 
 
 class PacketMismatchError(Exception):
-    """Raised when, after a seek, the file gives other packets than it gave from the start."""
+    """Raised when, after a seek, the file gives other packets than it gave from the start, or damage."""
 
 
 def _compared(
@@ -175,6 +176,26 @@ def _compared(
         ):
             raise PacketMismatchError
         yield packet
+
+
+def _undamaged(
+    decoder: StreamDecoder, packets: Iterator[VideoPacket], entry_pts: int
+) -> Iterator[VideoFrame]:
+    """Frames of packets from an entry on, up to the first damage: what a decoder makes of that depends on
+    what it has decoded before.
+
+    Raises:
+        PacketMismatchError: There is damage, perhaps at the entry itself.
+    """
+    has_begun = False
+    for frame in decoder.decode(packets):
+        has_begun |= frame.key_frame
+        # What is shown before the entry but stored behind it lacks what it refers to.
+        is_leading = not has_begun and frame.pts is not None and frame.pts < entry_pts
+        is_damaged = decoder.first_error is not None or frame.is_corrupt or not has_begun
+        if is_damaged and not is_leading:
+            raise PacketMismatchError
+        yield frame
 
 
 def _fingerprint(packet: VideoPacket) -> Fingerprint:

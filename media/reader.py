@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from torch import Tensor
 
 from media._clock import Clock, TimedFrame, with_durations
-from media._decoder import StreamDecoder, VideoPacket
+from media._decoder import StreamDecoder
 from media._deinterlace import FIELDS_PER_FRAME, SETTLING_FRAMES, Deinterlacer
 from media._fitting import FittingConverter
 from media._missing_frames import describe_truncation, explain_emptiness
@@ -182,14 +182,14 @@ class VideoReader:
             yield from self._frames_from_start(position)
             return
         with self._open() as decoder:
-            packets = seek_to_entry(decoder, listed, entry)
-            if packets is None:
+            decoded = seek_to_entry(decoder, listed, entry)
+            if decoded is None:
                 raise PacketMismatchError
-            yield from self._select(decoder, packets, position)
+            yield from self._select(decoder, decoded, position)
 
     def _frames_from_start(self, position: int) -> Iterator[Frame]:
         with self._open() as decoder:
-            yield from self._select(decoder, decoder.packets(), position)
+            yield from self._select(decoder, decoder.frames(), position)
 
     def _plan_entry(self, position: int) -> tuple[PacketList, int | None]:
         fields = FIELDS_PER_FRAME if self.is_deinterlaced else 1
@@ -201,11 +201,11 @@ class VideoReader:
         return listed, choose_entry(listed, before_pts=math.floor(wanted - lead), codec=codec)
 
     def _select(
-        self, decoder: StreamDecoder, packets: Iterator[VideoPacket], position: int
+        self, decoder: StreamDecoder, decoded: Iterator[VideoFrame], position: int
     ) -> Iterator[Frame]:
-        """Decode, time, choose the range, convert."""
+        """Time, choose the range, convert."""
         converter = FittingConverter(self.info.video)
-        stamped = self._stamp(decoder.decode(packets))
+        stamped = self._stamp(decoder, decoded)
         if self.is_deinterlaced:
             stamped = self._deinterlace(stamped)
         interval = 1 / self.rate / self.time_base
@@ -239,14 +239,15 @@ class VideoReader:
         """Where the next image goes; None is new memory. For readers that hand images to another process."""
         return None
 
-    def _stamp(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+    def _stamp(self, decoder: StreamDecoder, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
         """Give the frames their final pts, in the stream's ticks."""
         video = self.info.video
         clock = Clock(
             time_base=video.time_base, rate=video.rate, origin_ticks=self._origin_ticks, notes=self._notes
         )
         for frame in frames:
-            frame.pts = clock.stamp(None if video.is_untimed else frame.pts)
+            pts = None if video.is_untimed else frame.pts
+            frame.pts = clock.stamp(pts, may_be_spliced=decoder.has_stepped_back)
             if frame.pts * video.time_base > self._limits.max_seconds:
                 raise InputLimitError(
                     f"the video is longer than {self._limits.max_seconds:g} s, the most that is accepted; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -32,7 +33,8 @@ def own_folder(base: Path | None) -> Iterator[Path]:
         with (folder / _LOCK_NAME).open("w") as lock:
             # The kernel drops it when the process dies, however it dies; and it says nothing wrong where
             # several containers share the folder, as a process id would.
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            with contextlib.suppress(OSError):  # a file system without locks; nothing left is removed there
+                fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / _LOCK_NAME).exists():
                 continue  # another process took it for a left one before it was locked
             try:
@@ -48,5 +50,5 @@ def _remove_left(base: Path) -> None:
             with (folder / _LOCK_NAME).open("r") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
-        except (BlockingIOError, FileNotFoundError, PermissionError):
-            continue  # in use, just being made, or somebody else's
+        except OSError:
+            continue  # in use, just being made, somebody else's, or nothing tells

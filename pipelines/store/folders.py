@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from pathlib import Path
 from pipelines.store.errors import DamagedModelError, NotPulledError, folder_error
 from pipelines.store.names import check_name, is_name
 from pipelines.store.records import RECORD_NAME, StoredFile, StoredModel, read_record
+
+_logger = logging.getLogger(__name__)
 
 
 class ModelStore:
@@ -169,6 +172,8 @@ class ModelStore:
             except BlockingIOError:
                 on_wait()
                 fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                _logger.warning("%s has no locks (%s): pull one model at a time", self.folder, error.strerror)
             self._bring_back(name)
             yield
 

@@ -1,5 +1,6 @@
 """Reading from the middle gives exactly the frames of a full read, whatever the container and codec."""
 
+import random
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 from av.packet import Packet
 
-from media import Frame, MediaInfo, VideoReader, probe
+from media import Frame, MediaError, MediaInfo, VideoReader, probe
 from media import reader as reader_module
 from media._seek import Fingerprint, PacketList, PacketMismatchError, choose_entry, h264_is_clean_entry
 from tests.media.clips import Clip, Planes, field_pictures, interlace, moving_pictures, remux, write_clip
@@ -211,3 +212,61 @@ def test_h264_entries_are_idr_pictures_or_exact_recovery_points(payload: bytes, 
     with_start_codes = b"\x00\x00\x00\x01\x09\xf0\x00\x00\x01" + payload
     assert h264_is_clean_entry(with_lengths, 4) is is_clean
     assert h264_is_clean_entry(with_start_codes, 0) is is_clean
+
+
+DAMAGED = {
+    "h264.mp4": Clip(num_b_frames=2),
+    "h264.mkv": Clip(num_b_frames=2),
+    "h264.ts": Clip(num_b_frames=2),
+    "mpeg2.mpg": Clip(codec="mpeg2video", num_b_frames=2),
+    "mpeg4.mp4": Clip(codec="mpeg4", num_b_frames=2),
+    "vp9.webm": Clip(codec="libvpx-vp9", options=VPX),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_frames_before_beside_and_behind_damage_are_those_of_a_full_read(tmp_path: Path, name: str) -> None:
+    whole = write_clip(tmp_path / f"whole-{name}", moving_pictures(60), DAMAGED[name]).read_bytes()
+    path = tmp_path / name
+    num_compared = 0
+    for seed in range(12):
+        dice = random.Random(f"{name}{seed}")
+        data, length = bytearray(whole), dice.choice([40, 400, 1500])
+        start = int(len(data) * dice.uniform(0.1, 0.6))
+        if seed % 3 == 0:
+            data[start : start + length] = bytes(length)
+        elif seed % 3 == 1:
+            data[start : start + length] = dice.randbytes(length)
+        else:
+            for _ in range(12):
+                data[start + dice.randrange(length)] ^= 1 << dice.randrange(8)
+        path.write_bytes(data)
+        try:
+            info = probe(path)
+        except MediaError:
+            continue
+        with VideoReader(info) as reader:
+            full = contents(reader.frames())
+            for number in (len(full) // 2, len(full) * 3 // 4, len(full) - 5):
+                assert contents(reader.frames(from_pts=full[number][0])) == full[number:]
+                num_compared += 1
+    assert num_compared >= 20
+
+
+@pytest.mark.parametrize("name", ["lost.mp4", "lost.ts"])
+def test_a_lost_keyframe_does_not_shift_what_follows(tmp_path: Path, name: str) -> None:
+    def spoil(packet: Any, number: int) -> bool:
+        if number == 24:
+            packet.update(b"\xff" * packet.size)
+        return True
+
+    source = write_clip(tmp_path / f"whole-{name}", moving_pictures(60), Clip(num_b_frames=2))
+    with VideoReader(probe(source)) as reader:
+        expected = [frame.pts * reader.time_base for frame in reader.frames()]
+    with VideoReader(probe(remux(source, tmp_path / name, change=spoil))) as reader:
+        times = [frame.pts * reader.time_base for frame in reader.frames()]
+    assert times[-20:] == expected[-20:]
+
+
+def contents(frames: Iterator[Frame]) -> list[tuple[int, int, bytes]]:
+    return [(frame.pts, frame.duration, frame.image.numpy().tobytes()) for frame in frames]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -162,3 +163,15 @@ def test_lock_is_held_by_one_at_a_time(store: ModelStore) -> None:
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
+
+
+def test_file_system_without_locks_is_warned_of(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("pipelines.store.folders.fcntl.flock", refuse)
+    with store.locked("net"):
+        pass
+    assert "has no locks" in caplog.text

@@ -13,6 +13,7 @@ import pytest
 from media.sizes import SizeRequest
 from pipelines.loaders import load_model
 from pipelines.model import Model
+from tests.media.clips import Clip, moving_pictures, remux, write_clip
 from tests.pipelines.tiny import save_nano
 from tests.thorough import sized
 from tests.workers.made import FAST, decode, make_video, video_packets
@@ -74,6 +75,21 @@ def test_a_run_stopped_anywhere_and_continued_gives_the_same_packets(
         assert video_packets(out) == expected
         assert 0 <= report.num_resumed_frames <= num_frames
         assert not work_folder_path(out).exists()
+
+
+def test_a_run_over_a_lost_keyframe_is_continued_to_the_same_packets(tmp_path: Path, bicubic: Model) -> None:
+    def lose(packet: Any, number: int) -> bool:
+        if number == 24:
+            packet.update(b"\xff" * packet.size)
+        return True
+
+    whole = write_clip(tmp_path / "sound.mp4", moving_pictures(60), Clip(num_b_frames=2))
+    clip, wanted = remux(whole, tmp_path / "clip.mp4", change=lose), options()
+    upscale_file(clip, tmp_path / "whole.mp4", model=bicubic, options=wanted)
+    stop_after(clip, tmp_path / "out.mp4", 45, model=bicubic, wanted=wanted)
+    report = upscale_file(clip, tmp_path / "out.mp4", model=bicubic, options=wanted, existing="resume")
+    assert report.num_resumed_frames > 24
+    assert video_packets(tmp_path / "out.mp4") == video_packets(tmp_path / "whole.mp4")
 
 
 def test_a_network_with_overlapping_chunks_continues_to_the_same_packets(tmp_path: Path, nano: Model) -> None:

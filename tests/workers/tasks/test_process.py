@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from collections.abc import Callable
 from contextlib import closing
@@ -150,3 +152,15 @@ def test_a_work_folder_is_ones_own_and_what_the_dead_left_is_removed(tmp_path: P
     with own_folder(tmp_path) as first, own_folder(tmp_path) as second:
         assert sorted(tmp_path.iterdir()) == sorted([first, second, tmp_path / "other"])
     assert list(tmp_path.iterdir()) == [tmp_path / "other"]
+
+
+def test_a_file_system_without_locks_has_folders_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("workers.scratch.fcntl.flock", refuse)
+    with own_folder(tmp_path) as first, own_folder(tmp_path) as second:
+        assert first.is_dir()
+        assert second.is_dir()
