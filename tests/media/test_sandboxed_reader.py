@@ -228,7 +228,7 @@ class TestEnd:
     def test_too_little_memory_is_an_error(self, tmp_path: Path, sandbox: Sandbox) -> None:
         size = {"width": 2048, "height": 1024}
         path = write_clip(tmp_path / "large.mp4", moving_pictures(2, **size), Clip(**size))
-        limits = SandboxLimits(memory_bytes=48 << 20)
+        limits = SandboxLimits(memory_bytes=24 << 20)
         with (
             SandboxedReader(probe(path), sandbox=sandbox, sandbox_limits=limits) as reader,
             pytest.raises((InputMemoryError, NoFramesError, UnreadableInputError, SandboxError)),
