@@ -206,7 +206,7 @@ def test_interrupted_pull_goes_on(web: Web, url: str, store: ModelStore, dovetai
 @pytest.mark.parametrize("arguments", [[], ["list"]])
 def test_models_are_listed(arguments: list[str], dovetail: Dovetail, pulled: str, url: str) -> None:
     text = dovetail("models", *arguments).stdout
-    assert "dovetail-nano (default)" in text
+    assert "dovetail-nano-2 (default)" in text
     assert f"{pulled}\n  kind: network\n  licence: unknown\n  source: {url}\n  size: 0.2 MB\n" in text
     found = json.loads(dovetail("models", *arguments, "--json").stdout)
     names = [model["name"] for model in found["models"]]
