@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from workers.run.report import UpscaleReport
 
 LINE_INTERVAL_SECONDS = 10.0
+_MOST_NAMES = 20
 
 
 class Display(Protocol):
@@ -194,6 +196,15 @@ def summarize(report: UpscaleReport) -> str:
         f"{clock_time(float(output.duration_seconds))}, {output.size_bytes / 1e6:.1f} MB, in "
         f"{clock_time(report.seconds)}{speed}"
     )
+
+
+def print_skipped(skipped: Sequence[Path], *, is_quiet: bool) -> None:
+    """Writes one line about what lies in folders and is not taken."""
+    if not skipped or is_quiet:
+        return
+    names = [f"{path.name}/" if path.is_dir() else path.name for path in skipped]
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    print_line(f"skipped, by their names no inputs: {', '.join(names[:_MOST_NAMES])}{more}")
 
 
 def print_line(text: str) -> None:

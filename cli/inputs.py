@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import glob
+import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from cli.errors import UsageError
+from cli.listed_names import read_names
+from media.derived_names import fitted_name
 from media.errors import MediaError
 from media.picture_files import (
     PICTURE_SUFFIXES,
@@ -24,9 +28,11 @@ STDIN = "-"
 
 # For folders only; a file that is named is tried whatever it is called.
 VIDEO_SUFFIXES = frozenset({
-    ".3g2", ".3gp", ".asf", ".avi", ".dv", ".f4v", ".flv", ".gif", ".h264", ".h265", ".hevc", ".ivf",
-    ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".obu",
-    ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m",
+    ".264", ".265", ".3g2", ".3gp", ".apng", ".asf", ".avc", ".avi", ".dif", ".divx", ".dv", ".evo", ".f4v",
+    ".flv", ".gif", ".h264", ".h265", ".h26l", ".hevc", ".ism", ".ismv", ".ivf", ".m1v", ".m2p", ".m2t",
+    ".m2ts", ".m2v", ".m4v", ".mj2", ".mjpeg", ".mjpg", ".mk3d", ".mkv", ".mod", ".mov", ".mp4", ".mpe",
+    ".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nut", ".obu", ".ogg", ".ogm", ".ogv", ".ogx", ".psp", ".qt",
+    ".rm", ".rmvb", ".tod", ".tp", ".trp", ".ts", ".vob", ".vro", ".webm", ".wmv", ".wtv", ".y4m",
 })  # fmt: skip
 
 # As `media.containers` has them, which needs PyAV.
@@ -49,7 +55,11 @@ class Job:
 
 
 def plan_jobs(
-    arguments: Sequence[str], *, stdin: Iterable[str] = (), takes_pictures: bool = False
+    arguments: Sequence[str],
+    *,
+    stdin: BinaryIO | None = None,
+    takes_pictures: bool = False,
+    on_skip: Callable[[Path], None] = lambda path: None,
 ) -> list[Job]:
     """Pairs inputs with outputs; makes the output folder if there is to be one.
 
@@ -57,8 +67,9 @@ def plan_jobs(
         arguments: Inputs (files, folders, glob patterns, numbered pictures such as "%04d.png", "-" for a
             list on stdin), then the output: a name ending in .mp4 or, for a still, like a picture; or a
             folder.
-        stdin: Lines to read for "-".
+        stdin: Read for "-"; None is this process's.
         takes_pictures: Whether stills may become stills, and pictures the frames of a video.
+        on_skip: Told what lies in a named folder and is not taken.
 
     Raises:
         UsageError: If there is no input or output, or an output would replace an input.
@@ -69,7 +80,7 @@ def plan_jobs(
     pictures = _pictures_of_video(inputs, output) if takes_pictures else ()
     if pictures:
         return [Job(Path(inputs[0]), Path(output), pictures)]
-    sources, is_single = expand_inputs(inputs, stdin=stdin, takes_pictures=takes_pictures)
+    sources, is_single = expand_inputs(inputs, stdin=stdin, takes_pictures=takes_pictures, on_skip=on_skip)
     if is_single and not is_folder_name(output):
         jobs = [Job(sources[0], _output_name(output, sources[0], takes_pictures=takes_pictures))]
     else:
@@ -101,9 +112,19 @@ def _pictures_of_video(inputs: Sequence[str], output: str) -> tuple[Path, ...]:
 
 
 def expand_inputs(
-    inputs: Sequence[str], *, stdin: Iterable[str] = (), takes_pictures: bool = False
+    inputs: Sequence[str],
+    *,
+    stdin: BinaryIO | None = None,
+    takes_pictures: bool = False,
+    on_skip: Callable[[Path], None] = lambda path: None,
 ) -> tuple[list[Path], bool]:
     """Finds the input files; of folders the videos, and the pictures where they are taken.
+
+    Args:
+        inputs: As for `plan_jobs`, without the output.
+        stdin: As for `plan_jobs`.
+        takes_pictures: As for `plan_jobs`.
+        on_skip: As for `plan_jobs`; hidden files are passed over in silence.
 
     Returns:
         The files, each once, and whether they were named as exactly one file.
@@ -114,11 +135,14 @@ def expand_inputs(
     sources: list[Path] = []
     for name in inputs:
         if name == STDIN:
-            found = [Path(line.rstrip("\r\n")) for line in stdin if line.strip()]
-            _require(found, "the list on stdin is empty; write one path per line")
+            found = read_names(stdin or sys.stdin.buffer)
         elif Path(name).is_dir():
             suffixes = VIDEO_SUFFIXES | PICTURE_SUFFIXES if takes_pictures else VIDEO_SUFFIXES
-            found = sorted(path for path in Path(name).iterdir() if _is_named(path, suffixes))
+            entries = sorted(path for path in Path(name).iterdir() if not path.name.startswith("."))
+            found = [path for path in entries if _is_named(path, suffixes)]
+            for path in entries:
+                if path not in found:
+                    on_skip(path)
             _require(
                 found, f"the folder {name} has no {'videos or pictures' if takes_pictures else 'video files'}"
             )
@@ -142,15 +166,16 @@ def output_names(sources: Sequence[Path], *, takes_pictures: bool = False) -> li
     stems = Counter(source.stem.casefold() for source in sources)
     names: list[str] = []
     taken: set[str] = set()
+    here = Path()  # whose longest name is that of nearly all folders
     for source in sources:
         base = source.stem
         if stems[base.casefold()] > 1:
             base = f"{source.stem}-{source.suffix.lstrip('.')}" if source.suffix else source.stem
         suffix = source.suffix.lower() if takes_pictures and is_still(source) else ".mp4"
-        name, number = f"{base}{suffix}", 1
+        name, number = fitted_name(base, suffix, folder=here), 1
         while name.casefold() in taken:
             number += 1
-            name = f"{base}-{number}{suffix}"
+            name = fitted_name(base, f"-{number}{suffix}", folder=here)
         taken.add(name.casefold())
         names.append(name)
     return names
@@ -206,7 +231,7 @@ def _refuse_to_replace_inputs(jobs: Sequence[Job]) -> None:
 
 
 def _is_named(path: Path, suffixes: frozenset[str]) -> bool:
-    return path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in suffixes and path.is_file()
 
 
 def _require(found: list[Path], message: str) -> None:

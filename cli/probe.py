@@ -10,6 +10,7 @@ import typer
 
 from cli.display import clock_time
 from cli.errors import reported_errors
+from cli.sandboxing import UseSandbox, probe_alone
 
 if TYPE_CHECKING:
     from media import MediaInfo
@@ -18,16 +19,16 @@ if TYPE_CHECKING:
 def probe(
     file: Annotated[Path, typer.Argument(help="A video file.", show_default=False)],
     use_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+    use_sandbox: UseSandbox = True,
     video_stream: Annotated[
         int | None, typer.Option(metavar="N", help="Take this video stream. Default: the film.")
     ] = None,
 ) -> None:
     """Show the streams of a video, and what upscaling it would lose or guess."""
     with reported_errors(as_json=use_json):
-        from media import probe as probe_media
         from workers.values import to_json_value
 
-        info = probe_media(file, video_stream=video_stream)
+        info = probe_alone(file, use_sandbox=use_sandbox, video_stream=video_stream)
         if use_json:
             typer.echo(json.dumps(to_json_value(info), indent=2))
         else:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import glob
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -14,8 +13,10 @@ from cli import upscale_options as options
 from cli._client import ApiKey, Url, UseJson, parse_labels, parse_metadata
 from cli._followed_results import cancel_unfinished, finish, follow_jobs
 from cli._following import Followed
+from cli.display import print_skipped
 from cli.errors import OutputExistsError, UsageError, reported_errors
 from cli.inputs import VIDEO_OUTPUTS, expand_inputs, plan_jobs
+from media.derived_names import fitted_name
 
 if TYPE_CHECKING:
     from dovetail_client import SubmitOptions
@@ -130,7 +131,9 @@ def submit(
             "webhook": webhook,
         }
         wanted = cast("SubmitOptions", {name: value for name, value in given.items() if value is not None})
-        jobs = plan_submissions(files, output, use_wait=use_wait, stdin=sys.stdin)
+        skipped: list[Path] = []
+        jobs = plan_submissions(files, output, use_wait=use_wait, on_skip=skipped.append)
+        print_skipped(skipped, is_quiet=is_quiet)
         _refuse_existing(jobs, use_overwrite=use_overwrite)
         is_interrupted = follow_jobs(
             jobs,
@@ -153,7 +156,7 @@ def _container_of(output: str | None) -> str | None:
 
 
 def plan_submissions(
-    arguments: Sequence[str], output: str | None, *, use_wait: bool, stdin: Any = ()
+    arguments: Sequence[str], output: str | None, *, use_wait: bool, on_skip: Callable[[Path], None]
 ) -> list[Followed]:
     """Which sources are submitted, and where their results go.
 
@@ -161,6 +164,7 @@ def plan_submissions(
         arguments: Files, folders, patterns, URLs, "-".
         output: A file or folder; None, with `use_wait`, is the present folder.
         use_wait: Whether anybody waits for results.
+        on_skip: Told what lies in a named folder and is not taken.
 
     Raises:
         UsageError: If there is nothing to submit, or an output would replace an input.
@@ -172,7 +176,7 @@ def plan_submissions(
         by_name = {url.rstrip("/").rpartition("/")[2]: url for url in urls}
         if len(by_name) < len(urls):
             raise UsageError("several URLs end in the same name; submit them one by one")
-        planned = plan_jobs([*names, *map(glob.escape, by_name), output], stdin=stdin)
+        planned = plan_jobs([*names, *map(glob.escape, by_name), output], on_skip=on_skip)
         return [
             Followed(
                 name=job.source.name,
@@ -181,13 +185,13 @@ def plan_submissions(
             )
             for job in planned
         ]
-    sources: list[Path] = expand_inputs(names, stdin=stdin)[0] if names else []
+    sources: list[Path] = expand_inputs(names, on_skip=on_skip)[0] if names else []
     found = [Followed(name=source.name, source=source) for source in sources]
     found += [Followed(name=url, source=url) for url in urls]
     if use_wait:
         for followed in found:
             stem = Path(followed.name.rpartition("/")[2]).stem or "video"
-            followed.destination = Path(f"{stem}-upscaled.mp4")
+            followed.destination = Path(fitted_name(stem, "-upscaled.mp4", folder=Path()))
         if len({followed.destination for followed in found}) < len(found):
             raise UsageError("several sources have the same name; give a folder with --output")
     return found

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from cli import upscale_options as options
-from cli.display import Display, Warnings, make_display, print_line, summarize
+from cli.display import Display, Warnings, make_display, print_line, print_skipped, summarize
 from cli.errors import UsageError, print_error, reported_errors
 from cli.exit_codes import ExitCode, exit_code_for
 from cli.inputs import Job, plan_jobs
+from cli.sandboxing import UseSandbox, media_access
 from cli.store_folder import store_folder
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from media._codecs import CodecChoice
     from pipelines.model import Model
+    from workers.run.access import MediaAccess
     from workers.run.options import Existing, UpscaleOptions
     from workers.run.report import UpscaleReport
 
@@ -68,6 +70,7 @@ def upscale(
     use_overwrite: options.UseOverwrite = False,
     segment_seconds: options.SegmentSeconds = Fraction(10),
     use_sha256: options.UseSha256 = False,
+    use_sandbox: UseSandbox = True,
     use_json: options.UseJson = False,
     is_quiet: options.IsQuiet = False,
 ) -> None:
@@ -79,7 +82,9 @@ def upscale(
     with reported_errors(as_json=use_json):
         if use_resume and use_overwrite:
             raise UsageError("--resume continues a run, --overwrite starts it again; choose one")
-        jobs = plan_jobs(paths, stdin=sys.stdin, takes_pictures=True)
+        skipped: list[Path] = []
+        jobs = plan_jobs(paths, takes_pictures=True, on_skip=skipped.append)
+        print_skipped(skipped, is_quiet=is_quiet)
         if fps is not None and not any(job.pictures for job in jobs):
             raise UsageError("--fps is for pictures that become a video; a video has its own time stamps")
 
@@ -119,6 +124,7 @@ def upscale(
         )
         existing: Existing = "resume" if use_resume else "overwrite" if use_overwrite else "refuse"
         with terminated_as_interrupt(), make_display(is_quiet=is_quiet) as display:
+            access = media_access(use_sandbox=use_sandbox)
             loaded = load_model(
                 model,
                 device=device,
@@ -138,8 +144,9 @@ def upscale(
                 use_sha256=use_sha256,
                 display=display,
                 rate=fps or DEFAULT_RATE,
+                access=access,
             )
-    finish(jobs, reports, use_json=use_json, is_quiet=is_quiet)
+    finish(jobs, reports, skipped=skipped, use_json=use_json, is_quiet=is_quiet)
 
 
 def is_still_output(path: Path) -> bool:
@@ -167,6 +174,7 @@ def upscale_jobs(
     use_sha256: bool,
     display: Display,
     rate: Fraction,
+    access: MediaAccess,
 ) -> list[UpscaleReport]:
     """Runs all jobs; one that fails does not keep the others from running, an interrupt does.
 
@@ -178,6 +186,7 @@ def upscale_jobs(
         use_sha256: Whether reports have digests.
         display: Shows progress.
         rate: Frames per second of pictures that become a video.
+        access: How inputs are read and outputs joined.
 
     Returns:
         A report for each job that was begun.
@@ -194,7 +203,9 @@ def upscale_jobs(
         warnings = Warnings(report, display)
         try:
             is_still = is_still_output(job.destination)
-            with packed_source(job.source, job.destination, pictures=job.pictures, rate=rate) as source:
+            with packed_source(
+                job.source, job.destination, pictures=job.pictures, rate=rate, access=access
+            ) as source:
                 (upscale_still if is_still else upscale_file)(
                     source,
                     job.destination,
@@ -204,6 +215,7 @@ def upscale_jobs(
                     use_sha256=use_sha256,
                     on_progress=warnings.while_running(display.begin(job.source.name)),
                     report=report,
+                    access=access,
                 )
         except KeyboardInterrupt:
             break
@@ -218,7 +230,14 @@ def upscale_jobs(
     return reports
 
 
-def finish(jobs: list[Job], reports: list[UpscaleReport], *, use_json: bool, is_quiet: bool) -> NoReturn:
+def finish(
+    jobs: list[Job],
+    reports: list[UpscaleReport],
+    *,
+    skipped: list[Path],
+    use_json: bool,
+    is_quiet: bool,
+) -> NoReturn:
     """Tells how it went and ends the command.
 
     Raises:
@@ -226,7 +245,7 @@ def finish(jobs: list[Job], reports: list[UpscaleReport], *, use_json: bool, is_
     """
     code = overall_exit_code(len(jobs), reports)
     if use_json:
-        typer.echo(json.dumps(results_json(reports, code), indent=2))
+        typer.echo(json.dumps(results_json(reports, skipped, code), indent=2))
     for report in reports:
         if report.error is not None:
             prefix = f"{report.source}: " if len(jobs) > 1 else ""
@@ -253,13 +272,14 @@ def overall_exit_code(num_jobs: int, reports: list[UpscaleReport]) -> ExitCode:
     return ExitCode.OK if all(code is ExitCode.OK for code in codes) else ExitCode.PARTIAL
 
 
-def results_json(reports: list[UpscaleReport], code: ExitCode) -> dict[str, Any]:
+def results_json(reports: list[UpscaleReport], skipped: list[Path], code: ExitCode) -> dict[str, Any]:
     """What `--json` writes."""
     return {
         "version": 1,
         "exit_code": int(code),
         "error": None,
         "results": [report.to_json() for report in reports],
+        "skipped": [str(path) for path in skipped],
     }
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 2**20
 READ_TIMEOUT_SECONDS = 60.0
+# Of a result's name in that of its unfinished file: of four bytes each, they and the rest stay below 255.
+_KEPT_LETTERS = 50
 
 
 def download_job(
@@ -69,7 +71,7 @@ class PartFile:
     """
 
     def __init__(self, destination: Path, output: JobOutput) -> None:
-        self.path = destination.with_name(f"{destination.name}.{output.sha256[:12]}.part")
+        self.path = destination.with_name(f"{destination.name[:_KEPT_LETTERS]}.{output.sha256[:12]}.part")
         self._destination = destination
         self._file: BinaryIO = self.path.open("a+b")
         self._file.seek(0)

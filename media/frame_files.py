@@ -11,6 +11,7 @@ from pathlib import Path
 
 import av
 
+from media.derived_names import beside
 from media.errors import EncodeError, SegmentMismatchError
 from media.picture_files import FIRST_FRAME, frame_path
 
@@ -29,7 +30,7 @@ def write_frame_files(segments: Sequence[Path], pattern: Path) -> tuple[int, int
     end = Fraction(0)
     for data, frame_end in _coded_frames(segments):
         path = frame_path(pattern, FIRST_FRAME + num_frames)
-        part = path.with_name(path.name + ".part")
+        part = beside(path, ".part")
         try:
             part.write_bytes(data)
             part.replace(path)

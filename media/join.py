@@ -33,6 +33,7 @@ from media._tracks import (
 )
 from media._transcoded_audio import CHANGING_SOUND, TranscodedAudio, sound_changes
 from media.containers import Container, container_of
+from media.derived_names import beside
 from media.errors import EncodeError
 from media.frame_files import write_frame_files
 from media.info import MediaInfo
@@ -234,7 +235,7 @@ def _write(
     container: Container,
 ) -> list[str]:
     """Mux everything into `<destination>.part`, make it durable and give it its name."""
-    part = destination.with_name(destination.name + ".part")
+    part = beside(destination, ".part")
     output_parts: list[OutputPart] = [video, *tracks]
     try:
         with _open_output(part, video, container) as output:

@@ -92,13 +92,38 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
 
 
 def is_still(path: Path) -> bool:
-    """Whether a file is called like a picture and is not an animation; damaged ones count as stills."""
-    if not is_picture_name(path):
-        return False
-    from PIL import Image
+    """Whether a file is called like a picture and is not an animation; damaged ones count as stills.
 
+    Looks at a few bytes: libraries that read pictures could fail on what strangers made.
+    """
+    return is_picture_name(path) and not (
+        is_animated_webp(path) or _is_animated_png(path) or _head(path, 12)[8:] == b"avis"
+    )
+
+
+def is_animated_webp(path: Path) -> bool:
+    """Whether a file is a WebP of several pictures, which FFmpeg does not decode."""
+    head = _head(path, 21)
+    # RIFF size WEBP "VP8X" size flags; bit 1 says animation.
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 0x02)
+
+
+def _is_animated_png(path: Path) -> bool:
+    """Whether a chunk before the pixels says how many pictures there are, and they are several."""
+    if _head(path, 8) != b"\x89PNG\r\n\x1a\n":
+        return False
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(chunk := file.read(12)) == 12 and chunk[4:8] != b"IDAT":
+            if chunk[4:8] == b"acTL":
+                return int.from_bytes(chunk[8:]) > 1
+            file.seek(int.from_bytes(chunk[:4]), 1)  # its content and checksum, 4 of which are read
+    return False
+
+
+def _head(path: Path, count: int) -> bytes:
     try:
-        with Image.open(path) as file:
-            return file.format == "TIFF" or not getattr(file, "is_animated", False)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return True
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError:
+        return b""

@@ -15,6 +15,7 @@ import av
 from av.packet import Packet
 from PIL import Image, ImageOps
 
+from media.derived_names import beside
 from media.errors import EncodeError, UnreadableInputError
 from media.picture_files import PICTURE_SUFFIXES
 
@@ -43,17 +44,6 @@ def pack_pictures(paths: Sequence[Path], rate: Fraction, destination: Path) -> N
     frames = ((_file_bytes(path) if is_copied else _as_png(path), 1 / rate) for path in paths)
     _pack(frames, destination, rate=rate)
     _set_time(destination, paths)
-
-
-def is_animated_webp(path: Path) -> bool:
-    """Whether a file is a WebP of several pictures, which FFmpeg does not decode."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(21)
-    except OSError:
-        return False
-    # RIFF size WEBP "VP8X" size flags; bit 1 says animation.
-    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 0x02)
 
 
 def pack_animation(path: Path, destination: Path) -> None:
@@ -86,7 +76,7 @@ def _animation_frames(path: Path) -> Iterator[tuple[bytes, Fraction]]:
 
 def _pack(frames: Iterable[tuple[bytes, Fraction]], destination: Path, *, rate: Fraction) -> None:
     """Muxes coded pictures with their durations in seconds."""
-    part = destination.with_name(destination.name + ".part")
+    part = beside(destination, ".part")
     time_base = 1 / rate
     pts = 0
     try:

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
+from media.derived_names import beside
 from media.errors import EncodeError, InputLimitError, UnreadableInputError
 from media.limits import DEFAULT_LIMITS, InputLimits
 
@@ -35,6 +36,8 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "AVIF": {"quality": 90},
     "TIFF": {"compression": "tiff_adobe_deflate"},
 }
+# Further pictures of a TIFF are pages; those of an MPO, as cameras name some JPEGs, other views of the first.
+_OF_PAGES = ("TIFF", "MPO")
 _NO_ALPHA = ("JPEG", "BMP")
 _ORIENTATION = 0x0112
 _GRAY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I", "F")
@@ -88,7 +91,7 @@ def read_picture(path: Path, *, limits: InputLimits = DEFAULT_LIMITS) -> Picture
                     f"'{path.name}' has {file.width}x{file.height} pixels; at most {limits.max_pixels} are "
                     "accepted"
                 )
-            if getattr(file, "is_animated", False) and file.format != "TIFF":
+            if getattr(file, "is_animated", False) and file.format not in _OF_PAGES:
                 raise UnreadableInputError(
                     f"'{path.name}' is an animation of {getattr(file, 'n_frames', 2)} pictures; give the "
                     "output the name of a video (.mp4)"
@@ -205,7 +208,7 @@ def write_picture(picture: Picture, path: Path) -> list[str]:
         # WebP knows no gray, and few programs read deep gray with transparency. A gray profile does not fit
         # colours.
         picture = replace(picture, is_gray=False, icc_profile=None)
-    part = path.with_name(path.name[:200] + ".part")
+    part = beside(path, ".part")
     try:
         if is_deep:
             _write_deep(picture, format_name, part)

@@ -22,6 +22,7 @@ from media._plane_layouts import RGB_LAYOUTS
 from media._rgb_frames import RgbFrames
 from media._rgb_to_yuv import RgbToYuv
 from media._scheduling import ordinary_scheduling
+from media.derived_names import beside
 from media.encoder_choice import require_encoding
 from media.encoding import EncodeOptions, ResolvedEncoding, resolve_encoding
 from media.errors import EncodeError
@@ -84,7 +85,7 @@ class SegmentWriter:
         self._durations: dict[int, int] = {}
         self._num_frames = 0
         self._first_pts = self._last_pts = self._end_pts = 0
-        self._part_path = self.path.with_name(self.path.name + ".part")
+        self._part_path = beside(self.path, ".part")
         try:
             self._file: BinaryIO = self._part_path.open("wb")
         except OSError as error:

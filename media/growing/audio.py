@@ -20,6 +20,7 @@ from media._output_range import OutputRange
 from media._tracks import SourceStream, Track
 from media._transcoded_audio import TranscodedAudio, sound_changes
 from media.containers import MP4
+from media.derived_names import beside
 from media.errors import EncodeError
 from media.growing.boxes import descend, only, scan_file, unpack
 from media.growing.index import SegmentIndex, index_segment
@@ -129,7 +130,7 @@ def _open_track(info: MediaInfo, stream: AudioStreamInfo, output_range: OutputRa
 
 
 def _write(track: Track, destination: Path) -> None:
-    part = destination.with_name(destination.name + ".part")
+    part = beside(destination, ".part")
     try:
         with _open_output(part) as output:
             track.add_to(output)

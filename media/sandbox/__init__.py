@@ -11,9 +11,10 @@ starts the fork server; later ones take 24 ms more than without a sandbox; the f
 and frames at 0.96 of the plain reader's rate (164 and 170 per second), beside the caller's own work. A fork
 server holds 46 MB, with torch 243 MB, which its children share.
 
-Importing this package loads neither torch nor av; `SandboxedReader` does when it is first used.
+Importing this package loads neither torch nor av; what returns images does when it is first used.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from media.sandbox._calls import sandboxed_join, sandboxed_probe
@@ -22,6 +23,11 @@ from media.sandbox._limits import SandboxLimits
 from media.sandbox._sandbox import PROBE_MODULES, READ_MODULES, Sandbox, shared_sandbox
 
 if TYPE_CHECKING:
+    from media.sandbox._pictures import (
+        sandboxed_pack_animation,
+        sandboxed_pack_pictures,
+        sandboxed_picture,
+    )
     from media.sandbox._reader import SandboxedReader
 
 __all__ = [
@@ -32,14 +38,23 @@ __all__ = [
     "SandboxLimits",
     "SandboxedReader",
     "sandboxed_join",
+    "sandboxed_pack_animation",
+    "sandboxed_pack_pictures",
+    "sandboxed_picture",
     "sandboxed_probe",
     "shared_sandbox",
 ]
 
+_LATE = {
+    "SandboxedReader": "media.sandbox._reader",
+    **dict.fromkeys(
+        ("sandboxed_pack_animation", "sandboxed_pack_pictures", "sandboxed_picture"),
+        "media.sandbox._pictures",
+    ),
+}
+
 
 def __getattr__(name: str) -> object:
-    if name == "SandboxedReader":
-        from media.sandbox._reader import SandboxedReader
-
-        return SandboxedReader
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

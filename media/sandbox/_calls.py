@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from media.derived_names import beside
 from media.errors import SandboxError
 from media.info import MediaInfo
 from media.limits import DEFAULT_LIMITS, InputLimits
@@ -123,7 +124,7 @@ def sandboxed_join(
         )
     finally:
         # Where the process was killed it could not clean up. After success there is no such file.
-        destination.with_name(destination.name + ".part").unlink(missing_ok=True)
+        beside(destination, ".part").unlink(missing_ok=True)
     from media.join import JoinReport
 
     return replace(_expect(JoinReport, report), path=destination)

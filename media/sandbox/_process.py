@@ -126,7 +126,7 @@ class SandboxedProcess:
                 f"reading the input was stopped after {self._cpu_seconds} s of processor time; the file is "
                 "damaged, or larger than can be read here"
             )
-        hint = _ENDINGS.get(number, "the file is probably damaged, or made to do this")
+        hint = _ENDINGS.get(number, "a decoder failed on this file, which may be damaged or only rare")
         return SandboxError(f"the process that reads the input died of signal {number}: {hint}")
 
     def _wait(self) -> int | None:

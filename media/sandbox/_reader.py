@@ -1,9 +1,7 @@
 """`VideoReader` with the decoder in a sandboxed process."""
 
 import contextlib
-import fcntl
 import os
-import tempfile
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from types import TracebackType
@@ -21,6 +19,7 @@ from media.sandbox._frames import ReadingOptions, send_frames
 from media.sandbox._limits import SandboxLimits
 from media.sandbox._process import SandboxedProcess
 from media.sandbox._sandbox import Sandbox, shared_sandbox
+from media.sandbox._shared_memory import copy_from, make_shared_memory
 
 # Frames that wait between the two processes. Two would let decoding and taking overlap; more evens out
 # keyframes, and costs 11 MB each at 1280x720.
@@ -161,7 +160,7 @@ class SandboxedReader:
         frame_bytes = 3 * self.height * self.width * 4
         num_slots = max(2, min(_MAX_SLOTS, _MAX_RING_BYTES // frame_bytes))
         with contextlib.ExitStack() as stack:
-            ring = _make_ring(num_slots * frame_bytes)
+            ring = make_shared_memory(num_slots * frame_bytes)
             stack.callback(os.close, ring)
             process = self._start(ring, from_pts, num_slots, frame_bytes)
             stack.callback(process.close)
@@ -182,7 +181,7 @@ class SandboxedReader:
                 if kind == "frame":
                     slot, pts, duration = self._check_frame(values, num_slots)
                     image = torch.empty(3, self.height, self.width)
-                    _copy_from(ring, slot * frame_bytes, image)
+                    copy_from(ring, slot * frame_bytes, image)
                     process.send(bytes([slot]), timeout=self._timeout)
                     yield Frame(image, pts, duration)
 
@@ -225,33 +224,3 @@ class SandboxedReader:
             if len(self._notes) < _MAX_WARNINGS:
                 key, text = note
                 self._notes.add(key, text[:_MAX_WARNING_LENGTH])
-
-
-def _make_ring(size: int) -> int:
-    """Memory that has no name, so nothing of it is left when both processes are gone; zero pages until they
-    are written. A container's small /dev/shm does not limit it.
-
-    Returns:
-        A descriptor.
-    """
-    if hasattr(os, "memfd_create"):
-        ring = os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(ring, size)
-        # Neither side can pull it away under the other, nor fill the memory through it.
-        fcntl.fcntl(ring, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
-        return ring
-    with tempfile.TemporaryFile() as file:
-        file.truncate(size)
-        return os.dup(file.fileno())
-
-
-def _copy_from(ring: int, offset: int, image: torch.Tensor) -> None:
-    """Fill an image from the ring: by a read, so that what the other process does to its copy of the
-    mapping cannot change an image that has been handed on."""
-    view = memoryview(image.numpy().data).cast("B")
-    done = 0
-    while done < len(view):
-        count = os.preadv(ring, [view[done:]], offset + done)
-        if count == 0:
-            raise SandboxError("the memory shared with the process that reads the input is too short")
-        done += count

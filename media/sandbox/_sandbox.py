@@ -39,8 +39,11 @@ _ENVIRONMENT_PREFIXES = ("LC_", "LD_", "PYTHON")
 PROBE_MODULES = ("media.probing",)
 """What a child needs to probe; no torch."""
 
-READ_MODULES = ("media.probing", "media.reader", "media.join", "media.sandbox._frames")
-"""What a child needs to probe, decode and join."""
+READ_MODULES = (
+    *("media.probing", "media.reader", "media.join"),
+    *("media.sandbox._frames", "media.sandbox._pictures"),
+)
+"""What a child needs to probe, decode and join, and for pictures."""
 
 
 class Sandbox:
@@ -146,6 +149,15 @@ class Sandbox:
             process.close()
             raise
         return process
+
+    def start_ahead(self) -> None:
+        """Start the fork server now, in the background: importing torch takes it a second or more."""
+
+        def start() -> None:
+            with contextlib.suppress(SandboxError):  # the first call tries again, and says what is wrong
+                self._running_server()
+
+        threading.Thread(target=start, name="dovetail-sandbox", daemon=True).start()
 
     def close(self) -> None:
         """End the fork server and all processes. Harmless a second time; a later call starts a new one."""

@@ -72,8 +72,11 @@ class FilterError(OSError):
 
 
 def is_supported() -> bool:
-    """Whether there is a filter for this system."""
-    return sys.platform == "linux" and platform.machine() in _REFUSED and sys.byteorder == "little"
+    """Whether there is a filter for this system, and its kernel takes filters."""
+    if sys.platform != "linux" or platform.machine() not in _REFUSED or sys.byteorder != "little":
+        return False
+    # A kernel that takes filters finds none at address 0; another does not know what this is about.
+    return _call(None) == errno.EFAULT
 
 
 def install() -> None:
@@ -86,12 +89,17 @@ def install() -> None:
     instructions = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: the number of instructions, then (aligned) where they are
     header = struct.pack("=H6xQ", len(program) // 8, ctypes.addressof(instructions))
+    code = _call(header)
+    if code != 0:
+        raise FilterError(code, f"the kernel does not take a system call filter: {os.strerror(code)}")
+
+
+def _call(header: bytes | None) -> int:
+    """Gives a filter to the kernel; returns the error's number, 0 for none."""
     libc = ctypes.CDLL(None, use_errno=True)
     call = _JUDGED[platform.machine()][_SECCOMP]
     arguments = (ctypes.c_long(_SET_MODE_FILTER), ctypes.c_long(_FILTER_FLAG_TSYNC), header)
-    if libc.syscall(ctypes.c_long(call), *arguments) != 0:
-        code = ctypes.get_errno()
-        raise FilterError(code, f"the kernel does not take a system call filter: {os.strerror(code)}")
+    return 0 if libc.syscall(ctypes.c_long(call), *arguments) == 0 else ctypes.get_errno()
 
 
 def build_filter(machine: str, *, pid: int) -> bytes:

@@ -40,6 +40,10 @@ def abort() -> None:
     os.abort()
 
 
+def die(*_: object, **__: object) -> None:
+    os.abort()
+
+
 def segfault() -> None:
     ctypes.string_at(0)
 
@@ -257,3 +261,14 @@ def probe_and_point_elsewhere(path: Path, **options: Any) -> MediaInfo:
 def wait_for_ever(*_: object, **__: object) -> None:
     """In the place of anything."""
     time.sleep(600)
+
+
+# In the place of `_send_picture`: (port, path, limits)
+
+
+def describe_nothing(*_: object) -> None:
+    return None
+
+
+def describe_a_picture_too_large(*_: object) -> tuple[Any, ...]:
+    return (3, 1 << 20, 1 << 20, 8, False, None, b"")

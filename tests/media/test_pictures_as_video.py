@@ -11,12 +11,13 @@ from PIL import Image
 from media import VideoReader, probe
 from media.errors import UnreadableInputError
 from media.picture_files import (
+    is_animated_webp,
     is_sequence_pattern,
     is_still,
     numbered_pictures,
     pictures_of_folder,
 )
-from media.picture_packing import is_animated_webp, pack_animation, pack_pictures
+from media.picture_packing import pack_animation, pack_pictures
 
 
 def make_series(folder: Path, numbers: list[int], name: str = "f{:03d}.png") -> list[Path]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from media.derived_names import beside
 from workers.errors import DiskFullError, OutputFolderError, UnfinishedWorkError, is_disk_full
 from workers.run.options import Existing
 from workers.run.record import RunRecord, load_record
@@ -36,6 +37,8 @@ class WorkFolder:
 
     def __init__(self, destination: Path, *, existing: Existing) -> None:
         self.path = work_folder_path(destination)
+        self.warnings: list[str] = []
+        """What the file system cannot do."""
         self._lock: IO[str] | None = None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -109,15 +112,20 @@ class WorkFolder:
         if sys.platform != "win32":
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            except (BlockingIOError, PermissionError) as error:  # the second where NFS stands for the first
                 self.close()
                 raise OutputFolderError(
                     f"another process is writing into {self.path}; wait for it or choose another output"
                 ) from error
+            except OSError as error:
+                self.warnings.append(
+                    f"the file system of {self.path.parent} has no locks ({error.strerror}): two runs of one "
+                    "output would not notice each other"
+                )
         self._lock.write(f"{os.getpid()}\n")
         self._lock.flush()
 
 
 def work_folder_path(destination: Path) -> Path:
     """Where the work folder of an output lies."""
-    return destination.with_name(destination.name + ".dovetail")
+    return beside(destination, ".dovetail")

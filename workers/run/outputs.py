@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from media import JoinReport, join_segments
+from media import JoinReport
 from media.containers import MP4, check_output
+from media.derived_names import beside
 from media.picture_files import FIRST_FRAME, frame_path, is_frame_pattern
 from workers.errors import InvalidRequestError, OutputExistsError, OutputFolderError
 from workers.run.decisions import DecidedRun
@@ -33,7 +35,7 @@ class MadeOutput:
 
 def compare_path(destination: Path, suffix: str) -> Path:
     """Where the side-by-side file of an output goes."""
-    return destination.with_name(f"{destination.stem}.compare{suffix}")
+    return beside(destination.with_suffix(""), f".compare{suffix}")
 
 
 def refuse_existing(destination: Path, options: UpscaleOptions) -> None:
@@ -86,9 +88,23 @@ def check_folder(destination: Path) -> None:
 
 
 def join_run(
-    work: WorkFolder, decided: DecidedRun, record: RunRecord, destination: Path, *, options: UpscaleOptions
+    work: WorkFolder,
+    decided: DecidedRun,
+    record: RunRecord,
+    destination: Path,
+    *,
+    options: UpscaleOptions,
+    join: Callable[..., JoinReport],
 ) -> MadeOutput:
     """Makes the final file, and the comparisons that are asked for, from the segments of a run.
+
+    Args:
+        work: Where the segments are.
+        decided: The run.
+        record: What it has finished: everything.
+        destination: The final file.
+        options: What was asked for.
+        join: `media.join_segments`, or what does the same elsewhere.
 
     Raises:
         MediaError: If they cannot be joined.
@@ -96,8 +112,8 @@ def join_run(
     compare_video = compare_image = None
     if options.use_compare_video:
         compare_video = compare_path(destination, ".mp4")
-        _join_files(work, decided, record, 1, compare_video, options)
-    joined = _join_files(work, decided, record, 0, destination, options)
+        _join_files(work, decided, record, 1, compare_video, options, join)
+    joined = _join_files(work, decided, record, 0, destination, options, join)
     if options.use_compare_image:
         compare_image = compare_path(destination, ".png")
         # A run that was killed right here has moved it already.
@@ -123,8 +139,9 @@ def _join_files(
     which: int,
     destination: Path,
     options: UpscaleOptions,
+    join: Callable[..., JoinReport],
 ) -> JoinReport:
-    return join_segments(
+    return join(
         [work.path / segment.names[which] for segment in record.segments],
         destination,
         source=decided.info,

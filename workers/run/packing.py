@@ -8,13 +8,20 @@ from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
-from media.picture_packing import is_animated_webp, pack_animation, pack_pictures
+from media.derived_names import beside
+from media.picture_files import is_animated_webp
+from workers.run.access import IN_THIS_PROCESS, MediaAccess
 from workers.run.outputs import check_folder
 
 
 @contextmanager
 def packed_source(
-    source: Path, destination: Path, *, pictures: Sequence[Path] = (), rate: Fraction = Fraction(25)
+    source: Path,
+    destination: Path,
+    *,
+    pictures: Sequence[Path] = (),
+    rate: Fraction = Fraction(25),
+    access: MediaAccess = IN_THIS_PROCESS,
 ) -> Iterator[Path]:
     """A video file for a `with` block: the source itself, or what its pictures are packed into.
 
@@ -23,6 +30,7 @@ def packed_source(
         destination: The output. The packed file, as large as its pictures, lies beside it meanwhile.
         pictures: The frames, if the source is a row of pictures.
         rate: Of them, frames per second.
+        access: How pictures are read.
 
     Raises:
         OutputFolderError: If the output's folder cannot be written to.
@@ -35,9 +43,9 @@ def packed_source(
     check_folder(destination)
     with tempfile.TemporaryDirectory(prefix=".dovetail-pictures-", dir=destination.parent) as temporary:
         # Named after the source: messages about the file name it.
-        packed = Path(temporary) / f"{source.name.replace('%', '#')[:100]}.mov"
+        packed = beside(Path(temporary) / source.name.replace("%", "#"), ".mov")
         if pictures:
-            pack_pictures(pictures, rate, packed)
+            access.pack_pictures(pictures, rate, packed)
         else:
-            pack_animation(source, packed)
+            access.pack_animation(source, packed)
         yield packed

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from media.derived_names import beside
 from workers.errors import DiskFullError, OutputFolderError, is_disk_full
 
 RECORD_NAME = "run.json"
@@ -157,7 +158,7 @@ class RunRecord(StoredValue):
             OutputFolderError: If it cannot be written for another reason.
         """
         path = folder / RECORD_NAME
-        part = path.with_name(path.name + ".part")
+        part = beside(path, ".part")
         try:
             with part.open("w", encoding="utf-8") as file:
                 file.write(self.model_dump_json(indent=1))

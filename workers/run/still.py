@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from media.sizes import target_size
-from media.stills import Picture, enlarge_alpha, read_picture, write_picture
+from media.stills import Picture, enlarge_alpha, write_picture
 from pipelines.clips import restore_clip
 from pipelines.model import Model
+from workers.run.access import IN_THIS_PROCESS, MediaAccess
 from workers.run.comparison import save_png, side_by_side
 from workers.run.disk import check_room
 from workers.run.options import Existing, UpscaleOptions
@@ -36,6 +37,7 @@ def upscale_still(
     use_sha256: bool = False,
     on_progress: ProgressCallback | None = None,
     report: UpscaleReport | None = None,
+    access: MediaAccess = IN_THIS_PROCESS,
 ) -> UpscaleReport:
     """Upscales a picture to a picture: upright, with its transparency, colour profile and EXIF data.
 
@@ -48,6 +50,7 @@ def upscale_still(
         use_sha256: Whether the report has a digest of the output.
         on_progress: Told how far the run is.
         report: Filled in; a new one if None.
+        access: How the source is read.
 
     Raises:
         MediaError: If the input cannot be read or the output cannot be written.
@@ -65,7 +68,7 @@ def upscale_still(
             refuse_existing(destination, options)
         notify(Progress("planning"))
         check_folder(destination)
-        picture = read_picture(source)
+        picture = access.read_picture(source)
         notify(Progress("upscaling", 0, 1, 0))
         restored = _restore(picture, model, options, report)
         report.warn(write_picture(restored, destination))

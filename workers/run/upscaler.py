@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 
-from media import MediaInfo, VideoReader, probe
+from media import MediaInfo
 from pipelines.model import Model
 from pipelines.planning.kinds import plan_from_json, plan_to_json
 from workers.errors import ResumeMismatchError
+from workers.run.access import IN_THIS_PROCESS, MediaAccess, SourceReader
 from workers.run.decisions import DecidedRun, decide_run, queued_frames, segment_ticks, with_encoder
 from workers.run.disk import check_room
 from workers.run.folder import WorkFolder, work_folder_path
@@ -46,6 +47,7 @@ def upscale_file(
     on_progress: ProgressCallback | None = None,
     report: UpscaleReport | None = None,
     clock: StageClock | None = None,
+    access: MediaAccess = IN_THIS_PROCESS,
 ) -> UpscaleReport:
     """Upscales a video file to an MP4.
 
@@ -64,6 +66,7 @@ def upscale_file(
         on_progress: Told how far the run is.
         report: Filled in; a new one if None. It also tells how far a run came that raises.
         clock: Counts the time of the stages; a new one if None.
+        access: How files are probed, read and joined.
 
     Raises:
         MediaError: If the input cannot be read or the output cannot be encoded.
@@ -82,6 +85,7 @@ def upscale_file(
             on_progress=on_progress or (lambda _: None),
             report=report,
             clock=clock or StageClock(),
+            access=access,
         ).run()
         if use_sha256 and report.output is not None and report.output.path.is_file():
             report.output = replace(report.output, sha256=file_sha256(report.output.path))
@@ -111,11 +115,12 @@ class _Run:
         on_progress: ProgressCallback,
         report: UpscaleReport,
         clock: StageClock,
+        access: MediaAccess,
     ) -> None:
         self.source, self.destination = source, destination
         self.model, self.options, self.existing = model, options, existing
         self.on_progress, self.report = on_progress, report
-        self.clock = clock
+        self.clock, self.access = clock, access
 
     def run(self) -> None:
         if self.existing == "refuse":
@@ -128,8 +133,10 @@ class _Run:
         check_folder(self.destination)
         if self.model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.model.device)
-        identity = _identify(self.source)
-        info = probe(self.source, video_stream=self.options.video_stream, keep_gaps=self.options.keep_gaps)
+        identity = self._identify()
+        info = self.access.probe(
+            self.source, video_stream=self.options.video_stream, keep_gaps=self.options.keep_gaps
+        )
         self.report.input = info
         self.report.warn(info.warnings)
         with self._open_reader(info) as reader:
@@ -137,6 +144,7 @@ class _Run:
             check_codec(self.destination, decided.encoding.codec, self.options)
             self.report.warn((*decided.target.warnings, *decided.encoding.warnings))
             with WorkFolder(self.destination, existing=self.existing) as work:
+                self.report.warn(work.warnings)
                 try:
                     self._work(work, decided, identity, reader)
                 except BaseException as error:
@@ -144,8 +152,15 @@ class _Run:
                     raise
         self.report.status = "done"
 
+    def _identify(self) -> InputIdentity:
+        try:
+            return InputIdentity.of(self.source)
+        except OSError:
+            self.access.probe(self.source)  # which explains what is wrong with it
+            raise
+
     def _work(
-        self, work: WorkFolder, decided: DecidedRun, identity: InputIdentity, reader: VideoReader
+        self, work: WorkFolder, decided: DecidedRun, identity: InputIdentity, reader: SourceReader
     ) -> None:
         if work.record is not None and self.options.encode.encoder == "auto":
             decided = with_encoder(decided, work.record.encoding["encoder"])
@@ -167,9 +182,9 @@ class _Run:
                 "--resume continues after them"
             )
 
-    def _open_reader(self, info: MediaInfo) -> VideoReader:
+    def _open_reader(self, info: MediaInfo) -> SourceReader:
         options = self.options
-        return VideoReader(
+        return self.access.open_reader(
             info,
             start_seconds=options.start_seconds,
             duration_seconds=options.duration_seconds,
@@ -209,7 +224,7 @@ class _Run:
         report.num_resumed_frames = record.num_frames
 
     def _make_segments(
-        self, work: WorkFolder, decided: DecidedRun, record: RunRecord, reader: VideoReader
+        self, work: WorkFolder, decided: DecidedRun, record: RunRecord, reader: SourceReader
     ) -> RunRecord:
         """Reads, restores and writes at the same time.
 
@@ -232,7 +247,7 @@ class _Run:
             record,
             video_format=decided.video_format,
             encode=decided.encode,
-            comparison=self._comparison(decided),
+            comparison=ComparisonRequest.of(self.options, decided),
             clock=self.clock,
             on_frame=count_frame,
         )
@@ -263,33 +278,18 @@ class _Run:
             self.report.num_segments = len(sink.record.segments)
         return sink.record
 
-    def _comparison(self, decided: DecidedRun) -> ComparisonRequest:
-        options = self.options
-        return ComparisonRequest(
-            use_video=options.use_compare_video,
-            image_frame=(decided.num_frames or 0) // 2 if options.use_compare_image else None,
-            rotation=decided.info.video.rotation,
-        )
-
     def _join(self, work: WorkFolder, decided: DecidedRun, record: RunRecord) -> None:
         """Makes the final files."""
         report, num_frames = self.report, record.num_frames
         self.on_progress(Progress("joining", num_frames, num_frames, report.num_resumed_frames))
         with self.clock.measure("join"):
-            made = join_run(work, decided, record, self.destination, options=self.options)
+            made = join_run(
+                work, decided, record, self.destination, options=self.options, join=self.access.join
+            )
         report.warn(made.joined.warnings)
         report.streams, report.output = made.joined.streams, made.output
         report.num_segments = len(record.segments)
         report.stage_seconds = self.clock.seconds
-
-
-def _identify(source: Path) -> InputIdentity:
-    try:
-        return InputIdentity.of(source)
-    except OSError:
-        # `probe` explains what is wrong with it.
-        probe(source)
-        raise
 
 
 def _add_speed(report: UpscaleReport) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from media import EncodeOptions, SegmentWriter, VideoFormat
-from workers.run.comparison import save_png, side_by_side
+from workers.run.comparison import ViewAxes, save_png, side_by_side
+from workers.run.decisions import DecidedRun
 from workers.run.folder import WorkFolder
+from workers.run.options import UpscaleOptions
 from workers.run.record import ResumePoint, RunRecord, SegmentRecord
 from workers.run.timing import StageClock
 
@@ -52,12 +54,27 @@ class ComparisonRequest:
         use_video: A side-by-side video.
         image_frame: Number of the frame for a side-by-side picture; None for no picture. Where the video
             turns out to be shorter, its first frame is taken.
-        rotation: How players turn the picture.
+        axes: How players turn the video.
     """
 
     use_video: bool = False
     image_frame: int | None = None
-    rotation: int = 0
+    axes: ViewAxes = field(default_factory=ViewAxes)
+
+    @classmethod
+    def of(cls, options: UpscaleOptions, decided: DecidedRun) -> ComparisonRequest:
+        """What the options of a run ask for."""
+        return cls(
+            use_video=options.use_compare_video,
+            image_frame=(decided.num_frames or 0) // 2 if options.use_compare_image else None,
+            axes=ViewAxes.of(decided.info.video.display_matrix),
+        )
+
+    def video_format(self, result: VideoFormat) -> VideoFormat:
+        """Of the side-by-side video, for that of the result."""
+        if self.axes.is_transposed:
+            return replace(result, height=2 * result.height)
+        return replace(result, width=2 * result.width)
 
 
 class SegmentSink:
@@ -128,12 +145,12 @@ class SegmentSink:
             self._compare(frame, frame.source)
 
     def _compare(self, frame: FinishedFrame, source: Tensor) -> None:
+        picture = side_by_side(source, frame.image, self._comparison.axes)
         if self._compare_writer is not None:
-            self._compare_writer.write(side_by_side(source, frame.image), frame.pts, frame.duration)
+            self._compare_writer.write(picture, frame.pts, frame.duration)
         wanted = self._comparison.image_frame
         if wanted is not None and frame.number in (0, wanted):
-            picture = side_by_side(source, frame.image, rotation=self._comparison.rotation)
-            save_png(picture, self._work.image_path)
+            save_png(self._comparison.axes.show(picture), self._work.image_path)
 
     def _open_segment(self) -> None:
         index = len(self.record.segments)
@@ -144,8 +161,8 @@ class SegmentSink:
         if self._comparison.use_video:
             self._compare_writer = SegmentWriter(
                 self._work.path / self._work.compare_name(index),
-                replace(self._format, width=2 * self._format.width),
-                # Twice the width may be more than the graphics processor was seen to do.
+                self._comparison.video_format(self._format),
+                # Twice the size may be more than the graphics processor was seen to do.
                 replace(self._encode, encoder="software"),
             )
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import resource
 import signal
 import time
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -22,6 +25,7 @@ from pipelines.errors import OutOfMemoryError
 from pipelines.model import Model
 from pipelines.planning.frame_plan import FramePlan, FrameShape
 from pipelines.planning.plan import ChunkPlan
+from tests.media.sources import make_source
 from tests.workers.made import FAST, SIZE, StandIn, decode, make_video
 from workers.errors import DiskFullError, OutputExistsError, OutputFolderError
 from workers.run.decisions import QUEUED_FRAMES
@@ -119,6 +123,69 @@ def test_the_comparison_shows_both(clip: Path, tmp_path: Path, bicubic: Model) -
         assert image.size == (256, 96)
         halves = [torch.tensor(list(half.tobytes())) for half in _halves(image)]
     assert torch.equal(*halves)  # bicubic against bicubic
+
+
+# Turned by a quarter either way, upside down, and mirrored: a b u, c d v, x y w.
+@pytest.mark.parametrize("turn", [(0, 1, -1, 0), (0, -1, 1, 0), (-1, 0, 0, -1), (-1, 0, 0, 1)], ids=repr)
+def test_turned_video_is_compared_as_it_is_seen(tmp_path: Path, turn: tuple[int, int, int, int]) -> None:
+    a, b, c, d = (number << 16 for number in turn)
+    source = make_source(tmp_path / "in.mp4", seconds=0.2, display_matrix=[a, b, 0, c, d, 0, 0, 0, 1 << 30])
+    wanted = options(use_compare_video=True, use_compare_image=True, size=SizeRequest(scale=Fraction(1)))
+    upscale_file(source, tmp_path / "out.mp4", model=StandIn(), options=wanted)
+    with av.open(str(tmp_path / "out.compare.mp4")) as container:
+        stored = next(container.decode(video=0)).to_ndarray(format="gray")
+    a, b, c, d = turn
+    shown = stored.T if c else stored
+    shown = shown[:: (b or d), :: (a or c)]
+    with Image.open(tmp_path / "out.compare.png") as image:
+        assert image.size == shown.shape[::-1]
+        painted = np.asarray(image.convert("L"), np.float32)
+    width = shown.shape[1] // 2
+    # The source is gray, what the stand-in makes is black.
+    for picture in (shown.astype(np.float32), painted):
+        assert picture[:, :width].mean() > 100
+        assert picture[:, width:].mean() < 30
+
+
+def test_a_long_name_has_room_for_all_that_is_derived_from_it(tmp_path: Path, bicubic: Model) -> None:
+    clip = make_video(tmp_path / "clip.mp4", 12)
+    wanted = options(use_compare_video=True, use_compare_image=True)
+    for stem in ("x" * 243, "x" * 251, "\u00fc" * 125):
+        out = tmp_path / f"{stem}.mp4"
+        with pytest.raises(KeyError):
+            upscale_file(clip, out, model=bicubic, options=wanted, on_progress=_fail_when_joining)
+        report = upscale_file(clip, out, model=bicubic, options=wanted, existing="resume")
+        assert report.num_resumed_frames == 12
+        assert report.output is not None
+        assert report.output.compare_video is not None
+        assert report.output.compare_image is not None
+        assert {path.name for path in tmp_path.iterdir()} == {
+            "clip.mp4",
+            out.name,
+            report.output.compare_video.name,
+            report.output.compare_image.name,
+        }
+        for path in (out, report.output.compare_video, report.output.compare_image):
+            path.unlink()
+
+
+def _fail_when_joining(progress: Progress) -> None:
+    if progress.stage == "joining":
+        raise KeyError
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_warned_of(
+    tmp_path: Path, bicubic: Model, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("workers.run.folder.fcntl.flock", refuse)
+    clip = make_video(tmp_path / "clip.mp4", 12)
+    report = upscale_file(clip, tmp_path / "out.mp4", model=bicubic, options=options())
+    assert report.status == "done"
+    assert [text for text in report.warnings if "has no locks" in text]
 
 
 def _halves(image: Image.Image) -> Iterator[Image.Image]:
