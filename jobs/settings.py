@@ -107,7 +107,7 @@ class WorkerSettings(CommonSettings):
         allow_standins: Whether jobs may name models that only imitate a GPU's speed; for load tests.
     """
 
-    models: tuple[str, ...] = ("dovetail-nano", "bicubic", "lanczos")
+    models: tuple[str, ...] = ("dovetail-nano-2", "dovetail-nano", "bicubic", "lanczos")
     models_dir: Path | None = None
     device: str = "auto"
     dtype: str = "auto"

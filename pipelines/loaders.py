@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # diffusers takes three seconds to import: what needs it is imported where a model is loaded.
 
-DEFAULT_MODEL = "dovetail-nano"
+DEFAULT_MODEL = "dovetail-nano-2"
 
 
 def load_model(

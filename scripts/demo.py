@@ -46,7 +46,7 @@ def main() -> None:
     finished = subprocess.run([sys.executable, "-m", "cli.main", *command], check=False)
     if finished.returncode:
         sys.exit(finished.returncode)
-    label = Path(arguments.model).name if arguments.model else "dovetail-nano"
+    label = Path(arguments.model).name if arguments.model else "dovetail-nano-2"
     compare(clip, restored, picture, frame=arguments.frames // 4, label=label)
     print(f"\nBefore:      {clip}\nAfter:       {restored}\nSide by side: {picture}")
 

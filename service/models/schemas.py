@@ -16,9 +16,9 @@ class ModelSchema(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "id": "dovetail-nano",
+                    "id": "dovetail-nano-2",
                     "object": "model",
-                    "kind": "diffusion",
+                    "kind": "propagation",
                     "scale": 4,
                     "licence": "Apache-2.0",
                     "is_default": True,
