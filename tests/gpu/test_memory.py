@@ -135,9 +135,13 @@ def test_real_sizes_stay_below_the_estimate(
     assert values["peak_bytes"] <= values["estimated_bytes"]
 
 
-def test_the_embedded_model_runs_at_the_size_of_uploads(device: torch.device, record_property: Any) -> None:
+def test_the_embedded_pipeline_runs_at_the_size_of_uploads(
+    device: torch.device, record_property: Any
+) -> None:
     """720p out on a GPU, a corner of it on the CPU."""
-    model = load_model(device=str(device), dtype="bfloat16" if device.type == "cuda" else "float32")
+    model = load_model(
+        "dovetail-nano", device=str(device), dtype="bfloat16" if device.type == "cuda" else "float32"
+    )
     assert isinstance(model, DoveModel)
     clip = Clip(720, 1280, 16) if device.type == "cuda" else Clip(64, 96, 4)
     plan = model.plan(
