@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from cli.errors import UsageError
 from cli.listed_names import read_names
+from media.containers import OUTPUT_SUFFIXES
 from media.derived_names import fitted_name
 from media.errors import MediaError
 from media.picture_files import (
@@ -34,9 +35,6 @@ VIDEO_SUFFIXES = frozenset({
     ".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nut", ".obu", ".ogg", ".ogm", ".ogv", ".ogx", ".psp", ".qt",
     ".rm", ".rmvb", ".tod", ".tp", ".trp", ".ts", ".vob", ".vro", ".webm", ".wmv", ".wtv", ".y4m",
 })  # fmt: skip
-
-# As `media.containers` has them, which needs PyAV.
-VIDEO_OUTPUTS = (".mp4", ".mkv", ".mov", ".webm")
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def _pictures_of_video(inputs: Sequence[str], output: str) -> tuple[Path, ...]:
         if is_folder_name(output) or not _is_video_output(output):
             raise UsageError(
                 f"the pictures {inputs[0]} become one video: {output!r} should end in "
-                f"{', '.join(VIDEO_OUTPUTS)} or %06d.png"
+                f"{', '.join(OUTPUT_SUFFIXES)} or %06d.png"
             )
         try:
             return numbered_pictures(inputs[0])
@@ -139,9 +137,11 @@ def expand_inputs(
         elif Path(name).is_dir():
             suffixes = VIDEO_SUFFIXES | PICTURE_SUFFIXES if takes_pictures else VIDEO_SUFFIXES
             entries = sorted(path for path in Path(name).iterdir() if not path.name.startswith("."))
-            found = [path for path in entries if _is_named(path, suffixes)]
+            found = []
             for path in entries:
-                if path not in found:
+                if path.suffix.lower() in suffixes and path.is_file():
+                    found.append(path)
+                else:
                     on_skip(path)
             _require(
                 found, f"the folder {name} has no {'videos or pictures' if takes_pictures else 'video files'}"
@@ -188,7 +188,7 @@ def is_folder_name(output: str) -> bool:
 
 def _is_video_output(output: str, *, takes_pictures: bool = True) -> bool:
     path = Path(output)
-    return path.suffix.lower() in VIDEO_OUTPUTS or (takes_pictures and is_frame_pattern(path))
+    return path.suffix.lower() in OUTPUT_SUFFIXES or (takes_pictures and is_frame_pattern(path))
 
 
 def _output_name(output: str, source: Path, *, takes_pictures: bool) -> Path:
@@ -196,7 +196,7 @@ def _output_name(output: str, source: Path, *, takes_pictures: bool) -> Path:
     path = Path(output)
     if _is_video_output(output, takes_pictures=takes_pictures):
         return path
-    endings = [*VIDEO_OUTPUTS]
+    endings = [*OUTPUT_SUFFIXES]
     if takes_pictures:
         endings.append("%06d.png")
         if is_still(source):
@@ -228,10 +228,6 @@ def _refuse_to_replace_inputs(jobs: Sequence[Job]) -> None:
             raise UsageError(
                 f"the output {job.destination} would replace an input; choose another name or folder"
             )
-
-
-def _is_named(path: Path, suffixes: frozenset[str]) -> bool:
-    return path.suffix.lower() in suffixes and path.is_file()
 
 
 def _require(found: list[Path], message: str) -> None:

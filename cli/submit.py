@@ -15,7 +15,8 @@ from cli._followed_results import cancel_unfinished, finish, follow_jobs
 from cli._following import Followed
 from cli.display import print_skipped
 from cli.errors import OutputExistsError, UsageError, reported_errors
-from cli.inputs import VIDEO_OUTPUTS, expand_inputs, plan_jobs
+from cli.inputs import expand_inputs, plan_jobs
+from media.containers import OUTPUT_SUFFIXES
 from media.derived_names import fitted_name
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def submit(
 def _container_of(output: str | None) -> str | None:
     """The container that the output's name asks for; None where it does not say."""
     suffix = Path(output or "").suffix.lower()
-    return suffix.removeprefix(".") if suffix in VIDEO_OUTPUTS else None
+    return suffix.removeprefix(".") if suffix in OUTPUT_SUFFIXES else None
 
 
 def plan_submissions(

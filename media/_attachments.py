@@ -1,12 +1,10 @@
-"""Files inside a Matroska file: fonts and other attachments of the source, and its cover pictures."""
+"""Files inside a Matroska file: fonts and other attachments of the source."""
 
 from collections.abc import Iterator
 
 from av.container import OutputContainer
 
-from media._tracks import Peekable, SourceStream, StreamOutcome, TimedPacket
-
-_COVERS = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
+from media._tracks import SourceStream, StreamOutcome, TimedPacket
 
 
 class AttachedFile:
@@ -35,36 +33,6 @@ class AttachedFile:
         """Copied."""
         name = self._source.stream.metadata.get("filename") or ""
         return StreamOutcome(self._source.index, "attachment", self._source.codec_name, "copied", name)
-
-    def close(self) -> None:
-        """Release the source."""
-        self._source.close()
-
-
-class AttachedCover:
-    """A cover picture of the source, as an attachment of the name that Matroska players look for."""
-
-    def __init__(self, source: SourceStream) -> None:
-        self._source = source
-        self._pictures = Peekable(source.packets())
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the picture is missing."""
-        return self._pictures.is_empty
-
-    def add_to(self, output: OutputContainer) -> None:
-        """Add the attachment; it is written with the header."""
-        name, mimetype = _COVERS[self._source.codec_name]
-        output.add_attachment(name, mimetype, bytes(next(iter(self._pictures))))
-
-    def packets(self) -> Iterator[TimedPacket]:
-        """None: an attachment has no time."""
-        return iter(())
-
-    def outcome(self) -> StreamOutcome:
-        """Copied."""
-        return StreamOutcome(self._source.index, "video", self._source.codec_name, "copied", "cover art")
 
     def close(self) -> None:
         """Release the source."""

@@ -1,10 +1,12 @@
-"""Cover art of a joined file: one picture, stored beside the tracks."""
+"""Cover art of a joined file: one picture, beside the tracks or attached."""
 
 from collections.abc import Iterator
 
 from av.container import OutputContainer
 
 from media._tracks import Peekable, SourceStream, StreamOutcome, TimedPacket
+
+_ATTACHED = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 
 
 class CoverArt:
@@ -40,3 +42,16 @@ class CoverArt:
     def close(self) -> None:
         """Release the source."""
         self._source.close()
+
+
+class AttachedCover(CoverArt):
+    """A cover picture as an attachment, under the name that Matroska's players look for."""
+
+    def add_to(self, output: OutputContainer) -> None:
+        """Add the attachment; it is written with the header."""
+        name, mimetype = _ATTACHED[self._source.codec_name]
+        output.add_attachment(name, mimetype, bytes(next(iter(self._pictures))))
+
+    def packets(self) -> Iterator[TimedPacket]:
+        """None: an attachment has no time."""
+        return iter(())

@@ -133,7 +133,7 @@ def check_readable(planar: Planar) -> None:
     """Read every plane once.
 
     Raises:
-        NotImplementedError: A plane cannot be read.
+        NotImplementedError: PyAV has no way to a plane's samples, as of formats that pack bits.
     """
     for index in range(len(planar.frame.planes)):
         _samples(planar.frame, index)

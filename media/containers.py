@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-
-import av
-from av.stream import Stream
+from typing import TYPE_CHECKING
 
 from media._codecs import Codec
 from media.errors import EncodeError
 from media.picture_files import FRAME_CODECS, is_frame_pattern
+
+if TYPE_CHECKING:
+    from av.stream import Stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,8 @@ class Container:
         """
         if self.audio is not None and codec not in self.audio:
             return False
+        import av  # the command line reads names here, and should start without it
+
         try:
             with av.open(io.BytesIO(), "w", format=self.muxer) as trial:
                 trial.add_stream_from_template(stream)
@@ -135,7 +138,7 @@ MOV = Container(
     metadata=_MP4_METADATA,
 )
 CONTAINERS = (MP4, MKV, MOV, WEBM)
-VIDEO_SUFFIXES = tuple(container.suffix for container in CONTAINERS)
+OUTPUT_SUFFIXES = tuple(container.suffix for container in CONTAINERS)
 
 
 def check_output(path: Path, codec: str) -> None:
@@ -174,4 +177,4 @@ def container_of(path: Path) -> Container:
     for container in CONTAINERS:
         if path.suffix.lower() == container.suffix:
             return container
-    raise EncodeError(f"{path.name!r} names no container we write; accepted are {', '.join(VIDEO_SUFFIXES)}")
+    raise EncodeError(f"{path.name!r} names no container we write; accepted are {', '.join(OUTPUT_SUFFIXES)}")

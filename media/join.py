@@ -13,11 +13,11 @@ import av
 from av.container import OutputContainer
 from av.stream import Disposition, Stream
 
-from media._attachments import AttachedCover, AttachedFile
+from media._attachments import AttachedFile
 from media._channel_layouts import has_reordered_samples
 from media._chapters import shift_chapters
 from media._copied_audio import CopiedAudio
-from media._cover import CoverArt
+from media._cover import AttachedCover, CoverArt
 from media._open import open_input
 from media._output_range import OutputRange
 from media._segments import SegmentedVideo, scale_display_matrix

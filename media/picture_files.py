@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from media.errors import UnreadableInputError
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp"})
+PILLOW_FORMATS = {
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF", ".tif": "TIFF",
+    ".tiff": "TIFF", ".bmp": "BMP",
+}  # fmt: skip
+"""What Pillow calls each kind. It is let use no other: some of its plugins start programs."""
+PICTURE_SUFFIXES = frozenset(PILLOW_FORMATS)
 """Of files that are taken for pictures."""
 FRAME_CODECS: dict[str, Literal["png", "tiff"]] = {".png": "png", ".tif": "tiff", ".tiff": "tiff"}
 """What the frames of a video may be written as, by suffix."""
@@ -40,7 +46,7 @@ def frame_path(pattern: Path, number: int) -> Path:
 
 
 def numbered_pictures(pattern: str) -> tuple[Path, ...]:
-    """The files of a series, by number, from the smallest that exists up to the first gap.
+    """The files of a series, by number.
 
     Args:
         pattern: A path whose name holds one `%d` or `%0Nd`.
@@ -54,15 +60,15 @@ def numbered_pictures(pattern: str) -> tuple[Path, ...]:
         raise UnreadableInputError(
             f"'{pattern}' has several places for a number; one is accepted: %d or %04d"
         )
-    before, width, after = _PATTERN.split(path.name)
+    head, width, tail = _PATTERN.split(path.name)
     digits = rf"\d{{{int(width)},}}" if width else r"\d+"
-    regex = re.compile(re.escape(before) + f"({digits})" + re.escape(after))
+    regex = re.compile(re.escape(head) + f"({digits})" + re.escape(tail))
     names = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
     numbers = sorted(int(match.group(1)) for match in map(regex.fullmatch, names) if match)
     if not numbers:
         raise UnreadableInputError(f"no picture is called like '{pattern}'")
     if numbers[-1] - numbers[0] + 1 != len(numbers):
-        missing = next(n for n in range(numbers[0], numbers[-1]) if n not in set(numbers))
+        missing = next(before + 1 for before, after in pairwise(numbers) if after != before + 1)
         raise UnreadableInputError(
             f"'{pattern}' has {len(numbers)} pictures from {numbers[0]} to {numbers[-1]}, and {missing} is "
             "missing; a video needs all of them"

@@ -17,10 +17,10 @@ from PIL import Image, ImageOps
 
 from media.derived_names import beside
 from media.errors import EncodeError, UnreadableInputError
-from media.picture_files import PICTURE_SUFFIXES
+from media.picture_files import PICTURE_SUFFIXES, PILLOW_FORMATS
 
-# What MOV has a place for.
-_COPIED = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".tif": "tiff", ".tiff": "tiff"}
+# What MOV has a place for, by how such files begin; names are what people call them.
+_COPIED = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"II*\0": "tiff", b"MM\0*": "tiff"}
 # Of animations: their times are whole milliseconds.
 _TICKS = 1000
 
@@ -39,10 +39,10 @@ def pack_pictures(paths: Sequence[Path], rate: Fraction, destination: Path) -> N
         UnreadableInputError: If a picture cannot be read.
         EncodeError: If the file cannot be written.
     """
-    kinds = {_COPIED.get(path.suffix.lower()) for path in paths}
-    is_copied = len(kinds) == 1 and None not in kinds
-    frames = ((_file_bytes(path) if is_copied else _as_png(path), 1 / rate) for path in paths)
-    _pack(frames, destination, rate=rate)
+    kinds = {_kind_of(path) for path in paths}
+    copied = kinds.pop() if len(kinds) == 1 else None
+    frames = ((_file_bytes(path) if copied else _as_png(path), 1 / rate) for path in paths)
+    _pack(frames, copied or "png", destination, rate=rate)
     _set_time(destination, paths)
 
 
@@ -53,7 +53,7 @@ def pack_animation(path: Path, destination: Path) -> None:
         UnreadableInputError: If it cannot be read.
         EncodeError: If the file cannot be written.
     """
-    _pack(_animation_frames(path), destination, rate=Fraction(_TICKS))
+    _pack(_animation_frames(path), "png", destination, rate=Fraction(_TICKS))
     _set_time(destination, [path])
 
 
@@ -74,8 +74,8 @@ def _animation_frames(path: Path) -> Iterator[tuple[bytes, Fraction]]:
         raise UnreadableInputError(f"'{path.name}' cannot be read as an animation ({error})") from error
 
 
-def _pack(frames: Iterable[tuple[bytes, Fraction]], destination: Path, *, rate: Fraction) -> None:
-    """Muxes coded pictures with their durations in seconds."""
+def _pack(frames: Iterable[tuple[bytes, Fraction]], kind: str, destination: Path, *, rate: Fraction) -> None:
+    """Muxes coded pictures of a kind, with their durations in seconds."""
     part = beside(destination, ".part")
     time_base = 1 / rate
     pts = 0
@@ -84,7 +84,7 @@ def _pack(frames: Iterable[tuple[bytes, Fraction]], destination: Path, *, rate: 
             stream = None
             for data, seconds in frames:
                 if stream is None:
-                    with av.open(io.BytesIO(data)) as first:
+                    with av.open(io.BytesIO(data), format=f"{kind}_pipe") as first:
                         stream = output.add_stream_from_template(first.streams.video[0], opaque=True)
                     stream.time_base = time_base
                 packet = Packet(data)
@@ -100,16 +100,23 @@ def _pack(frames: Iterable[tuple[bytes, Fraction]], destination: Path, *, rate: 
         part.unlink(missing_ok=True)
 
 
-def _file_bytes(path: Path) -> bytes:
+def _kind_of(path: Path) -> str | None:
+    """The kind of picture that MOV can hold as it is; None for others."""
+    head = _file_bytes(path, 4)
+    return next((kind for begin, kind in _COPIED.items() if head.startswith(begin)), None)
+
+
+def _file_bytes(path: Path, count: int = -1) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(count)
     except OSError as error:
         raise UnreadableInputError(f"cannot read '{path.name}': {error.strerror or error}") from error
 
 
 def _as_png(path: Path) -> bytes:
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=sorted(set(PILLOW_FORMATS.values()))) as file:
             buffer = io.BytesIO()
             ImageOps.exif_transpose(file).save(buffer, format="PNG", compress_level=1)
             return buffer.getvalue()

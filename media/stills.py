@@ -24,11 +24,8 @@ from torch import Tensor
 from media.derived_names import beside
 from media.errors import EncodeError, InputLimitError, UnreadableInputError
 from media.limits import DEFAULT_LIMITS, InputLimits
+from media.picture_files import PILLOW_FORMATS
 
-_FORMATS = {
-    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF", ".tif": "TIFF",
-    ".tiff": "TIFF", ".bmp": "BMP",
-}  # fmt: skip
 # Of the picture as it is kept: a lossy file that is a little larger than needed beats one that shows it.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -85,7 +82,7 @@ def read_picture(path: Path, *, limits: InputLimits = DEFAULT_LIMITS) -> Picture
         InputLimitError: If it has more pixels than are allowed.
     """
     try:
-        with Image.open(path, formats=sorted(set(_FORMATS.values()))) as file:
+        with Image.open(path, formats=sorted(set(PILLOW_FORMATS.values()))) as file:
             if file.width * file.height > limits.max_pixels:
                 raise InputLimitError(
                     f"'{path.name}' has {file.width}x{file.height} pixels; at most {limits.max_pixels} are "
@@ -145,7 +142,7 @@ def _read_deep(path: Path, file: Image.Image) -> np.ndarray | None:
         bits = cast(Any, file).tag_v2.get(258, (1,))
         if max(bits) != 16:
             return None
-    elif file.format != "PNG":
+    elif file.format != "PNG" or _png_bit_depth(path) != 16:
         return None
     with av.open(str(path.absolute()), format=f"{file.format.lower()}_pipe") as container:
         frame = next(container.decode(video=0))
@@ -154,6 +151,12 @@ def _read_deep(path: Path, file: Image.Image) -> np.ndarray | None:
         return None
     wanted = {1: "gray16le", 2: "rgba64le", 3: "rgb48le", 4: "rgba64le"}[channels]
     return frame.reformat(format=wanted).to_ndarray().reshape(frame.height, frame.width, -1)
+
+
+def _png_bit_depth(path: Path) -> int:
+    """Of a channel, as the header says (ISO/IEC 15948, 11.2.1); Pillow does not tell."""
+    with path.open("rb") as file:
+        return file.read(25)[24]
 
 
 def _to_srgb(file: Image.Image, profile: bytes | None) -> Image.Image:
@@ -195,7 +198,7 @@ def write_picture(picture: Picture, path: Path) -> list[str]:
     Raises:
         EncodeError: If it cannot be written.
     """
-    format_name = _FORMATS[path.suffix.lower()]
+    format_name = PILLOW_FORMATS[path.suffix.lower()]
     warnings: list[str] = []
     alpha = picture.alpha
     if alpha is not None and format_name in _NO_ALPHA:

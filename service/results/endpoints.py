@@ -18,6 +18,7 @@ from service.results.growing import GrowingResponse, growing_bytes
 from service.results.pictures import PreviewSide, cut_side
 from service.results.playlists import MEDIA_TYPE, PlaylistKind, render_playlist
 from service.results.service import (
+    OUTPUT_TYPES,
     audio_file,
     newest_preview,
     output_file,
@@ -30,9 +31,7 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 
 SegmentNumber = Annotated[int, Path(ge=0, le=10_000_000, description="Position in the output, from 0.")]
 _VIDEO: dict[str, Any] = {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}
-_RESULTS = dict.fromkeys(
-    ("video/mp4", "video/x-matroska", "video/quicktime", "video/webm"), _VIDEO["video/mp4"]
-)
+_RESULTS = dict.fromkeys(OUTPUT_TYPES.values(), _VIDEO["video/mp4"])
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "It has not changed."}}
 _PARTIAL: dict[int | str, dict[str, Any]] = {
     206: {"description": "The wanted range; several as multipart/byteranges."}

@@ -30,7 +30,7 @@ _CONTAINERS = {
     "mxf": "application/mxf",
     "gif": "image/gif",
 }
-_OUTPUTS = {
+OUTPUT_TYPES = {
     "mp4": "video/mp4",
     "mkv": "video/x-matroska",
     "mov": "video/quicktime",
@@ -71,7 +71,7 @@ def output_file(job: Job, *, is_download: bool) -> ServedFile:
     return ServedFile(
         output.key,
         output.size_bytes,
-        _OUTPUTS[container],
+        OUTPUT_TYPES[container],
         f'"{output.sha256}"',
         job.completed_at or job.updated_at,
         {"Content-Disposition": content_disposition(kind, name)},

@@ -1,6 +1,6 @@
 """What may be asked of a job is what may be asked of the encoder."""
 
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 from pydantic import ValidationError
@@ -9,6 +9,7 @@ from jobs import options as job
 from jobs.options import JobOptions
 from media import EncodeError, EncodeOptions
 from media._codecs import CodecChoice
+from media.containers import CONTAINERS
 from media.encoding import Encoder
 from workers.tasks.inputs import upscale_options
 
@@ -43,6 +44,11 @@ def test_the_same_names_are_known() -> None:
     # Intermediates for editing are the command line's: they do not play while they grow.
     assert set(get_args(CodecChoice)) - set(get_args(job.Codec)) == {"prores", "png", "tiff"}
     assert set(get_args(job.Codec)) < set(get_args(CodecChoice))
+    for container in CONTAINERS:
+        name = cast("job.ContainerName", container.suffix.removeprefix("."))
+        given = set(job._CONTAINER_CODECS[name]) - {"auto"}
+        assert given == container.video & set(get_args(job.Codec))
+    assert len(CONTAINERS) == len(job._CONTAINER_CODECS)
     assert get_args(job.Encoder) == get_args(Encoder)
     assert JobOptions().codec == EncodeOptions().codec == "auto"
     assert JobOptions().encoder == EncodeOptions().encoder == "software"

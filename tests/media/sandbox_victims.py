@@ -18,7 +18,10 @@ def _dying(step: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-media.probing.probe = _dying("probe", media.probing.probe)
-media.join.join_segments = _dying("join", media.join.join_segments)
-_frames.RingReader = _dying("reading", _frames.RingReader)  # type: ignore[assignment, misc]
-_pictures.read_picture = _dying("picture", _pictures.read_picture)  # type: ignore[attr-defined]
+for step, module, name in (
+    ("probe", media.probing, "probe"),
+    ("join", media.join, "join_segments"),
+    ("reading", _frames, "RingReader"),
+    ("picture", _pictures, "read_picture"),
+):
+    setattr(module, name, _dying(step, getattr(module, name)))

@@ -139,8 +139,8 @@ def test_mkv_keeps_what_mp4_cannot(tmp_path: Path) -> None:
     assert info.metadata["title"] == "Film"
     assert info.metadata["DIRECTOR"] == "Somebody"
     with av.open(str(path)) as made:
-        (attachment,) = [stream for stream in made.streams if stream.type == "attachment"]
-        assert bytes(attachment.data) == font  # type: ignore[attr-defined]
+        (attachment,) = made.streams.attachments
+        assert bytes(attachment.data) == font
 
 
 def test_text_becomes_what_the_container_knows(tmp_path: Path) -> None:

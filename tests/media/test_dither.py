@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.dlpack import from_dlpack
 
 from media import EncodeOptions, SegmentWriter
+from media._codecs import Codec
 from media._dither import SIDE, dither_pattern
 from media._rgb_to_yuv import RgbToYuv
 from tests.media.sources import picture, video_format
@@ -72,9 +73,9 @@ def test_the_pattern_has_mean_zero_and_covers_its_range_evenly() -> None:
     assert min(steps) == pytest.approx(max(steps), abs=1e-6)
 
 
-def encoded_luma(path: Path, codec: str) -> NDArray[np.float64]:
+def encoded_luma(path: Path, codec: Codec) -> NDArray[np.float64]:
     layout = video_format(width=WIDTH, height=HEIGHT)
-    with SegmentWriter(path, layout, EncodeOptions(codec=codec, num_threads=1)) as writer:  # type: ignore[arg-type]
+    with SegmentWriter(path, layout, EncodeOptions(codec=codec, num_threads=1)) as writer:
         for number in range(12):
             writer.write(slow_gradient(number), number, 1)
     with av.open(str(path)) as container:
@@ -84,7 +85,7 @@ def encoded_luma(path: Path, codec: str) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("codec", ["h264", "h265", "av1"])
-def test_a_gradient_has_no_bands_at_the_usual_quality(tmp_path: Path, codec: str) -> None:
+def test_a_gradient_has_no_bands_at_the_usual_quality(tmp_path: Path, codec: Codec) -> None:
     assert mean_run(luma_of(slow_gradient())) > 20
     assert mean_run(encoded_luma(tmp_path / "a.mp4", codec)) < 8
 

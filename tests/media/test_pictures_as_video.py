@@ -82,6 +82,25 @@ def test_pictures_of_several_kinds_are_one_video(tmp_path: Path) -> None:
         assert len(list(reader.frames())) == 2
 
 
+def test_a_name_that_lies_about_its_kind_harms_nothing(tmp_path: Path) -> None:
+    paths = make_series(tmp_path, [1, 2], "{}.jpg")
+    named = [path.rename(path.with_suffix(".png")) for path in paths]
+    pack_pictures(named, Fraction(10), tmp_path / "packed.mov")
+    info = probe(tmp_path / "packed.mov")
+    assert info.video.codec == "mjpeg"
+    with VideoReader(info) as reader:
+        assert len(list(reader.frames())) == 2
+
+
+@pytest.mark.parametrize(
+    "content", [b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", b"%!PS-Adobe-3.0 EPSF-3.0\n", b""]
+)
+def test_what_only_is_called_a_picture_is_opened_as_nothing_else(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(content)
+    with pytest.raises(UnreadableInputError, match=r"1\.png"):
+        pack_pictures([tmp_path / "1.png"], Fraction(10), tmp_path / "packed.mov")
+
+
 def test_the_same_pictures_are_the_same_file(tmp_path: Path) -> None:
     paths = make_series(tmp_path, [1, 2, 3])
     packed = [tmp_path / "a.mov", tmp_path / "b.mov"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -139,6 +141,22 @@ class UpscaleReport:
             for name in ("fit", "shape"):
                 values["plan"].pop(name, None)
         return {"version": REPORT_VERSION, **values}
+
+
+@contextmanager
+def reported(report: UpscaleReport, device: torch.device) -> Iterator[None]:
+    """Tells a report how a `with` block ended, how long it took and what memory it needed."""
+    start = time.perf_counter()
+    try:
+        yield
+    except BaseException as error:
+        report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        report.error = ErrorReport.of(error)
+        raise
+    finally:
+        report.seconds = time.perf_counter() - start
+        report.peak_host_bytes = peak_host_bytes()
+        report.peak_device_bytes = peak_device_bytes(device)
 
 
 def error_code(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,13 +17,7 @@ from workers.run.disk import check_room
 from workers.run.options import Existing, UpscaleOptions
 from workers.run.outputs import check_folder, compare_path, file_sha256, refuse_existing
 from workers.run.progress import Progress, ProgressCallback
-from workers.run.report import (
-    ErrorReport,
-    OutputReport,
-    UpscaleReport,
-    peak_device_bytes,
-    peak_host_bytes,
-)
+from workers.run.report import OutputReport, UpscaleReport, reported
 
 
 def upscale_still(
@@ -59,8 +52,7 @@ def upscale_still(
     """
     report = report or UpscaleReport(source=source, destination=destination)
     notify = on_progress or (lambda _: None)
-    start = time.perf_counter()
-    try:
+    with reported(report, model.device):
         if existing == "resume" and destination.exists():
             report.status = "kept"
             return report
@@ -75,14 +67,6 @@ def upscale_still(
         report.output = _describe(restored, destination, options, picture, use_sha256=use_sha256)
         notify(Progress("upscaling", 1, 1, 0))
         report.status = "done"
-    except BaseException as error:
-        report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        report.error = ErrorReport.of(error)
-        raise
-    finally:
-        report.seconds = time.perf_counter() - start
-        report.peak_host_bytes = peak_host_bytes()
-        report.peak_device_bytes = peak_device_bytes(model.device)
     return report
 
 

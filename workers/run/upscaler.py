@@ -7,7 +7,6 @@ Nothing holds the whole clip: the channels are short, a chunk is the most that w
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from workers.run.outputs import check_codec, check_folder, file_sha256, is_there
 from workers.run.progress import Progress, ProgressCallback
 from workers.run.reading import SourceFrame, read_frames
 from workers.run.record import InputIdentity, RunRecord
-from workers.run.report import ErrorReport, UpscaleReport, peak_device_bytes, peak_host_bytes
+from workers.run.report import UpscaleReport, reported
 from workers.run.restoring import Restorer, restore_settings
 from workers.run.stages import run_stages
 from workers.run.threads import Channel
@@ -74,8 +73,7 @@ def upscale_file(
         UpscaleError: If the output exists, does not fit the disk, or a run cannot be continued.
     """
     report = report or UpscaleReport(source=source, destination=destination)
-    start = time.perf_counter()
-    try:
+    with reported(report, model.device):
         _Run(
             source,
             destination,
@@ -89,15 +87,7 @@ def upscale_file(
         ).run()
         if use_sha256 and report.output is not None and report.output.path.is_file():
             report.output = replace(report.output, sha256=file_sha256(report.output.path))
-    except BaseException as error:
-        report.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        report.error = ErrorReport.of(error)
-        raise
-    finally:
-        report.seconds = time.perf_counter() - start
-        report.peak_host_bytes = peak_host_bytes()
-        report.peak_device_bytes = peak_device_bytes(model.device)
-        _add_speed(report)
+    _add_speed(report)
     return report
 
 
