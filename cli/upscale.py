@@ -21,8 +21,6 @@ from cli.sandboxing import UseSandbox, media_access
 from cli.store_folder import store_folder
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from media._codecs import CodecChoice
     from pipelines.model import Model
     from workers.run.access import MediaAccess
