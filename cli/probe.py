@@ -70,5 +70,6 @@ def _traits(info: MediaInfo) -> list[tuple[str, bool]]:
     return [
         ("interlaced", video.is_interlaced),
         ("HDR", video.color.is_hdr),
+        ("closed captions", video.has_captions),
         ("transparent", video.has_alpha and video.alpha != "unused"),
     ]

@@ -1,12 +1,16 @@
 """What of a file does not come along, in words, as soon as its head is known. Pure."""
 
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
-from media.info import MediaInfo
+from media._codecs import TRAITS, Codec
+from media.info import MediaInfo, VideoStreamInfo
+
+CAPTION_CODECS: frozenset[Codec] = frozenset({"h264", "h265", "av1"})
+"""Of outputs: those that have a place for captions."""
 
 # Names of side data on the first picture, and what is lost with them.
 _LOST_SIDE_DATA = {
-    "A53_CC": "closed captions (A53) inside the video are left out",
     "SPHERICAL": "the picture is spherical (360 degrees); the result does not say so and is shown flat",
     "STEREO3D": "the picture is stereoscopic (3D); the result does not say so, and players show both views",
 }
@@ -19,6 +23,23 @@ DOLBY_VISION_WITHOUT_BASE = (
 def describe_lost_side_data(names: Collection[str]) -> Iterator[str]:
     """What is lost with side data of the first picture."""
     return (words for name, words in _LOST_SIDE_DATA.items() if name in names)
+
+
+def describe_lost_captions(codec: Codec) -> str:
+    """What is said where an output's codec has no place for the captions inside the video."""
+    return f"closed captions inside the video are left out: {TRAITS[codec].name} has no place for them"
+
+
+def describe_output_losses(video: VideoStreamInfo, codec: Codec, destination: Path) -> Iterator[str]:
+    """What of the video does not come along in an output.
+
+    Args:
+        video: Of the source.
+        codec: Of the output's video.
+        destination: The output; only its name counts.
+    """
+    if video.has_captions and codec not in CAPTION_CODECS:
+        yield describe_lost_captions(codec)
 
 
 def describe_lost_streams(info: MediaInfo) -> Iterator[str]:

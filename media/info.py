@@ -135,6 +135,8 @@ class VideoStreamInfo:
     """Whether there is an alpha plane; `alpha` tells whether it means anything."""
     alpha: AlphaUse = "straight"
     color: ColorTags = field(default_factory=ColorTags)
+    has_captions: bool = False
+    """Whether there are closed captions inside the video, as far as its first packets tell."""
     dolby_vision_profile: int | None = None
     """As the container states it."""
     mastering_display: MasteringDisplay | None = None

@@ -218,6 +218,7 @@ def _video_info(
         has_alpha=first.has_alpha,
         alpha=first.alpha,
         color=first.color,
+        has_captions=first.has_captions,
         mastering_display=first.mastering_display,
         content_light=first.content_light,
     )
