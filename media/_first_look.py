@@ -14,7 +14,6 @@ from av.video.frame import VideoFrame
 from media._alpha import UNUSED_WARNING, judge_alpha
 from media._captions import CAPTION_IDENTIFIER
 from media._decoder import StreamDecoder, VideoPacket
-from media._losses import describe_lost_side_data
 from media._no_picture import explain_no_picture
 from media._notes import Notes
 from media._planar import (
@@ -26,8 +25,17 @@ from media._planar import (
     has_transparent_pixels,
     is_full_range,
 )
+from media._projections import read_spherical, read_stereo
 from media.errors import InputLimitError, UnsupportedCodecError
-from media.info import UNSPECIFIED, AlphaUse, ColorTags, ContentLight, MasteringDisplay
+from media.info import (
+    UNSPECIFIED,
+    AlphaUse,
+    ColorTags,
+    ContentLight,
+    MasteringDisplay,
+    SphericalMapping,
+    StereoMapping,
+)
 from media.limits import InputLimits
 
 # Packets to try before a stream counts as undecodable. A recording that starts between keyframes has some
@@ -73,6 +81,8 @@ class FirstLook:
     is_interlaced: bool
     has_alpha: bool
     alpha: AlphaUse
+    spherical: SphericalMapping | None
+    stereo: StereoMapping | None
     has_captions: bool
     """In the first picture, or, as far as that can be seen in coded data, one of the first packets."""
     mastering_display: MasteringDisplay | None
@@ -153,6 +163,8 @@ def _describe(first: Planar, decoder: StreamDecoder, seen: _Seen, *, alpha: Alph
         is_interlaced=frame.interlaced_frame or context.field_order > _PROGRESSIVE,
         has_alpha=has_alpha(layout),
         alpha=alpha,
+        spherical=read_spherical(side_data.get(Type.SPHERICAL.name)),
+        stereo=read_stereo(side_data.get(Type.STEREO3D.name)),
         has_captions=Type.A53_CC.name in side_data or seen.has_captions,
         mastering_display=_mastering_display(side_data.get("MASTERING_DISPLAY_METADATA")),
         content_light=_content_light(side_data.get("CONTENT_LIGHT_LEVEL")),
@@ -247,7 +259,6 @@ def _warnings(side_data: dict[str, bytes]) -> Iterator[str]:
         yield "Dolby Vision metadata is dropped; the picture is kept as the HDR10, HLG or SDR it is based on"
     if Type.DYNAMIC_HDR_PLUS.name in side_data:
         yield "HDR10+ metadata is dropped; the picture is kept as HDR10"
-    yield from describe_lost_side_data(side_data)
 
 
 def _recorded(packets: Iterator[VideoPacket], seen: _Seen) -> Iterator[VideoPacket]:
