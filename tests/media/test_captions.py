@@ -93,7 +93,7 @@ def test_units_stand_in_front_of_the_picture_and_look_like_no_start_code() -> No
 
 
 def test_of_several_frames_in_a_unit_of_av1_the_shown_one_gets_them() -> None:
-    hidden, shown = b"\x32\x02\x00\x00", b"\x32\x02\x10\x00"
+    hidden, shown = b"\x32\x02\x6f\x00", b"\x32\x02\x10\x00"
     made = add_captions(b"\x12\x00" + hidden + shown, bytes(3), "av1")
     assert made.startswith(b"\x12\x00" + hidden + b"\x2a")
     assert made.endswith(b"\x80" + shown)

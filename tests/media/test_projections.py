@@ -23,6 +23,7 @@ EVERYWHERE = {
     "top and bottom": WHOLE_SPHERE,
     "turned": sv3d(equi(), (90, -10, 5)),
     "half of a sphere": st3d(2) + sv3d(equi(0, 0, QUARTER, QUARTER)),
+    "tile": sv3d(equi(1, 1 << 28, 1 << 29, QUARTER)),
     "cubemap": sv3d(cbmp(0)),
     "flat and stereoscopic": st3d(2),
 }
