@@ -68,7 +68,7 @@ def test_an_aperture_is_rounded_to_whole_pixels(right: int, left: int) -> None:
 def test_an_aperture_for_another_size_or_stream_counts_for_nothing(tmp_path: Path) -> None:
     path = write_with_box(tmp_path / "a.mp4", box(b"clap", clap(40, 1, 40, 1, 0, 1, 0, 1)))
     assert read_aperture(path, 0, width=64, height=48) is not None
-    assert read_aperture(path, 0, width=32, height=48) is None
+    assert read_aperture(path, 0, width=80, height=48) is None
     assert read_aperture(path, 1, width=64, height=48) is None
     path.write_bytes(path.read_bytes()[:-40])
     assert read_aperture(path, 0, width=64, height=48) is None
