@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from media._clean_aperture import read_aperture
 from media._matroska import read_tracks
+from media._mp4_tracks import read_aperture
 from media.info import Crop, MediaInfo
 
 

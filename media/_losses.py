@@ -29,7 +29,8 @@ def describe_lost_views(video: VideoStreamInfo, muxer: str | None = MP4.muxer) -
     """
     spherical, stereo = video.spherical, video.stereo
     if spherical is not None and (muxer is None or not has_place_for_spherical(spherical, muxer)):
-        yield _SPHERICAL_LOST.format(spherical.projection.replace("_", " "))
+        kind = spherical.projection.replace("_", " ").replace("other", "in a projection of its own")
+        yield _SPHERICAL_LOST.format(kind)
     if stereo is not None and stereo.layout != "mono" and (muxer is None or not has_place_for_stereo(stereo)):
         yield _STEREO_LOST
 

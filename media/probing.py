@@ -19,6 +19,7 @@ from media._dolby_vision import read_profile
 from media._first_look import FirstLook, check_size, look
 from media._late_sound import open_with_all_sound
 from media._losses import DOLBY_VISION_WITHOUT_BASE, describe_lost_streams, describe_lost_views
+from media._mp4_tracks import with_unread_sphere
 from media._programmes import read_programmes
 from media._rates import choose_rate
 from media._stated_times import find_origin, plausible_duration, stated_video_duration
@@ -97,7 +98,7 @@ def probe(
         stream, first = _first_usable(absolute, ordered, limits)
         info = _collect(absolute, container, stream, first)
         info = replace(info, analysed_bytes=analysed_bytes)
-    info = _with_losses(info)
+    info = _with_losses(with_unread_sphere(info))
     notice = describe_choice(info.video.index, candidates)
     if notice is not None:
         info = replace(info, warnings=(notice, *info.warnings))

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from media import UnsupportedCodecError, VideoReader, join_segments, probe
-from media._clean_aperture import crop_of, read_aperture
 from media._matroska import parse_tracks
+from media._mp4_tracks import crop_of, read_aperture
 from media.info import Crop
 from tests.media.clips import Clip, moving_pictures, remux, write_clip
 from tests.media.sources import Sound, make_source, write_segment

@@ -14,8 +14,9 @@ from media.growing.boxes import MalformedSegmentError
 from media.info import SphericalMapping, StereoMapping
 from media.sandbox import sandboxed_join, sandboxed_probe
 from tests.media import boxes as mp4
+from tests.media.clips import Clip, moving_pictures, write_clip
 from tests.media.sources import Sound, make_source, write_segment
-from tests.media.spherical import cbmp, equi, said_of, st3d, sv3d, v1_uuid, vexu, write_with_box
+from tests.media.spherical import cbmp, equi, full_box, said_of, st3d, sv3d, v1_uuid, vexu, write_with_box
 
 QUARTER = 1 << 30
 WHOLE_SPHERE = st3d(1) + sv3d(equi())
@@ -102,6 +103,12 @@ def test_the_older_box_becomes_the_newer_ones(tmp_path: Path, segments: list[Pat
     assert mp4.find(written, "uuid") == mp4.find(written, "vexu") == []
 
 
+def test_views_that_only_the_stream_tells_are_told_by_the_file(tmp_path: Path, segments: list[Path]) -> None:
+    packing = {"preset": "ultrafast", "x264-params": "frame-packing=4"}
+    source = write_clip(tmp_path / "a.ts", moving_pictures(3), Clip(options=packing))
+    assert said_of(join(segments, tmp_path / "out.mp4", probe(source))) == said_of(source) != {}
+
+
 def test_a_matroska_source_gives_boxes(tmp_path: Path, segments: list[Path]) -> None:
     first = write_with_box(tmp_path / "source.mp4", EVERYWHERE["half of a sphere"])
     source = join(segments, tmp_path / "source.mkv", probe(first))
@@ -168,6 +175,15 @@ def test_what_no_output_can_say_is_warned_of(tmp_path: Path) -> None:
     assert projection_boxes(odd, scale=Fraction(1)) == b""
     mono = replace(video, spherical=None, stereo=StereoMapping(layout="mono"))
     assert list(describe_output_losses(mono, "png", Path("%04d.png"))) == []
+
+
+def test_a_projection_that_ffmpeg_cannot_read_is_warned_of(tmp_path: Path, segments: list[Path]) -> None:
+    mesh = sv3d(full_box(b"mshp", bytes(20)))
+    info = probe(write_with_box(tmp_path / "a.mp4", st3d(2) + mesh))
+    assert info.video.spherical == SphericalMapping(projection="other")
+    (words,) = info.warnings
+    assert "spherical" in words
+    assert list(said_of(join(segments, tmp_path / "out.mp4", info))) == ["STEREO3D"]
 
 
 def test_records_of_unknown_kinds_are_other() -> None:

@@ -1,17 +1,18 @@
-"""The clean aperture of an MP4 or MOV: what of the stored picture is to be shown. PyAV does not tell it.
+"""What the tracks of an MP4 or MOV say that PyAV does not tell: cropping, and spheres that FFmpeg cannot read.
 
-The `clap` box of a sample entry: ISO/IEC 14496-12, section 12.1.4.
+The `clap` box of a sample entry: ISO/IEC 14496-12, section 12.1.4. `sv3d`: see `media._projections`.
 """
 
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from math import floor
 from pathlib import Path
 
 from media.growing.boxes import scan_file
 from media.growing.errors import MalformedSegmentError
-from media.info import Crop
+from media.info import Crop, MediaInfo, SphericalMapping
 
 # An index for a day of video takes some ten megabytes.
 _MAX_MOOV_BYTES = 64 << 20
@@ -35,12 +36,7 @@ def read_aperture(path: Path, index: int, *, width: int, height: int) -> Crop | 
     Returns:
         Whole pixels; None for nothing, also where the boxes are not understood.
     """
-    moov = _read_moov(path)
-    tracks = [body for kind, body in _boxes(moov) if kind == b"trak"]
-    if index >= len(tracks):
-        return None
-    stsd = _at(tracks[index], b"mdia", b"minf", b"stbl", b"stsd")
-    entry = next((body for _, body in _boxes(stsd[_STSD_FIELDS:])), b"")
+    entry = _read_entry(path, index)
     if len(entry) < _ENTRY_FIELDS or struct.unpack_from(">2H", entry, _ENTRY_SIZE_AT) != (width, height):
         return None
     return crop_of(_at(entry[_ENTRY_FIELDS:], b"clap"), width=width, height=height)
@@ -62,6 +58,25 @@ def crop_of(clap: bytes, *, width: int, height: int) -> Crop | None:
     )
     sides = (crop.top, crop.bottom, crop.left, crop.right)
     return crop if min(sides) >= 0 and any(sides) else None
+
+
+def with_unread_sphere(info: MediaInfo) -> MediaInfo:
+    """The info of a spherical video whose projection FFmpeg does not know, as a mesh (`mshp`)."""
+    video = info.video
+    if "mp4" not in info.format_name or video.spherical is not None:
+        return info
+    if not _at(_read_entry(info.path, video.index)[_ENTRY_FIELDS:], b"sv3d"):
+        return info
+    return replace(info, video=replace(video, spherical=SphericalMapping(projection="other")))
+
+
+def _read_entry(path: Path, index: int) -> bytes:
+    """The body of the first sample entry of a stream; empty where it is not found."""
+    tracks = [body for kind, body in _boxes(_read_moov(path)) if kind == b"trak"]
+    if index >= len(tracks):
+        return b""
+    stsd = _at(tracks[index], b"mdia", b"minf", b"stbl", b"stsd")
+    return next((body for _, body in _boxes(stsd[_STSD_FIELDS:])), b"")
 
 
 def _read_moov(path: Path) -> bytes:
