@@ -374,7 +374,7 @@ def iter_events(api: Api, job_id: str, *, last_event_id: str | None = None) -> I
     """Events until the stream ends."""
     headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
     with (
-        httpx.Client(base_url=api.url, timeout=30, trust_env=False) as client,
+        httpx.Client(base_url=api.url, timeout=30, trust_env=False, verify=False) as client,
         connect_sse(client, "GET", f"/v1/jobs/{job_id}/events", headers=headers) as source,
     ):
         yield from source.iter_sse()
