@@ -12,7 +12,7 @@ from hypothesis import settings
 from structlog.dev import plain_traceback
 from xdist.remote import Producer
 
-from tests.scheduling import LONGEST, LoadFileOrInstallation
+from tests.scheduling import LoadFileOrFolder, place_of
 
 # Shared machines stall for seconds: a deadline there tests the machine.
 settings.register_profile("dovetail", deadline=None)
@@ -36,13 +36,12 @@ def shared_dir() -> Path:
     return SHARED
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileOrInstallation:
-    return LoadFileOrInstallation(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileOrFolder:
+    return LoadFileOrFolder(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # They take longest, so they begin first.
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    items.sort(key=lambda item: place_of(item.nodeid))
     skip_shared = pytest.mark.skip(reason=f"{SHARED} is not here")
     for item in items:
         if "needs_shared" in item.keywords and not SHARED.is_dir():

@@ -19,13 +19,12 @@ from pipelines.model import Model
 from tests.media.clips import Clip, field_pictures, interlace, moving_pictures, write_clip
 from tests.pipelines.tiny import save_nano
 from tests.thorough import sized
-from tests.workers.made import make_video
+from tests.workers.made import make_video, options
 from tests.workers.segments.runs import (
     ChunkTintModel,
     check_segments,
     join,
     make,
-    options,
     plan_all,
     run_whole,
 )
