@@ -70,5 +70,8 @@ def _traits(info: MediaInfo) -> list[tuple[str, bool]]:
     return [
         ("interlaced", video.is_interlaced),
         ("HDR", video.color.is_hdr),
+        ("spherical", video.spherical is not None),
+        ("3D", video.stereo is not None and video.stereo.layout != "mono"),
+        ("closed captions", video.has_captions),
         ("transparent", video.has_alpha and video.alpha != "unused"),
     ]

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from media._losses import describe_output_losses
     from media.encoder_choice import maker_of, pin_encoder
     from media.encoding import EncodeOptions, ResolvedEncoding, resolve_encoding
     from media.errors import (
@@ -63,6 +64,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "SegmentInfo",
     "SegmentWriter",
     "VideoFormat",
+    "describe_output_losses",
     "maker_of",
     "pin_encoder",
     "resolve_encoding",
@@ -86,6 +88,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
 ]
 
 _HOMES = {
+    "media._losses": ("describe_output_losses",),
     "media.encoder_choice": ("maker_of", "pin_encoder"),
     "media.encoding": (
         "EncodeOptions",

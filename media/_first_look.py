@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -12,8 +12,8 @@ from av.sidedata.sidedata import SideData, Type
 from av.video.frame import VideoFrame
 
 from media._alpha import UNUSED_WARNING, judge_alpha
+from media._captions import CAPTION_IDENTIFIER
 from media._decoder import StreamDecoder, VideoPacket
-from media._losses import describe_lost_side_data
 from media._no_picture import explain_no_picture
 from media._notes import Notes
 from media._planar import (
@@ -25,8 +25,17 @@ from media._planar import (
     has_transparent_pixels,
     is_full_range,
 )
+from media._projections import read_spherical, read_stereo
 from media.errors import InputLimitError, UnsupportedCodecError
-from media.info import UNSPECIFIED, AlphaUse, ColorTags, ContentLight, MasteringDisplay
+from media.info import (
+    UNSPECIFIED,
+    AlphaUse,
+    ColorTags,
+    ContentLight,
+    MasteringDisplay,
+    SphericalMapping,
+    StereoMapping,
+)
 from media.limits import InputLimits
 
 # Packets to try before a stream counts as undecodable. A recording that starts between keyframes has some
@@ -44,6 +53,14 @@ _MASTERING_DISPLAY = struct.Struct("=20i2i")
 _CONTENT_LIGHT = struct.Struct("=2I")
 _MATRIX_BYTES = 36
 _UPRIGHT = struct.pack("=9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+
+
+@dataclass
+class _Seen:
+    """Of the packets that were read."""
+
+    pts: list[int] = field(default_factory=list)
+    has_captions: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +81,10 @@ class FirstLook:
     is_interlaced: bool
     has_alpha: bool
     alpha: AlphaUse
+    spherical: SphericalMapping | None
+    stereo: StereoMapping | None
+    has_captions: bool
+    """In the first picture, or, as far as that can be seen in coded data, one of the first packets."""
     mastering_display: MasteringDisplay | None
     content_light: ContentLight | None
     warnings: tuple[str, ...]
@@ -79,7 +100,7 @@ def look(path: Path, index: int, *, limits: InputLimits) -> FirstLook:
     """
     notes = Notes()
     with StreamDecoder(path, index, num_threads=1, limits=limits, notes=notes) as decoder:
-        seen: list[int] = []
+        seen = _Seen()
         packets = _recorded(decoder.packets(), seen)
         frames = decoder.decode(_at_most(packets, _MAX_PACKETS_TO_FIRST_FRAME))
         frame = next(frames, None)
@@ -89,9 +110,9 @@ def look(path: Path, index: int, *, limits: InputLimits) -> FirstLook:
         check_size(path, frame.width, frame.height, limits)
         planar = _convert_once(path, frame, decoder.codec_name)
         alpha = _judge_alpha(path, planar, frames, decoder)
-        for _ in _at_most(packets, _RATE_PACKETS - len(seen)):
+        for _ in _at_most(packets, _RATE_PACKETS - len(seen.pts)):
             pass
-        return _describe(planar, decoder, tuple(seen), alpha=alpha)
+        return _describe(planar, decoder, seen, alpha=alpha)
 
 
 def check_size(path: Path, width: int, height: int, limits: InputLimits) -> None:
@@ -119,9 +140,7 @@ def _judge_alpha(path: Path, first: Planar, later: Iterator[VideoFrame], decoder
     )
 
 
-def _describe(
-    first: Planar, decoder: StreamDecoder, packet_pts: tuple[int, ...], *, alpha: AlphaUse
-) -> FirstLook:
+def _describe(first: Planar, decoder: StreamDecoder, seen: _Seen, *, alpha: AlphaUse) -> FirstLook:
     frame = first.source
     side_data, layout, context = _side_data(frame), frame.format, decoder.stream.codec_context
     return FirstLook(
@@ -131,7 +150,7 @@ def _describe(
         # Screen formats with 5 or 6 bits are expanded to 8; half floats carry more than they say.
         bit_depth=min(16, max(8, *(component.bits for component in layout.components))),
         raw_pts=frame.pts,
-        packet_pts=packet_pts,
+        packet_pts=tuple(seen.pts),
         color=ColorTags(
             matrix=frame.colorspace,
             # A decoder of our choosing (see StreamDecoder) has not seen the container's tags.
@@ -144,6 +163,9 @@ def _describe(
         is_interlaced=frame.interlaced_frame or context.field_order > _PROGRESSIVE,
         has_alpha=has_alpha(layout),
         alpha=alpha,
+        spherical=read_spherical(side_data.get(Type.SPHERICAL.name)),
+        stereo=read_stereo(side_data.get(Type.STEREO3D.name)),
+        has_captions=Type.A53_CC.name in side_data or seen.has_captions,
         mastering_display=_mastering_display(side_data.get("MASTERING_DISPLAY_METADATA")),
         content_light=_content_light(side_data.get("CONTENT_LIGHT_LEVEL")),
         warnings=(*_warnings(side_data), *_alpha_warnings(first, alpha)),
@@ -237,13 +259,13 @@ def _warnings(side_data: dict[str, bytes]) -> Iterator[str]:
         yield "Dolby Vision metadata is dropped; the picture is kept as the HDR10, HLG or SDR it is based on"
     if Type.DYNAMIC_HDR_PLUS.name in side_data:
         yield "HDR10+ metadata is dropped; the picture is kept as HDR10"
-    yield from describe_lost_side_data(side_data)
 
 
-def _recorded(packets: Iterator[VideoPacket], seen: list[int]) -> Iterator[VideoPacket]:
+def _recorded(packets: Iterator[VideoPacket], seen: _Seen) -> Iterator[VideoPacket]:
     for packet in packets:
         if packet.pts is not None:
-            seen.append(packet.pts)
+            seen.pts.append(packet.pts)
+        seen.has_captions = seen.has_captions or CAPTION_IDENTIFIER in bytes(packet)
         yield packet
 
 

@@ -1,24 +1,57 @@
 """What of a file does not come along, in words, as soon as its head is known. Pure."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 
-from media.info import MediaInfo
+from media._codecs import TRAITS, Codec
+from media._projections import has_place_for_spherical, has_place_for_stereo
+from media.containers import MP4, container_of
+from media.info import MediaInfo, VideoStreamInfo
+from media.picture_files import is_frame_pattern
 
-# Names of side data on the first picture, and what is lost with them.
-_LOST_SIDE_DATA = {
-    "A53_CC": "closed captions (A53) inside the video are left out",
-    "SPHERICAL": "the picture is spherical (360 degrees); the result does not say so and is shown flat",
-    "STEREO3D": "the picture is stereoscopic (3D); the result does not say so, and players show both views",
-}
+CAPTION_CODECS: frozenset[Codec] = frozenset({"h264", "h265", "av1"})
+"""Of outputs: those that have a place for captions."""
+
+_SPHERICAL_LOST = "the picture is spherical ({}); the result does not say so and is shown flat"
+_STEREO_LOST = "the picture is stereoscopic (3D); the result does not say so, and players show both views"
 
 DOLBY_VISION_WITHOUT_BASE = (
     "the video is Dolby Vision profile 5, which has no base picture for other players: colours will be wrong"
 )
 
 
-def describe_lost_side_data(names: Collection[str]) -> Iterator[str]:
-    """What is lost with side data of the first picture."""
-    return (words for name, words in _LOST_SIDE_DATA.items() if name in names)
+def describe_lost_views(video: VideoStreamInfo, muxer: str | None = MP4.muxer) -> Iterator[str]:
+    """What is lost of a spherical or stereoscopic picture.
+
+    Args:
+        video: The source.
+        muxer: FFmpeg's name of the output's; None for frames as files. MP4 has a place for the most.
+    """
+    spherical, stereo = video.spherical, video.stereo
+    if spherical is not None and (muxer is None or not has_place_for_spherical(spherical, muxer)):
+        yield _SPHERICAL_LOST.format(spherical.projection.replace("_", " "))
+    if stereo is not None and stereo.layout != "mono" and (muxer is None or not has_place_for_stereo(stereo)):
+        yield _STEREO_LOST
+
+
+def describe_lost_captions(codec: Codec) -> str:
+    """What is said where an output's codec has no place for the captions inside the video."""
+    return f"closed captions inside the video are left out: {TRAITS[codec].name} has no place for them"
+
+
+def describe_output_losses(video: VideoStreamInfo, codec: Codec, destination: Path) -> Iterator[str]:
+    """What of the video does not come along in an output.
+
+    Args:
+        video: Of the source.
+        codec: Of the output's video.
+        destination: The output; only its name counts.
+    """
+    yield from describe_lost_views(
+        video, None if is_frame_pattern(destination) else container_of(destination).muxer
+    )
+    if video.has_captions and codec not in CAPTION_CODECS:
+        yield describe_lost_captions(codec)
 
 
 def describe_lost_streams(info: MediaInfo) -> Iterator[str]:

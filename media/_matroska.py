@@ -4,11 +4,11 @@ Element ids and their meaning: RFC 9559, section 5.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from media.info import Crop, MediaInfo
+from media.info import Crop
 
 _SEGMENT, _TRACKS, _TRACK_ENTRY, _CLUSTER = 0x18538067, 0x1654AE6B, 0xAE, 0x1F43B675
 _VIDEO, _CONTENT_ENCODINGS, _CONTENT_ENCODING, _ENCRYPTION = 0xE0, 0x6D80, 0x6240, 0x5035
@@ -25,21 +25,6 @@ class TrackFacts:
 
     crop: Crop | None
     is_encrypted: bool
-
-
-def with_matroska_facts(info: MediaInfo) -> MediaInfo:
-    """The info of a video that is cropped where its container says so."""
-    if "matroska" not in info.format_name:
-        return info
-    tracks = read_tracks(info.path)
-    crop = tracks[info.video.index].crop if info.video.index < len(tracks) else None
-    video = info.video
-    if crop is None or video.shapes:
-        return info
-    width, height = video.width - crop.left - crop.right, video.height - crop.top - crop.bottom
-    if width < 1 or height < 1:  # FFmpeg has read other numbers than these
-        return info
-    return replace(info, video=replace(video, width=width, height=height, crop=crop))
 
 
 class _Element(NamedTuple):

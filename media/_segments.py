@@ -1,5 +1,6 @@
 """The video of a joined file: the packets of segment files, one segment behind the other."""
 
+import io
 import struct
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -10,6 +11,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.video.stream import VideoStream
 
+from media._sample_entry import MP4_MUXERS, head_of_segment
 from media._tracks import TimedPacket
 from media.errors import SegmentMismatchError
 
@@ -33,6 +35,8 @@ class SegmentedVideo:
     Attributes:
         codec, width, height, time_base: Of all segments.
         display_matrix: To be written instead of the segments' own, if not None; set before `add_to`.
+        boxes: Of a sample entry: what is to be said of the picture besides. Matroska's muxer is told by
+            `add_to`; an MP4 needs them when it is finished.
         num_frames, end_seconds: Frames passed on so far, and where the last of them ends.
 
     Args:
@@ -47,6 +51,7 @@ class SegmentedVideo:
             raise SegmentMismatchError("no segments to join; at least one is needed")
         self._segments = segments
         self.display_matrix: Sequence[int] | None = None
+        self.boxes = b""
         self.num_frames = 0
         self.end_seconds = Fraction(0)
         # All headers are compared before the first packet is copied: a mismatch at the end of a long job
@@ -65,7 +70,8 @@ class SegmentedVideo:
 
     def add_to(self, output: OutputContainer) -> None:
         """Add the video stream, described like the first segment's."""
-        with _open(self._segments[0]) as container:
+        told = b"" if output.format.name in MP4_MUXERS else self.boxes
+        with _open(self._segments[0], told) as container:
             template = container.streams.video[0]
             self._output = output.add_stream_from_template(template, opaque=True)
             # AV1 has no pixel shape in its stream, so the template's codec parameters do not know it.
@@ -124,8 +130,11 @@ def scale_display_matrix(matrix: bytes, *, scale_x: Fraction, scale_y: Fraction)
     return tuple(values)
 
 
-def _open(path: Path) -> InputContainer:
+def _open(path: Path, boxes: bytes = b"") -> InputContainer:
+    """A segment; its first fragment alone where its sample entry is to have more boxes."""
     try:
+        if boxes:
+            return av.open(io.BytesIO(head_of_segment(path, boxes)), "r", format="mp4")
         return av.open(str(path.absolute()), "r", format="mp4", options={"protocol_whitelist": "file"})
     except (av.FFmpegError, OSError) as error:
         raise SegmentMismatchError(f"segment {path} cannot be read: {error.strerror or error}") from error

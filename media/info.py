@@ -57,6 +57,48 @@ class ContentLight:
     """MaxFALL, the brightest frame on average."""
 
 
+Projection = Literal[
+    "equirectangular",
+    "cubemap",
+    "equirectangular_tile",
+    "half_equirectangular",
+    "rectilinear",
+    "fisheye",
+    "other",
+]
+"""How a sphere lies on the picture; a tile is a part of an equirectangular one."""
+
+StereoLayout = Literal["mono", "side_by_side", "top_bottom", "other"]
+"""Where the two views lie in the picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SphericalMapping:
+    """A picture that is a sphere around the viewer, or a part of one. Angles are turned in this order."""
+
+    projection: Projection
+    yaw_degrees: Fraction = Fraction(0)
+    """[-180, 180], as the next two."""
+    pitch_degrees: Fraction = Fraction(0)
+    roll_degrees: Fraction = Fraction(0)
+    bound_left: Fraction = Fraction(0)
+    """Of a tile: what lies left of it on the whole sphere, as a share of that, in [0, 1)."""
+    bound_top: Fraction = Fraction(0)
+    bound_right: Fraction = Fraction(0)
+    bound_bottom: Fraction = Fraction(0)
+    padding: int = 0
+    """Of a cubemap: pixels around each face."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StereoMapping:
+    """A picture with one view for each eye."""
+
+    layout: StereoLayout
+    is_inverted: bool = False
+    """Whether the right eye's view comes first."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
     """A part of a file whose time stamps count on without a break. Seconds as the file says them."""
@@ -135,6 +177,11 @@ class VideoStreamInfo:
     """Whether there is an alpha plane; `alpha` tells whether it means anything."""
     alpha: AlphaUse = "straight"
     color: ColorTags = field(default_factory=ColorTags)
+    spherical: SphericalMapping | None = None
+    """None for a flat picture."""
+    stereo: StereoMapping | None = None
+    has_captions: bool = False
+    """Whether there are closed captions inside the video, as far as its first packets tell."""
     dolby_vision_profile: int | None = None
     """As the container states it."""
     mastering_display: MasteringDisplay | None = None

@@ -20,6 +20,8 @@ from media._copied_audio import CopiedAudio
 from media._cover import AttachedCover, CoverArt
 from media._open import open_input
 from media._output_range import OutputRange
+from media._projections import projection_boxes
+from media._sample_entry import MP4_MUXERS, add_to_file
 from media._segments import SegmentedVideo, scale_display_matrix
 from media._subtitles import ConvertedSubtitle, CopiedSubtitle
 from media._tracks import (
@@ -99,6 +101,7 @@ def join_segments(
     video = SegmentedVideo(segments)
     container.check_video("h265" if video.codec == "hevc" else video.codec)
     video.display_matrix = _display_matrix(source, video)
+    video.boxes = projection_boxes(source.video, scale=Fraction(video.width, source.video.width))
     with contextlib.ExitStack() as stack:
         settled, tracks = _select_streams(source, timeline, video, container, stack)
         warnings = _write(Path(destination), source, timeline, video, tracks, container)
@@ -245,6 +248,8 @@ def _write(
             feeds = [output_part.packets() for output_part in output_parts]
             for _, packet in heapq.merge(*feeds, key=lambda timed: timed.seconds):
                 output.mux_one(packet)
+        if video.boxes and container.muxer in MP4_MUXERS:
+            add_to_file(part, video.boxes)
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(destination)

@@ -13,12 +13,12 @@ from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
 
 from media._channel_layouts import layout_of
+from media._cropping import with_crop
 from media._decoder import has_decoder
 from media._dolby_vision import read_profile
 from media._first_look import FirstLook, check_size, look
 from media._late_sound import open_with_all_sound
-from media._losses import DOLBY_VISION_WITHOUT_BASE, describe_lost_streams
-from media._matroska import with_matroska_facts
+from media._losses import DOLBY_VISION_WITHOUT_BASE, describe_lost_streams, describe_lost_views
 from media._programmes import read_programmes
 from media._rates import choose_rate
 from media._stated_times import find_origin, plausible_duration, stated_video_duration
@@ -103,7 +103,7 @@ def probe(
         info = replace(info, warnings=(notice, *info.warnings))
     if not is_quick:
         info = with_survey(info, keep_gaps=keep_gaps, limits=limits)
-    info = with_matroska_facts(info)
+    info = with_crop(info)
     _check_duration(info, limits)
     return info
 
@@ -160,7 +160,7 @@ def _other_programmes(path: Path, container: InputContainer, stream: VideoStream
 
 def _with_losses(info: MediaInfo) -> MediaInfo:
     """The info with all that will be lost and is known by now."""
-    warnings = [*info.warnings, *describe_lost_streams(info)]
+    warnings = [*info.warnings, *describe_lost_views(info.video), *describe_lost_streams(info)]
     profile = None
     if any(name in info.format_name for name in _WITH_DOLBY_VISION):
         profile = read_profile(info.path)
@@ -218,6 +218,9 @@ def _video_info(
         has_alpha=first.has_alpha,
         alpha=first.alpha,
         color=first.color,
+        spherical=first.spherical,
+        stereo=first.stereo,
+        has_captions=first.has_captions,
         mastering_display=first.mastering_display,
         content_light=first.content_light,
     )

@@ -12,6 +12,7 @@ from weakref import WeakSet
 from av.video.frame import VideoFrame
 from torch import Tensor
 
+from media._captions import CaptionQueue, captions_of
 from media._clock import Clock, TimedFrame, with_durations
 from media._decoder import StreamDecoder
 from media._deinterlace import FIELDS_PER_FRAME, SETTLING_FRAMES, Deinterlacer
@@ -41,6 +42,8 @@ class Frame:
     """In ticks of the reader's time base, at least 0, larger than the frame's before."""
     duration: int
     """In ticks, at least 1."""
+    captions: bytes = b""
+    """Closed captions inside the video, as triplets of ATSC A/53 part 4; empty where there are none."""
 
 
 class VideoReader:
@@ -83,7 +86,7 @@ class VideoReader:
         self.info = info
         self.is_deinterlaced = video.is_interlaced if deinterlace is None else deinterlace
         """Whether each field becomes a frame."""
-        fields = FIELDS_PER_FRAME if self.is_deinterlaced else 1
+        fields = self._fields = FIELDS_PER_FRAME if self.is_deinterlaced else 1
         self.width: int = video.width
         """Of the images, in pixels: as stored, not rotated."""
         self.height: int = video.height
@@ -192,9 +195,8 @@ class VideoReader:
             yield from self._select(decoder, decoder.frames(), position)
 
     def _plan_entry(self, position: int) -> tuple[PacketList, int | None]:
-        fields = FIELDS_PER_FRAME if self.is_deinterlaced else 1
         lead = SETTLING_FRAMES * self._frame_ticks if self.is_deinterlaced else Fraction(0)
-        wanted = math.floor(position / fields + self._origin_ticks)
+        wanted = math.floor(position / self._fields + self._origin_ticks)
         with self._open() as decoder:
             listed = list_packets(decoder, until_pts=wanted, first_pts=math.ceil(self._origin_ticks))
         codec = self.info.video.codec
@@ -204,8 +206,8 @@ class VideoReader:
         self, decoder: StreamDecoder, decoded: Iterator[VideoFrame], position: int
     ) -> Iterator[Frame]:
         """Time, choose the range, convert."""
-        converter = FittingConverter(self.info.video)
-        stamped = self._stamp(decoder, decoded)
+        converter, captions = FittingConverter(self.info.video), CaptionQueue()
+        stamped = self._stamp(decoder, decoded, captions)
         if self.is_deinterlaced:
             stamped = self._deinterlace(stamped)
         interval = 1 / self.rate / self.time_base
@@ -215,12 +217,13 @@ class VideoReader:
             if self._is_closed or (self._range.end is not None and timed_frame.pts >= self._range.end):
                 return
             last = timed_frame
+            mine = captions.take(timed_frame.pts)
             if timed_frame.pts >= position:
-                yield self._finish(converter, timed_frame)
+                yield self._finish(converter, timed_frame, mine)
         if not self._is_closed:
             self._check_end(decoder, last)
 
-    def _finish(self, converter: FittingConverter, timed: TimedFrame) -> Frame:
+    def _finish(self, converter: FittingConverter, timed: TimedFrame, captions: bytes) -> Frame:
         frame, pts, duration = timed
         if not converter.expects(frame):
             self._notes.add(
@@ -233,14 +236,16 @@ class VideoReader:
         image = converter.convert(frame, out=self._make_room())
         if converter.has_met_transparency:
             self._notes.add("alpha", TRANSPARENCY_WARNING)
-        return Frame(image, pts - self._range.first, duration)
+        return Frame(image, pts - self._range.first, duration, captions)
 
     def _make_room(self) -> Tensor | None:
         """Where the next image goes; None is new memory. For readers that hand images to another process."""
         return None
 
-    def _stamp(self, decoder: StreamDecoder, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
-        """Give the frames their final pts, in the stream's ticks."""
+    def _stamp(
+        self, decoder: StreamDecoder, frames: Iterable[VideoFrame], captions: CaptionQueue
+    ) -> Iterator[VideoFrame]:
+        """Give the frames their final pts, in the stream's ticks, and put their captions aside."""
         video = self.info.video
         clock = Clock(
             time_base=video.time_base, rate=video.rate, origin_ticks=self._origin_ticks, notes=self._notes
@@ -258,6 +263,7 @@ class VideoReader:
                     "woven",
                     "some frames are interlaced and were passed on as stored; --deinterlace changes that",
                 )
+            captions.put(frame.pts * self._fields, captions_of(frame))
             yield frame
 
     def _deinterlace(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:

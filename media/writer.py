@@ -16,6 +16,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from torch import Tensor
 
+from media._captioned_packets import PacketCaptions
 from media._codecs import TRAITS
 from media._encoders import configure_context, tag_frame
 from media._plane_layouts import RGB_LAYOUTS
@@ -75,14 +76,14 @@ class SegmentWriter:
         self.encoding: ResolvedEncoding = resolve_encoding(options or EncodeOptions(), video_format)
         require_encoding(self.encoding, video_format.rate)
         self._time_base, is_exact = mp4_time_base(video_format.time_base)
-        self.warnings: tuple[str, ...] = self.encoding.warnings
+        self._warnings: tuple[str, ...] = self.encoding.warnings
         if not is_exact:
-            self.warnings += (
-                f"time stamps in units of {video_format.time_base} s are rounded to 1/{MOVIE_TIMESCALE} s",
-            )
+            unit = video_format.time_base
+            self._warnings += (f"time stamps in units of {unit} s are rounded to 1/{MOVIE_TIMESCALE} s",)
         self._converter = _make_converter(self.encoding, video_format)
         self._repacker = VideoReformatter()
         self._durations: dict[int, int] = {}
+        self._captions = PacketCaptions(self.encoding.codec)
         self._num_frames = 0
         self._first_pts = self._last_pts = self._end_pts = 0
         self._part_path = beside(self.path, ".part")
@@ -99,6 +100,11 @@ class SegmentWriter:
             raise
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the file lacks; grows while frames are written."""
+        return self._warnings + self._captions.warnings
+
+    @property
     def width(self) -> int:
         """Of the stored picture, in pixels: the format's, rounded up to even where chroma is subsampled."""
         return self.encoding.width
@@ -108,13 +114,14 @@ class SegmentWriter:
         """Of the stored picture, in pixels."""
         return self.encoding.height
 
-    def write(self, image: Tensor, pts: int, duration: int) -> None:
+    def write(self, image: Tensor, pts: int, duration: int, captions: bytes = b"") -> None:
         """Encode one frame.
 
         Args:
             image: (3, H, W), float32, R'G'B' code values, [0, 1] (clamped), the size of the video format.
             pts: Presentation time in ticks of the format's time base, at least 0, larger than the one before.
             duration: How long the frame is shown, in ticks, at least 1.
+            captions: As in `Frame`. A codec without a place for them leaves them out, with a warning.
 
         Raises:
             EncodeError: The image or the times are not as above (the writer can go on), the encoder failed or
@@ -131,6 +138,7 @@ class SegmentWriter:
         # The encoder decides; a picture type carried over from decoding would force keyframes.
         frame.pict_type = 0
         self._durations[frame.pts] = frame.duration
+        self._captions.put(frame.pts, captions)
         is_first = self._num_frames == 0
         # The first frame opens the encoder.
         with self._abort_on_failure(), ordinary_scheduling() if is_first else contextlib.nullcontext():
@@ -233,7 +241,7 @@ class SegmentWriter:
             # SVT-AV1 returns no durations, and the last one of a file can be told from nothing else.
             if packet.pts is not None:
                 packet.duration = self._durations.pop(packet.pts, packet.duration)
-            container.mux(packet)
+            container.mux(self._captions.add_to(packet))
 
     def _require_open(self) -> OutputContainer:
         if self._container is None:

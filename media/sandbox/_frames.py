@@ -81,8 +81,8 @@ class RingReader(VideoReader):
 def send_frames(
     port: Port, info: MediaInfo, options: ReadingOptions, from_pts: int | None, num_slots: int
 ) -> list[tuple[str, str]]:
-    """Read frames until the end. Each is announced with its slot, pts, duration and new notes; the caller
-    sends back the number of a slot it has emptied.
+    """Read frames until the end. Each is announced with its slot, pts, duration, captions and new notes; the
+    caller sends back the number of a slot it has emptied.
 
     Args:
         port: To the caller; its file is the ring.
@@ -104,5 +104,5 @@ def send_frames(
         reader.warnings = notes
         for frame in reader.frames(from_pts=from_pts):
             port.renew_cpu_limit()
-            port.send("frame", reader.slot, frame.pts, frame.duration, notes.take())
+            port.send("frame", reader.slot, frame.pts, frame.duration, frame.captions, notes.take())
     return notes.take()

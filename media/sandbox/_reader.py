@@ -10,6 +10,7 @@ from weakref import WeakSet
 
 import torch
 
+from media._captions import MAX_CAPTION_BYTES
 from media._notes import Notes
 from media.errors import SandboxError
 from media.info import ColorTags, MediaInfo
@@ -179,11 +180,11 @@ class SandboxedReader:
                     self._note(values[0] if values else None)
                     return
                 if kind == "frame":
-                    slot, pts, duration = self._check_frame(values, num_slots)
+                    slot, pts, duration, captions = self._check_frame(values, num_slots)
                     image = torch.empty(3, self.height, self.width)
                     copy_from(ring, slot * frame_bytes, image)
                     process.send(bytes([slot]), timeout=self._timeout)
-                    yield Frame(image, pts, duration)
+                    yield Frame(image, pts, duration, captions)
 
     def _start(self, ring: int, from_pts: int | None, num_slots: int, frame_bytes: int) -> SandboxedProcess:
         limits = SandboxLimits(
@@ -204,16 +205,21 @@ class SandboxedReader:
             files=[ring],
         )
 
-    def _check_frame(self, values: list[Any], num_slots: int) -> tuple[int, int, int]:
+    def _check_frame(self, values: list[Any], num_slots: int) -> tuple[int, int, int, bytes]:
         numbers = values[:3]
-        is_frame = len(values) == 4 and all(type(number) is int for number in numbers)
+        is_frame = (
+            len(values) == 5
+            and all(type(number) is int for number in numbers)
+            and isinstance(values[3], bytes)
+            and len(values[3]) <= MAX_CAPTION_BYTES
+        )
         if not is_frame or not 0 <= values[0] < num_slots:
             raise SandboxError(
                 f"the process that reads the input announced a frame that cannot be: {numbers!r:.100}"
             )
-        self._note(values[3])
-        slot, pts, duration = numbers
-        return slot, pts, duration
+        self._note(values[4])
+        slot, pts, duration, captions = values[:4]
+        return slot, pts, duration, captions
 
     def _note(self, notes: object) -> None:
         for note in notes if isinstance(notes, list) else [None]:

@@ -29,6 +29,8 @@ _DATACLASSES = {
             "Crop",
             "MasteringDisplay",
             "PictureShape",
+            "SphericalMapping",
+            "StereoMapping",
             "Stretch",
         ),
         "media.info",

@@ -196,7 +196,7 @@ def announce_and_wait(port: Port, *_: object) -> None:
 
 
 def announce_and_die(port: Port, *_: object) -> None:
-    port.send("frame", 0, 0, 1, [])
+    port.send("frame", 0, 0, 1, b"", [])
     kill_itself()
 
 
@@ -214,19 +214,19 @@ def live_slowly(port: Port, *_: object) -> list[tuple[str, str]]:
 
 
 def send_frame_99(port: Port, *_: object) -> None:
-    port.send("frame", 99, 0, 1, [])
+    port.send("frame", 99, 0, 1, b"", [])
 
 
 def send_frame_below_zero(port: Port, *_: object) -> None:
-    port.send("frame", -1, 0, 1, [])
+    port.send("frame", -1, 0, 1, b"", [])
 
 
 def send_frame_of_text(port: Port, *_: object) -> None:
-    port.send("frame", "0", 0, 1, [])
+    port.send("frame", "0", 0, 1, b"", [])
 
 
 def send_frame_at_no_tick(port: Port, *_: object) -> None:
-    port.send("frame", 0, 0.5, 1, [])
+    port.send("frame", 0, 0.5, 1, b"", [])
 
 
 def send_notes_of_numbers(port: Port, *_: object) -> Any:
@@ -234,7 +234,7 @@ def send_notes_of_numbers(port: Port, *_: object) -> Any:
 
 
 def send_no_notes(port: Port, *_: object) -> Any:
-    port.send("frame", 0, 0, 1)
+    port.send("frame", 0, 0, 1, b"")
 
 
 SEND_FRAME = {

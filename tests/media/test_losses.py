@@ -8,7 +8,7 @@ import pytest
 
 from media import AudioStreamInfo, OtherStreamInfo, SubtitleStreamInfo, probe
 from media._dolby_vision import find_profile
-from media._losses import describe_lost_side_data, describe_lost_streams
+from media._losses import describe_lost_streams
 from media.sandbox import sandboxed_probe
 from tests.media.breaks import end_to_end
 from tests.media.clips import moving_pictures, write_clip
@@ -69,14 +69,6 @@ def test_attachments_are_named(tmp_path: Path) -> None:
     assert any("font.ttf" in warning for warning in probe(path).warnings)
 
 
-def test_side_data_that_is_lost_is_named() -> None:
-    words = " ".join(describe_lost_side_data(["A53_CC", "SPHERICAL", "STEREO3D", "PANSCAN"]))
-    assert "captions" in words
-    assert "360" in words
-    assert "3D" in words
-    assert list(describe_lost_side_data(["PANSCAN"])) == []
-
-
 @pytest.mark.parametrize(
     ("data", "profile"),
     [
@@ -123,10 +115,7 @@ def test_a_sandboxed_probe_finds_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("reported/spherical.mp4", "360 degrees"),
-        ("reported/spherical.mp4", "3D"),
         ("reported/dolby_vision_p5.mp4", "profile 5"),
-        ("awkward/cea608_captions_aac.ts", "A53"),
         ("awkward/subs_pgs_bad_timestamps.mkv", "2 (hdmv_pgs_subtitle, eng)"),
     ],
 )

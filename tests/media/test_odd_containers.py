@@ -1,5 +1,6 @@
 """Facts of containers that FFmpeg or PyAV do not pass on: read from the file itself, or said in words."""
 
+import struct
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,15 +12,66 @@ import torch
 from PIL import Image
 
 from media import UnsupportedCodecError, VideoReader, join_segments, probe
+from media._clean_aperture import crop_of, read_aperture
 from media._matroska import parse_tracks
 from media.info import Crop
 from tests.media.clips import Clip, moving_pictures, remux, write_clip
 from tests.media.sources import Sound, make_source, write_segment
+from tests.media.spherical import box, write_with_box
 
 
 def times_of(path: Path) -> list[Fraction]:
     with VideoReader(probe(path)) as reader:
         return [frame.pts * reader.time_base for frame in reader.frames()]
+
+
+# MP4
+
+
+def clap(*numbers: int) -> bytes:
+    """Width, height, and the way from the middle, each over a denominator."""
+    return struct.pack(">4I4i", *numbers)
+
+
+def test_a_clean_aperture_is_applied(tmp_path: Path) -> None:
+    aperture = clap(40, 1, 40, 1, 3, 1, -1, 1)
+    path = write_with_box(tmp_path / "a.mp4", box(b"clap", aperture))
+    video = probe(path).video
+    assert (video.width, video.height) == (40, 40)
+    assert video.crop == Crop(top=3, bottom=5, left=15, right=9)
+    plain = write_clip(tmp_path / "b.mp4", moving_pictures(3))
+    shown, whole = (next(VideoReader(probe(name)).frames()).image for name in (path, plain))
+    assert torch.equal(shown, whole[:, 3:43, 15:55])
+
+
+@pytest.mark.parametrize(
+    "aperture",
+    [
+        pytest.param(clap(64, 1, 48, 1, 0, 1, 0, 1), id="the whole picture"),
+        pytest.param(clap(66, 1, 48, 1, 0, 1, 0, 1), id="more than it"),
+        pytest.param(clap(60, 1, 40, 1, 9, 1, 0, 1), id="beside it"),
+        pytest.param(clap(60, 0, 40, 1, 0, 1, 0, 1), id="nonsense"),
+        pytest.param(clap(60, 1, 40, 1, 0, 1, 0, 1)[:-1], id="cut off"),
+    ],
+)
+def test_an_aperture_that_cuts_nothing_off_counts_for_nothing(aperture: bytes) -> None:
+    assert crop_of(aperture, width=64, height=48) is None
+
+
+@pytest.mark.parametrize(("right", "left"), [(0, 1), (1, 2)])
+def test_an_aperture_is_rounded_to_whole_pixels(right: int, left: int) -> None:
+    """One of 61 pixels of 64 has one and a half on each side, unless it is moved by a half."""
+    crop = crop_of(clap(61, 1, 48, 1, right, 2, 0, 1), width=64, height=48)
+    assert crop == Crop(top=0, bottom=0, left=left, right=3 - left)
+
+
+def test_an_aperture_for_another_size_or_stream_counts_for_nothing(tmp_path: Path) -> None:
+    path = write_with_box(tmp_path / "a.mp4", box(b"clap", clap(40, 1, 40, 1, 0, 1, 0, 1)))
+    assert read_aperture(path, 0, width=64, height=48) is not None
+    assert read_aperture(path, 0, width=80, height=48) is None
+    assert read_aperture(path, 1, width=64, height=48) is None
+    path.write_bytes(path.read_bytes()[:-40])
+    assert read_aperture(path, 0, width=64, height=48) is None
 
 
 # Matroska

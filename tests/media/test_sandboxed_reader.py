@@ -265,7 +265,7 @@ class _RecordingPort:
         self._frame_bytes = frame_bytes
         self._waiting: deque[int] = deque()
 
-    def send(self, kind: str, slot: int, pts: int, duration: int, notes: object) -> None:
+    def send(self, kind: str, slot: int, pts: int, duration: int, captions: bytes, notes: object) -> None:
         assert kind == "frame"
         assert slot not in self._waiting
         self._waiting.append(slot)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -15,6 +16,7 @@ from media import (
     ResolvedEncoding,
     UnsupportedCodecError,
     VideoFormat,
+    describe_output_losses,
     maker_of,
     pin_encoder,
     resolve_encoding,
@@ -140,6 +142,17 @@ def decide_run(
     encode = pin_encoder(options.encode, video_format)
     encoding = resolve_encoding(encode, video_format)
     return DecidedRun(info, target, video_format, encode, encoding, chosen, num_frames)
+
+
+def expected_warnings(decided: DecidedRun, destination: Path) -> list[str]:
+    """What the output will lack or do otherwise than was asked for, known before the work.
+
+    Args:
+        decided: The run.
+        destination: The output; only its name counts.
+    """
+    losses = describe_output_losses(decided.info.video, decided.encoding.codec, destination)
+    return [*decided.target.warnings, *decided.encoding.warnings, *losses]
 
 
 def with_encoder(decided: DecidedRun, encoder: str) -> DecidedRun:

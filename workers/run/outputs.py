@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from media import JoinReport
+from media import JoinReport, MediaInfo
 from media.containers import MP4, check_output
 from media.derived_names import beside
 from media.picture_files import FIRST_FRAME, frame_path, is_frame_pattern
@@ -112,8 +112,11 @@ def join_run(
     compare_video = compare_image = None
     if options.use_compare_video:
         compare_video = compare_path(destination, ".mp4")
-        _join_files(work, decided, record, 1, compare_video, options, join)
-    joined = _join_files(work, decided, record, 0, destination, options, join)
+        # Two pictures side by side are neither a sphere nor two views.
+        flat = replace(decided.info.video, spherical=None, stereo=None)
+        info = replace(decided.info, video=flat)
+        _join_files(work, info, record, 1, compare_video, options, join)
+    joined = _join_files(work, decided.info, record, 0, destination, options, join)
     if options.use_compare_image:
         compare_image = compare_path(destination, ".png")
         # A run that was killed right here has moved it already.
@@ -134,7 +137,7 @@ def join_run(
 
 def _join_files(
     work: WorkFolder,
-    decided: DecidedRun,
+    info: MediaInfo,
     record: RunRecord,
     which: int,
     destination: Path,
@@ -144,7 +147,7 @@ def _join_files(
     return join(
         [work.path / segment.names[which] for segment in record.segments],
         destination,
-        source=decided.info,
+        source=info,
         start_seconds=options.start_seconds,
         duration_seconds=options.duration_seconds,
     )

@@ -18,7 +18,14 @@ from pipelines.model import Model
 from pipelines.planning.kinds import plan_from_json, plan_to_json
 from workers.errors import ResumeMismatchError
 from workers.run.access import IN_THIS_PROCESS, MediaAccess, SourceReader
-from workers.run.decisions import DecidedRun, decide_run, queued_frames, segment_ticks, with_encoder
+from workers.run.decisions import (
+    DecidedRun,
+    decide_run,
+    expected_warnings,
+    queued_frames,
+    segment_ticks,
+    with_encoder,
+)
 from workers.run.disk import check_room
 from workers.run.folder import WorkFolder, work_folder_path
 from workers.run.options import Existing, UpscaleOptions
@@ -132,7 +139,7 @@ class _Run:
         with self._open_reader(info) as reader:
             decided = decide_run(info, reader, model=self.model, options=self.options)
             check_codec(self.destination, decided.encoding.codec, self.options)
-            self.report.warn((*decided.target.warnings, *decided.encoding.warnings))
+            self.report.warn(expected_warnings(decided, self.destination))
             with WorkFolder(self.destination, existing=self.existing) as work:
                 self.report.warn(work.warnings)
                 try:

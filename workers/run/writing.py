@@ -26,6 +26,7 @@ class FinishedFrame:
         source: (3, h, w), the frame it was made from; None where nobody compares.
         pts: In ticks of the video format.
         duration: In ticks.
+        captions: As in `media.Frame`.
     """
 
     number: int
@@ -33,6 +34,7 @@ class FinishedFrame:
     source: Tensor | None
     pts: int
     duration: int
+    captions: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class SegmentSink:
         if self._writer is None:
             self._open_segment()
         assert self._writer is not None
-        self._writer.write(frame.image, frame.pts, frame.duration)
+        self._writer.write(frame.image, frame.pts, frame.duration, frame.captions)
         if frame.source is not None:
             self._compare(frame, frame.source)
 
@@ -157,7 +159,7 @@ class SegmentSink:
         self._writer = SegmentWriter(
             self._work.path / self._work.segment_name(index), self._format, self._encode
         )
-        self.warnings = list(self._writer.warnings)
+        self._note(self._writer)
         if self._comparison.use_video:
             self._compare_writer = SegmentWriter(
                 self._work.path / self._work.compare_name(index),
@@ -168,6 +170,7 @@ class SegmentSink:
 
     def _end_segment(self, writer: SegmentWriter, resume: ResumePoint | None) -> None:
         info = writer.close()
+        self._note(writer)
         self._writer = None
         names = [info.path.name]
         if self._compare_writer is not None:
@@ -181,6 +184,9 @@ class SegmentSink:
             resume=resume,
         )
         self._save(self.record.with_segment(record))
+
+    def _note(self, writer: SegmentWriter) -> None:
+        self.warnings += [text for text in writer.warnings if text not in self.warnings]
 
     def _mark_last(self) -> None:
         """The segment that was finished last turns out to be the last of all."""

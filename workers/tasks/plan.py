@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -12,6 +13,7 @@ from jobs.records import Job as JobRecord
 from jobs.records import PlannedSegment
 from media import MediaError
 from media.sandbox import SandboxLimits
+from workers.run.decisions import expected_warnings
 from workers.segments.planning import PlannerState, SegmentPlan, plan_source
 from workers.tasks.attempts import Attempt
 from workers.tasks.blueprint import Blueprint, opened
@@ -63,8 +65,8 @@ def _describe(context: WorkerContext, attempt: Attempt, record: JobRecord, bluep
     fields: dict[str, Any] = {"plan": blueprint.to_json()}
     if blueprint.run.num_frames is not None:
         fields["total_frames"] = blueprint.run.num_frames
-    run = blueprint.run
-    fields["warnings"] = [*blueprint.info.warnings, *run.target.warnings, *run.encoding.warnings]
+    destination = Path(f"output.{record.spec.options.container}")
+    fields["warnings"] = [*blueprint.info.warnings, *expected_warnings(blueprint.run, destination)]
     context.store.set_fields(record.id, "plan", attempt.token, **fields)
 
 

@@ -16,6 +16,7 @@ from media.sandbox import SandboxedReader
 from media.sizes import SizeRequest
 from pipelines.loaders import load_model
 from pipelines.model import Model
+from tests.media.captioned import by_time, captions_in, write_captioned
 from tests.media.clips import Clip, field_pictures, interlace, moving_pictures, write_clip
 from tests.pipelines.tiny import save_nano
 from tests.thorough import sized
@@ -97,6 +98,15 @@ def test_interlaced_sources_give_the_same_segments(
     source = write_clip(tmp_path / "a.ts", fields, Clip(codec="mpeg2video", field_order="tff", gop=6))
     plans = check_segments(source, tmp_path, tinting, options(), monkeypatch)
     assert plans[-1].end_frame == 60
+
+
+def test_captions_give_the_same_segments(
+    tmp_path: Path, tinting: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = write_captioned(tmp_path / "a.ts", 30)
+    plans = check_segments(tmp_path / "a.ts", tmp_path, tinting, options(), monkeypatch)
+    assert len(plans) > 1
+    assert captions_in(tmp_path / "joined.mp4") == by_time(captions)
 
 
 def test_a_source_with_one_keyframe_and_b_frames_gives_the_same_segments(
