@@ -18,7 +18,7 @@ demo: install
 # Hundreds of processes begin with the same modules: whatever the caller's environment says, compile them once.
 test: check
 	scripts/install_test_tools.sh
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
 
 # Everything at full size: thousands of damaged uploads and manifest lines, more kills, more kernels.
 test-thorough:

@@ -76,7 +76,7 @@ class Installation:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                is_ready = httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+                is_ready = httpx.get(f"{self.url}/readyz", timeout=5, verify=False).status_code == 200
                 if is_ready and len(self.fleet().workers()) >= self._num_workers:
                     return
             except (httpx.HTTPError, redis.RedisError):

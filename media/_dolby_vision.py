@@ -1,9 +1,11 @@
 """The profile of Dolby Vision that a container states; PyAV does not pass it on.
 
-The record is that of "Dolby Vision Streams Within the ISO Base Media File Format", section 2.2; Matroska
-keeps the same in a BlockAdditionMapping.
+The record is that of "Dolby Vision Streams Within the ISO Base Media File Format", section 2.2. Matroska
+keeps the same in a BlockAdditionMapping, and a transport stream begins with the same in a descriptor of its
+programme ("Dolby Vision Streams Within the MPEG-2 Transport Stream Format", section 3.3).
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 # A moov of a day has some megabytes; the record stands in its first track descriptions.
@@ -12,6 +14,9 @@ _RECORD_NAMES = (b"dvcC", b"dvvC", b"dvwC")
 _VERSIONS = (1, 2)
 _MATROSKA_DATA = b"\x41\xed"
 """BlockAddIDExtraData; its length is one byte."""
+_TS_REGISTRATION = b"\x05\x04DOVI"
+_TS_DESCRIPTOR = b"\xb0"
+_MAX_TS_DESCRIPTORS = 16
 
 
 def read_profile(path: Path) -> int | None:
@@ -27,14 +32,30 @@ def read_profile(path: Path) -> int | None:
 
 def find_profile(data: bytes) -> int | None:
     """The profile of the first record in some bytes."""
+    records = (record for record in _find_records(data) if len(record) == 4 and record[0] in _VERSIONS)
+    return next((record[2] >> 1 for record in records), None)
+
+
+def _find_records(data: bytes) -> Iterator[bytes]:
+    """What may be records, or their first four bytes, of which the first is a version."""
     for name in _RECORD_NAMES:
-        at = data.find(name)
-        while at >= 0:
-            start = at + 4
-            if data[start : start + 2] == _MATROSKA_DATA:
-                start += 3
-            record = data[start : start + 4]
-            if len(record) == 4 and record[0] in _VERSIONS:
-                return record[2] >> 1
-            at = data.find(name, at + 1)
-    return None
+        for at in _find_all(data, name):
+            start = at + len(name)
+            if data.startswith(_MATROSKA_DATA, start):
+                start += len(_MATROSKA_DATA) + 1
+            yield data[start : start + 4]
+    for at in _find_all(data, _TS_REGISTRATION):
+        # Descriptors follow each other: a tag, a length, and so many bytes.
+        for _ in range(_MAX_TS_DESCRIPTORS):
+            tag, length = data[at : at + 1], data[at + 1 : at + 2]
+            if tag == _TS_DESCRIPTOR:
+                yield data[at + 2 : at + 6]
+            at += 2 + int.from_bytes(length)
+
+
+def _find_all(data: bytes, wanted: bytes) -> Iterator[int]:
+    """Where some bytes stand in others."""
+    at = data.find(wanted)
+    while at >= 0:
+        yield at
+        at = data.find(wanted, at + 1)

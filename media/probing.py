@@ -41,7 +41,7 @@ from media.limits import DEFAULT_LIMITS, InputLimits
 __all__ = ["probe"]
 
 _TRANSPORT_STREAM = "mpegts"
-_WITH_DOLBY_VISION = ("mp4", "matroska")
+_WITH_DOLBY_VISION = ("mp4", "matroska", "mpegts")
 _TEXT_SUBTITLES = frozenset(
     {
         *(

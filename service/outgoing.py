@@ -7,8 +7,10 @@ resolves differently a moment later (DNS rebinding) leads nowhere else. TLS stil
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import socket
+import ssl
 from urllib.parse import SplitResult, urlsplit
 
 import httpx
@@ -118,7 +120,9 @@ class PinnedTransport(httpx.AsyncBaseTransport):
     def __init__(self, *, allow_private: bool) -> None:
         self._allow_private = allow_private
         # No keep-alive: a connection must not be used again for another name at the same address.
-        self._inner = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
+        self._inner = httpx.AsyncHTTPTransport(
+            verify=_tls_context(), limits=httpx.Limits(max_keepalive_connections=0)
+        )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url
@@ -144,6 +148,12 @@ class PinnedTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """One for the process: reading the authorities' certificates takes 40 ms."""
+    return httpx.create_ssl_context()
 
 
 def _literal(host: str) -> IPAddress | None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import structlog
-import torch
 from hypothesis import settings
 from structlog.dev import plain_traceback
+from xdist.remote import Producer
+
+from tests.scheduling import LoadFileOrFolder, place_of
 
 # Shared machines stall for seconds: a deadline there tests the machine.
 settings.register_profile("dovetail", deadline=None)
@@ -34,14 +36,20 @@ def shared_dir() -> Path:
     return SHARED
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileOrFolder:
+    return LoadFileOrFolder(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # They take longest, so they begin first.
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/whole/"))
+    items.sort(key=lambda item: place_of(item.nodeid))
     skip_shared = pytest.mark.skip(reason=f"{SHARED} is not here")
-    skip_cuda = pytest.mark.skip(reason="no CUDA GPU")
-    is_cuda_required = os.environ.get("DOVETAIL_REQUIRE_CUDA") == "1"
     for item in items:
         if "needs_shared" in item.keywords and not SHARED.is_dir():
             item.add_marker(skip_shared)
-        if "needs_cuda" in item.keywords and not torch.cuda.is_available() and not is_cuda_required:
-            item.add_marker(skip_cuda)
+    needs_cuda = [item for item in items if "needs_cuda" in item.keywords]
+    if needs_cuda and os.environ.get("DOVETAIL_REQUIRE_CUDA") != "1":
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in needs_cuda:
+                item.add_marker(pytest.mark.skip(reason="no CUDA GPU"))

@@ -15,6 +15,7 @@ from tests.media.clips import moving_pictures, write_clip
 from tests.media.sources import Sound, Text, make_source
 
 PROFILE_5, PROFILE_8 = b"dvcC\x01\x00\x0a\x05", b"dvvC\x01\x00\x10\x05"
+TS_PROFILE_5 = b"\x05\x04DOVI\x09\x02\x00\x01\xb0\x05\x01\x00\x0a\x05\x00"
 
 
 def write_dolby_vision(path: Path, record: bytes) -> Path:
@@ -77,6 +78,9 @@ def test_attachments_are_named(tmp_path: Path) -> None:
         (b"dvcC is a word", None),
         (b"dvcC", None),
         (b"dvcC...." + PROFILE_5, 5),
+        (TS_PROFILE_5, 5),
+        (b"\x05\x04DOVI is a name", None),
+        (b"\x05\x04DOVI", None),
     ],
 )
 def test_records_of_dolby_vision(data: bytes, profile: int | None) -> None:
@@ -90,6 +94,14 @@ def test_dolby_vision_without_a_base_picture_is_warned_of(
     info = probe(write_dolby_vision(tmp_path / "a.mp4", record))
     assert info.video.dolby_vision_profile == profile
     assert any("profile 5" in warning for warning in info.warnings) is (profile == 5)
+
+
+def test_dolby_vision_of_a_transport_stream_is_found(tmp_path: Path) -> None:
+    path = make_source(tmp_path / "a.ts")
+    assert probe(path).video.dolby_vision_profile is None
+    null_packet = (b"\x47\x1f\xff\x10" + TS_PROFILE_5).ljust(188, b"\xff")
+    path.write_bytes(path.read_bytes() + null_packet)
+    assert probe(path).video.dolby_vision_profile == 5
 
 
 def test_a_sandboxed_probe_finds_the_same(tmp_path: Path) -> None:

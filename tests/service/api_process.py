@@ -23,7 +23,7 @@ def api_process(settings: ServiceSettings, port: int) -> Iterator[subprocess.Pop
     command = [sys.executable, "-m", "tests.service.api_process", str(port), settings.model_dump_json()]
     process = subprocess.Popen(command)
     try:
-        with httpx.Client(trust_env=False) as client:
+        with httpx.Client(trust_env=False, verify=False) as client:
             while True:
                 assert process.poll() is None, "the API ended"
                 try:

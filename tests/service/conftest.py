@@ -120,7 +120,7 @@ def running_api(
         context.fleet.offer(MODELS if models is None else models)
         port = server.servers[0].sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{port}"
-        with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+        with httpx.Client(base_url=url, timeout=60, trust_env=False, verify=False) as http:
             yield Api(url, context, http)
     finally:
         server.should_exit = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import threading
 from collections.abc import Iterator
@@ -368,29 +370,35 @@ def test_deleted_job_leaves_nothing(api: Api, clip: Path) -> None:
 # Following
 
 
+def iter_events(api: Api, job_id: str, *, last_event_id: str | None = None) -> Iterator[ServerSentEvent]:
+    """Events until the stream ends."""
+    headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+    with (
+        httpx.Client(base_url=api.url, timeout=30, trust_env=False, verify=False) as client,
+        connect_sse(client, "GET", f"/v1/jobs/{job_id}/events", headers=headers) as source,
+    ):
+        yield from source.iter_sse()
+
+
 def follow(
     api: Api, job_id: str, *, last_event_id: str | None = None, until: int = 100
 ) -> list[ServerSentEvent]:
     """Events until the stream ends, or so many."""
-    headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
-    found: list[ServerSentEvent] = []
-    with (
-        httpx.Client(base_url=api.url, timeout=30, trust_env=False) as client,
-        connect_sse(client, "GET", f"/v1/jobs/{job_id}/events", headers=headers) as source,
-    ):
-        for event in source.iter_sse():
-            found.append(event)
-            if len(found) == until:
-                break
-    return found
+    with contextlib.closing(iter_events(api, job_id, last_event_id=last_event_id)) as events:
+        return list(itertools.islice(events, until))
 
 
 def test_follower_sees_the_state_now_then_news_then_the_end(api: Api) -> None:
     job = make_job(api.context)
     found: list[ServerSentEvent] = []
-    thread = threading.Thread(target=lambda: found.extend(follow(api, job.id)))
+
+    def collect() -> None:
+        for event in iter_events(api, job.id):
+            found.append(event)
+
+    thread = threading.Thread(target=collect)
     thread.start()
-    wait_until(lambda: job.id in api.context.events._waiting)
+    wait_until(lambda: found)
     begin(api.context, job.id)
     fail(api.context, job.id)
     thread.join(30)

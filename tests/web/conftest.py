@@ -85,13 +85,13 @@ def wait_until(page: Page, expression: str, *, seconds: float = TIMEOUT_MS / 100
         page.wait_for_timeout(20)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     """What jobs are made of."""
     return make_clip(tmp_path_factory.mktemp("clip"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def playwright_driver() -> Iterator[Playwright]:
     """One for all tests: it starts a process."""
     if BROWSER is None:
@@ -103,7 +103,7 @@ def playwright_driver() -> Iterator[Playwright]:
         yield driver
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser(playwright_driver: Playwright) -> Iterator[Browser]:
     """Debian's Chromium, which plays H.264."""
     browser = playwright_driver.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
@@ -128,7 +128,7 @@ class _Switch:
         await self.app(scope, receive, send)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def switch() -> Iterator[tuple[_Switch, int]]:
     """A running server, and its port."""
     switch = _Switch()

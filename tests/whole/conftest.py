@@ -11,7 +11,7 @@ from benchmarks.installation import Installation
 from benchmarks.made_clips import make_clip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """`dovetail serve` with one worker."""
     folder = tmp_path_factory.mktemp("installation")

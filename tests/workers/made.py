@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor
 
 from media import EncodeOptions
+from media.sizes import SizeRequest
 from pipelines.model import Model, ModelCard
 from pipelines.planning.frame_plan import FrameShape
 from pipelines.planning.kinds import ModelShape
 from pipelines.planning.plan import ChunkPlan
+from workers.run.options import UpscaleOptions
 
 SIZE = (64, 48)
 
@@ -137,6 +140,18 @@ def video_packets(path: Path) -> list[tuple[int | None, int | None, int | None, 
 
 
 FAST = EncodeOptions(preset="ultrafast", num_threads=1)
+
+
+def options(**changes: Any) -> UpscaleOptions:
+    """Twice the size in segments of half a second, unless changed."""
+    fields: dict[str, Any] = {
+        "size": SizeRequest(scale=Fraction(2)),
+        "encode": FAST,
+        "segment_seconds": Fraction(1, 2),
+        "chunk": 8,
+        "chunk_overlap": 3,
+    }
+    return UpscaleOptions(**(fields | changes))
 
 
 class StandIn(Model):

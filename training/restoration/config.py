@@ -25,7 +25,7 @@ class CodecShare(StrictModel):
 
 
 class UploadConfig(StrictModel):
-    """A degraded clip: a soft lens, a smaller size, then noise, JPEG and a video encoder at that size.
+    """A degraded clip: a soft lens, a smaller size, then noise, sharpening, JPEG and a video codec there.
 
     Attributes:
         blur_probability: Share of clips that are blurred.
@@ -33,6 +33,9 @@ class UploadConfig(StrictModel):
         noise_probability: Share with noise.
         noise_sigma: Standard deviation in 8-bit levels.
         gray_noise_probability: Share of noisy clips whose noise is the same in all channels.
+        sharpen_probability: Share that a camera or an editor has sharpened.
+        sharpen_amount: Weight of what an unsharp mask adds.
+        sharpen_sigma: Gaussian sigma of the mask in LR pixels.
         jpeg_probability: Share whose frames went through JPEG.
         jpeg_quality: Quality.
         codec_probability: Share that was coded as video.
@@ -44,6 +47,9 @@ class UploadConfig(StrictModel):
     noise_probability: float = Field(default=0.8, ge=0, le=1)
     noise_sigma: Range = (0.5, 8.0)
     gray_noise_probability: float = Field(default=0.3, ge=0, le=1)
+    sharpen_probability: float = Field(default=0.0, ge=0, le=1)
+    sharpen_amount: Range = (0.2, 1.0)
+    sharpen_sigma: Range = (0.6, 1.4)
     jpeg_probability: float = Field(default=0.7, ge=0, le=1)
     jpeg_quality: Range = (50.0, 95.0)
     codec_probability: float = Field(default=0.75, ge=0, le=1)

@@ -1,13 +1,13 @@
 """Degradations whose strength is known: what the estimator of the network is to find.
 
-A clip is blurred, brought to its LR size, and only then gets noise, JPEG and a video encoder's traces, as a
-small upload has them.
+A clip is blurred, brought to its LR size, and only then gets noise, sharpening, JPEG and a video encoder's
+traces, as a small upload has them.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ class Upload:
         blur_sigma: HR pixels; 0 for none.
         noise_sigma: 8-bit levels; 0 for none.
         is_gray_noise: The same noise in all channels.
+        sharpen_amount: Weight of what an unsharp mask adds; 0 for none.
+        sharpen_sigma: Of the mask, in LR pixels.
         jpeg_quality: None for no JPEG.
         codec: Encoder; None for none.
         crf: Its constant rate factor.
@@ -39,6 +41,8 @@ class Upload:
     blur_sigma: float = 0.0
     noise_sigma: float = 0.0
     is_gray_noise: bool = False
+    sharpen_amount: float = 0.0
+    sharpen_sigma: float = 1.0
     jpeg_quality: float | None = None
     codec: str | None = None
     crf: float = 0.0
@@ -62,7 +66,7 @@ def draw_upload(config: UploadConfig, scale: int, rng: np.random.Generator) -> U
     is_blurred, is_noisy, is_jpeg, is_coded = rng.random(4) < (
         config.blur_probability, config.noise_probability, config.jpeg_probability, config.codec_probability
     )  # fmt: skip
-    return Upload(
+    upload = Upload(
         # A lens is as soft at a small factor, in pixels of the input.
         blur_sigma=float(rng.uniform(low, max(low, high * scale / 4))) * is_blurred,
         noise_sigma=float(rng.uniform(*config.noise_sigma)) * is_noisy,
@@ -71,6 +75,12 @@ def draw_upload(config: UploadConfig, scale: int, rng: np.random.Generator) -> U
         codec=codec if is_coded else None,
         crf=float(rng.uniform(*config.codecs[codec].crf)),
     )
+    if rng.random() < config.sharpen_probability:
+        amount, sigma = (
+            float(rng.uniform(*bounds)) for bounds in (config.sharpen_amount, config.sharpen_sigma)
+        )
+        upload = replace(upload, sharpen_amount=amount, sharpen_sigma=sigma)
+    return upload
 
 
 def apply_upload(
@@ -94,6 +104,8 @@ def apply_upload(
         shape = (len(clip), 1 if upload.is_gray_noise else 3, *clip.shape[-2:])
         noise = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
         clip = (clip + noise * (upload.noise_sigma / 255)).clamp(0, 1)
+    if upload.sharpen_amount:
+        clip = (clip + upload.sharpen_amount * (clip - gaussian_blur(clip, upload.sharpen_sigma))).clamp(0, 1)
     if upload.jpeg_quality is not None:
         clip = random_jpeg(clip, JpegConfig(quality=(upload.jpeg_quality,) * 2, quality_step=0.0), rng)
     if upload.codec is not None:

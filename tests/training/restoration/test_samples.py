@@ -101,13 +101,17 @@ def test_levels_are_zero_for_nothing_and_grow_with_the_damage() -> None:
 
 
 def test_uploads_are_drawn_within_their_ranges() -> None:
-    config = UploadConfig()
+    config = UploadConfig(sharpen_probability=0.5)
+    amounts = set()
     for seed in range(50):
         upload = draw_upload(config, 2, np.random.default_rng(seed))
         assert upload.blur_sigma == 0 or 0.3 <= upload.blur_sigma <= 1.0
         assert upload.noise_sigma == 0 or 0.5 <= upload.noise_sigma <= 8
         assert upload.jpeg_quality is None or 50 <= upload.jpeg_quality <= 95
         assert upload.codec in (None, "libx264")
+        assert upload.sharpen_amount == 0 or 0.2 <= upload.sharpen_amount <= 1
+        amounts.add(upload.sharpen_amount)
+    assert 10 < len(amounts) < 40
 
 
 @pytest.mark.parametrize(
@@ -115,6 +119,7 @@ def test_uploads_are_drawn_within_their_ranges() -> None:
     [
         Upload(noise_sigma=8.0),
         Upload(blur_sigma=2.0),
+        Upload(sharpen_amount=0.8),
         Upload(jpeg_quality=50.0),
         Upload(codec="libx264", crf=30.0),
         Upload(codec="libx265", crf=32.0),

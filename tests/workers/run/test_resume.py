@@ -16,7 +16,7 @@ from pipelines.model import Model
 from tests.media.clips import Clip, moving_pictures, remux, write_clip
 from tests.pipelines.tiny import save_nano
 from tests.thorough import sized
-from tests.workers.made import FAST, decode, make_video, video_packets
+from tests.workers.made import FAST, decode, make_video, options, video_packets
 from workers.errors import OutputFolderError, ResumeMismatchError, UnfinishedWorkError
 from workers.run.folder import WorkFolder, work_folder_path
 from workers.run.options import UpscaleOptions
@@ -24,17 +24,6 @@ from workers.run.record import RECORD_NAME, load_record
 from workers.run.upscaler import upscale_file
 
 ROOT = Path(__file__).parents[3]
-
-
-def options(**changes: Any) -> UpscaleOptions:
-    fields: dict[str, Any] = {
-        "size": SizeRequest(scale=Fraction(2)),
-        "encode": FAST,
-        "segment_seconds": Fraction(1, 2),
-        "chunk": 8,
-        "chunk_overlap": 3,
-    }
-    return UpscaleOptions(**(fields | changes))
 
 
 class StoppedError(Exception):
@@ -108,7 +97,7 @@ KILLED_RUN = """
     import os, signal, sys
     from fractions import Fraction
     from pathlib import Path
-    from tests.workers.run.test_resume import options
+    from tests.workers.made import options
     from pipelines.loaders import load_model
     from workers.run.upscaler import upscale_file
 

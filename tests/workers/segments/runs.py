@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ import torch
 from torch import Tensor
 
 from media import Frame, VideoReader, join_segments, probe
-from media.sizes import SizeRequest
 from pipelines.model import Model
 from pipelines.planning.plan import ChunkPlan
-from tests.workers.made import FAST, StandIn, video_packets
+from tests.workers.made import StandIn, video_packets
 from workers.run.decisions import DecidedRun, decide_run
 from workers.run.folder import WorkFolder
 from workers.run.options import UpscaleOptions
@@ -29,17 +27,6 @@ from workers.segments.making import (
     make_segment,
 )
 from workers.segments.planning import SegmentPlan, plan_source
-
-
-def options(**changes: Any) -> UpscaleOptions:
-    fields: dict[str, Any] = {
-        "size": SizeRequest(scale=Fraction(2)),
-        "encode": FAST,
-        "segment_seconds": Fraction(1, 2),
-        "chunk": 8,
-        "chunk_overlap": 3,
-    }
-    return UpscaleOptions(**(fields | changes))
 
 
 class ChunkTintModel(StandIn):

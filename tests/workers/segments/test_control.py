@@ -20,13 +20,12 @@ from pipelines.planning.frame_plan import FramePlan
 from pipelines.planning.plan import ChunkPlan
 from tests.media.clips import Clip, moving_pictures, write_clip
 from tests.pipelines.tiny import save_nano
-from tests.workers.made import make_video
+from tests.workers.made import make_video, options
 from tests.workers.segments.runs import (
     ChunkTintModel,
     CountingSource,
     make,
     opened,
-    options,
     plan_all,
 )
 from workers.segments.making import (

@@ -20,13 +20,12 @@ from tests.media.captioned import by_time, captions_in, write_captioned
 from tests.media.clips import Clip, field_pictures, interlace, moving_pictures, write_clip
 from tests.pipelines.tiny import save_nano
 from tests.thorough import sized
-from tests.workers.made import make_video
+from tests.workers.made import make_video, options
 from tests.workers.segments.runs import (
     ChunkTintModel,
     check_segments,
     join,
     make,
-    options,
     plan_all,
     run_whole,
 )

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from benchmarks.installation import Installation
-from benchmarks.made_clips import make_clip
 from dovetail_client import (
     APIError,
     AsyncDovetail,
@@ -32,12 +31,6 @@ PADDING_BYTES = 12 * 2**20
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds, with sound."""
-    return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", seconds=2)
-
-
-@pytest.fixture(scope="module")
 def large_clip(clip: Path) -> Path:
     """The same with an empty box at its end, too large for one request."""
     path = clip.with_name("large.mp4")
@@ -47,13 +40,12 @@ def large_clip(clip: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyProxy]:
-    """The way to an installation with one worker."""
-    with Installation(tmp_path_factory.mktemp("installation"), num_workers=1) as installation:
-        port = urlsplit(installation.url).port
-        assert port is not None
-        with faulty_proxy(port) as proxy:
-            yield proxy
+def network(installation: Installation) -> Iterator[FaultyProxy]:
+    """The way to the installation."""
+    port = urlsplit(installation.url).port
+    assert port is not None
+    with faulty_proxy(port) as proxy:
+        yield proxy
 
 
 @pytest.fixture(params=["sync", "async"])

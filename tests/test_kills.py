@@ -15,8 +15,8 @@ from tests.thorough import sized
 def test_all_jobs_complete_with_the_same_bytes_while_processes_are_killed(tmp_path: Path) -> None:
     report = run_chaos(
         tmp_path,
-        num_jobs=sized(8, brief=4),
-        num_kills=sized(8, brief=4),
+        num_jobs=sized(8, brief=3),
+        num_kills=sized(8, brief=3),
         num_workers=2,
         pause=2.0,
         model="standin:sleep=0.02,scale=2",

@@ -1,0 +1,30 @@
+"""Which tests run in one process, one after another, and which begin first."""
+
+from __future__ import annotations
+
+from xdist.scheduler import LoadFileScheduling
+
+# Tests that share something expensive: an installation, a browser.
+ONE_PROCESS = ("tests/whole/", "tests/web/")
+# They wait more than they compute, so they begin first and leave time to those that compute.
+FIRST = (
+    *ONE_PROCESS,
+    "tests/test_kills.py",
+    "tests/workers/",
+    "tests/training/",
+    "tests/service/",
+    "tests/client/",
+)
+
+
+class LoadFileOrFolder(LoadFileScheduling):
+    """As `--dist loadfile`, but the folders of `ONE_PROCESS` are each like one file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = next((folder for folder in ONE_PROCESS if nodeid.startswith(folder)), None)
+        return folder or super()._split_scope(nodeid)
+
+
+def place_of(nodeid: str) -> int:
+    """Where a test comes: of those with the same place, the order of collection stays."""
+    return next((place for place, start in enumerate(FIRST) if nodeid.startswith(start)), len(FIRST))
