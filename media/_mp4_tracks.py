@@ -1,4 +1,4 @@
-"""What the tracks of an MP4 or MOV say that PyAV does not tell: cropping, and spheres that FFmpeg cannot read.
+"""What tracks of an MP4 or MOV say that PyAV does not tell: cropping, and spheres that FFmpeg cannot read.
 
 The `clap` box of a sample entry: ISO/IEC 14496-12, section 12.1.4. `sv3d`: see `media._projections`.
 """

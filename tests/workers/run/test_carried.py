@@ -11,7 +11,8 @@ from media import EncodeOptions
 from pipelines.model import Model
 from tests.media.captioned import by_time, captions_in, write_captioned
 from tests.media.spherical import equi, said_of, st3d, sv3d, write_with_box
-from tests.workers.run.test_resume import options, stop_after
+from tests.workers.made import options
+from tests.workers.run.test_resume import stop_after
 from workers.run.upscaler import upscale_file
 
 
