@@ -10,12 +10,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PositiveFloat,
     PositiveInt,
     RootModel,
     SerializerFunctionWrapHandler,
@@ -25,6 +27,10 @@ from pydantic import (
 
 TokenGrid = tuple[int, int, int]
 """Tokens along time, height and width."""
+MixingStart = Literal["linear", "cos", "exp", "local", "gaussian"]
+"""Matrices from which MHLA's mixing starts; `pipelines.dove.attention.linear` has their formulas."""
+# Of linear attention, which computes in float32: 29 elements of 16 bits counted for the attention alone.
+LINEAR_TOKEN_ELEMENTS = 34
 
 
 class LayerCost(BaseModel):
@@ -75,7 +81,42 @@ class WindowAttention(LayerCost):
         return grid[0] * min(self.window[0], grid[1]) * min(self.window[1], grid[2])
 
 
-LayerAttention = Annotated[FullAttention | WindowAttention, Field(discriminator="pattern")]
+class LinearAttention(LayerCost):
+    """MHLA: linear attention whose token blocks are mixed by a learned matrix (arXiv 2601.07832).
+
+    Attributes:
+        blocks: Number of blocks along time, height and width; their square should not exceed the tokens.
+        start: Matrix from which training starts.
+        normalizer: The paper's denominator, or none.
+        use_gate: Whether the output is gated by the layer's input.
+        use_lepe: Whether values pass a local convolution beside it.
+        eps: Added to features and denominators.
+    """
+
+    pattern: Literal["linear"] = "linear"
+    blocks: tuple[PositiveInt, PositiveInt, PositiveInt]
+    start: MixingStart = "linear"
+    normalizer: Literal["paper", "none"] = "paper"
+    use_gate: bool = True
+    use_lepe: bool = False
+    eps: PositiveFloat = 1e-6
+
+    @property
+    def token_elements(self) -> int:
+        """Features, their rotation and blocks, in float32."""
+        return LINEAR_TOKEN_ELEMENTS
+
+    def keys_per_token(self, grid: TokenGrid, head_dim: int) -> float:
+        """See `LayerCost.keys_per_token`: a token costs d^2 twice, the matrix m^2 d^2; a key costs 2 d."""
+        num_tokens = grid[0] * grid[1] * grid[2]
+        return head_dim + prod(self.blocks) ** 2 * head_dim / (2 * num_tokens)
+
+    def constant_elements(self, hidden_size: int, head_dim: int) -> int:
+        """States of the blocks, mixed, and the text's share."""
+        return 3 * prod(self.blocks) * hidden_size * head_dim
+
+
+LayerAttention = Annotated[FullAttention | WindowAttention | LinearAttention, Field(discriminator="pattern")]
 """One layer's pattern."""
 
 

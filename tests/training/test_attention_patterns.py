@@ -11,6 +11,7 @@ import torch
 from pipelines.dove.one_step import one_step
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
+from pipelines.errors import CheckpointError
 from pipelines.memory_tracking import peak_memory
 from pipelines.planning.attention import AttentionSettings
 from pipelines.planning.plan import ChunkRequest
@@ -18,10 +19,12 @@ from tests.pipelines.tiny import make_clip
 from training.config import ModelConfig, TrainingConfig
 from training.model import OneStepModel
 
+LINEAR = {"pattern": "linear", "blocks": [1, 2, 2], "use_lepe": True}
 PATTERNS: dict[str, Any] = {
     "full": "full",
     "window": {"pattern": "window", "window": [2, 3]},
-    "hybrid": ["full", {"pattern": "window", "window": [2, 3]}],
+    "linear": LINEAR,
+    "hybrid": ["full", LINEAR],
 }
 
 
@@ -50,7 +53,8 @@ def test_checkpoint_restores_what_the_trained_model_does(
                 one_step(transformer, pipeline.scheduler, latents, model.prompt_embeds, timestep=19)
                 for transformer in (pipeline.transformer, model.transformer)
             )
-        assert torch.equal(restored, expected)
+        # Weights lie elsewhere in memory, and kernels differ with their alignment.
+        torch.testing.assert_close(restored, expected, atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", PATTERNS)
@@ -67,6 +71,16 @@ def test_no_more_memory_is_taken_than_was_planned(
         for _ in pipeline.restore_chunk(clip, (160, 192), DoveOptions(), plan):
             pass
     assert peak.num_bytes <= plan.estimated_bytes
+
+
+def test_a_checkpoint_without_its_patterns_weights_is_refused(
+    tiny_config: TrainingConfig, tmp_path: Path
+) -> None:
+    trained(tiny_config, "full").save(tmp_path, card={})
+    path = tmp_path / "dovetail.json"
+    path.write_text('{"attention": {"pattern": "linear", "blocks": [1, 2, 2]}}')
+    with pytest.raises(CheckpointError, match=r"lacks \d+ weights .*attn1.pattern.gate.bias"):
+        DovePipeline.from_checkpoint(tmp_path)
 
 
 def test_window_beside_a_patterns_name_is_its_window(tiny_config: TrainingConfig) -> None:

@@ -10,10 +10,11 @@ from torch import nn
 
 from pipelines.dove.attention.full import FullPattern
 from pipelines.dove.attention.joint import JointAttention
+from pipelines.dove.attention.linear import LinearPattern
 from pipelines.dove.attention.tokens import AttentionPattern
 from pipelines.dove.attention.windows import WindowPattern
 from pipelines.dove.kernels import AttentionBackend, make_attention_kernel
-from pipelines.planning.attention import AttentionSettings, FullAttention, LayerAttention
+from pipelines.planning.attention import AttentionSettings, FullAttention, LayerAttention, LinearAttention
 
 
 def set_attention(transformer: Any, settings: AttentionSettings) -> None:
@@ -25,20 +26,32 @@ def set_attention(transformer: Any, settings: AttentionSettings) -> None:
         transformer: A `CogVideoXTransformer3DModel`; changed in place.
         settings: Attention of its layers.
     """
-    blocks = transformer.transformer_blocks
+    blocks, config = transformer.transformer_blocks, transformer.config
+    heads = config.num_attention_heads, config.attention_head_dim
     seen = Counter[str]()
     for block, layer in zip(blocks, settings.layers(len(blocks)), strict=True):
         # Every other layer of a pattern is shifted, also where others lie between.
-        pattern = _make_pattern(layer, is_shifted=seen[layer.pattern] % 2 == 1)
+        pattern = _make_pattern(layer, heads, is_shifted=seen[layer.pattern] % 2 == 1)
         seen[layer.pattern] += 1
         if isinstance(pattern, nn.Module):
-            block.attn1.pattern = pattern
+            weight = block.attn1.to_out[0].weight
+            block.attn1.pattern = pattern.to(device=weight.device, dtype=weight.dtype)
         block.attn1.set_processor(JointAttention(pattern))
 
 
-def _make_pattern(layer: LayerAttention, *, is_shifted: bool) -> AttentionPattern:
+def _make_pattern(layer: LayerAttention, heads: tuple[int, int], *, is_shifted: bool) -> AttentionPattern:
     if isinstance(layer, FullAttention):
         return FullPattern()
+    if isinstance(layer, LinearAttention):
+        return LinearPattern(
+            *heads,
+            blocks=layer.blocks,
+            start=layer.start,
+            normalizer=layer.normalizer,
+            use_gate=layer.use_gate,
+            use_lepe=layer.use_lepe,
+            eps=layer.eps,
+        )
     return WindowPattern(layer.window, shifted=is_shifted)
 
 

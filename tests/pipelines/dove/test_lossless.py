@@ -13,6 +13,11 @@ from pipelines.dove.one_step import one_step
 from pipelines.planning.attention import AttentionSettings
 from tests.pipelines.tiny import TEXT_DIM, TEXT_LENGTH, make_scheduler, make_transformer
 
+PATTERNS: list[dict[str, Any]] = [
+    {"pattern": "full"},
+    {"pattern": "window", "window": (2, 3)},
+    {"pattern": "linear", "blocks": (1, 2, 2), "use_lepe": True},
+]
 DTYPES = [torch.float32, torch.bfloat16]
 
 
@@ -25,7 +30,7 @@ def restore(transformer: Any, dtype: torch.dtype) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("pattern", ["full", {"pattern": "window", "window": (2, 3)}])
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern["pattern"])
 @pytest.mark.parametrize("layout", ["1.5-5b", "5b", "2b"])
 def test_frozen_and_fused_transformer_gives_the_same_bits(
     layout: str, pattern: Any, dtype: torch.dtype
