@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pipelines.planning.attention import FULL_ATTENTION, AttentionSettings
 from training.errors import TrainingConfigError
 
 
@@ -104,17 +105,28 @@ class DataConfig(StrictModel):
 
 
 class ModelConfig(StrictModel):
-    """The checkpoint to make; `transformer`, `vae` and `scheduler` are the diffusers configs."""
+    """The checkpoint to make; `transformer`, `vae` and `scheduler` are the diffusers configs.
+
+    `attention` is as in `dovetail.json`; a `window` beside a pattern's name is its window.
+    """
 
     name: str
     scale: int = 4
     timestep: int
-    attention: Literal["full", "window"] = "full"
-    window: tuple[int, int] = (8, 8)
+    attention: AttentionSettings = FULL_ATTENTION
     prompt_tokens: int = 1
     transformer: dict[str, Any]
     vae: dict[str, Any]
     scheduler: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _window_is_of_the_attention(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "window" in value and isinstance(value.get("attention", "full"), str):
+            rest = {name: item for name, item in value.items() if name != "window"}
+            pattern = value.get("attention", "full")
+            return rest | {"attention": {"pattern": pattern, "window": value["window"]}}
+        return value
 
 
 class StageConfig(StrictModel):

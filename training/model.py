@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
-from pipelines.dove.attention import set_attention_pattern
+from pipelines.dove.attention import set_attention
 from pipelines.dove.one_step import one_step
 from training.config import ModelConfig
 
@@ -36,7 +36,7 @@ class OneStepModel(nn.Module):
         # v starts at zero, so the first x0 is sqrt(alpha_bar) * z: the upsampled frame itself.
         nn.init.zeros_(self.transformer.proj_out.weight)
         nn.init.zeros_(self.transformer.proj_out.bias)
-        set_attention_pattern(self.transformer, config.attention, window=config.window)
+        set_attention(self.transformer, config.attention)
         self.vae = SpaceToDepthAutoencoder(**config.vae)
         self.vae.to(memory_format=torch.channels_last)
         self.scheduler = CogVideoXDDIMScheduler(**config.scheduler)
@@ -83,7 +83,7 @@ class OneStepModel(nn.Module):
             "name": self.config.name,
             "scale": self.config.scale,
             "timestep": self.config.timestep,
-            "attention": {"pattern": self.config.attention, "window": list(self.config.window)},
+            "attention": self.config.attention.model_dump(mode="json"),
         }
         (folder / "dovetail.json").write_text(json.dumps(description | card, indent=2) + "\n")
 

@@ -66,7 +66,7 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
         self.model_shape = DiffusionShape.of(
             vae,
             transformer,
-            is_windowed=self.description.attention.pattern == "window",
+            attention=self.description.attention,
             clip_length=self.description.clip_length,
         )
         if prompt_embeds is None:

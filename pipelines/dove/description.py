@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.errors import CheckpointError
+from pipelines.planning.attention import FULL_ATTENTION, AttentionSettings
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "checkpoints"
 DESCRIPTION_NAME = "dovetail.json"
@@ -21,27 +22,6 @@ COMPONENT_PATTERNS = (
 TEXT_PATTERNS = ("text_encoder/*.json", "text_encoder/*.safetensors", "tokenizer/*")
 
 
-class AttentionSettings(BaseModel):
-    """The attention pattern a checkpoint was trained with.
-
-    Attributes:
-        pattern: `full`, or `window` for spatial windows over all frames.
-        window: Window height and width in tokens; used by `window` only.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    pattern: Literal["full", "window"] = "full"
-    window: tuple[int, int] = (8, 8)
-
-    @field_validator("window")
-    @classmethod
-    def _window_is_positive(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if min(value) < 1:
-            raise ValueError(f"window sides must be at least 1 token, got {value}")
-        return value
-
-
 class CheckpointDescription(BaseModel):
     """Contents of `dovetail.json`; the defaults are those of the original DOVE, which has no such file.
 
@@ -49,7 +29,7 @@ class CheckpointDescription(BaseModel):
         name: Short name, shown to users.
         timestep: Timestep of the one-step rule.
         scale: Upscaling factor the checkpoint was trained for; informative where the VAE does not fix it.
-        attention: Attention pattern; a bare string names the pattern.
+        attention: Attention pattern it was trained with: a name, a pattern, or a list by layer.
         upsample: Interpolation that brings the source to the target size before encoding.
         clip_length: Frames of the clips it was trained on; the planner's default chunk. None leaves it to
             the planner.
@@ -63,17 +43,12 @@ class CheckpointDescription(BaseModel):
     name: str = "dove"
     timestep: int = Field(default=399, ge=0, lt=1000)
     scale: int = Field(default=4, ge=1, le=16)
-    attention: AttentionSettings = AttentionSettings()
+    attention: AttentionSettings = FULL_ATTENTION
     upsample: Literal["bilinear", "bicubic"] = "bilinear"
     clip_length: int | None = Field(default=None, ge=1)
     licence: str = Field(default="", validation_alias=AliasChoices("licence", "license"))
     source: str = ""
     sha256: dict[str, str] = {}
-
-    @field_validator("attention", mode="before")
-    @classmethod
-    def _accept_bare_pattern(cls, value: Any) -> Any:
-        return {"pattern": value} if isinstance(value, str) else value
 
 
 def embedded_checkpoints() -> list[str]:

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
-from pipelines.dove.attention import set_attention_pattern
+from pipelines.dove.attention import transformer_class
 from pipelines.dove.description import (
     COMPONENT_PATTERNS,
     EMBEDDED_FOLDER,
@@ -137,10 +137,9 @@ def load_checkpoint(
     vae = _load_model(folder / "vae", VAE_CLASSES, dtype)
     transformer = _load_model(
         folder / "transformer",
-        {"CogVideoXTransformer3DModel": diffusers.CogVideoXTransformer3DModel},
+        {"CogVideoXTransformer3DModel": transformer_class(description.attention)},
         dtype,
     )
-    set_attention_pattern(transformer, description.attention.pattern, window=description.attention.window)
     return LoadedCheckpoint(
         folder=folder,
         description=description,

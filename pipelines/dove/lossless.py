@@ -98,8 +98,8 @@ def _num_parameters(module: nn.Module) -> int:
 def fuse_qkv(transformer: Any) -> None:
     """Makes one projection of each layer's query, key and value projections; changed in place.
 
-    Unlike diffusers' `fuse_qkv_projections` it drops the three separate weights and leaves window processors
-    in place, which read the fused projection themselves.
+    Unlike diffusers' `fuse_qkv_projections` it drops the three separate weights and leaves `JointAttention`
+    in place, which reads the fused projection itself.
     """
     for block in transformer.transformer_blocks:
         attention = block.attn1

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import torch
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 
-TokenGrid = tuple[int, int, int]
-RotaryEmbedding = tuple[torch.Tensor, torch.Tensor]
+from pipelines.dove.attention import RotaryEmbedding
+from pipelines.planning.attention import TokenGrid
 
 
 class VelocityScheduler(Protocol):
@@ -114,7 +114,7 @@ def one_step(
 
 
 def needs_token_grid(transformer: torch.nn.Module) -> bool:
-    """Whether the attention processors work on the token grid (windows) rather than on a flat sequence."""
+    """Whether the attention processors take the token grid; diffusers' own know a flat sequence."""
     # nn.Module types its attributes as Tensor or Module; this is a list of blocks.
     processor: Any = transformer.transformer_blocks[0].attn1.processor  # type: ignore[union-attr, index]
     return bool(getattr(processor, "uses_token_grid", False))

@@ -9,18 +9,13 @@ from typing import Any, Protocol
 import torch
 
 from pipelines.codecs.codec import Codec
+from pipelines.dove.attention import RotaryEmbedding
 from pipelines.dove.geometry import Geometry, to_unit_range
-from pipelines.dove.one_step import (
-    RotaryEmbedding,
-    TokenGrid,
-    num_leading_copies,
-    one_step,
-    rotary_embedding,
-    token_grid,
-)
+from pipelines.dove.one_step import num_leading_copies, one_step, rotary_embedding, token_grid
 from pipelines.dove.options import DoveOptions, Upsample
 from pipelines.dove.streamed import StreamedNetwork
 from pipelines.dove.windowed import WindowedTransformer
+from pipelines.planning.attention import TokenGrid
 from pipelines.planning.diffusion_plan import DiffusionPlan
 from pipelines.planning.plan import NetworkPart
 from pipelines.planning.shapes import DiffusionShape

@@ -4,7 +4,7 @@ Text attends to text alone (`pipelines.dove.attention`), so under one prompt and
 values are constants of the checkpoint, and a row of windows needs nothing of other rows but their tokens.
 Each block therefore goes row by row through norm, attention and feed-forward, from one buffer of tokens into
 another: what else is alive is as large as a row, which stays in a processor's cache and off the allocator.
-The arithmetic is that of the blocks with `WindowAttnProcessor`, summed in another order.
+The arithmetic is that of the blocks with `WindowPattern`, summed in another order.
 """
 
 from __future__ import annotations
@@ -15,9 +15,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from pipelines.dove.attention import AxisWindows, WindowAttnProcessor, axis_windows, project_qkv
+from pipelines.dove.attention import (
+    AxisWindows,
+    JointAttention,
+    RotaryEmbedding,
+    WindowPattern,
+    axis_windows,
+    project_qkv,
+)
 from pipelines.dove.lossless import ConstantLayerNormZero
-from pipelines.dove.one_step import RotaryEmbedding, TokenGrid
+from pipelines.planning.attention import TokenGrid
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -63,7 +70,8 @@ class WindowedTransformer:
     def supports(transformer: Any) -> bool:
         """Whether a transformer is as the constructor wants it."""
         return bool(transformer.config.use_rotary_positional_embeddings) and all(
-            isinstance(block.attn1.processor, WindowAttnProcessor)
+            isinstance(block.attn1.processor, JointAttention)
+            and isinstance(block.attn1.processor.pattern, WindowPattern)
             and isinstance(block.norm1, ConstantLayerNormZero)
             and block.attn1.norm_q is not None
             and block.attn1.fused_projections
@@ -101,9 +109,9 @@ class WindowedTransformer:
         out: torch.Tensor,
         frequencies: torch.Tensor,
     ) -> None:
-        processor: WindowAttnProcessor = block.attn1.processor
-        rows = axis_windows(tokens.shape[1], processor.window[0], shifted=processor.shifted)
-        cols = axis_windows(tokens.shape[2], processor.window[1], shifted=processor.shifted)
+        pattern: WindowPattern = block.attn1.processor.pattern
+        rows = axis_windows(tokens.shape[1], pattern.window[0], shifted=pattern.shifted)
+        cols = axis_windows(tokens.shape[2], pattern.window[1], shifted=pattern.shifted)
         for start, (low, high) in zip(rows.starts, rows.owned, strict=True):
             if high == low:
                 continue

@@ -9,9 +9,12 @@ from pipelines.planning.ladders import TileSize, chunk_ladder, round_up
 from pipelines.planning.plan import ChunkRequest
 from pipelines.planning.shapes import DiffusionShape
 
-# Above this a chunk's transformer pass is cut even where memory would allow it: attention is quadratic, and
-# 1088x1920 with 33 frames (41 k tokens) is already past the size DOVE was trained and evaluated at.
-MAX_TOKENS = 42_000
+# Where queries are compared with more keys than this, and with more the larger the tile, the transformer's
+# pass is cut even if memory would allow it: 1088x1920 with 33 frames (41 k tokens, full attention) is already
+# past the size DOVE was trained and evaluated at.
+MAX_KEYS_PER_TOKEN = 42_000
+# Tiles of so many tokens in all go through the transformer together: more are no faster.
+MAX_BATCH_TOKENS = 42_000
 # Frames per chunk and smallest overlap where the checkpoint does not say: DOVE was evaluated on 33 frames,
 # the small checkpoints were trained on short clips. Longer ones compute fewer frames twice (33/9: 1.375 times
 # the work, 73/9: 1.14), but only who asks for them gets them: their quality has not been checked.
@@ -112,7 +115,7 @@ def _largest_plan(fit: DiffusionFit, chunk_len: int) -> DiffusionPlan | None:
     batch = min(
         single.rows * single.cols,
         budget // max(model.transformer_bytes(chunk_len, *tile), 1),
-        MAX_TOKENS // max(model.num_tokens(chunk_len, *tile), 1),
+        MAX_BATCH_TOKENS // max(model.num_tokens(chunk_len, *tile), 1),
         MAX_TILE_BATCH,
     )
     return fitted_plan(fit, chunk_len, tile, vae_tile, max(batch, 1))
@@ -121,7 +124,13 @@ def _largest_plan(fit: DiffusionFit, chunk_len: int) -> DiffusionPlan | None:
 def _largest_tile(fit: DiffusionFit, chunk_len: int, budget: int) -> TileSize | None:
     model = fit.model
     for tile in fit.tiles:
-        is_quick = model.is_windowed or model.num_tokens(chunk_len, *tile) <= MAX_TOKENS
-        if is_quick and model.transformer_bytes(chunk_len, *tile) <= budget:
+        if _is_quick(model, chunk_len, tile) and model.transformer_bytes(chunk_len, *tile) <= budget:
             return tile
     return None
+
+
+def _is_quick(model: DiffusionShape, chunk_len: int, tile: TileSize) -> bool:
+    """Whether smaller tiles would leave a query about as many keys, or there are few enough."""
+    keys = model.keys_per_token(chunk_len, *tile)
+    is_local = model.keys_per_token(chunk_len, 2 * tile[0], 2 * tile[1]) <= keys
+    return is_local or keys <= MAX_KEYS_PER_TOKEN

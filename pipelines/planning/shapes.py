@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipelines.planning.attention import FULL_ATTENTION, AttentionSettings, TokenGrid
 from pipelines.planning.slices import MAX_BATCH_FRAMES, frames_per_batch, frames_per_slice
 
 Autoencoder = Literal["cogvideox", "space_to_depth"]
@@ -21,10 +22,6 @@ DECODE_ELEMENTS = 88
 ENCODE_ELEMENTS = 66
 IMAGE_DECODE_ELEMENTS = 41
 IMAGE_ENCODE_ELEMENTS = 22
-# Elements per token and per hidden channel: full attention with a flash kernel; windows gather copies of
-# query, key and value (41 counted on dovetail-nano's configuration).
-TOKEN_ELEMENTS = 14
-WINDOW_TOKEN_ELEMENTS = 42
 # Elements per token and per number of its latents, at the end of the rule: input, velocity twice, their
 # products and the difference.
 LATENT_ELEMENTS = 7
@@ -58,7 +55,8 @@ class DiffusionShape:
         spatial_ratio: Pixels per latent pixel.
         temporal_ratio: Frames per latent frame.
         native_scale: The decoder's fixed upscaling factor, or None.
-        is_windowed: Whether attention is local, so that cost grows linearly with the frame.
+        attention: Of its layers.
+        head_dim: Channels of an attention head.
         clip_length: Frames of the clips it was trained on, if known.
         latent_channels: Channels of a latent pixel.
         is_streamed: Whether whole frames pass the network without a tensor of the latents' size.
@@ -74,7 +72,8 @@ class DiffusionShape:
     spatial_ratio: int = 8
     temporal_ratio: int = 4
     native_scale: int | None = None
-    is_windowed: bool = False
+    attention: AttentionSettings = FULL_ATTENTION
+    head_dim: int = 64
     clip_length: int | None = None
     latent_channels: int = 16
     is_streamed: bool = False
@@ -114,16 +113,27 @@ class DiffusionShape:
 
     def num_tokens(self, num_frames: int, height: int, width: int) -> int:
         """Video tokens of a tile, sizes in pixels."""
+        frames, rows, cols = self.token_grid(num_frames, height, width)
+        return frames * rows * cols
+
+    def token_grid(self, num_frames: int, height: int, width: int) -> TokenGrid:
+        """Video tokens of a tile along time, height and width, sizes in pixels."""
         frames = -(-self.latent_frames(num_frames) // (self.patch_size_t or 1))
-        return frames * (height // self.alignment) * (width // self.alignment)
+        return frames, height // self.alignment, width // self.alignment
+
+    def keys_per_token(self, num_frames: int, height: int, width: int) -> float:
+        """Keys that a query of a tile is compared with, on average; see `AttentionSettings`."""
+        return self.attention.keys_per_token(self.token_grid(num_frames, height, width), self.head_dim)
 
     def transformer_bytes(self, num_frames: int, height: int, width: int, *, batch: int = 1) -> int:
         """Activation peak of one transformer call, and of what the rule makes of its result."""
-        per_channel = WINDOW_TOKEN_ELEMENTS if self.is_windowed else TOKEN_ELEMENTS
         latents = self.latent_channels * self.patch_size**2 * (self.patch_size_t or 1)
-        elements = max(self.hidden_size * per_channel + 2 * latents, latents * LATENT_ELEMENTS)
+        elements = max(
+            self.hidden_size * self.attention.token_elements + 2 * latents, latents * LATENT_ELEMENTS
+        )
         tokens = self.num_tokens(num_frames, height, width)
-        return batch * tokens * elements * self.bytes_per_element
+        constant = 4 * self.attention.constant_elements(self.hidden_size, self.head_dim)
+        return batch * (tokens * elements * self.bytes_per_element + constant)
 
     def vae_bytes(self, height: int, width: int, *, num_frames: int = MAX_BATCH_FRAMES) -> int:
         """Activation peak of decoding (the larger of the two directions) one tile, sizes in pixels."""
@@ -176,7 +186,12 @@ class DiffusionShape:
 
     @classmethod
     def of(
-        cls, vae: Any, transformer: Any, *, is_windowed: bool = False, clip_length: int | None = None
+        cls,
+        vae: Any,
+        transformer: Any,
+        *,
+        attention: AttentionSettings | None = None,
+        clip_length: int | None = None,
     ) -> DiffusionShape:
         """Reads the shape off loaded modules (configurations and dtype only)."""
         config, vae_config = transformer.config, vae.config
@@ -196,6 +211,7 @@ class DiffusionShape:
             temporal_ratio=int(vae_config.temporal_compression_ratio) if is_cogvideox else 1,
             native_scale=None if is_cogvideox else vae_config.scale,
             latent_channels=config.in_channels,
-            is_windowed=is_windowed,
+            attention=attention or FULL_ATTENTION,
+            head_dim=config.attention_head_dim,
             clip_length=clip_length,
         )

@@ -10,8 +10,17 @@ from diffusers.models.embeddings import apply_rotary_emb
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.dove.attention import WindowAttnProcessor, axis_windows, project_qkv, set_attention_pattern
+from pipelines.dove.attention import (
+    ContextKeys,
+    FullPattern,
+    JointAttention,
+    WindowPattern,
+    axis_windows,
+    project_qkv,
+    set_attention,
+)
 from pipelines.dove.one_step import rotary_embedding
+from pipelines.planning.attention import AttentionSettings
 
 
 def tiny_transformer(num_layers: int = 2) -> CogVideoXTransformer3DModel:
@@ -81,7 +90,7 @@ def test_window_attention_equals_masked_attention(grid: tuple[int, int, int], sh
     text = torch.randn(2, 2, 32)
     rotary = rotary_embedding(grid, transformer.config, "cpu")
     assert rotary is not None
-    processor = WindowAttnProcessor((4, 4), shifted=shifted)
+    processor = JointAttention(WindowPattern((4, 4), shifted=shifted))
     with torch.no_grad():
         got_video, got_text = processor(attn, video, text, image_rotary_emb=rotary, token_grid=grid)
         query, key, value = project_qkv(attn, torch.cat([text, video], 1))
@@ -112,7 +121,7 @@ def window_mask(grid: tuple[int, int, int], shifted: bool, num_text: int = 2) ->
 
 def test_window_attention_is_local_through_the_whole_transformer() -> None:
     transformer = tiny_transformer()
-    set_attention_pattern(transformer, "window", window=(2, 2))
+    set_attention(transformer, AttentionSettings.model_validate({"pattern": "window", "window": (2, 2)}))
     latents = torch.randn(1, 2, 4, 8, 32)
     changed = latents.clone()
     changed[..., -2:] += 1
@@ -138,7 +147,7 @@ def test_gradients_flow_as_in_inference() -> None:
     transformer = tiny_transformer(1)
     attn = transformer.transformer_blocks[0].attn1
     video, text = torch.randn(1, 2 * 4 * 4, 32, requires_grad=True), torch.randn(1, 2, 32)
-    processor = WindowAttnProcessor((2, 2), shifted=True)
+    processor = JointAttention(WindowPattern((2, 2), shifted=True))
     out, _ = processor(attn, video, text, token_grid=(2, 4, 4))
     with torch.no_grad():
         expected, _ = processor(attn, video, text, token_grid=(2, 4, 4))
@@ -151,4 +160,35 @@ def test_gradients_flow_as_in_inference() -> None:
 def test_window_attention_needs_the_grid() -> None:
     attn = tiny_transformer(1).transformer_blocks[0].attn1
     with pytest.raises(ValueError, match="token grid"):
-        WindowAttnProcessor((2, 2), shifted=False)(attn, torch.zeros(1, 8, 32), torch.zeros(1, 2, 32))
+        JointAttention(WindowPattern((2, 2), shifted=False))(
+            attn, torch.zeros(1, 8, 32), torch.zeros(1, 2, 32)
+        )
+
+
+@pytest.mark.parametrize("pattern", [FullPattern(), WindowPattern((8, 8), shifted=False)])
+def test_context_keys_are_for_the_video_alone(pattern: FullPattern | WindowPattern) -> None:
+    """Keys and values of a token that is already there, given once more as context, count twice."""
+    attn = tiny_transformer(1).transformer_blocks[0].attn1
+    grid, video, text = (1, 2, 3), torch.randn(1, 6, 32), torch.randn(1, 2, 32)
+    mask = torch.zeros(8, 8)
+    mask[2:, 4] = torch.log(torch.tensor(2.0))
+    if isinstance(pattern, WindowPattern):
+        mask[:2, 2:] = -torch.inf
+    with torch.no_grad():
+        query, key, value = project_qkv(attn, torch.cat([text, video], 1))
+        context = ContextKeys(key[:, :, 4:5], value[:, :, 4:5])
+        got = JointAttention(pattern)(attn, video, text, token_grid=grid, context_keys=context)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        expected = attn.to_out[0](out.transpose(1, 2).flatten(2))
+    torch.testing.assert_close(torch.cat(got[::-1], 1), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_layers_take_the_patterns_of_a_list_in_turn() -> None:
+    transformer = tiny_transformer(6)
+    set_attention(
+        transformer, AttentionSettings.model_validate(["full", {"pattern": "window", "window": (2, 3)}])
+    )
+    patterns = [block.attn1.processor.pattern for block in transformer.transformer_blocks]
+    assert patterns[::2] == [FullPattern()] * 3
+    # Windows are shifted in turn, though all of them are in odd layers.
+    assert patterns[1::2] == [WindowPattern((2, 3), shifted=shifted) for shifted in (False, True, False)]

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
 
 from pipelines.dove import components
-from pipelines.dove.attention import FullAttnProcessor, set_attention_kernel
+from pipelines.dove.attention import FullPattern, JointAttention, set_attention_kernel
 from pipelines.dove.kernels import AttentionBackend, check_attention_backend, make_attention_kernel
 from pipelines.dove.pipeline import DovePipeline
 from pipelines.errors import BackendUnavailableError, InvalidOptionError
@@ -70,11 +71,13 @@ def test_every_kernel_works_under_every_pattern(
 
 
 def test_torchs_kernel_in_our_processor_has_diffusers_bits(tmp_path: Path) -> None:
-    pipeline = DovePipeline.from_checkpoint(save_checkpoint(tmp_path / "dove"))
+    pipeline = DovePipeline.from_checkpoint(save_checkpoint(tmp_path / "dove"), use_lossless_savings=False)
     clip = make_clip(2, 8, 8)
     expected = pipeline(clip, height=32, width=32).frames
     for block in pipeline.transformer.transformer_blocks:
-        block.attn1.set_processor(FullAttnProcessor(F.scaled_dot_product_attention))
+        assert isinstance(block.attn1.processor, JointAttention)
+        assert block.attn1.processor.pattern == FullPattern()
+        block.attn1.set_processor(CogVideoXAttnProcessor2_0())
     assert torch.equal(pipeline(clip, height=32, width=32).frames, expected)
 
 

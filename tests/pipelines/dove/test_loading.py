@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
 from pipelines.dove import description, loading
-from pipelines.dove.attention import WindowAttnProcessor
+from pipelines.dove.attention import JointAttention, WindowPattern
 from pipelines.dove.description import CheckpointDescription, embedded_checkpoints
 from pipelines.dove.loading import load_checkpoint, resolve_checkpoint
 from pipelines.dove.pipeline import DovePipeline
@@ -64,8 +64,8 @@ def test_our_layout_brings_its_timestep_pattern_and_autoencoder(tmp_path: Path) 
     )
     assert isinstance(loaded.vae, SpaceToDepthAutoencoder)
     processor = loaded.transformer.transformer_blocks[1].attn1.processor
-    assert isinstance(processor, WindowAttnProcessor)
-    assert (processor.window, processor.shifted) == ((2, 3), True)
+    assert isinstance(processor, JointAttention)
+    assert processor.pattern == WindowPattern((2, 3), shifted=True)
 
 
 def test_dtype_is_applied_to_all_parts(folder: Path) -> None:

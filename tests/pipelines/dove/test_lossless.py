@@ -7,11 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.dove.attention import set_attention_pattern
+from pipelines.dove.attention import set_attention
 from pipelines.dove.lossless import freeze_timestep, fuse_qkv
 from pipelines.dove.one_step import one_step
+from pipelines.planning.attention import AttentionSettings
 from tests.pipelines.tiny import TEXT_DIM, TEXT_LENGTH, make_scheduler, make_transformer
 
+PATTERNS: list[dict[str, Any]] = [
+    {"pattern": "full"},
+    {"pattern": "window", "window": (2, 3)},
+    {"pattern": "linear", "blocks": (1, 2, 2), "use_lepe": True},
+]
 DTYPES = [torch.float32, torch.bfloat16]
 
 
@@ -24,13 +30,13 @@ def restore(transformer: Any, dtype: torch.dtype) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("pattern", ["full", "window"])
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern["pattern"])
 @pytest.mark.parametrize("layout", ["1.5-5b", "5b", "2b"])
 def test_frozen_and_fused_transformer_gives_the_same_bits(
     layout: str, pattern: Any, dtype: torch.dtype
 ) -> None:
     transformer = make_transformer(layout).to(dtype)
-    set_attention_pattern(transformer, pattern, window=(2, 3))
+    set_attention(transformer, AttentionSettings.model_validate(pattern))
     expected = restore(transformer, dtype)
     freeze_timestep(transformer, 399)
     assert torch.equal(restore(transformer, dtype), expected)

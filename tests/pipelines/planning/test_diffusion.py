@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import InvalidOptionError, OutOfMemoryError, UnsupportedSizeError
+from pipelines.planning.attention import AttentionSettings
 from pipelines.planning.diffusion_plan import DiffusionPlan
 from pipelines.planning.plan import ChunkRequest
 from pipelines.planning.planner import plan_diffusion
@@ -25,7 +26,7 @@ NANO = DiffusionShape(
     bytes_per_element=4,
     temporal_ratio=1,
     native_scale=4,
-    is_windowed=True,
+    attention=AttentionSettings.model_validate("window"),
 )
 
 
@@ -221,8 +222,8 @@ def test_fixed_scale_networks_are_planned_at_their_own_size() -> None:
 
 def test_model_shape_is_read_off_loaded_modules() -> None:
     shape = DiffusionShape.of(make_vae(), make_transformer())
-    assert shape == DiffusionShape("cogvideox", 4, 32, patch_size_t=2, bytes_per_element=4)
-    nano = DiffusionShape.of(make_nano(), make_transformer(in_channels=192), is_windowed=True)
+    assert shape == DiffusionShape("cogvideox", 4, 32, patch_size_t=2, bytes_per_element=4, head_dim=16)
+    nano = DiffusionShape.of(make_nano(), make_transformer(in_channels=192))
     assert (nano.native_scale, nano.temporal_ratio, nano.alignment) == (4, 1, 16)
 
 

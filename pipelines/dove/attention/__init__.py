@@ -1,0 +1,27 @@
+"""Attention patterns for CogVideoX's joint text-video attention.
+
+`JointAttention` is the one processor; what a query attends to is an `AttentionPattern`, who computes it an
+`AttentionKernel` (`pipelines.dove.kernels`). `pipelines.planning.attention` has their settings.
+"""
+
+from pipelines.dove.attention.assembly import set_attention, set_attention_kernel, transformer_class
+from pipelines.dove.attention.full import FullPattern
+from pipelines.dove.attention.joint import JointAttention, project_qkv
+from pipelines.dove.attention.tokens import AttentionPattern, ContextKeys, JointTokens, RotaryEmbedding
+from pipelines.dove.attention.windows import AxisWindows, WindowPattern, axis_windows
+
+__all__ = [
+    "AttentionPattern",
+    "AxisWindows",
+    "ContextKeys",
+    "FullPattern",
+    "JointAttention",
+    "JointTokens",
+    "RotaryEmbedding",
+    "WindowPattern",
+    "axis_windows",
+    "project_qkv",
+    "set_attention",
+    "set_attention_kernel",
+    "transformer_class",
+]

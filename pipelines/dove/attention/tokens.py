@@ -1,0 +1,93 @@
+"""What an attention pattern gets and gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from diffusers.models.embeddings import apply_rotary_emb
+
+from pipelines.dove.kernels import AttentionKernel
+from pipelines.planning.attention import TokenGrid
+
+RotaryEmbedding = tuple[torch.Tensor, torch.Tensor]
+"""cos and sin, (T*H*W, head_dim) each; neighbouring channels are a pair and have one angle."""
+
+
+@dataclass(frozen=True)
+class ContextKeys:
+    """Keys and values from outside the clip's tokens, for every video query and no text query.
+
+    Attributes:
+        key: (B, heads, S, d), rotated to their place where the tokens are.
+        value: (B, heads, S, d).
+    """
+
+    key: torch.Tensor
+    value: torch.Tensor
+
+
+@dataclass(frozen=True)
+class JointTokens:
+    """The tokens of a layer of joint attention, text first, then video in row-major (T, H, W) order.
+
+    Attributes:
+        query: (B, heads, L, d), normalised, not rotated; L = num_text + T*H*W.
+        key: The same.
+        value: (B, heads, L, d).
+        states: (B, L, D), what was projected to them.
+        num_text: Text tokens, which have no place in the grid and are never rotated; may be 0.
+        grid: T, H, W; None where the caller did not say.
+        rotary: Rotary tables of the video tokens; None without rotary positions.
+        context: Further keys for the video, or None.
+    """
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    states: torch.Tensor
+    num_text: int
+    grid: TokenGrid | None = None
+    rotary: RotaryEmbedding | None = None
+    context: ContextKeys | None = None
+
+    @property
+    def text(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Query, key and value of the text, (B, heads, num_text, d) each."""
+        query, key, value = (x[:, :, : self.num_text] for x in (self.query, self.key, self.value))
+        return query, key, value
+
+    @property
+    def video(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Query and key, rotated, and value of the video, (B, heads, T*H*W, d) each."""
+        query, key, value = (x[:, :, self.num_text :] for x in (self.query, self.key, self.value))
+        if self.rotary is not None:
+            query, key = apply_rotary_emb(query, self.rotary), apply_rotary_emb(key, self.rotary)
+        return query, key, value
+
+    def checked_grid(self) -> TokenGrid:
+        """The grid, for patterns that cannot do without.
+
+        Raises:
+            ValueError: If the caller did not say it, or it has not as many tokens as the video.
+        """
+        if self.grid is None:
+            raise ValueError("this attention pattern needs the token grid")
+        num_video = self.query.shape[2] - self.num_text
+        if self.grid[0] * self.grid[1] * self.grid[2] != num_video:
+            raise ValueError(f"a token grid of {self.grid} does not have the {num_video} tokens of the video")
+        return self.grid
+
+
+class AttentionPattern(Protocol):
+    """Which keys a query attends to, and how. A pattern with weights is a module as well."""
+
+    def __call__(self, tokens: JointTokens, kernel: AttentionKernel) -> torch.Tensor:
+        """Attends; returns (B, heads, L, d) in the tokens' order and dtype.
+
+        Args:
+            tokens: Of the layer.
+            kernel: Dense softmax attention, for the calls a pattern consists of.
+        """
+        ...

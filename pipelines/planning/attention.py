@@ -1,0 +1,180 @@
+"""Attention as a checkpoint's description has it, and what it costs; without torch, for the planner.
+
+`dovetail.json` names one pattern for all layers, or a list of patterns that layers take in turn:
+
+    "attention": "full"
+    "attention": {"pattern": "window", "window": [8, 8]}
+    "attention": [{"pattern": "full"}, {"pattern": "window", "window": [8, 8]}]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    RootModel,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+TokenGrid = tuple[int, int, int]
+"""Tokens along time, height and width."""
+MixingStart = Literal["linear", "cos", "exp", "local", "gaussian"]
+"""Matrices from which MHLA's mixing starts; `pipelines.dove.attention.linear` has their formulas."""
+# Of linear attention, which computes in float32: 29 elements of 16 bits counted for the attention alone.
+LINEAR_TOKEN_ELEMENTS = 34
+
+
+class LayerCost(BaseModel):
+    """What one layer's attention costs; patterns override what differs from full attention."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def token_elements(self) -> int:
+        """Elements alive per token and hidden channel at a layer's peak; 14 counted with a flash kernel."""
+        return 14
+
+    def keys_per_token(self, grid: TokenGrid, head_dim: int) -> float:
+        """Keys a query is compared with, on average; other work is counted in keys of the same time."""
+        del head_dim
+        return grid[0] * grid[1] * grid[2]
+
+    def constant_elements(self, hidden_size: int, head_dim: int) -> int:
+        """Float32 elements alive beside those that grow with the tokens."""
+        del hidden_size, head_dim
+        return 0
+
+
+class FullAttention(LayerCost):
+    """Every token attends to every token."""
+
+    pattern: Literal["full"] = "full"
+
+
+class WindowAttention(LayerCost):
+    """Spatial windows that span all frames, every other layer's shifted by half a window.
+
+    Attributes:
+        window: Height and width in tokens.
+    """
+
+    pattern: Literal["window"] = "window"
+    window: tuple[PositiveInt, PositiveInt] = (8, 8)
+
+    @property
+    def token_elements(self) -> int:
+        """Windows gather copies of query, key and value (41 counted on dovetail-nano's configuration)."""
+        return 42
+
+    def keys_per_token(self, grid: TokenGrid, head_dim: int) -> float:
+        """See `LayerCost.keys_per_token`."""
+        del head_dim
+        return grid[0] * min(self.window[0], grid[1]) * min(self.window[1], grid[2])
+
+
+class LinearAttention(LayerCost):
+    """MHLA: linear attention whose token blocks are mixed by a learned matrix (arXiv 2601.07832).
+
+    Attributes:
+        blocks: Number of blocks along time, height and width; their square should not exceed the tokens.
+        start: Matrix from which training starts.
+        normalizer: The paper's denominator, or none.
+        use_gate: Whether the output is gated by the layer's input.
+        use_lepe: Whether values pass a local convolution beside it.
+        eps: Added to features and denominators.
+    """
+
+    pattern: Literal["linear"] = "linear"
+    blocks: tuple[PositiveInt, PositiveInt, PositiveInt]
+    start: MixingStart = "linear"
+    normalizer: Literal["paper", "none"] = "paper"
+    use_gate: bool = True
+    use_lepe: bool = False
+    eps: PositiveFloat = 1e-6
+
+    @property
+    def token_elements(self) -> int:
+        """Features, their rotation and blocks, in float32."""
+        return LINEAR_TOKEN_ELEMENTS
+
+    def keys_per_token(self, grid: TokenGrid, head_dim: int) -> float:
+        """See `LayerCost.keys_per_token`: a token costs d^2 twice, the matrix m^2 d^2; a key costs 2 d."""
+        num_tokens = grid[0] * grid[1] * grid[2]
+        return head_dim + prod(self.blocks) ** 2 * head_dim / (2 * num_tokens)
+
+    def constant_elements(self, hidden_size: int, head_dim: int) -> int:
+        """States of the blocks, mixed, and the text's share."""
+        return 3 * prod(self.blocks) * hidden_size * head_dim
+
+
+LayerAttention = Annotated[FullAttention | WindowAttention | LinearAttention, Field(discriminator="pattern")]
+"""One layer's pattern."""
+
+
+class AttentionSettings(RootModel[tuple[LayerAttention, ...]]):
+    """The attention of a network: one pattern, or several that its layers take in turn.
+
+    Reads a pattern's name, a pattern, or a list of patterns; writes a pattern or a list.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    root: tuple[LayerAttention, ...] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_short_forms(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return tuple(_layer(item) for item in value)
+        return (_layer(value),)
+
+    @model_serializer(mode="wrap")
+    def _write_short_form(self, write: SerializerFunctionWrapHandler) -> Any:
+        written = write(self)
+        return written[0] if len(written) == 1 else list(written)
+
+    def layers(self, num_layers: int) -> Iterator[LayerAttention]:
+        """The pattern of each layer, in order."""
+        return (self.root[index % len(self.root)] for index in range(num_layers))
+
+    @property
+    def token_elements(self) -> int:
+        """Elements alive per token and hidden channel at the peak of any layer."""
+        return max(layer.token_elements for layer in self.root)
+
+    def keys_per_token(self, grid: TokenGrid, head_dim: int) -> float:
+        """Keys a query is compared with, on average over queries and layers.
+
+        Args:
+            grid: Video tokens; the few text tokens are left out.
+            head_dim: Channels of a head.
+        """
+        return sum(layer.keys_per_token(grid, head_dim) for layer in self.root) / len(self.root)
+
+    def constant_elements(self, hidden_size: int, head_dim: int) -> int:
+        """Float32 elements alive at the peak of any layer beside those that grow with the tokens."""
+        return max(layer.constant_elements(hidden_size, head_dim) for layer in self.root)
+
+
+def _layer(value: Any) -> Any:
+    """One layer's pattern from its name or from older descriptions, where `full` had a window as well."""
+    if isinstance(value, str):
+        return {"pattern": value}
+    if isinstance(value, dict):
+        value = {"pattern": "full"} | value
+        if value["pattern"] == "full" and "window" in value:
+            WindowAttention(window=value["window"])
+            value = {name: item for name, item in value.items() if name != "window"}
+    return value
+
+
+FULL_ATTENTION = AttentionSettings((FullAttention(),))

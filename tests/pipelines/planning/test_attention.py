@@ -1,0 +1,60 @@
+"""Attention as descriptions have it, and what it costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from pipelines.planning.attention import AttentionSettings
+from pipelines.planning.kinds import shape_from_json, shape_to_json
+from pipelines.planning.shapes import DiffusionShape
+
+WINDOW = {"pattern": "window", "window": [4, 6]}
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("full", {"pattern": "full"}),
+        ("window", {"pattern": "window", "window": [8, 8]}),
+        ({"window": [8, 8]}, {"pattern": "full"}),
+        # what training wrote before there was a union
+        ({"pattern": "full", "window": [8, 8]}, {"pattern": "full"}),
+        (WINDOW, WINDOW),
+        (["full", WINDOW], [{"pattern": "full"}, WINDOW]),
+    ],
+)
+def test_every_form_is_read_and_the_shortest_complete_one_written(given: Any, written: Any) -> None:
+    settings = AttentionSettings.model_validate(given)
+    assert settings.model_dump(mode="json") == written
+    assert AttentionSettings.model_validate(written) == settings
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["none", [], 3, {"window": [0, 8]}, {"pattern": "full", "window": "x"}, {"pattern": "window", "size": 8}],
+)
+def test_what_does_not_exist_is_refused(given: Any) -> None:
+    with pytest.raises(ValidationError):
+        AttentionSettings.model_validate(given)
+
+
+def test_costs_are_those_of_the_pattern_or_of_the_mean_layer() -> None:
+    grid = (5, 10, 3)
+    costs = {
+        name: AttentionSettings.model_validate(form).keys_per_token(grid, 64)
+        for name, form in {"full": "full", "window": WINDOW, "both": ["full", WINDOW, WINDOW]}.items()
+    }
+    assert costs == {"full": 150, "window": 5 * 4 * 3, "both": (150 + 2 * 60) / 3}
+
+
+def test_attention_travels_with_the_shape() -> None:
+    shape = DiffusionShape(
+        "cogvideox",
+        vae_channels=4,
+        hidden_size=32,
+        attention=AttentionSettings.model_validate(["full", WINDOW]),
+    )
+    assert shape_from_json(shape_to_json(shape)) == shape
