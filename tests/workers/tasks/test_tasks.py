@@ -18,6 +18,8 @@ from jobs.records import JobState, Priority
 from media.growing import GrowingStream, SegmentIndex, index_segment
 from pipelines.loaders import load_model
 from tests.media import sandbox_acts as acts
+from tests.media.captioned import by_time, captions_in, write_captioned
+from tests.media.spherical import vexu, write_with_box
 from tests.workers.made import decode, make_video, video_packets
 from tests.workers.tasks.farm import Farm, wait_until
 from tests.workers.tasks.standins import SHAPE, Door, Memory, scripted
@@ -74,6 +76,20 @@ def test_a_job_of_another_container_gives_the_bytes_of_the_command_line(
     assert job.output.key.endswith(f".{container}")
     alone = by_command_line(farm, job_id, clip, tmp_path / f"alone.{container}")
     assert farm.output(job, tmp_path).read_bytes() == alone.read_bytes()
+
+
+def test_captions_come_along_and_what_the_container_cannot_say_is_warned_of(
+    farm: Farm, tmp_path: Path
+) -> None:
+    captions = write_captioned(tmp_path / "a.ts", 12)
+    with farm.worker():
+        captioned = farm.wait(farm.submit(tmp_path / "a.ts"))
+        fisheye = write_with_box(tmp_path / "b.mp4", vexu(b"fish"))
+        odd = farm.wait(farm.submit(fisheye, container="mkv"))
+    assert captions_in(farm.output(captioned, tmp_path)) == by_time(captions)
+    assert captioned.warnings == ()
+    (words,) = odd.warnings
+    assert "spherical" in words
 
 
 def test_options_of_a_job_are_followed(farm: Farm, clip: Path, tmp_path: Path) -> None:
