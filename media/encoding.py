@@ -10,8 +10,8 @@ from media._codecs import (
     CodecChoice,
     choose_codec,
     matching_crf,
-    size_warnings,
 )
+from media._encoding_warnings import encoding_warnings
 from media._hardware import HardwareFamily, hardware_objection, hardware_settings
 from media._plane_layouts import RGB_LAYOUTS, ChromaSite, coded_size, layout_of
 from media._private_options import software_options
@@ -177,7 +177,16 @@ def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> Resol
         # Apple players open "hvc1" (parameter sets in the header only) and refuse FFmpeg's default "hev1".
         codec_tag="hvc1" if codec == "h265" else None,
         private_options=private_options,
-        warnings=tuple(_warnings(options, video_format, pix_fmt, codec)),
+        warnings=tuple(
+            encoding_warnings(
+                video_format,
+                wanted=options.codec,
+                codec=codec,
+                pix_fmt=pix_fmt,
+                is_lossless=options.crf == 0,
+                is_hardware=options.encoder not in ("auto", "software"),
+            )
+        ),
     )
 
 
@@ -205,7 +214,7 @@ def hardware_candidates(options: EncodeOptions, video_format: VideoFormat) -> tu
         preset=options.preset,
         pix_fmt=software.pix_fmt,
     )
-    return () if objection or _has_static_metadata(video_format) else get_args(HardwareFamily)
+    return () if objection or video_format.has_static_metadata else get_args(HardwareFamily)
 
 
 def output_color(color: ColorTags, width: int, height: int, *, keep_matrix: bool = False) -> ColorTags:
@@ -266,34 +275,3 @@ def _refuse_what_hardware_cannot(options: EncodeOptions, codec: Codec, pix_fmt: 
     )
     if objection:
         raise EncodeError(f"encoder {options.encoder} cannot do this: {objection}")
-
-
-def _has_static_metadata(video_format: VideoFormat) -> bool:
-    is_given = video_format.mastering_display is not None or video_format.content_light is not None
-    return video_format.color.is_hdr and is_given
-
-
-def _warnings(options: EncodeOptions, video_format: VideoFormat, pix_fmt: str, codec: Codec) -> list[str]:
-    layout = layout_of(pix_fmt)
-    width, height = coded_size(video_format.width, video_format.height, pix_fmt)
-    found = size_warnings(options.codec, codec, width=width, height=height)
-    if (width, height) != (video_format.width, video_format.height):
-        found.append(
-            f"{video_format.width}x{video_format.height} is stored as {width}x{height}: "
-            f"{pix_fmt} needs even sizes, so the last column or row is repeated"
-        )
-    if pix_fmt in RGB_LAYOUTS and video_format.color.is_hdr:
-        found.append("the frames hold HDR code values, and pictures do not say so")
-    if codec == "h264" and layout.bit_depth > 8:
-        found.append("10-bit H.264 plays in few browsers and devices; h265 or av1 play more widely")
-    elif codec == "h264" and options.crf == 0:
-        found.append("lossless H.264 plays in few browsers and devices")
-    if codec in ("h264", "h265", "av1") and (layout.horizontal == 1 or layout.vertical == 1):
-        found.append(f"{pix_fmt} plays in software players only; 4:2:0 plays everywhere")
-    if video_format.bit_depth > 8 and layout.bit_depth == 8:
-        found.append(
-            f"a {video_format.bit_depth}-bit source is written with 8 bits, as pix_fmt {pix_fmt} asks"
-        )
-    if options.encoder not in ("auto", "software") and _has_static_metadata(video_format):
-        found.append("hardware encoders write no HDR10 mastering display and light levels; software does")
-    return found

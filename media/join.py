@@ -18,6 +18,7 @@ from media._channel_layouts import has_reordered_samples
 from media._chapters import shift_chapters
 from media._copied_audio import CopiedAudio
 from media._cover import AttachedCover, CoverArt
+from media._matroska_shape import write_display_size
 from media._open import open_input
 from media._output_range import OutputRange
 from media._segments import SegmentedVideo, scale_display_matrix
@@ -245,6 +246,10 @@ def _write(
             feeds = [output_part.packets() for output_part in output_parts]
             for _, packet in heapq.merge(*feeds, key=lambda timed: timed.seconds):
                 output.mux_one(packet)
+        if container.muxer in ("matroska", "webm") and video.sample_aspect_ratio != 1:
+            shown_width = round(video.width * video.sample_aspect_ratio)
+            if not write_display_size(part, (shown_width, video.height)):
+                warnings.append(f"{container.name} does not say that its pixels are not square")
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(destination)

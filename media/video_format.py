@@ -32,3 +32,8 @@ class VideoFormat:
             raise EncodeError(f"a video needs at least one pixel, got {self.width}x{self.height}")
         if self.time_base <= 0 or self.rate <= 0:
             raise EncodeError(f"time_base and rate must be positive, got {self.time_base} and {self.rate}")
+
+    @property
+    def has_static_metadata(self) -> bool:
+        """Whether it is HDR and says what display it was graded on, or how bright it gets."""
+        return self.color.is_hdr and (self.mastering_display is not None or self.content_light is not None)
