@@ -17,7 +17,6 @@ from media._losses import describe_lost_side_data
 from media._no_picture import explain_no_picture
 from media._notes import Notes
 from media._planar import (
-    TRANSPARENCY_WARNING,
     FrameToPlanar,
     Planar,
     check_readable,
@@ -26,7 +25,7 @@ from media._planar import (
     is_full_range,
 )
 from media.errors import InputLimitError, UnsupportedCodecError
-from media.info import UNSPECIFIED, AlphaUse, ColorTags, ContentLight, MasteringDisplay
+from media.info import TRANSPARENCY_WARNING, UNSPECIFIED, AlphaUse, ColorTags, ContentLight, MasteringDisplay
 from media.limits import InputLimits
 
 # Packets to try before a stream counts as undecodable. A recording that starts between keyframes has some

@@ -13,7 +13,7 @@ from media._codecs import (
 )
 from media._encoding_warnings import encoding_warnings
 from media._hardware import HardwareFamily, hardware_objection, hardware_settings
-from media._plane_layouts import RGB_LAYOUTS, ChromaSite, coded_size, layout_of
+from media._plane_layouts import RGB_LAYOUTS, WITH_ALPHA, ChromaSite, coded_size, layout_of
 from media._private_options import software_options
 from media.color import (
     BT470BG,
@@ -67,7 +67,8 @@ class EncodeOptions:
     also "0" (slowest) ... "13" for av1 ("8")."""
     pix_fmt: str | None = None
     """"yuv420p", "yuv422p", "yuv444p" or the same with "10le"; av1 takes 4:2:0 only. Default: 4:2:0, 10
-    bits when the source has more than 8 or is HDR."""
+    bits when the source has more than 8 or is HDR. ProRes takes "yuv422p10le" (default) and "yuv444p10le"
+    (default where the frames have alpha)."""
     encoder: Encoder = "software"
     """Who encodes. "auto" is what works of nvenc, qsv and amf; `pin_encoder` finds out, and until then it is
     software, like for all that hardware does not do as well."""
@@ -217,6 +218,14 @@ def hardware_candidates(options: EncodeOptions, video_format: VideoFormat) -> tu
     return () if objection or video_format.has_static_metadata else get_args(HardwareFamily)
 
 
+def keeps_transparency(options: EncodeOptions) -> bool:
+    """Whether the output has a place for opacity: ProRes 4444, which is also what a transparent source
+    becomes where no `pix_fmt` is named, and pictures."""
+    return options.codec in ("prores", "png", "tiff") and (
+        options.pix_fmt is None or options.pix_fmt in WITH_ALPHA
+    )
+
+
 def output_color(color: ColorTags, width: int, height: int, *, keep_matrix: bool = False) -> ColorTags:
     """The tags to write: every field set, a matrix we can compute, limited range.
 
@@ -249,15 +258,26 @@ def _choose_pix_fmt(options: EncodeOptions, video_format: VideoFormat) -> str:
     is_deep = is_hdr or video_format.bit_depth > 8
     if options.pix_fmt is None and options.codec in ("prores", "png", "tiff"):
         formats = TRAITS[options.codec].pix_fmts
-        return formats[-1] if is_deep and options.codec == "png" else formats[0]
+        takes_last = video_format.has_alpha if options.codec == "prores" else is_deep
+        return _with_alpha(formats[-1 if takes_last else 0], video_format)
     if options.pix_fmt is None:
-        return "yuv420p10le" if is_deep else "yuv420p"
+        return _with_alpha("yuv420p10le" if is_deep else "yuv420p", video_format)
     if is_hdr and layout_of(options.pix_fmt).bit_depth == 8:
         raise EncodeError(
             f"pix_fmt {options.pix_fmt!r} has 8 bits and the source is HDR; "
             f"choose {options.pix_fmt}10le, or leave pix_fmt out"
         )
-    return options.pix_fmt
+    return _with_alpha(options.pix_fmt, video_format)
+
+
+def _with_alpha(pix_fmt: str, video_format: VideoFormat) -> str:
+    if not video_format.has_alpha:
+        return pix_fmt
+    if pix_fmt not in WITH_ALPHA:
+        raise EncodeError(
+            f"pix_fmt {pix_fmt} has no place for transparency; choose one of {', '.join(WITH_ALPHA)}"
+        )
+    return WITH_ALPHA[pix_fmt]
 
 
 def _choose_chroma_site(options: EncodeOptions, video_format: VideoFormat, pix_fmt: str) -> ChromaSite:

@@ -18,12 +18,11 @@ from media._deinterlace import FIELDS_PER_FRAME, SETTLING_FRAMES, Deinterlacer
 from media._fitting import FittingConverter
 from media._missing_frames import describe_truncation, explain_emptiness
 from media._notes import Notes
-from media._planar import TRANSPARENCY_WARNING
 from media._reading_range import ReadingRange, check_seconds
 from media._seek import PacketList, PacketMismatchError, choose_entry, list_packets, seek_to_entry
 from media.color import RGB, effective_tags
 from media.errors import InputLimitError, NoFramesError
-from media.info import ColorTags, MediaInfo
+from media.info import TRANSPARENCY_WARNING, ColorTags, MediaInfo
 from media.limits import DEFAULT_LIMITS, InputLimits
 
 DEFAULT_NUM_THREADS = 4
@@ -41,6 +40,8 @@ class Frame:
     """In ticks of the reader's time base, at least 0, larger than the frame's before."""
     duration: int
     """In ticks, at least 1."""
+    alpha: Tensor | None = None
+    """(1, H, W), float32, [0, 1], how opaque the straight colours of `image` are; None where nobody asked."""
 
 
 class VideoReader:
@@ -58,6 +59,7 @@ class VideoReader:
             interlaced.
         num_threads: Decoder threads, at least 1.
         limits: Reading stops with an error where a limit is exceeded.
+        keep_alpha: Give transparent frames their alpha, instead of laying them over black.
         on_packet: Called for each packet that is read, also for those that give no frame: a sign of life
             while a reader looks for its place in a long file.
 
@@ -74,6 +76,7 @@ class VideoReader:
         deinterlace: bool | None = None,
         num_threads: int = DEFAULT_NUM_THREADS,
         limits: InputLimits = DEFAULT_LIMITS,
+        keep_alpha: bool = False,
         on_packet: Callable[[], None] | None = None,
     ) -> None:
         check_seconds(start_seconds, duration_seconds)
@@ -100,6 +103,8 @@ class VideoReader:
         """What the images' values mean; the matrix is the one that was used, never "unspecified"."""
         self.warnings: list[str] = Notes()
         """What had to be repaired or skipped; grows while frames are read."""
+        self.keeps_alpha = keep_alpha and video.has_transparency
+        """Whether frames have alpha."""
         self._is_forced = deinterlace is True
         self._num_threads, self._limits, self._on_packet = num_threads, limits, on_packet
         self._range = ReadingRange.of_seconds(start_seconds, duration_seconds, self.time_base)
@@ -204,7 +209,7 @@ class VideoReader:
         self, decoder: StreamDecoder, decoded: Iterator[VideoFrame], position: int
     ) -> Iterator[Frame]:
         """Time, choose the range, convert."""
-        converter = FittingConverter(self.info.video)
+        converter = FittingConverter(self.info.video, keep_alpha=self.keeps_alpha)
         stamped = self._stamp(decoder, decoded)
         if self.is_deinterlaced:
             stamped = self._deinterlace(stamped)
@@ -230,13 +235,14 @@ class VideoReader:
             )
         if self._range.end is not None:
             duration = min(duration, self._range.end - pts)
-        image = converter.convert(frame, out=self._make_room())
+        made = converter.convert(frame, out=self._make_room())
         if converter.has_met_transparency:
             self._notes.add("alpha", TRANSPARENCY_WARNING)
-        return Frame(image, pts - self._range.first, duration)
+        alpha = made[3:] if self.keeps_alpha else None
+        return Frame(made[:3], pts - self._range.first, duration, alpha=alpha)
 
     def _make_room(self) -> Tensor | None:
-        """Where the next image goes; None is new memory. For readers that hand images to another process."""
+        """Where the next image, and alpha behind it, goes, for other processes; None is new memory."""
         return None
 
     def _stamp(self, decoder: StreamDecoder, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:

@@ -17,7 +17,6 @@ from typing import Any, cast
 import av
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
@@ -178,11 +177,6 @@ def turn(pixels: Tensor, orientation: int) -> Tensor:
     if orientation in (3, 4, 7, 8):
         pixels = pixels.flip(-2)
     return pixels
-
-
-def enlarge_alpha(alpha: Tensor, size: tuple[int, int]) -> Tensor:
-    """Transparency for a picture of another size, by bicubic interpolation: (1, h, w) -> (1, H, W)."""
-    return F.interpolate(alpha[None], size=size, mode="bicubic", align_corners=False)[0].clamp(0, 1)
 
 
 def write_picture(picture: Picture, path: Path) -> list[str]:

@@ -26,6 +26,8 @@ class VideoFormat:
     content_light: ContentLight | None = None
     bit_depth: int = 8
     """Of the source; more than 8 makes the default output 10 bits."""
+    has_alpha: bool = False
+    """Whether frames come with opacity, for outputs that have a place for it (`keeps_transparency`)."""
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:

@@ -26,6 +26,7 @@ from media.derived_names import beside
 from media.encoder_choice import require_encoding
 from media.encoding import EncodeOptions, ResolvedEncoding, resolve_encoding
 from media.errors import EncodeError
+from media.transparency import enlarge_alpha
 from media.video_format import VideoFormat
 
 # frag_keyframe: any prefix that ends with a fragment plays. delay_moov with frag_discont: fragments carry
@@ -108,13 +109,15 @@ class SegmentWriter:
         """Of the stored picture, in pixels."""
         return self.encoding.height
 
-    def write(self, image: Tensor, pts: int, duration: int) -> None:
+    def write(self, image: Tensor, pts: int, duration: int, *, alpha: Tensor | None = None) -> None:
         """Encode one frame.
 
         Args:
             image: (3, H, W), float32, R'G'B' code values, [0, 1] (clamped), the size of the video format.
             pts: Presentation time in ticks of the format's time base, at least 0, larger than the one before.
             duration: How long the frame is shown, in ticks, at least 1.
+            alpha: (1, h, w), float32, [0, 1], how opaque the straight colours of the image are; it is brought
+                to their size. Only for a video format with alpha, where None is opaque.
 
         Raises:
             EncodeError: The image or the times are not as above (the writer can go on), the encoder failed or
@@ -122,7 +125,9 @@ class SegmentWriter:
         """
         container = self._require_open()
         self._check_times(pts, duration)
-        frame = self._converter.convert(image)
+        if alpha is not None:
+            alpha = enlarge_alpha(alpha, (self.video_format.height, self.video_format.width))
+        frame = self._converter.convert(image, alpha)
         if self.encoding.encoder_pix_fmt != self.encoding.pix_fmt:
             frame = self._repacker.reformat(frame, format=self.encoding.encoder_pix_fmt, threads=1)
         tag_frame(frame, self.encoding)

@@ -15,12 +15,24 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 
-from media import EncodeOptions, join_segments
+from media import EncodeOptions, SegmentWriter, join_segments
 from media.containers import CONTAINERS
 from media.info import ContentLight, MasteringDisplay
 from media.probing import probe
-from tests.media.sources import HDR10, HEIGHT, SDR, WIDTH, Sound, Text, make_source, write_segment
+from tests.media.sources import (
+    HDR10,
+    HEIGHT,
+    SDR,
+    WIDTH,
+    Sound,
+    Text,
+    make_source,
+    picture,
+    video_format,
+    write_segment,
+)
 
 # Of NTSC, with a frame that is shown twice as long.
 TICK = Fraction(1001, 30000)
@@ -275,6 +287,24 @@ def test_another_reader_opens_every_frame_file(case: Case, source: Path, tmp_pat
     digests = decoded(pattern)
     assert len(set(digests)) == len(PTS)
     assert digests == made_of(segments)
+
+
+def test_another_reader_sees_the_opacity(source: Path, tmp_path: Path) -> None:
+    layout = video_format(has_alpha=True)
+    ramp = torch.linspace(0, 1, WIDTH).expand(1, HEIGHT, WIDTH)
+    with SegmentWriter(tmp_path / "0.seg", layout, EncodeOptions(codec="prores", num_threads=1)) as writer:
+        writer.write(picture(0), 0, 1, alpha=ramp)
+        writer.write(picture(1), 1, 1, alpha=ramp.round())
+    path = tmp_path / "o.mov"
+    join_segments([tmp_path / "0.seg"], path, source=probe(source))
+    (video,) = of_type(ffprobe(path), "streams", "video")
+    assert (video["pix_fmt"], video["codec_tag_string"], video["profile"]) == ("yuva444p12le", "ap4h", "4444")
+    assert decoded(path) == made_of([tmp_path / "0.seg"])
+    strict = ("ffmpeg", "-nostdin", "-v", "error", "-xerror", "-noautorotate", "-i", path, "-map", "0:v")
+    run(*strict, "-vf", "alphaextract", "-pix_fmt", "gray10le", "-f", "rawvideo", tmp_path / "alpha.raw")
+    planes = np.fromfile(tmp_path / "alpha.raw", np.uint16).reshape(2, HEIGHT, WIDTH) / 1023
+    assert np.abs(planes[0] - ramp[0].numpy()).max() < 2 / 1023
+    assert np.abs(planes[1] - ramp[0].round().numpy()).max() == 0
 
 
 def test_every_container_and_codec_is_here() -> None:

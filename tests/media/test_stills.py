@@ -11,7 +11,8 @@ from PIL import Image, ImageCms
 
 from media.errors import EncodeError, InputLimitError, UnreadableInputError
 from media.limits import InputLimits
-from media.stills import Picture, enlarge_alpha, read_picture, turn, write_picture
+from media.stills import Picture, read_picture, turn, write_picture
+from media.transparency import enlarge_alpha
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 EXACT = (".png", ".tif", ".bmp")

@@ -52,9 +52,11 @@ class SourceFrame(FrameMark):
 
     Attributes:
         image: (3, h, w), float32, [0, 1].
+        alpha: As in `media.Frame`.
     """
 
     image: Tensor
+    alpha: Tensor | None = None
 
     def mark(self) -> FrameMark:
         """The frame without its image, which takes 11 MB at 1280x720."""
@@ -75,4 +77,6 @@ def read_frames(
             is_cut = False
         else:
             is_cut = detect_cuts and detector.is_cut(frame.image)
-        yield SourceFrame(number, frame.pts, frame.duration, is_cut, detector.history, frame.image)
+        yield SourceFrame(
+            number, frame.pts, frame.duration, is_cut, detector.history, frame.image, alpha=frame.alpha
+        )

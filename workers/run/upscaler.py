@@ -18,7 +18,15 @@ from pipelines.model import Model
 from pipelines.planning.kinds import plan_from_json, plan_to_json
 from workers.errors import ResumeMismatchError
 from workers.run.access import IN_THIS_PROCESS, MediaAccess, SourceReader
-from workers.run.decisions import DecidedRun, decide_run, queued_frames, segment_ticks, with_encoder
+from workers.run.decisions import (
+    DecidedRun,
+    decide_run,
+    keeps_alpha,
+    queued_frames,
+    segment_ticks,
+    source_warnings,
+    with_encoder,
+)
 from workers.run.disk import check_room
 from workers.run.folder import WorkFolder, work_folder_path
 from workers.run.options import Existing, UpscaleOptions
@@ -127,6 +135,7 @@ class _Run:
         info = self.access.probe(
             self.source, video_stream=self.options.video_stream, keep_gaps=self.options.keep_gaps
         )
+        info = replace(info, warnings=source_warnings(info, self.options))
         self.report.input = info
         self.report.warn(info.warnings)
         with self._open_reader(info) as reader:
@@ -179,6 +188,7 @@ class _Run:
             start_seconds=options.start_seconds,
             duration_seconds=options.duration_seconds,
             deinterlace=options.deinterlace,
+            keep_alpha=keeps_alpha(info, options),
         )
 
     def _begin_record(self, work: WorkFolder, decided: DecidedRun, identity: InputIdentity) -> RunRecord:

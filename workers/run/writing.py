@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from media import EncodeOptions, SegmentWriter, VideoFormat
+from media.transparency import over_black
 from workers.run.comparison import ViewAxes, save_png, side_by_side
 from workers.run.decisions import DecidedRun
 from workers.run.folder import WorkFolder
@@ -26,6 +27,7 @@ class FinishedFrame:
         source: (3, h, w), the frame it was made from; None where nobody compares.
         pts: In ticks of the video format.
         duration: In ticks.
+        alpha: (1, h, w), of the frame it was made from, as in `media.Frame`.
     """
 
     number: int
@@ -33,6 +35,17 @@ class FinishedFrame:
     source: Tensor | None
     pts: int
     duration: int
+    alpha: Tensor | None = None
+
+    @property
+    def shown(self) -> Tensor:
+        """The image as it looks on black."""
+        return over_black(self.image, self.alpha)
+
+    @property
+    def shown_source(self) -> Tensor | None:
+        """The source as it looks on black."""
+        return None if self.source is None else over_black(self.source, self.alpha)
 
 
 @dataclass(frozen=True)
@@ -140,12 +153,12 @@ class SegmentSink:
         if self._writer is None:
             self._open_segment()
         assert self._writer is not None
-        self._writer.write(frame.image, frame.pts, frame.duration)
-        if frame.source is not None:
-            self._compare(frame, frame.source)
+        self._writer.write(frame.image, frame.pts, frame.duration, alpha=frame.alpha)
+        if frame.shown_source is not None:
+            self._compare(frame, frame.shown_source)
 
     def _compare(self, frame: FinishedFrame, source: Tensor) -> None:
-        picture = side_by_side(source, frame.image, self._comparison.axes)
+        picture = side_by_side(source, frame.shown, self._comparison.axes)
         if self._compare_writer is not None:
             self._compare_writer.write(picture, frame.pts, frame.duration)
         wanted = self._comparison.image_frame
