@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         UnreadableInputError,
         UnsupportedCodecError,
     )
+    from media.frame import Frame
     from media.info import (
         AudioStreamInfo,
         Chapter,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from media.join import JoinReport, StreamOutcome, join_segments
     from media.limits import InputLimits
     from media.probing import probe
-    from media.reader import Frame, VideoReader
+    from media.reader import VideoReader
     from media.video_format import VideoFormat
     from media.writer import SegmentInfo, SegmentWriter
 
@@ -109,6 +110,7 @@ _HOMES = {
         "UnreadableInputError",
         "UnsupportedCodecError",
     ),
+    "media.frame": ("Frame",),
     "media.info": (
         "AudioStreamInfo",
         "Chapter",
@@ -127,10 +129,7 @@ _HOMES = {
     ),
     "media.limits": ("InputLimits",),
     "media.probing": ("probe",),
-    "media.reader": (
-        "Frame",
-        "VideoReader",
-    ),
+    "media.reader": ("VideoReader",),
     "media.video_format": ("VideoFormat",),
     "media.writer": (
         "SegmentInfo",

@@ -23,18 +23,24 @@ CAPTION_IDENTIFIER = b"GA94\x03"
 """`user_identifier` and `user_data_type_code` in front of captions, in every codec that carries them."""
 
 
-def captions_of(frame: VideoFrame) -> bytes:
+UNREADABLE_WARNING = (
+    "closed captions of some frames are lost: other data that come with them cannot be read by this version"
+)
+
+
+def captions_of(frame: VideoFrame) -> bytes | None:
     """The captions that come with a decoded frame.
 
     Returns:
-        Triplets of A/53 in their order, at most `MAX_CAPTION_BYTES`; empty where there are none.
+        Triplets of A/53 in their order, at most `MAX_CAPTION_BYTES`; empty where there are none, and None
+        where it cannot be told.
     """
     try:
         kinds = cast(Iterable[SideData], frame.side_data)  # the stubs know motion vectors only
         found = [bytes(data) for data in kinds if data.type is Type.A53_CC]
     except ValueError:
         # PyAV stops at a kind it has no name for, so what comes with it cannot be had one by one.
-        return b""
+        return None
     if not found:
         return b""
     captions = b"".join(found)[:MAX_CAPTION_BYTES]

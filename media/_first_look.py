@@ -17,7 +17,6 @@ from media._decoder import StreamDecoder, VideoPacket
 from media._no_picture import explain_no_picture
 from media._notes import Notes
 from media._planar import (
-    TRANSPARENCY_WARNING,
     FrameToPlanar,
     Planar,
     check_readable,
@@ -28,6 +27,7 @@ from media._planar import (
 from media._projections import read_spherical, read_stereo
 from media.errors import InputLimitError, UnsupportedCodecError
 from media.info import (
+    TRANSPARENCY_WARNING,
     UNSPECIFIED,
     AlphaUse,
     ColorTags,

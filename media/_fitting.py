@@ -35,14 +35,16 @@ class FittingConverter:
 
     Args:
         video: The stream; its size is that of the images.
+        keep_alpha: As for `FrameToRgb`. What is beside a fitted picture is transparent then.
     """
 
-    def __init__(self, video: VideoStreamInfo) -> None:
+    def __init__(self, video: VideoStreamInfo, *, keep_alpha: bool = False) -> None:
         self._into = PictureShape(
             width=video.width, height=video.height, sample_aspect_ratio=video.sample_aspect_ratio
         )
         self._ratios = {(shape.width, shape.height): shape.sample_aspect_ratio for shape in video.shapes}
         self._codec, self._crop, self._alpha = video.codec, video.crop, video.alpha
+        self._keep_alpha = keep_alpha
         self._stored_size = video.width, video.height
         if video.crop is not None:
             self._stored_size = (
@@ -73,16 +75,18 @@ class FittingConverter:
         box = fit(shape, into)
         if (box.width, box.height) == (into.width, into.height):
             return self._convert(frame, box, out)
-        image = torch.empty(3, into.height, into.width) if out is None else out
-        image.zero_()
         picture = self._convert(frame, box, None)
+        image = torch.empty(len(picture), into.height, into.width) if out is None else out
+        image.zero_()
         image[:, box.top : box.top + box.height, box.left : box.left + box.width] = picture
         return image
 
     def _convert(self, frame: VideoFrame, box: Box, out: Tensor | None) -> Tensor:
         converter = self._converters.get((box.width, box.height))
         if converter is None:
-            converter = FrameToRgb(box.width, box.height, codec=self._codec, alpha=self._alpha)
+            converter = FrameToRgb(
+                box.width, box.height, codec=self._codec, alpha=self._alpha, keep_alpha=self._keep_alpha
+            )
             self._converters[box.width, box.height] = converter
         image = converter.convert(frame, out=out)
         self.has_met_transparency |= converter.has_met_transparency

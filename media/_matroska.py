@@ -27,7 +27,9 @@ class TrackFacts:
     is_encrypted: bool
 
 
-class _Element(NamedTuple):
+class Element(NamedTuple):
+    """A part of a Matroska file."""
+
     id: int
     start: int
     """Of its body."""
@@ -44,21 +46,21 @@ def read_tracks(path: Path) -> list[TrackFacts]:
 
 def parse_tracks(body: bytes) -> list[TrackFacts]:
     """The entries of a Tracks element."""
-    return [_facts(body, entry) for entry in _children(body, 0, len(body)) if entry.id == _TRACK_ENTRY]
+    return [_facts(body, entry) for entry in children(body, 0, len(body)) if entry.id == _TRACK_ENTRY]
 
 
-def _facts(body: bytes, entry: _Element) -> TrackFacts:
-    parts = {part.id: part for part in _children(body, entry.start, entry.end)}
+def _facts(body: bytes, entry: Element) -> TrackFacts:
+    parts = {part.id: part for part in children(body, entry.start, entry.end)}
     encodings = parts.get(_CONTENT_ENCODINGS)
     is_encrypted = encodings is not None and any(
         part.id == _ENCRYPTION
-        for encoding in _children(body, encodings.start, encodings.end)
+        for encoding in children(body, encodings.start, encodings.end)
         if encoding.id == _CONTENT_ENCODING
-        for part in _children(body, encoding.start, encoding.end)
+        for part in children(body, encoding.start, encoding.end)
     )
     crop = None
     if _VIDEO in parts:
-        values = {part.id: part for part in _children(body, *parts[_VIDEO][1:])}
+        values = {part.id: part for part in children(body, *parts[_VIDEO][1:])}
         sides = {
             name: int.from_bytes(body[values[key].start : values[key].end], "big") if key in values else 0
             for name, key in _CROP_IDS.items()
@@ -86,7 +88,8 @@ def _find_tracks(file: BinaryIO, size: int) -> bytes | None:
     return None
 
 
-def _children(body: bytes, start: int, end: int) -> Iterator[_Element]:
+def children(body: bytes, start: int, end: int) -> Iterator[Element]:
+    """The elements between two positions, one behind the other, as far as they can be understood."""
     position = start
     while position < end:
         element = _read_element(body[position : position + 12], position, end)
@@ -96,7 +99,7 @@ def _children(body: bytes, start: int, end: int) -> Iterator[_Element]:
         position = element.end
 
 
-def _read_element(head: bytes, position: int, limit: int) -> _Element | None:
+def _read_element(head: bytes, position: int, limit: int) -> Element | None:
     """The element at a position, cut at the limit; its head is an id with its marker and a size without."""
     if not head or head[0] == 0:
         return None
@@ -109,6 +112,6 @@ def _read_element(head: bytes, position: int, limit: int) -> _Element | None:
     size = int.from_bytes(raw, "big") & (1 << 7 * size_length) - 1
     start = position + id_length + size_length
     is_unknown = size == (1 << 7 * size_length) - 1
-    return _Element(
+    return Element(
         int.from_bytes(head[:id_length], "big"), start, limit if is_unknown else min(limit, start + size)
     )

@@ -25,9 +25,6 @@ _LIMITED_RANGE = 1
 # 0...max.
 _LIMITED_GRAY_CODECS = frozenset({"h264", "hevc", "vp9", "av1", "vvc"})
 
-TRANSPARENCY_WARNING = "transparency is dropped; the picture is laid over black"
-
-
 # White as libswscale writes it into 8-bit planes, by the bits that a screen format has for a channel: it
 # shifts codes up and leaves zeros behind them (of 3 bits it makes steps of 36), so white would be grey.
 _COARSE_WHITE = {1: 255.0, 2: 255.0, 3: 252.0, 4: 240.0, 5: 248.0, 6: 252.0, 7: 254.0}

@@ -29,13 +29,32 @@ RGB_LAYOUTS: dict[str, PlaneLayout] = {
     "rgb24": PlaneLayout(1, 1, 8),
     "rgb48be": PlaneLayout(1, 1, 16),
     "rgb48le": PlaneLayout(1, 1, 16),
+    "rgba": PlaneLayout(1, 1, 8),
+    "rgba64be": PlaneLayout(1, 1, 16),
+    "rgba64le": PlaneLayout(1, 1, 16),
 }
-"""Of pictures as files; all three channels in one plane."""
+"""Of pictures as files; all channels in one plane."""
+
+YUVA_LAYOUTS: dict[str, PlaneLayout] = {"yuva444p10le": PlaneLayout(1, 1, 10)}
+"""Y'CbCr with a plane of opacity."""
+
+WITH_ALPHA = {
+    "yuv444p10le": "yuva444p10le",
+    "rgb24": "rgba",
+    "rgb48be": "rgba64be",
+    "rgb48le": "rgba64le",
+}
+"""Formats that are known with opacity too, and how they are called then."""
 
 
 def layout_of(pix_fmt: str) -> PlaneLayout:
     """How a pixel format that can be encoded stores its samples."""
-    return PLANE_LAYOUTS.get(pix_fmt) or RGB_LAYOUTS[pix_fmt]
+    return PLANE_LAYOUTS.get(pix_fmt) or YUVA_LAYOUTS.get(pix_fmt) or RGB_LAYOUTS[pix_fmt]
+
+
+def keeps_alpha(pix_fmt: str) -> bool:
+    """Whether a pixel format that can be encoded has a place for opacity."""
+    return pix_fmt in WITH_ALPHA.values()
 
 
 def coded_size(width: int, height: int, pix_fmt: str) -> tuple[int, int]:
@@ -44,7 +63,7 @@ def coded_size(width: int, height: int, pix_fmt: str) -> tuple[int, int]:
     Args:
         width: Picture width in pixels.
         height: Picture height in pixels.
-        pix_fmt: One of `PLANE_LAYOUTS` or `RGB_LAYOUTS`.
+        pix_fmt: One of `PLANE_LAYOUTS`, `YUVA_LAYOUTS` or `RGB_LAYOUTS`.
 
     Returns:
         (width, height), each at most one pixel larger than asked.

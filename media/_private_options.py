@@ -4,7 +4,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from media._codecs import Codec, software_preset
-from media._plane_layouts import ChromaSite
+from media._plane_layouts import ChromaSite, keeps_alpha
 from media.info import ContentLight, MasteringDisplay
 from media.video_format import VideoFormat
 
@@ -28,7 +28,10 @@ def software_options(
         options = builders[codec](crf, site, video_format, num_threads)
         return {"preset": software_preset(preset, codec), **options}
     if codec == "prores":
-        return {"profile": "4444" if pix_fmt == "yuv444p10le" else "hq", "vendor": "apl0"}
+        if pix_fmt == "yuv422p10le":
+            return {"profile": "hq", "vendor": "apl0"}
+        alpha = {"alpha_bits": "16"} if keeps_alpha(pix_fmt) else {}
+        return {"profile": "4444", "vendor": "apl0", **alpha}
     return {}
 
 

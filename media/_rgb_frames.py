@@ -4,7 +4,7 @@ import av
 import torch
 from torch import Tensor
 
-from media._plane_layouts import RGB_LAYOUTS
+from media._plane_layouts import RGB_LAYOUTS, keeps_alpha
 from media.errors import EncodeError
 
 
@@ -22,11 +22,12 @@ class RgbFrames:
         self._pix_fmt = pix_fmt
         self._levels = 2 ** RGB_LAYOUTS[pix_fmt].bit_depth - 1
 
-    def convert(self, image: Tensor) -> av.VideoFrame:
+    def convert(self, image: Tensor, alpha: Tensor | None = None) -> av.VideoFrame:
         """Make a new frame from one image.
 
         Args:
             image: (3, H, W), float32, R'G'B' code values in [0, 1]; values outside are clamped. Any device.
+            alpha: (1, H, W), float32, [0, 1], for a pixel format with opacity; None is opaque.
 
         Returns:
             A frame without time stamps or colour tags.
@@ -41,8 +42,9 @@ class RgbFrames:
             )
         if not torch.isfinite(image.sum()):
             raise EncodeError("a frame contains NaN; every value must be a number")
+        if keeps_alpha(self._pix_fmt):
+            image = torch.cat([image, torch.ones_like(image[:1]) if alpha is None else alpha])
         codes = (image.clamp(0, 1) * self._levels).round().permute(1, 2, 0).contiguous()
-        is_deep = self._levels > 255
-        values = codes.to(torch.uint16 if is_deep else torch.uint8).cpu().numpy()
-        frame = av.VideoFrame.from_ndarray(values, format="rgb48le" if is_deep else "rgb24")
+        values = codes.to(torch.uint16 if self._levels > 255 else torch.uint8).cpu().numpy()
+        frame = av.VideoFrame.from_ndarray(values, format=self._pix_fmt.replace("be", "le"))
         return frame if frame.format.name == self._pix_fmt else frame.reformat(format=self._pix_fmt)

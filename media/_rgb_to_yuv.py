@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from media._dither import dither_pattern
-from media._plane_layouts import PLANE_LAYOUTS, ChromaSite, PlaneLayout, coded_size
+from media._plane_layouts import ChromaSite, PlaneLayout, coded_size, layout_of
 from media.color import LUMA_COEFFICIENTS
 from media.errors import EncodeError
 
@@ -64,7 +64,7 @@ class RgbToYuv:
     Args:
         width: Width of the images, in pixels.
         height: Height of the images, in pixels.
-        pix_fmt: One of `PLANE_LAYOUTS`.
+        pix_fmt: One of `PLANE_LAYOUTS` or `YUVA_LAYOUTS`.
         matrix: H.273 matrix code point, one of `LUMA_COEFFICIENTS`.
         chroma_site: Where a 4:2:0 chroma sample sits: on the left luma column between two rows ("left",
             what H.264, H.265 and every player assume when nothing is said) or on the top left luma sample
@@ -86,17 +86,18 @@ class RgbToYuv:
     ) -> None:
         self.width, self.height, self.pix_fmt = width, height, pix_fmt
         self.coded_width, self.coded_height = coded_size(width, height, pix_fmt)
-        self._layout = PLANE_LAYOUTS[pix_fmt]
+        self._layout = layout_of(pix_fmt)
         self._rows = _limited_range_rows(matrix, self._layout.bit_depth)
         self._is_topleft = chroma_site == "topleft" and self._layout.vertical == 2
         self._use_dither = use_dither
         self._buffers: _Buffers | None = None
 
-    def convert(self, image: Tensor) -> av.VideoFrame:
+    def convert(self, image: Tensor, alpha: Tensor | None = None) -> av.VideoFrame:
         """Make a new frame from one image.
 
         Args:
             image: (3, H, W), float32, R'G'B' code values in [0, 1]; values outside are clamped. Any device.
+            alpha: (1, H, W), float32, [0, 1], for a pixel format with a plane of opacity; None is opaque.
 
         Returns:
             A frame of the coded size without time stamps or colour tags.
@@ -106,7 +107,9 @@ class RgbToYuv:
         """
         self._check(image)
         frame = av.VideoFrame(self.coded_width, self.coded_height, self.pix_fmt)
-        luma, cb, cr = (_as_tensor(plane) for plane in frame.planes)
+        luma, cb, cr, *opacity = (_as_tensor(plane) for plane in frame.planes)
+        for plane in opacity:
+            _store_opacity(alpha, plane, peak=(1 << self._layout.bit_depth) - 1)
         buffers = self._buffers_on(image.device)
         for top in range(0, self.height, _BAND_ROWS):
             rows = min(_BAND_ROWS, self.height - top)
@@ -240,6 +243,14 @@ def _as_tensor(plane: av.plane.Plane) -> Tensor:
     uint16."""
     tensor: Tensor = from_dlpack(plane)
     return tensor.view(torch.int16) if tensor.dtype == torch.uint16 else tensor
+
+
+def _store_opacity(alpha: Tensor | None, plane: Tensor, *, peak: int) -> None:
+    """Round into the plane, whose range is always full."""
+    if alpha is None:
+        plane.fill_(peak)
+    else:
+        _store(alpha[0] * peak + 0.5, plane)
 
 
 def _store(codes: Tensor, plane: Tensor) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import av
 from av.container import InputContainer, OutputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from media._sample_entry import MP4_MUXERS, head_of_segment
@@ -16,6 +17,11 @@ from media._tracks import TimedPacket
 from media.errors import SegmentMismatchError
 
 _IDENTITY_MATRIX = (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+
+
+# The template resets the tag. H.265's default "hev1" does not play on Apple devices, and that of ProRes is
+# 422 HQ, whatever the packets are.
+_CODECS_WITH_TAGS = ("hevc", "prores")
 
 
 class _Signature(NamedTuple):
@@ -26,6 +32,7 @@ class _Signature(NamedTuple):
     height: int
     pix_fmt: str | None
     time_base: Fraction | None
+    sample_aspect_ratio: Fraction
     extradata: bytes | None
 
 
@@ -33,7 +40,7 @@ class SegmentedVideo:
     """The joined video track.
 
     Attributes:
-        codec, width, height, time_base: Of all segments.
+        codec, width, height, time_base, sample_aspect_ratio: Of all segments.
         display_matrix: To be written instead of the segments' own, if not None; set before `add_to`.
         boxes: Of a sample entry: what is to be said of the picture besides. Matroska's muxer is told by
             `add_to`; an MP4 needs them when it is finished.
@@ -61,12 +68,9 @@ class SegmentedVideo:
             _require_equal(signatures[0], signature, segments[0], path)
         first = signatures[0]
         assert first.time_base is not None
-        self.codec, self.width, self.height, self.time_base = (
-            first.codec,
-            first.width,
-            first.height,
-            first.time_base,
-        )
+        self.codec, self.width, self.height = first.codec, first.width, first.height
+        self.time_base: Fraction = first.time_base
+        self.sample_aspect_ratio = first.sample_aspect_ratio
 
     def add_to(self, output: OutputContainer) -> None:
         """Add the video stream, described like the first segment's."""
@@ -75,10 +79,14 @@ class SegmentedVideo:
             template = container.streams.video[0]
             self._output = output.add_stream_from_template(template, opaque=True)
             # AV1 has no pixel shape in its stream, so the template's codec parameters do not know it.
-            self._output.codec_context.sample_aspect_ratio = template.sample_aspect_ratio
-        if self.codec == "hevc":
-            # The template resets the tag, and the default "hev1" does not play on Apple devices.
-            self._output.codec_context.codec_tag = "hvc1"
+            self._output.codec_context.sample_aspect_ratio = self.sample_aspect_ratio
+            # Else Matroska has no duration of a frame, and readers guess at up to 1000 frames a second.
+            if template.guessed_rate is not None:
+                self._output.codec_context.framerate = template.guessed_rate
+            if self.codec in _CODECS_WITH_TAGS:
+                self._output.codec_context.codec_tag = template.codec_context.codec_tag
+        # MP4 sets it by itself; players of Matroska may skip a video that is not marked so.
+        self._output.disposition = Disposition.default
         if self.display_matrix is not None:
             self._output.set_display_matrix(self.display_matrix)
 
@@ -152,6 +160,7 @@ def _read_signature(path: Path) -> _Signature:
             context.height,
             context.pix_fmt,
             stream.time_base,
+            stream.sample_aspect_ratio or Fraction(1),
             context.extradata,
         )
 

@@ -17,6 +17,7 @@ from av.stream import Discard, Stream
 from media._decoder import shift_packet
 from media._open import open_input
 from media._output_range import OutputRange
+from media._quicktime_languages import quicktime_spelling
 from media._time_line import MAX_GAP_SECONDS, SoundFollower, find_stretch
 from media.info import MediaInfo
 
@@ -197,6 +198,8 @@ class SourceStream:
         """Give an output stream the language, title and disposition of this one."""
         tags = {key.lower(): value for key, value in self.stream.metadata.items()}
         output.metadata.update({key: tags[key] for key in _STREAM_METADATA if key in tags})
+        if output.container.format.name == "mov" and "language" in tags:
+            output.metadata["language"] = quicktime_spelling(tags["language"])
         if "title" in tags:
             # MP4 players list tracks by their handler's name; few read the title box.
             output.metadata["handler_name"] = tags["title"]

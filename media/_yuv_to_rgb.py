@@ -9,6 +9,7 @@ from torch import Tensor
 from media._planar import FrameToPlanar, Planar, is_float, is_full_range, peak
 from media.color import LUMA_COEFFICIENTS, YCGCO, effective_matrix
 from media.info import AlphaUse
+from media.transparency import unmultiply
 
 _WORK_BITS = 16
 
@@ -23,40 +24,54 @@ class FrameToRgb:
         height: Height of the images, in pixels.
         codec: The codec's name; it decides the range of untagged grey pictures.
         alpha: What alpha planes mean.
+        keep_alpha: Give opacity beside straight colours, instead of laying pictures over black.
     """
 
-    def __init__(self, width: int, height: int, *, codec: str, alpha: AlphaUse = "straight") -> None:
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        *,
+        codec: str,
+        alpha: AlphaUse = "straight",
+        keep_alpha: bool = False,
+    ) -> None:
         self.width, self.height = width, height
         self.has_met_transparency = False
         """Whether any pixel so far let the black behind it through."""
-        self._codec, self._alpha_use = codec, alpha
+        self._codec, self._alpha_use, self._keep_alpha = codec, alpha, keep_alpha
+        self._num_channels = 4 if keep_alpha else 3
         self._to_planar = FrameToPlanar(width, height, codec=codec)
 
     def convert(self, frame: VideoFrame, *, out: Tensor | None = None) -> Tensor:
         """Make an image. The frame is only read: its planes may be references of frames still to be decoded.
 
         Args:
-            frame: As decoded, any pixel format. Transparent pixels are laid over black.
-            out: (3, height, width), float32, contiguous: where to make the image; None: in new memory.
+            frame: As decoded, any pixel format.
+            out: Like the result, contiguous: where to make the image; None: in new memory.
 
         Returns:
-            (3, height, width), float32, R'G'B' code values in [0, 1]: `out`, or own memory.
+            (3, height, width), float32, R'G'B' code values in [0, 1]: `out`, or own memory. With `keep_alpha`
+            (4, height, width): the colours, and how opaque they are.
         """
         planar = self._to_planar.convert(frame)
-        image = torch.empty(3, self.height, self.width) if out is None else out
+        made = torch.empty(self._num_channels, self.height, self.width) if out is None else out
+        image = made[:3]
         if planar.kind == "rgb":
             _from_rgb(planar, image)
         elif planar.kind == "gray":
             self._from_gray(planar.frame, image)
         else:
             self._from_yuv(planar, image)
-        if planar.alpha is not None and self._alpha_use != "unused":
-            opacity = _samples(planar.alpha.frame, planar.alpha.plane).div_(planar.alpha.peak)
-            if float(opacity.min()) < 1.0:
-                self.has_met_transparency = True
-                if self._alpha_use == "straight":  # else what lies over black is what is stored
-                    image.mul_(opacity)
-        return image
+        has_alpha = planar.alpha is not None and self._alpha_use != "unused"
+        opacity = _opacity(planar) if has_alpha else None
+        if self._keep_alpha:
+            _keep(opacity, made, is_premultiplied=self._alpha_use == "premultiplied")
+        elif opacity is not None and float(opacity.min()) < 1.0:
+            self.has_met_transparency = True
+            if self._alpha_use == "straight":  # else what lies over black is what is stored
+                image.mul_(opacity)
+        return made
 
     def _from_yuv(self, planar: Planar, image: Tensor) -> None:
         source = planar.source
@@ -79,6 +94,22 @@ class FrameToRgb:
         is_full = is_full_range(frame, self._codec)
         low, span = (0.0, peak(layout, 0)) if is_full else (16 * unit, 219 * unit)
         image.copy_(_samples(frame, 0).sub_(low).div_(span).clamp_(0.0, 1.0))  # to all three
+
+
+def _opacity(planar: Planar) -> Tensor:
+    """(H, W), float32: 0 is transparent, 1 opaque."""
+    assert planar.alpha is not None
+    return _samples(planar.alpha.frame, planar.alpha.plane).div_(planar.alpha.peak)
+
+
+def _keep(opacity: Tensor | None, made: Tensor, *, is_premultiplied: bool) -> None:
+    """Put the opacity behind the colours, which are not multiplied by it any more."""
+    if opacity is None:
+        made[3] = 1.0
+        return
+    torch.clamp(opacity, 0.0, 1.0, out=made[3])
+    if is_premultiplied:
+        made[:3] = unmultiply(made[:3], made[3:])
 
 
 def _from_rgb(planar: Planar, image: Tensor) -> None:

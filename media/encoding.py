@@ -10,10 +10,10 @@ from media._codecs import (
     CodecChoice,
     choose_codec,
     matching_crf,
-    size_warnings,
 )
+from media._encoding_warnings import encoding_warnings
 from media._hardware import HardwareFamily, hardware_objection, hardware_settings
-from media._plane_layouts import RGB_LAYOUTS, ChromaSite, coded_size, layout_of
+from media._plane_layouts import RGB_LAYOUTS, WITH_ALPHA, ChromaSite, coded_size, layout_of
 from media._private_options import software_options
 from media.color import (
     BT470BG,
@@ -67,7 +67,8 @@ class EncodeOptions:
     also "0" (slowest) ... "13" for av1 ("8")."""
     pix_fmt: str | None = None
     """"yuv420p", "yuv422p", "yuv444p" or the same with "10le"; av1 takes 4:2:0 only. Default: 4:2:0, 10
-    bits when the source has more than 8 or is HDR."""
+    bits when the source has more than 8 or is HDR. ProRes takes "yuv422p10le" (default) and "yuv444p10le"
+    (default where the frames have alpha)."""
     encoder: Encoder = "software"
     """Who encodes. "auto" is what works of nvenc, qsv and amf; `pin_encoder` finds out, and until then it is
     software, like for all that hardware does not do as well."""
@@ -177,7 +178,16 @@ def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> Resol
         # Apple players open "hvc1" (parameter sets in the header only) and refuse FFmpeg's default "hev1".
         codec_tag="hvc1" if codec == "h265" else None,
         private_options=private_options,
-        warnings=tuple(_warnings(options, video_format, pix_fmt, codec)),
+        warnings=tuple(
+            encoding_warnings(
+                video_format,
+                wanted=options.codec,
+                codec=codec,
+                pix_fmt=pix_fmt,
+                is_lossless=options.crf == 0,
+                is_hardware=options.encoder not in ("auto", "software"),
+            )
+        ),
     )
 
 
@@ -205,7 +215,15 @@ def hardware_candidates(options: EncodeOptions, video_format: VideoFormat) -> tu
         preset=options.preset,
         pix_fmt=software.pix_fmt,
     )
-    return () if objection or _has_static_metadata(video_format) else get_args(HardwareFamily)
+    return () if objection or video_format.has_static_metadata else get_args(HardwareFamily)
+
+
+def keeps_transparency(options: EncodeOptions) -> bool:
+    """Whether the output has a place for opacity: ProRes 4444, which is also what a transparent source
+    becomes where no `pix_fmt` is named, and pictures."""
+    return options.codec in ("prores", "png", "tiff") and (
+        options.pix_fmt is None or options.pix_fmt in WITH_ALPHA
+    )
 
 
 def output_color(color: ColorTags, width: int, height: int, *, keep_matrix: bool = False) -> ColorTags:
@@ -240,15 +258,26 @@ def _choose_pix_fmt(options: EncodeOptions, video_format: VideoFormat) -> str:
     is_deep = is_hdr or video_format.bit_depth > 8
     if options.pix_fmt is None and options.codec in ("prores", "png", "tiff"):
         formats = TRAITS[options.codec].pix_fmts
-        return formats[-1] if is_deep and options.codec == "png" else formats[0]
+        takes_last = video_format.has_alpha if options.codec == "prores" else is_deep
+        return _with_alpha(formats[-1 if takes_last else 0], video_format)
     if options.pix_fmt is None:
-        return "yuv420p10le" if is_deep else "yuv420p"
+        return _with_alpha("yuv420p10le" if is_deep else "yuv420p", video_format)
     if is_hdr and layout_of(options.pix_fmt).bit_depth == 8:
         raise EncodeError(
             f"pix_fmt {options.pix_fmt!r} has 8 bits and the source is HDR; "
             f"choose {options.pix_fmt}10le, or leave pix_fmt out"
         )
-    return options.pix_fmt
+    return _with_alpha(options.pix_fmt, video_format)
+
+
+def _with_alpha(pix_fmt: str, video_format: VideoFormat) -> str:
+    if not video_format.has_alpha:
+        return pix_fmt
+    if pix_fmt not in WITH_ALPHA:
+        raise EncodeError(
+            f"pix_fmt {pix_fmt} has no place for transparency; choose one of {', '.join(WITH_ALPHA)}"
+        )
+    return WITH_ALPHA[pix_fmt]
 
 
 def _choose_chroma_site(options: EncodeOptions, video_format: VideoFormat, pix_fmt: str) -> ChromaSite:
@@ -266,34 +295,3 @@ def _refuse_what_hardware_cannot(options: EncodeOptions, codec: Codec, pix_fmt: 
     )
     if objection:
         raise EncodeError(f"encoder {options.encoder} cannot do this: {objection}")
-
-
-def _has_static_metadata(video_format: VideoFormat) -> bool:
-    is_given = video_format.mastering_display is not None or video_format.content_light is not None
-    return video_format.color.is_hdr and is_given
-
-
-def _warnings(options: EncodeOptions, video_format: VideoFormat, pix_fmt: str, codec: Codec) -> list[str]:
-    layout = layout_of(pix_fmt)
-    width, height = coded_size(video_format.width, video_format.height, pix_fmt)
-    found = size_warnings(options.codec, codec, width=width, height=height)
-    if (width, height) != (video_format.width, video_format.height):
-        found.append(
-            f"{video_format.width}x{video_format.height} is stored as {width}x{height}: "
-            f"{pix_fmt} needs even sizes, so the last column or row is repeated"
-        )
-    if pix_fmt in RGB_LAYOUTS and video_format.color.is_hdr:
-        found.append("the frames hold HDR code values, and pictures do not say so")
-    if codec == "h264" and layout.bit_depth > 8:
-        found.append("10-bit H.264 plays in few browsers and devices; h265 or av1 play more widely")
-    elif codec == "h264" and options.crf == 0:
-        found.append("lossless H.264 plays in few browsers and devices")
-    if codec in ("h264", "h265", "av1") and (layout.horizontal == 1 or layout.vertical == 1):
-        found.append(f"{pix_fmt} plays in software players only; 4:2:0 plays everywhere")
-    if video_format.bit_depth > 8 and layout.bit_depth == 8:
-        found.append(
-            f"a {video_format.bit_depth}-bit source is written with 8 bits, as pix_fmt {pix_fmt} asks"
-        )
-    if options.encoder not in ("auto", "software") and _has_static_metadata(video_format):
-        found.append("hardware encoders write no HDR10 mastering display and light levels; software does")
-    return found

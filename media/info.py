@@ -12,6 +12,10 @@ AlphaUse = Literal["straight", "premultiplied", "unused"]
 """What an alpha plane means: colours are to be multiplied by it, or are already, or nobody has filled it
 in."""
 
+TRANSPARENCY_WARNING = (
+    "transparency is dropped; the picture is laid over black (ProRes in .mov, PNG and TIFF frames keep it)"
+)
+
 PROFILE_WITHOUT_BASE = 5
 """The profile of Dolby Vision whose pictures only a Dolby Vision player shows in the right colours."""
 
@@ -186,6 +190,11 @@ class VideoStreamInfo:
     """As the container states it."""
     mastering_display: MasteringDisplay | None = None
     content_light: ContentLight | None = None
+
+    @property
+    def has_transparency(self) -> bool:
+        """Whether there is an alpha plane that means something."""
+        return self.has_alpha and self.alpha != "unused"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,14 @@ from media._channel_layouts import has_reordered_samples
 from media._chapters import shift_chapters
 from media._copied_audio import CopiedAudio
 from media._cover import AttachedCover, CoverArt
+from media._matroska_shape import write_display_size
 from media._open import open_input
 from media._output_range import OutputRange
 from media._projections import projection_boxes
 from media._sample_entry import MP4_MUXERS, add_to_file
 from media._segments import SegmentedVideo, scale_display_matrix
 from media._subtitles import ConvertedSubtitle, CopiedSubtitle
+from media._syncing import sync_directory
 from media._tracks import (
     SOUND_BEHIND_PICTURE,
     OutputPart,
@@ -40,7 +42,7 @@ from media.errors import EncodeError
 from media.frame_files import write_frame_files
 from media.info import MediaInfo
 from media.picture_files import is_frame_pattern
-from media.writer import MOVIE_TIMESCALE, sync_directory
+from media.writer import MOVIE_TIMESCALE
 
 __all__ = ["JoinReport", "StreamOutcome", "join_segments"]
 
@@ -250,6 +252,10 @@ def _write(
                 output.mux_one(packet)
         if video.boxes and container.muxer in MP4_MUXERS:
             add_to_file(part, video.boxes)
+        if container.muxer in ("matroska", "webm") and video.sample_aspect_ratio != 1:
+            shown_width = round(video.width * video.sample_aspect_ratio)
+            if not write_display_size(part, (shown_width, video.height)):
+                warnings.append(f"{container.name} does not say that its pixels are not square")
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(destination)

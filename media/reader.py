@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
 from typing import Self
@@ -12,38 +11,24 @@ from weakref import WeakSet
 from av.video.frame import VideoFrame
 from torch import Tensor
 
-from media._captions import CaptionQueue, captions_of
+from media._captions import UNREADABLE_WARNING, CaptionQueue, captions_of
 from media._clock import Clock, TimedFrame, with_durations
 from media._decoder import StreamDecoder
 from media._deinterlace import FIELDS_PER_FRAME, SETTLING_FRAMES, Deinterlacer
 from media._fitting import FittingConverter
 from media._missing_frames import describe_truncation, explain_emptiness
 from media._notes import Notes
-from media._planar import TRANSPARENCY_WARNING
 from media._reading_range import ReadingRange, check_seconds
 from media._seek import PacketList, PacketMismatchError, choose_entry, list_packets, seek_to_entry
 from media.color import RGB, effective_tags
 from media.errors import InputLimitError, NoFramesError
-from media.info import ColorTags, MediaInfo
+from media.frame import Frame
+from media.info import TRANSPARENCY_WARNING, ColorTags, MediaInfo
 from media.limits import DEFAULT_LIMITS, InputLimits
 
 DEFAULT_NUM_THREADS = 4
 """Decoder threads. A 4K decoder takes 73 MB with one, 244 MB with 8, and the network is slower than one
 anyway."""
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """One picture and when it is shown."""
-
-    image: Tensor
-    """(3, H, W), float32, R'G'B' code values in [0, 1], on the CPU, own memory."""
-    pts: int
-    """In ticks of the reader's time base, at least 0, larger than the frame's before."""
-    duration: int
-    """In ticks, at least 1."""
-    captions: bytes = b""
-    """Closed captions inside the video, as triplets of ATSC A/53 part 4; empty where there are none."""
 
 
 class VideoReader:
@@ -61,6 +46,7 @@ class VideoReader:
             interlaced.
         num_threads: Decoder threads, at least 1.
         limits: Reading stops with an error where a limit is exceeded.
+        keep_alpha: Give transparent frames their alpha, instead of laying them over black.
         on_packet: Called for each packet that is read, also for those that give no frame: a sign of life
             while a reader looks for its place in a long file.
 
@@ -77,6 +63,7 @@ class VideoReader:
         deinterlace: bool | None = None,
         num_threads: int = DEFAULT_NUM_THREADS,
         limits: InputLimits = DEFAULT_LIMITS,
+        keep_alpha: bool = False,
         on_packet: Callable[[], None] | None = None,
     ) -> None:
         check_seconds(start_seconds, duration_seconds)
@@ -103,6 +90,8 @@ class VideoReader:
         """What the images' values mean; the matrix is the one that was used, never "unspecified"."""
         self.warnings: list[str] = Notes()
         """What had to be repaired or skipped; grows while frames are read."""
+        self.keeps_alpha = keep_alpha and video.has_transparency
+        """Whether frames have alpha."""
         self._is_forced = deinterlace is True
         self._num_threads, self._limits, self._on_packet = num_threads, limits, on_packet
         self._range = ReadingRange.of_seconds(start_seconds, duration_seconds, self.time_base)
@@ -206,7 +195,8 @@ class VideoReader:
         self, decoder: StreamDecoder, decoded: Iterator[VideoFrame], position: int
     ) -> Iterator[Frame]:
         """Time, choose the range, convert."""
-        converter, captions = FittingConverter(self.info.video), CaptionQueue()
+        converter = FittingConverter(self.info.video, keep_alpha=self.keeps_alpha)
+        captions = CaptionQueue()
         stamped = self._stamp(decoder, decoded, captions)
         if self.is_deinterlaced:
             stamped = self._deinterlace(stamped)
@@ -233,13 +223,14 @@ class VideoReader:
             )
         if self._range.end is not None:
             duration = min(duration, self._range.end - pts)
-        image = converter.convert(frame, out=self._make_room())
+        made = converter.convert(frame, out=self._make_room())
         if converter.has_met_transparency:
             self._notes.add("alpha", TRANSPARENCY_WARNING)
-        return Frame(image, pts - self._range.first, duration, captions)
+        alpha = made[3:] if self.keeps_alpha else None
+        return Frame(made[:3], pts - self._range.first, duration, captions, alpha)
 
     def _make_room(self) -> Tensor | None:
-        """Where the next image goes; None is new memory. For readers that hand images to another process."""
+        """Where the next image, and alpha behind it, goes, for other processes; None is new memory."""
         return None
 
     def _stamp(
@@ -263,7 +254,10 @@ class VideoReader:
                     "woven",
                     "some frames are interlaced and were passed on as stored; --deinterlace changes that",
                 )
-            captions.put(frame.pts * self._fields, captions_of(frame))
+            found = captions_of(frame)
+            if found is None and video.has_captions:
+                self._notes.add("captions", UNREADABLE_WARNING)
+            captions.put(frame.pts * self._fields, found or b"")
             yield frame
 
     def _deinterlace(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:

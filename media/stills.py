@@ -17,7 +17,6 @@ from typing import Any, cast
 import av
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from media.derived_names import beside
 from media.errors import EncodeError, InputLimitError, UnreadableInputError
 from media.limits import DEFAULT_LIMITS, InputLimits
 from media.picture_files import PILLOW_FORMATS
+from media.transparency import unmultiply
 
 # Of the picture as it is kept: a lossy file that is a little larger than needed beats one that shows it.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
@@ -125,8 +125,11 @@ def _read(path: Path, file: Image.Image) -> Picture:
     if pixels.shape[0] in (1, 2):
         pixels = torch.cat([pixels[:1].expand(3, -1, -1), pixels[1:]])
     alpha = pixels[3:].contiguous() if pixels.shape[0] == 4 else None
+    image = pixels[:3].contiguous()
+    if alpha is not None and deep is not None and _is_premultiplied(file):  # Pillow divides 8 bits itself
+        image = unmultiply(image, alpha)
     return Picture(
-        image=pixels[:3].contiguous(),
+        image=image,
         # A plane that hides nothing is not worth a larger file.
         alpha=None if alpha is None or bool((alpha == 1).all()) else alpha,
         bit_depth=8 if deep is None else 16,
@@ -151,6 +154,11 @@ def _read_deep(path: Path, file: Image.Image) -> np.ndarray | None:
         return None
     wanted = {1: "gray16le", 2: "rgba64le", 3: "rgb48le", 4: "rgba64le"}[channels]
     return frame.reformat(format=wanted).to_ndarray().reshape(frame.height, frame.width, -1)
+
+
+def _is_premultiplied(file: Image.Image) -> bool:
+    """Whether colours are multiplied by their opacity ("associated alpha" of TIFF 6.0)."""
+    return file.format == "TIFF" and 1 in cast(Any, file).tag_v2.get(338, ())
 
 
 def _png_bit_depth(path: Path) -> int:
@@ -178,11 +186,6 @@ def turn(pixels: Tensor, orientation: int) -> Tensor:
     if orientation in (3, 4, 7, 8):
         pixels = pixels.flip(-2)
     return pixels
-
-
-def enlarge_alpha(alpha: Tensor, size: tuple[int, int]) -> Tensor:
-    """Transparency for a picture of another size, by bicubic interpolation: (1, h, w) -> (1, H, W)."""
-    return F.interpolate(alpha[None], size=size, mode="bicubic", align_corners=False)[0].clamp(0, 1)
 
 
 def write_picture(picture: Picture, path: Path) -> list[str]:

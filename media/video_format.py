@@ -26,9 +26,16 @@ class VideoFormat:
     content_light: ContentLight | None = None
     bit_depth: int = 8
     """Of the source; more than 8 makes the default output 10 bits."""
+    has_alpha: bool = False
+    """Whether frames come with opacity, for outputs that have a place for it (`keeps_transparency`)."""
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
             raise EncodeError(f"a video needs at least one pixel, got {self.width}x{self.height}")
         if self.time_base <= 0 or self.rate <= 0:
             raise EncodeError(f"time_base and rate must be positive, got {self.time_base} and {self.rate}")
+
+    @property
+    def has_static_metadata(self) -> bool:
+        """Whether it is HDR and says what display it was graded on, or how bright it gets."""
+        return self.color.is_hdr and (self.mastering_display is not None or self.content_light is not None)

@@ -23,10 +23,12 @@ from media._plane_layouts import RGB_LAYOUTS
 from media._rgb_frames import RgbFrames
 from media._rgb_to_yuv import RgbToYuv
 from media._scheduling import ordinary_scheduling
+from media._syncing import sync_directory
 from media.derived_names import beside
 from media.encoder_choice import require_encoding
 from media.encoding import EncodeOptions, ResolvedEncoding, resolve_encoding
 from media.errors import EncodeError
+from media.transparency import enlarge_alpha
 from media.video_format import VideoFormat
 
 # frag_keyframe: any prefix that ends with a fragment plays. delay_moov with frag_discont: fragments carry
@@ -114,7 +116,15 @@ class SegmentWriter:
         """Of the stored picture, in pixels."""
         return self.encoding.height
 
-    def write(self, image: Tensor, pts: int, duration: int, captions: bytes = b"") -> None:
+    def write(
+        self,
+        image: Tensor,
+        pts: int,
+        duration: int,
+        *,
+        captions: bytes = b"",
+        alpha: Tensor | None = None,
+    ) -> None:
         """Encode one frame.
 
         Args:
@@ -122,6 +132,8 @@ class SegmentWriter:
             pts: Presentation time in ticks of the format's time base, at least 0, larger than the one before.
             duration: How long the frame is shown, in ticks, at least 1.
             captions: As in `Frame`. A codec without a place for them leaves them out, with a warning.
+            alpha: (1, h, w), float32, [0, 1], how opaque the straight colours of the image are; it is brought
+                to their size. Only for a video format with alpha, where None is opaque.
 
         Raises:
             EncodeError: The image or the times are not as above (the writer can go on), the encoder failed or
@@ -129,7 +141,9 @@ class SegmentWriter:
         """
         container = self._require_open()
         self._check_times(pts, duration)
-        frame = self._converter.convert(image)
+        if alpha is not None:
+            alpha = enlarge_alpha(alpha, (self.video_format.height, self.video_format.width))
+        frame = self._converter.convert(image, alpha)
         if self.encoding.encoder_pix_fmt != self.encoding.pix_fmt:
             frame = self._repacker.reformat(frame, format=self.encoding.encoder_pix_fmt, threads=1)
         tag_frame(frame, self.encoding)
@@ -284,17 +298,3 @@ def mp4_time_base(time_base: Fraction) -> tuple[Fraction, bool]:
     if time_base.denominator <= _MAX_TIMESCALE:
         return Fraction(1, time_base.denominator), True
     return Fraction(1, MOVIE_TIMESCALE), False
-
-
-def sync_directory(directory: Path) -> None:
-    """Make a rename durable; a no-op where directories cannot be opened (Windows)."""
-    try:
-        descriptor = os.open(directory, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass
-    finally:
-        os.close(descriptor)

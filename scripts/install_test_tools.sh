@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Installs the programs that only tests use: Debian's Chromium, curl and jq. Usage: scripts/install_test_tools.sh
+# Installs the programs that only tests use: Debian's Chromium, ffmpeg, curl and jq.
+# Usage: scripts/install_test_tools.sh
 #
 # Without root or apt it says what is missing; the tests that need it are then skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 missing=()
-for program in curl jq; do
+for program in curl ffmpeg jq; do
   command -v "$program" >/dev/null || missing+=("$program")
 done
 if [ ${#missing[@]} -gt 0 ]; then

@@ -17,6 +17,7 @@ from av.container import OutputContainer
 
 from media._copied_audio import CopiedAudio
 from media._output_range import OutputRange
+from media._syncing import sync_directory
 from media._tracks import SourceStream, Track
 from media._transcoded_audio import TranscodedAudio, sound_changes
 from media.containers import MP4
@@ -26,7 +27,7 @@ from media.growing.boxes import descend, only, scan_file, unpack
 from media.growing.index import SegmentIndex, index_segment
 from media.info import AudioStreamInfo, MediaInfo
 from media.probing import probe
-from media.writer import MOVIE_TIMESCALE, sync_directory
+from media.writer import MOVIE_TIMESCALE
 
 # What browsers play from MP4 in <video> and in Media Source Extensions alike. Chromium 156 refuses MP3, AC-3
 # and ALAC there, so these are encoded although the final file has them as they are.

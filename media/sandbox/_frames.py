@@ -25,6 +25,7 @@ class ReadingOptions:
     deinterlace: bool | None
     num_threads: int
     limits: InputLimits
+    keep_alpha: bool
 
 
 class ForwardedNotes(Notes):
@@ -55,7 +56,7 @@ class RingReader(VideoReader):
         info: As for `VideoReader`.
         options: For `VideoReader`.
         port: To the caller, which says which slots it has emptied.
-        ring: (slots, 3, height, width), float32.
+        ring: (slots, channels, height, width), float32; 4 channels where alpha is kept, else 3.
     """
 
     def __init__(self, info: MediaInfo, options: ReadingOptions, port: Port, ring: Tensor) -> None:
@@ -66,6 +67,7 @@ class RingReader(VideoReader):
             deinterlace=options.deinterlace,
             num_threads=options.num_threads,
             limits=options.limits,
+            keep_alpha=options.keep_alpha,
             on_packet=port.show_life,
         )
         self.slot = -1
@@ -89,7 +91,7 @@ def send_frames(
         info: From `probe`.
         options: For the reader.
         from_pts: For `VideoReader.frames`.
-        num_slots: Of the ring, each (3, height, width), float32.
+        num_slots: Of the ring, each as in `RingReader`.
 
     Returns:
         Notes after the last frame.
@@ -97,7 +99,7 @@ def send_frames(
     # The conversion waits for memory rather than for the processor, and threads beyond the free cores wait
     # for each other: eight times slower on a busy machine.
     torch.set_num_threads(1)
-    shape = (num_slots, 3, info.video.height, info.video.width)
+    shape = (num_slots, -1, info.video.height, info.video.width)
     ring = torch.frombuffer(mmap.mmap(port.file, 0), dtype=torch.float32).view(shape)
     notes = ForwardedNotes()
     with RingReader(info, options, port, ring) as reader:

@@ -13,9 +13,10 @@ import torch
 from media._captions import MAX_CAPTION_BYTES
 from media._notes import Notes
 from media.errors import SandboxError
+from media.frame import Frame
 from media.info import ColorTags, MediaInfo
 from media.limits import DEFAULT_LIMITS, InputLimits
-from media.reader import DEFAULT_NUM_THREADS, Frame, VideoReader
+from media.reader import DEFAULT_NUM_THREADS, VideoReader
 from media.sandbox._frames import ReadingOptions, send_frames
 from media.sandbox._limits import SandboxLimits
 from media.sandbox._process import SandboxedProcess
@@ -48,6 +49,7 @@ class SandboxedReader:
         deinterlace: As for `VideoReader`.
         num_threads: As for `VideoReader`.
         limits: As for `VideoReader`.
+        keep_alpha: As for `VideoReader`.
         timeout: Seconds the process may take for a frame, or between two signs of progress where it has to
             read a long way to the first one.
         sandbox_limits: Resources of the process; its `cpu_seconds` count between signs of progress.
@@ -66,6 +68,7 @@ class SandboxedReader:
         deinterlace: bool | None = None,
         num_threads: int = DEFAULT_NUM_THREADS,
         limits: InputLimits = DEFAULT_LIMITS,
+        keep_alpha: bool = False,
         timeout: float = 60.0,
         sandbox_limits: SandboxLimits = DEFAULT_READING_LIMITS,
         sandbox: Sandbox | None = None,
@@ -76,6 +79,7 @@ class SandboxedReader:
             deinterlace=deinterlace,
             num_threads=num_threads,
             limits=limits,
+            keep_alpha=keep_alpha,
         )
         # Never read from here: it knows what the frames will be like.
         twin = VideoReader(
@@ -85,6 +89,7 @@ class SandboxedReader:
             deinterlace=deinterlace,
             num_threads=num_threads,
             limits=limits,
+            keep_alpha=keep_alpha,
         )
         self.info = info
         self.is_deinterlaced: bool = twin.is_deinterlaced
@@ -98,6 +103,9 @@ class SandboxedReader:
         """Nominal frames per second."""
         self.color: ColorTags = twin.color
         """What the images' values mean; the matrix is the one that was used, never "unspecified"."""
+        self.keeps_alpha: bool = twin.keeps_alpha
+        """Whether frames have alpha."""
+        self._num_channels = 4 if self.keeps_alpha else 3
         self._notes = Notes()
         self._timeout, self._sandbox_limits, self._sandbox = timeout, sandbox_limits, sandbox
         self._iterators: WeakSet[Generator[Frame, None, None]] = WeakSet()
@@ -158,7 +166,7 @@ class SandboxedReader:
         self.close()
 
     def _frames(self, from_pts: int | None) -> Generator[Frame, None, None]:
-        frame_bytes = 3 * self.height * self.width * 4
+        frame_bytes = self._num_channels * self.height * self.width * 4
         num_slots = max(2, min(_MAX_SLOTS, _MAX_RING_BYTES // frame_bytes))
         with contextlib.ExitStack() as stack:
             ring = make_shared_memory(num_slots * frame_bytes)
@@ -181,10 +189,11 @@ class SandboxedReader:
                     return
                 if kind == "frame":
                     slot, pts, duration, captions = self._check_frame(values, num_slots)
-                    image = torch.empty(3, self.height, self.width)
-                    copy_from(ring, slot * frame_bytes, image)
+                    made = torch.empty(self._num_channels, self.height, self.width)
+                    copy_from(ring, slot * frame_bytes, made)
                     process.send(bytes([slot]), timeout=self._timeout)
-                    yield Frame(image, pts, duration, captions)
+                    alpha = made[3:] if self.keeps_alpha else None
+                    yield Frame(made[:3], pts, duration, captions, alpha)
 
     def _start(self, ring: int, from_pts: int | None, num_slots: int, frame_bytes: int) -> SandboxedProcess:
         limits = SandboxLimits(

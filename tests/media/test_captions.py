@@ -28,7 +28,7 @@ def write_captions(
     options = replace(FAST, **changes)
     with SegmentWriter(path, video_format(width=64, height=64), options) as writer:
         for number, data in enumerate(captions, start=first):
-            writer.write(picture(number, width=64, height=64), number, 1, data)
+            writer.write(picture(number, width=64, height=64), number, 1, captions=data)
         assert writer.warnings == ()
     return path
 
@@ -151,9 +151,17 @@ def test_only_codecs_without_a_place_for_captions_are_warned_of(tmp_path: Path) 
     with SegmentWriter(tmp_path / "p.mov", video_format(), EncodeOptions(codec="prores")) as writer:
         writer.write(picture(0), 0, 1)
         assert writer.warnings == ()
-        writer.write(picture(1), 1, 1, b"\xfc\x94\x20")
-        writer.write(picture(2), 2, 1, b"\xfc\x94\x20")
+        writer.write(picture(1), 1, 1, captions=b"\xfc\x94\x20")
+        writer.write(picture(2), 2, 1, captions=b"\xfc\x94\x20")
         assert writer.warnings == (words,)
+
+
+def test_captions_that_cannot_be_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_captions(tmp_path / "a.mp4")
+    monkeypatch.setattr("media.reader.captions_of", lambda frame: None)
+    with VideoReader(probe(path)) as reader:
+        assert {frame.captions for frame in reader.frames()} == {b""}
+        assert any("captions" in warning for warning in reader.warnings)
 
 
 @pytest.mark.needs_shared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from media import EncodeError, EncodeOptions, join_segments
+from media._matroska import children
 from media.containers import CONTAINERS, MKV, MP4, WEBM, container_of
 from media.probing import probe
 from tests.media.sources import Sound, Text, make_source, write_segment
@@ -177,6 +179,33 @@ def test_every_container_says_what_it_leaves_out(tmp_path: Path) -> None:
     assert [stream.detail for stream in report.streams if stream.action == "dropped"] == [
         "WebM holds no covers"
     ]
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
+def test_matroska_says_the_shape_of_pixels_and_finds_its_parts(name: str, tmp_path: Path) -> None:
+    source = make_source(tmp_path / "s.mkv", sounds=[Sound("libopus")], chapters=[(0, 1, "One")])
+    options = EncodeOptions(codec="av1", preset="12", num_threads=1)
+    segment = write_segment(
+        tmp_path / "segment.mp4", [0, 1], options=options, sample_aspect_ratio=Fraction(64, 45)
+    )
+    join_segments([segment.path], tmp_path / name, source=probe(source))
+    video = probe(tmp_path / name).video
+    assert video.width * video.sample_aspect_ratio == pytest.approx(91, abs=0.5)
+    data = (tmp_path / name).read_bytes()
+    (body,) = (part for part in children(data, 0, len(data)) if part.id == 0x18538067)
+    (table,) = (part for part in children(data, body.start, body.end) if part.id == 0x114D9B74)
+    num_entries = 0
+    for entry in children(data, table.start, table.end):
+        if entry.id == 0x4DBB:  # else it is a checksum
+            values = [data[value.start : value.end] for value in children(data, entry.start, entry.end)]
+            place = body.start + int.from_bytes(values[1], "big")
+            assert data[place : place + len(values[0])] == values[0]
+            num_entries += 1
+    assert num_entries >= 4
+    for part in (table, next(p for p in children(data, body.start, body.end) if p.id == 0x1654AE6B)):
+        content = data[part.start : part.end]
+        if content.startswith(b"\xbf\x84"):
+            assert content[2:6] == zlib.crc32(content[6:]).to_bytes(4, "little")
 
 
 def test_what_is_copied_is_what_a_header_takes(tmp_path: Path) -> None:

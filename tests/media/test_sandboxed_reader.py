@@ -297,7 +297,12 @@ def test_no_more_frames_wait_than_there_are_slots(tmp_path: Path) -> None:
         file.truncate(2 * frame_bytes)
         port = _RecordingPort(file.fileno(), frame_bytes)
         options = _frames.ReadingOptions(
-            start_seconds=None, duration_seconds=None, deinterlace=None, num_threads=1, limits=InputLimits()
+            start_seconds=None,
+            duration_seconds=None,
+            deinterlace=None,
+            num_threads=1,
+            limits=InputLimits(),
+            keep_alpha=False,
         )
         assert _frames.send_frames(cast(Port, port), info, options, None, 2) == []
         port.finish()

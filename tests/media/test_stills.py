@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image, ImageCms
 
 from media.errors import EncodeError, InputLimitError, UnreadableInputError
 from media.limits import InputLimits
-from media.stills import Picture, enlarge_alpha, read_picture, turn, write_picture
+from media.stills import Picture, read_picture, turn, write_picture
+from media.transparency import enlarge_alpha
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 EXACT = (".png", ".tif", ".bmp")
@@ -131,3 +133,15 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(EncodeError, match="cannot write"):
         write_picture(make_picture(), target)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_associated_alpha_of_a_tiff_is_taken_out_of_its_colours(depth: int, tmp_path: Path) -> None:
+    peak = 2**depth - 1
+    levels = np.round(np.full((8, 8, 4), [0.25, 0.125, 0.5, 0.5]) * peak)
+    values = levels.astype(np.uint8 if depth == 8 else np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", extrasamples=["assocalpha"])
+    picture = read_picture(tmp_path / "a.tif")
+    assert picture.alpha is not None
+    assert picture.alpha.mean() == pytest.approx(0.5, abs=1 / 255)
+    assert picture.image.mean(dim=(1, 2)).tolist() == pytest.approx([0.5, 0.25, 1.0], abs=2 / 255)

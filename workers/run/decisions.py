@@ -21,7 +21,8 @@ from media import (
     pin_encoder,
     resolve_encoding,
 )
-from media.info import PROFILE_WITHOUT_BASE
+from media.encoding import keeps_transparency
+from media.info import PROFILE_WITHOUT_BASE, TRANSPARENCY_WARNING
 from media.sizes import TargetSize, target_size
 from pipelines.model import Model
 from pipelines.planning.plan import ChunkPlan
@@ -126,6 +127,7 @@ def decide_run(
         mastering_display=video.mastering_display,
         content_light=video.content_light,
         bit_depth=video.bit_depth,
+        has_alpha=keeps_alpha(info, options),
     )
     num_frames = estimate_num_frames(info, reader.rate, options)
     frame_bytes = 3 * 4 * target.height * target.width
@@ -153,6 +155,17 @@ def expected_warnings(decided: DecidedRun, destination: Path) -> list[str]:
     """
     losses = describe_output_losses(decided.info.video, decided.encoding.codec, destination)
     return [*decided.target.warnings, *decided.encoding.warnings, *losses]
+
+
+def keeps_alpha(info: MediaInfo, options: UpscaleOptions) -> bool:
+    """Whether the source has transparency and the output a place for it: the reader has to be told."""
+    return info.video.has_transparency and keeps_transparency(options.encode)
+
+
+def source_warnings(info: MediaInfo, options: UpscaleOptions) -> tuple[str, ...]:
+    """What is to be said of the source in a run."""
+    is_kept = keeps_alpha(info, options)
+    return tuple(text for text in info.warnings if not (is_kept and text == TRANSPARENCY_WARNING))
 
 
 def with_encoder(decided: DecidedRun, encoder: str) -> DecidedRun:

@@ -53,10 +53,12 @@ class SourceFrame(FrameMark):
     Attributes:
         image: (3, h, w), float32, [0, 1].
         captions: As in `media.Frame`.
+        alpha: As in `media.Frame`.
     """
 
     image: Tensor
     captions: bytes = b""
+    alpha: Tensor | None = None
 
     def mark(self) -> FrameMark:
         """The frame without its image, which takes 11 MB at 1280x720."""
@@ -78,5 +80,12 @@ def read_frames(
         else:
             is_cut = detect_cuts and detector.is_cut(frame.image)
         yield SourceFrame(
-            number, frame.pts, frame.duration, is_cut, detector.history, frame.image, frame.captions
+            number,
+            frame.pts,
+            frame.duration,
+            is_cut,
+            detector.history,
+            frame.image,
+            frame.captions,
+            frame.alpha,
         )

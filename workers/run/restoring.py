@@ -170,4 +170,6 @@ class Restorer:
         frame = self._held[number]
         if number >= self._first_frame:
             source = frame.image if self._settings.keep_source else None
-            self._put(FinishedFrame(number, image, source, frame.pts, frame.duration, frame.captions))
+            self._put(
+                FinishedFrame(number, image, source, frame.pts, frame.duration, frame.captions, frame.alpha)
+            )

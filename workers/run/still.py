@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from media.sizes import target_size
-from media.stills import Picture, enlarge_alpha, write_picture
+from media.stills import Picture, write_picture
+from media.transparency import enlarge_alpha
 from pipelines.clips import restore_clip
 from pipelines.model import Model
 from workers.run.access import IN_THIS_PROCESS, MediaAccess

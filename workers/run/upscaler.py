@@ -22,8 +22,10 @@ from workers.run.decisions import (
     DecidedRun,
     decide_run,
     expected_warnings,
+    keeps_alpha,
     queued_frames,
     segment_ticks,
+    source_warnings,
     with_encoder,
 )
 from workers.run.disk import check_room
@@ -134,6 +136,7 @@ class _Run:
         info = self.access.probe(
             self.source, video_stream=self.options.video_stream, keep_gaps=self.options.keep_gaps
         )
+        info = replace(info, warnings=source_warnings(info, self.options))
         self.report.input = info
         self.report.warn(info.warnings)
         with self._open_reader(info) as reader:
@@ -186,6 +189,7 @@ class _Run:
             start_seconds=options.start_seconds,
             duration_seconds=options.duration_seconds,
             deinterlace=options.deinterlace,
+            keep_alpha=keeps_alpha(info, options),
         )
 
     def _begin_record(self, work: WorkFolder, decided: DecidedRun, identity: InputIdentity) -> RunRecord:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from media import EncodeOptions, SegmentWriter, VideoFormat
+from media.transparency import over_black
 from workers.run.comparison import ViewAxes, save_png, side_by_side
 from workers.run.decisions import DecidedRun
 from workers.run.folder import WorkFolder
@@ -27,6 +28,7 @@ class FinishedFrame:
         pts: In ticks of the video format.
         duration: In ticks.
         captions: As in `media.Frame`.
+        alpha: (1, h, w), of the frame it was made from, as in `media.Frame`.
     """
 
     number: int
@@ -35,6 +37,17 @@ class FinishedFrame:
     pts: int
     duration: int
     captions: bytes = b""
+    alpha: Tensor | None = None
+
+    @property
+    def shown(self) -> Tensor:
+        """The image as it looks on black."""
+        return over_black(self.image, self.alpha)
+
+    @property
+    def shown_source(self) -> Tensor | None:
+        """The source as it looks on black."""
+        return None if self.source is None else over_black(self.source, self.alpha)
 
 
 @dataclass(frozen=True)
@@ -142,12 +155,12 @@ class SegmentSink:
         if self._writer is None:
             self._open_segment()
         assert self._writer is not None
-        self._writer.write(frame.image, frame.pts, frame.duration, frame.captions)
-        if frame.source is not None:
-            self._compare(frame, frame.source)
+        self._writer.write(frame.image, frame.pts, frame.duration, captions=frame.captions, alpha=frame.alpha)
+        if frame.shown_source is not None:
+            self._compare(frame, frame.shown_source)
 
     def _compare(self, frame: FinishedFrame, source: Tensor) -> None:
-        picture = side_by_side(source, frame.image, self._comparison.axes)
+        picture = side_by_side(source, frame.shown, self._comparison.axes)
         if self._compare_writer is not None:
             self._compare_writer.write(picture, frame.pts, frame.duration)
         wanted = self._comparison.image_frame

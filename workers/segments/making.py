@@ -145,7 +145,7 @@ def _write(
             if isinstance(item, SegmentEnd):
                 break
             with clock.measure("write"):
-                writer.write(item.image, item.pts, item.duration, item.captions)
+                writer.write(item.image, item.pts, item.duration, captions=item.captions, alpha=item.alpha)
             on_frame(num_done)
         with clock.measure("write"):
             return writer.close(), writer.warnings

@@ -44,7 +44,8 @@ class FramePair:
 
 def make_pair(frame: FinishedFrame, decided: DecidedRun) -> FramePair:
     """The pair of a finished frame that carries its source."""
-    assert frame.source is not None
+    source = frame.shown_source
+    assert source is not None
     height, width = frame.image.shape[-2:]
     shown_width = width * decided.video_format.sample_aspect_ratio
     factor = min(Fraction(1), PREVIEW_SIDE / max(Fraction(height), shown_width))
@@ -52,8 +53,8 @@ def make_pair(frame: FinishedFrame, decided: DecidedRun) -> FramePair:
     return FramePair(
         frame.number,
         frame.pts,
-        _to_preview(frame.source, size, decided.info.video.rotation),
-        _to_preview(frame.image, size, decided.info.video.rotation),
+        _to_preview(source, size, decided.info.video.rotation),
+        _to_preview(frame.shown, size, decided.info.video.rotation),
     )
 
 

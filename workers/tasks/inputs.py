@@ -16,6 +16,7 @@ from jobs.storage import Storage
 from media import EncodeOptions, InputLimits, MediaInfo
 from media.sandbox import Cancellation, Sandbox, SandboxedReader, SandboxLimits, sandboxed_probe
 from media.sizes import SizeRequest
+from workers.run.decisions import keeps_alpha
 from workers.run.options import UpscaleOptions
 
 # Jobs take turns, so the next task is often one of another job.
@@ -130,6 +131,7 @@ def open_reader(
         start_seconds=options.start_seconds,
         duration_seconds=options.duration_seconds,
         deinterlace=options.deinterlace,
+        keep_alpha=keeps_alpha(info, options),
         limits=input_limits(settings),
         timeout=idle,
         sandbox_limits=SandboxLimits(

@@ -13,7 +13,7 @@ from jobs.records import Job as JobRecord
 from jobs.records import PlannedSegment
 from media import MediaError
 from media.sandbox import SandboxLimits
-from workers.run.decisions import expected_warnings
+from workers.run.decisions import expected_warnings, source_warnings
 from workers.segments.planning import PlannerState, SegmentPlan, plan_source
 from workers.tasks.attempts import Attempt
 from workers.tasks.blueprint import Blueprint, opened
@@ -58,7 +58,7 @@ def plan(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
             if time.monotonic() - start > SLICE_SECONDS or _is_ahead(context, record.id):
                 break
         attempt.check()
-        attempt.add_warnings([*blueprint.info.warnings, *reader.warnings])
+        attempt.add_warnings([*source_warnings(blueprint.info, blueprint.options), *reader.warnings])
 
 
 def _describe(context: WorkerContext, attempt: Attempt, record: JobRecord, blueprint: Blueprint) -> None:
@@ -66,7 +66,8 @@ def _describe(context: WorkerContext, attempt: Attempt, record: JobRecord, bluep
     if blueprint.run.num_frames is not None:
         fields["total_frames"] = blueprint.run.num_frames
     destination = Path(f"output.{record.spec.options.container}")
-    fields["warnings"] = [*blueprint.info.warnings, *expected_warnings(blueprint.run, destination)]
+    said = source_warnings(blueprint.info, blueprint.options)
+    fields["warnings"] = [*said, *expected_warnings(blueprint.run, destination)]
     context.store.set_fields(record.id, "plan", attempt.token, **fields)
 
 

@@ -221,10 +221,10 @@ def test_neither_a_slow_model_nor_a_slow_writer_lets_frames_pile_up(
             ahead = max(ahead, num_read - num_written)
             yield frame
 
-    def slow_write(self: SegmentWriter, *args: Any) -> None:
+    def slow_write(self: SegmentWriter, *args: Any, **changes: Any) -> None:
         nonlocal num_written
         time.sleep(0.003)
-        write(self, *args)
+        write(self, *args, **changes)
         num_written += 1
 
     monkeypatch.setattr(upscaler, "read_frames", counted)

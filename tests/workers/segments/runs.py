@@ -17,7 +17,7 @@ from media import Frame, VideoReader, join_segments, probe
 from pipelines.model import Model
 from pipelines.planning.plan import ChunkPlan
 from tests.workers.made import StandIn, video_packets
-from workers.run.decisions import DecidedRun, decide_run
+from workers.run.decisions import DecidedRun, decide_run, keeps_alpha
 from workers.run.folder import WorkFolder
 from workers.run.options import UpscaleOptions
 from workers.run.record import SegmentRecord, load_record
@@ -42,13 +42,20 @@ class ChunkTintModel(StandIn):
             yield torch.nn.functional.interpolate(batch, size=size) * 0.7 + tint
 
 
+def suffix_of(wanted: UpscaleOptions) -> str:
+    """Of the file that holds what was asked for."""
+    return ".mov" if wanted.encode.codec == "prores" else ".mp4"
+
+
 @contextmanager
 def opened(source: Path, wanted: UpscaleOptions) -> Iterator[VideoReader]:
+    info = probe(source)
     with VideoReader(
-        probe(source),
+        info,
         start_seconds=wanted.start_seconds,
         duration_seconds=wanted.duration_seconds,
         deinterlace=wanted.deinterlace,
+        keep_alpha=keeps_alpha(info, wanted),
     ) as reader:
         yield reader
 
@@ -74,11 +81,11 @@ def run_whole(
     remove = WorkFolder.remove
     with monkeypatch.context() as patch:
         patch.setattr(WorkFolder, "remove", keep)
-        upscale_file(source, folder / "whole.mp4", model=model, options=wanted)
+        upscale_file(source, folder / f"whole{suffix_of(wanted)}", model=model, options=wanted)
     manifest = load_record(kept)
     assert manifest is not None
     return Whole(
-        folder / "whole.mp4",
+        folder / f"whole{suffix_of(wanted)}",
         [path.read_bytes() for path in sorted(kept.glob("segment-*.mp4"))],
         manifest.segments,
     )
@@ -124,15 +131,15 @@ def check_segments(
             plan.end_pts,
         )
     join(decided, plans, folder, wanted)
-    assert video_packets(folder / "joined.mp4") == video_packets(whole.path)
-    assert (folder / "joined.mp4").read_bytes() == whole.path.read_bytes()
+    assert video_packets(folder / f"joined{suffix_of(wanted)}") == video_packets(whole.path)
+    assert (folder / f"joined{suffix_of(wanted)}").read_bytes() == whole.path.read_bytes()
     return plans
 
 
 def join(decided: DecidedRun, plans: list[SegmentPlan], folder: Path, wanted: UpscaleOptions) -> Path:
     return join_segments(
         [folder / f"{plan.index}.mp4" for plan in plans],
-        folder / "joined.mp4",
+        folder / f"joined{suffix_of(wanted)}",
         source=decided.info,
         start_seconds=wanted.start_seconds,
         duration_seconds=wanted.duration_seconds,
