@@ -84,7 +84,8 @@ def test_hardware_keeps_what_software_has(family: Any, codec: Any) -> None:
 def test_other_planes_have_the_same_samples(pix_fmts: tuple[str, str]) -> None:
     frame = RgbToYuv(66, 50, pix_fmt=pix_fmts[0], matrix=1).convert(picture(0, width=66, height=50))
     packer = VideoReformatter()
-    back = packer.reformat(packer.reformat(frame, format=pix_fmts[1], threads=1), format=pix_fmts[0])
+    packed = packer.reformat(frame, format=pix_fmts[1], threads=1)
+    back = packer.reformat(packed, format=pix_fmts[0], threads=1)
     for one, other in zip(frame.planes, back.planes, strict=True):
         assert torch.equal(from_dlpack(one), from_dlpack(other))
 
