@@ -26,6 +26,9 @@ from pipelines.planning.attention import AttentionSettings, TokenGrid
 PATTERNS: dict[str, Any] = {
     "full": "full",
     "window": {"pattern": "window", "window": [8, 8]},
+    "window+global": {"pattern": "window+global", "window": [8, 8], "pool": 4},
+    "sparse": {"pattern": "sparse", "window": [1, 8, 8], "num_similar": 1},
+    "routed": None,
     "linear": {"pattern": "linear", "blocks": [1, 4, 8]},
 }
 NUM_TEXT = 226
@@ -40,6 +43,9 @@ def make_layer(attention: Any, heads: int, head_dim: int, device: str, dtype: to
         num_layers=1,
         use_rotary_positional_embeddings=True,
     )
+    if attention is None:  # a third of the heads each way
+        routes = [("global", "frame", "window")[index % 3] for index in range(heads)]
+        attention = {"pattern": "routed", "heads": [routes]}
     set_attention(transformer, AttentionSettings.model_validate(attention))
     return transformer.transformer_blocks[0].attn1.to(device=device, dtype=dtype).eval()
 

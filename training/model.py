@@ -14,6 +14,7 @@ from torch import nn
 
 from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
 from pipelines.dove.attention import set_attention
+from pipelines.dove.description import transformer_digest
 from pipelines.dove.one_step import one_step
 from training.config import ModelConfig
 
@@ -83,7 +84,7 @@ class OneStepModel(nn.Module):
             "name": self.config.name,
             "scale": self.config.scale,
             "timestep": self.config.timestep,
-            "attention": self.config.attention.model_dump(mode="json"),
+            "attention": self.config.attention.bound_to(transformer_digest(folder)).model_dump(mode="json"),
         }
         (folder / "dovetail.json").write_text(json.dumps(description | card, indent=2) + "\n")
 

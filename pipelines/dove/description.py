@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.errors import CheckpointError
-from pipelines.planning.attention import FULL_ATTENTION, AttentionSettings
+from pipelines.planning.attention import FULL_ATTENTION, AttentionSettings, RoutedAttention
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "checkpoints"
 DESCRIPTION_NAME = "dovetail.json"
@@ -94,4 +94,32 @@ def verify_digests(folder: Path, description: CheckpointDescription) -> None:
                 f"{path} has SHA-256 {digest}, {DESCRIPTION_NAME} says {expected}: the file is damaged or "
                 "was replaced; download the checkpoint again",
                 path=path,
+            )
+
+
+def transformer_digest(folder: Path) -> str:
+    """SHA-256 over names and contents of the transformer's weight files, to which routes of heads belong."""
+    digest = hashlib.sha256()
+    for path in sorted((folder / "transformer").glob("*.safetensors")):
+        with path.open("rb") as stream:
+            digest.update(f"{path.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def verify_routes(folder: Path, description: CheckpointDescription) -> None:
+    """Refuses a table of routed heads that was made for other weights.
+
+    Raises:
+        CheckpointError: If the table names another digest, or none.
+    """
+    routed = [layer for layer in description.attention.root if isinstance(layer, RoutedAttention)]
+    if not routed:
+        return
+    digest = transformer_digest(folder)
+    for layer in routed:
+        if layer.weights_sha256 != digest:
+            raise CheckpointError(
+                f"the routed heads in {folder / DESCRIPTION_NAME} belong to weights with the digest "
+                f"{layer.weights_sha256 or 'none'}, those beside it have {digest}: make the table again",
+                path=folder / DESCRIPTION_NAME,
             )

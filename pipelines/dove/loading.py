@@ -32,6 +32,7 @@ from pipelines.dove.description import (
     embedded_checkpoints,
     read_description,
     verify_digests,
+    verify_routes,
 )
 from pipelines.errors import CheckpointError
 
@@ -134,6 +135,7 @@ def load_checkpoint(
     _read_json(folder / "model_index.json")
     description = read_description(folder)
     verify_digests(folder, description)
+    verify_routes(folder, description)
     vae = _load_model(folder / "vae", VAE_CLASSES, dtype)
     transformer = _load_model(
         folder / "transformer",

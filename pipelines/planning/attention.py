@@ -10,13 +10,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
+from math import ceil, prod
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     RootModel,
@@ -27,6 +28,8 @@ from pydantic import (
 
 TokenGrid = tuple[int, int, int]
 """Tokens along time, height and width."""
+HeadRoute = Literal["global", "frame", "window"]
+"""Keys of a routed head: all, those of the query's frame, or a box around it."""
 MixingStart = Literal["linear", "cos", "exp", "local", "gaussian"]
 """Matrices from which MHLA's mixing starts; `pipelines.dove.attention.linear` has their formulas."""
 # Of linear attention, which computes in float32: 29 elements of 16 bits counted for the attention alone.
@@ -116,7 +119,100 @@ class LinearAttention(LayerCost):
         return 3 * prod(self.blocks) * hidden_size * head_dim
 
 
-LayerAttention = Annotated[FullAttention | WindowAttention | LinearAttention, Field(discriminator="pattern")]
+class GlobalWindowAttention(LayerCost):
+    """Spatial windows, and the whole clip in cells of pooled tokens (UltraGen, arXiv 2510.18775).
+
+    Attributes:
+        window: Height and width in tokens.
+        pool: Side of a cell in tokens.
+    """
+
+    pattern: Literal["window+global"] = "window+global"
+    window: tuple[PositiveInt, PositiveInt] = (8, 8)
+    pool: PositiveInt = 4
+
+    @property
+    def token_elements(self) -> int:
+        """Those of windows, and the second branch."""
+        return 50
+
+    def keys_per_token(self, grid: TokenGrid, head_dim: int) -> float:
+        """See `LayerCost.keys_per_token`."""
+        cells = grid[0] * -(-grid[1] // self.pool) * -(-grid[2] // self.pool)
+        return WindowAttention(window=self.window).keys_per_token(grid, head_dim) + cells
+
+
+class SparseAttention(LayerCost):
+    """Boxes of tokens attend to themselves and the most similar ones (SimpleGVR, arXiv 2506.19838).
+
+    Attributes:
+        window: Frames, rows and columns of a box.
+        num_similar: Other boxes that a box sees.
+    """
+
+    pattern: Literal["sparse"] = "sparse"
+    window: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 8, 8)
+    num_similar: NonNegativeInt = 1
+
+    @property
+    def token_elements(self) -> int:
+        """Boxes and those that were picked are copies, of keys and of values."""
+        return 42 + 6 * self.num_similar
+
+    def keys_per_token(self, grid: TokenGrid, head_dim: int) -> float:
+        """See `LayerCost.keys_per_token`; the scores of boxes are left out."""
+        del head_dim
+        box = prod(min(side, length) for side, length in zip(self.window, grid, strict=True))
+        return min(box * (1 + self.num_similar), prod(grid))
+
+
+class RoutedAttention(LayerCost):
+    """Each head global, intra-frame or local, by a table (OASIS, arXiv 2509.23980).
+
+    Attributes:
+        heads: For each layer with this pattern, in order, the route of each head.
+        window: Frames, rows and columns around a query that a local head sees at least; odd.
+        tile: Frames, rows and columns of queries that share a box of keys.
+        weights_sha256: Digest of the weights that the table belongs to (`transformer_digest`); a checkpoint
+            is refused whose weights have another.
+    """
+
+    pattern: Literal["routed"] = "routed"
+    heads: tuple[Annotated[tuple[HeadRoute, ...], Field(min_length=1)], ...] = Field(min_length=1)
+    window: tuple[PositiveInt, PositiveInt, PositiveInt] = (3, 5, 5)
+    tile: tuple[PositiveInt, PositiveInt, PositiveInt] = (1, 8, 8)
+    weights_sha256: str = ""
+
+    @property
+    def token_elements(self) -> int:
+        """Heads that are chosen, split and joined are copies, and so are the keys of boxes, which overlap."""
+        share = max(layer.count("window") / len(layer) for layer in self.heads)
+        grown = prod(
+            (tile + 2 * (wide // 2)) / tile for tile, wide in zip(self.tile, self.window, strict=True)
+        )
+        return 42 + ceil(6 * share * grown)
+
+    def keys_per_token(self, grid: TokenGrid, head_dim: int) -> float:
+        """See `LayerCost.keys_per_token`; on average over heads."""
+        del head_dim
+        sides = (
+            min(tile + 2 * (wide // 2), length)
+            for tile, wide, length in zip(self.tile, self.window, grid, strict=True)
+        )
+        keys = {"global": prod(grid), "frame": grid[1] * grid[2], "window": prod(sides)}
+        routes = [route for layer in self.heads for route in layer]
+        return sum(keys[route] for route in routes) / len(routes)
+
+
+LayerAttention = Annotated[
+    FullAttention
+    | WindowAttention
+    | GlobalWindowAttention
+    | SparseAttention
+    | RoutedAttention
+    | LinearAttention,
+    Field(discriminator="pattern"),
+]
 """One layer's pattern."""
 
 
@@ -159,6 +255,17 @@ class AttentionSettings(RootModel[tuple[LayerAttention, ...]]):
             head_dim: Channels of a head.
         """
         return sum(layer.keys_per_token(grid, head_dim) for layer in self.root) / len(self.root)
+
+    def bound_to(self, digest: str) -> AttentionSettings:
+        """The same settings, whose tables belong to the weights with this digest."""
+        return AttentionSettings(
+            tuple(
+                layer.model_copy(update={"weights_sha256": digest})
+                if isinstance(layer, RoutedAttention)
+                else layer
+                for layer in self.root
+            )
+        )
 
     def constant_elements(self, hidden_size: int, head_dim: int) -> int:
         """Float32 elements alive at the peak of any layer beside those that grow with the tokens."""

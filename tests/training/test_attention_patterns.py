@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from pipelines.dove.description import transformer_digest
 from pipelines.dove.one_step import one_step
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
@@ -23,6 +24,14 @@ LINEAR = {"pattern": "linear", "blocks": [1, 2, 2], "use_lepe": True}
 PATTERNS: dict[str, Any] = {
     "full": "full",
     "window": {"pattern": "window", "window": [2, 3]},
+    "window+global": {"pattern": "window+global", "window": [2, 3], "pool": 2},
+    "sparse": {"pattern": "sparse", "window": [1, 2, 3], "num_similar": 2},
+    "routed": {
+        "pattern": "routed",
+        "heads": [["window", "global"], ["frame", "window"]],
+        "window": [3, 3, 3],
+        "tile": [1, 2, 2],
+    },
     "linear": LINEAR,
     "hybrid": ["full", LINEAR],
 }
@@ -47,7 +56,8 @@ def test_checkpoint_restores_what_the_trained_model_does(
     latents = torch.randn(1, 4, 192, 6, 10)
     for use_lossless_savings in (False, True):
         pipeline = DovePipeline.from_checkpoint(tmp_path, use_lossless_savings=use_lossless_savings)
-        assert pipeline.description.attention == AttentionSettings.model_validate(PATTERNS[name])
+        settings = AttentionSettings.model_validate(PATTERNS[name])
+        assert pipeline.description.attention == settings.bound_to(transformer_digest(tmp_path))
         with torch.no_grad():
             restored, expected = (
                 one_step(transformer, pipeline.scheduler, latents, model.prompt_embeds, timestep=19)
@@ -81,6 +91,21 @@ def test_a_checkpoint_without_its_patterns_weights_is_refused(
     path.write_text('{"attention": {"pattern": "linear", "blocks": [1, 2, 2]}}')
     with pytest.raises(CheckpointError, match=r"lacks \d+ weights .*attn1.pattern.gate.bias"):
         DovePipeline.from_checkpoint(tmp_path)
+
+
+def test_routes_are_refused_with_other_weights(tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    trained(tiny_config, PATTERNS["routed"]).save(tmp_path, card={})
+    trained(tiny_config, "full").save(tmp_path / "other", card={})
+    weights = "transformer/diffusion_pytorch_model.safetensors"
+    (tmp_path / weights).write_bytes((tmp_path / "other" / weights).read_bytes())
+    assert DovePipeline.from_checkpoint(tmp_path / "other")
+    (tmp_path / weights).write_bytes(damaged((tmp_path / weights).read_bytes()))
+    with pytest.raises(CheckpointError, match="make the table again"):
+        DovePipeline.from_checkpoint(tmp_path)
+
+
+def damaged(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
 
 
 def test_window_beside_a_patterns_name_is_its_window(tiny_config: TrainingConfig) -> None:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import diffusers
 from torch import nn
 
 from pipelines.dove.attention.full import FullPattern
+from pipelines.dove.attention.global_windows import GlobalWindowPattern
 from pipelines.dove.attention.joint import JointAttention
 from pipelines.dove.attention.linear import LinearPattern
+from pipelines.dove.attention.routed import RoutedPattern
+from pipelines.dove.attention.sparse import SparsePattern
 from pipelines.dove.attention.tokens import AttentionPattern
 from pipelines.dove.attention.windows import WindowPattern
 from pipelines.dove.kernels import AttentionBackend, make_attention_kernel
-from pipelines.planning.attention import AttentionSettings, FullAttention, LayerAttention, LinearAttention
+from pipelines.planning.attention import (
+    AttentionSettings,
+    FullAttention,
+    GlobalWindowAttention,
+    LayerAttention,
+    LinearAttention,
+    RoutedAttention,
+    SparseAttention,
+)
 
 
 def set_attention(transformer: Any, settings: AttentionSettings) -> None:
@@ -25,13 +37,17 @@ def set_attention(transformer: Any, settings: AttentionSettings) -> None:
     Args:
         transformer: A `CogVideoXTransformer3DModel`; changed in place.
         settings: Attention of its layers.
+
+    Raises:
+        ValueError: If a table of routes does not have the transformer's layers and heads.
     """
     blocks, config = transformer.transformer_blocks, transformer.config
     heads = config.num_attention_heads, config.attention_head_dim
+    layers = list(settings.layers(len(blocks)))
+    _check_routes(layers, config.num_attention_heads)
     seen = Counter[str]()
-    for block, layer in zip(blocks, settings.layers(len(blocks)), strict=True):
-        # Every other layer of a pattern is shifted, also where others lie between.
-        pattern = _make_pattern(layer, heads, is_shifted=seen[layer.pattern] % 2 == 1)
+    for block, layer in zip(blocks, layers, strict=True):
+        pattern = _make_pattern(layer, heads, seen[layer.pattern])
         seen[layer.pattern] += 1
         if isinstance(pattern, nn.Module):
             weight = block.attn1.to_out[0].weight
@@ -39,7 +55,10 @@ def set_attention(transformer: Any, settings: AttentionSettings) -> None:
         block.attn1.set_processor(JointAttention(pattern))
 
 
-def _make_pattern(layer: LayerAttention, heads: tuple[int, int], *, is_shifted: bool) -> AttentionPattern:
+def _make_pattern(layer: LayerAttention, heads: tuple[int, int], number: int) -> AttentionPattern:
+    """The pattern of a layer that so many layers with the same pattern precede."""
+    # Every other layer of a pattern is shifted, also where others lie between.
+    is_shifted = number % 2 == 1
     if isinstance(layer, FullAttention):
         return FullPattern()
     if isinstance(layer, LinearAttention):
@@ -52,7 +71,24 @@ def _make_pattern(layer: LayerAttention, heads: tuple[int, int], *, is_shifted: 
             use_lepe=layer.use_lepe,
             eps=layer.eps,
         )
+    if isinstance(layer, GlobalWindowAttention):
+        return GlobalWindowPattern(*heads, window=layer.window, shifted=is_shifted, pool=layer.pool)
+    if isinstance(layer, SparseAttention):
+        return SparsePattern(layer.window, layer.num_similar)
+    if isinstance(layer, RoutedAttention):
+        return RoutedPattern(layer.heads[number], layer.window, layer.tile)
     return WindowPattern(layer.window, shifted=is_shifted)
+
+
+def _check_routes(layers: Sequence[LayerAttention], num_heads: int) -> None:
+    routed = [layer for layer in layers if isinstance(layer, RoutedAttention)]
+    for layer in routed:
+        if len(layer.heads) != len(routed) or any(len(row) != num_heads for row in layer.heads):
+            raise ValueError(
+                f"the table of routed heads has {len(layer.heads)} layers of "
+                f"{', '.join(map(str, sorted({len(row) for row in layer.heads})))} heads, the transformer "
+                f"{len(routed)} routed layers of {num_heads}"
+            )
 
 
 def set_attention_kernel(transformer: Any, backend: AttentionBackend) -> None:

@@ -14,10 +14,14 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
 
 from pipelines.dove import components
-from pipelines.dove.attention import FullPattern, JointAttention, set_attention_kernel
+from pipelines.dove.attention import FullPattern, JointAttention, set_attention, set_attention_kernel
 from pipelines.dove.kernels import AttentionBackend, check_attention_backend, make_attention_kernel
+from pipelines.dove.one_step import one_step
 from pipelines.dove.pipeline import DovePipeline
 from pipelines.errors import BackendUnavailableError, InvalidOptionError
+from pipelines.planning.attention import AttentionSettings
+from tests.pipelines.dove.test_attention import tiny_transformer
+from tests.pipelines.dove.test_one_step import make_scheduler
 from tests.pipelines.tiny import make_clip, save_checkpoint, save_nano
 
 
@@ -68,6 +72,30 @@ def test_every_kernel_works_under_every_pattern(
     torch.testing.assert_close(frames, expected, atol=1e-5, rtol=0)
     if backend in ("xformers", "sage"):
         assert set(fake_packages) == {backend}
+
+
+@pytest.mark.parametrize(
+    "attention",
+    [
+        {"pattern": "window+global", "window": [2, 2], "pool": 2},
+        {"pattern": "sparse", "window": [1, 2, 2]},
+        {"pattern": "routed", "heads": [["global", "window"], ["frame", "window"]], "tile": [1, 2, 2]},
+    ],
+)
+def test_so_does_it_under_those_of_boxes_and_cells(attention: Any, fake_packages: list[str]) -> None:
+    transformer = tiny_transformer()
+    set_attention(transformer, AttentionSettings.model_validate(attention))
+    outputs = []
+    for backend in ("auto", "xformers", "sage"):
+        set_attention_kernel(transformer, backend)
+        latents = torch.randn(1, 4, 4, 6, 10, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            outputs.append(
+                one_step(transformer, make_scheduler(), latents, torch.zeros(1, 2, 8), timestep=399)
+            )
+    assert set(fake_packages) == {"xformers", "sage"}
+    for output in outputs[1:]:
+        torch.testing.assert_close(output, outputs[0], atol=1e-5, rtol=0)
 
 
 def test_torchs_kernel_in_our_processor_has_diffusers_bits(tmp_path: Path) -> None:

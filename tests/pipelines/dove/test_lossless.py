@@ -16,6 +16,9 @@ from tests.pipelines.tiny import TEXT_DIM, TEXT_LENGTH, make_scheduler, make_tra
 PATTERNS: list[dict[str, Any]] = [
     {"pattern": "full"},
     {"pattern": "window", "window": (2, 3)},
+    {"pattern": "window+global", "window": (2, 3), "pool": 2},
+    {"pattern": "sparse", "window": (1, 2, 3)},
+    {"pattern": "routed", "heads": (("window", "global"), ("frame", "window")), "tile": (1, 2, 2)},
     {"pattern": "linear", "blocks": (1, 2, 2), "use_lepe": True},
 ]
 DTYPES = [torch.float32, torch.bfloat16]

@@ -11,6 +11,12 @@ from pipelines.planning.attention import AttentionSettings
 from pipelines.planning.kinds import shape_from_json, shape_to_json
 from pipelines.planning.shapes import DiffusionShape
 
+ROUTED = {
+    "pattern": "routed",
+    "heads": [["global", "window"], ["frame", "window"]],
+    "window": [3, 3, 3],
+    "tile": [1, 2, 2],
+}
 WINDOW = {"pattern": "window", "window": [4, 6]}
 
 
@@ -43,11 +49,25 @@ def test_what_does_not_exist_is_refused(given: Any) -> None:
 
 def test_costs_are_those_of_the_pattern_or_of_the_mean_layer() -> None:
     grid = (5, 10, 3)
-    costs = {
-        name: AttentionSettings.model_validate(form).keys_per_token(grid, 64)
-        for name, form in {"full": "full", "window": WINDOW, "both": ["full", WINDOW, WINDOW]}.items()
-    }
-    assert costs == {"full": 150, "window": 5 * 4 * 3, "both": (150 + 2 * 60) / 3}
+    costs = [
+        ("full", 150),
+        (WINDOW, 5 * 4 * 3),
+        (["full", WINDOW, WINDOW], (150 + 2 * 60) / 3),
+        ({"pattern": "window+global", "window": [4, 6], "pool": 4}, 5 * 4 * 3 + 5 * 3 * 1),
+        ({"pattern": "sparse", "window": [2, 4, 8], "num_similar": 2}, 3 * 2 * 4 * 3),
+        # a tile of 2 rows and a row beyond on both sides
+        ({"pattern": "routed", "heads": [["window"]], "window": [3, 3, 3], "tile": [1, 2, 2]}, 3 * 4 * 3),
+        (ROUTED, (150 + 30 + 2 * 36) / 4),
+        ({"pattern": "linear", "blocks": [1, 2, 3]}, 64 + 6**2 * 64 / 300),
+    ]
+    for form, keys in costs:
+        assert AttentionSettings.model_validate(form).keys_per_token(grid, 64) == pytest.approx(keys), form
+
+
+def test_tables_are_bound_to_weights_wherever_they_are() -> None:
+    settings = AttentionSettings.model_validate(["full", ROUTED])
+    bound = settings.bound_to("abc").model_dump(mode="json")
+    assert [layer.get("weights_sha256") for layer in bound] == [None, "abc"]
 
 
 def test_attention_travels_with_the_shape() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -72,6 +73,24 @@ def test_attention_is_cut_where_it_would_be_quadratic_even_with_memory() -> None
     plan = plan_for((2160, 3840), gib=400)
     assert plan.rows * plan.cols > 1
     assert plan.vae_tile_height == 0
+
+
+@pytest.mark.parametrize(
+    ("attention", "is_whole"),
+    [
+        ("window", True),
+        ("window+global", True),
+        ("sparse", True),
+        ({"pattern": "linear", "blocks": [1, 5, 8]}, True),
+        ({"pattern": "routed", "heads": [["window", "frame"]]}, True),
+        ({"pattern": "routed", "heads": [["window", "global"]]}, False),
+        (["full", {"pattern": "linear", "blocks": [1, 5, 8]}], False),
+    ],
+)
+def test_2160p_is_left_whole_where_a_query_has_few_keys(attention: Any, is_whole: bool) -> None:
+    model = replace(DOVE, attention=AttentionSettings.model_validate(attention))
+    plan = plan_for((2160, 3840), model=model, gib=400)
+    assert (plan.rows * plan.cols == 1) is is_whole
 
 
 @given(
