@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from cli.bench import bench
+from cli.calibrate import calibrate
 from cli.evaluate import evaluate
 from cli.exit_codes import exit_codes_help
 from cli.jobs import jobs
@@ -35,6 +36,7 @@ app.command()(probe)
 app.add_typer(models, name="models")
 app.command()(bench)
 app.command()(train)
+app.command()(calibrate)
 app.command()(evaluate)
 app.command(epilog=exit_codes_help())(submit)
 app.add_typer(jobs, name="jobs")

@@ -38,6 +38,28 @@ class Boxes:
         """(B, heads, T*H*W, d) -> (B, heads, boxes, keys of a box, d)."""
         return _gather(x, self.grid, self._key_axes)
 
+    def keys_of(self, queries: torch.Tensor) -> torch.Tensor:
+        """Which keys some queries see.
+
+        Args:
+            queries: (n,), int64, numbers of tokens in the grid, on the CPU.
+
+        Returns:
+            (n, T*H*W), bool, on the CPU.
+        """
+        seen = []
+        places = torch.unravel_index(queries, self.grid)
+        for place, axis, length in zip(places, self._key_axes, self.grid, strict=True):
+            first = [
+                start
+                for start, (low, high) in zip(axis.starts, axis.owned, strict=True)
+                for _ in range(low, high)
+            ]
+            distance = torch.arange(length) - torch.tensor(first)[place][:, None]
+            seen.append((distance >= 0) & (distance < axis.size))
+        time, height, width = seen
+        return (time[:, :, None, None] & height[:, None, :, None] & width[:, None, None, :]).flatten(1)
+
     def join(self, x: torch.Tensor) -> torch.Tensor:
         """Inverse of `split`; a token in two boxes is read from the one in which it is more central."""
         x = x.reshape(*x.shape[:2], *self._counts, *self._sizes, x.shape[-1])

@@ -61,7 +61,7 @@ class RoutedPattern:
                 parts.append(kernel(*own))
                 continue
             text = kernel(own[0][:, :, :count], own[1], own[2])
-            boxes = self._boxes(route, grid)
+            boxes = route_boxes(route, grid, self.window, self.tile)
             video = [x[:, :, count:] for x in own]
             split = boxes.split(video[0]), boxes.split_keys(video[1]), boxes.split_keys(video[2])
             words = [x[:, :, :count] for x in own[1:]]
@@ -69,8 +69,9 @@ class RoutedPattern:
         places = torch.tensor(order, device=query.device).argsort()
         return torch.cat(parts, dim=1)[:, places]
 
-    def _boxes(self, route: HeadRoute, grid: TokenGrid) -> Boxes:
-        if route == "frame":
-            return Boxes(grid, (1, grid[1], grid[2]))
-        reach = self.window[0] // 2, self.window[1] // 2, self.window[2] // 2
-        return Boxes(grid, self.tile, reach)
+
+def route_boxes(route: HeadRoute, grid: TokenGrid, window: TokenGrid, tile: TokenGrid) -> Boxes:
+    """Tiles of queries of a local route, and the keys of each."""
+    if route == "frame":
+        return Boxes(grid, (1, grid[1], grid[2]))
+    return Boxes(grid, tile, (window[0] // 2, window[1] // 2, window[2] // 2))

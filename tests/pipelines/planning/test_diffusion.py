@@ -76,6 +76,26 @@ def test_attention_is_cut_where_it_would_be_quadratic_even_with_memory() -> None
 
 
 @pytest.mark.parametrize(
+    ("model", "size", "gib", "frames", "expected"),
+    [
+        (DOVE, (480, 640), 16, 100, (33, 480, 640, 1, 7_130_082_304)),
+        (DOVE, (1080, 1920), 40, 100, (33, 1088, 1920, 1, 25_713_381_632)),
+        (DOVE, (2160, 3840), 400, 33, (33, 1120, 1328, 1, 192_403_170_304)),
+        (NANO, (1080, 1920), 1, 100, (16, 416, 384, 1, 1_069_420_544)),
+        (NANO, (1080, 1920), 4, 5, (5, 1088, 1920, 1, 1_092_891_904)),
+        (NANO, (2160, 3840), 4, 100, (16, 768, 1008, 1, 4_292_952_064)),
+    ],
+)
+def test_plans_are_those_from_before_patterns_told_their_cost(
+    model: DiffusionShape, size: tuple[int, int], gib: float, frames: int, expected: tuple[int, ...]
+) -> None:
+    """Resumed runs and jobs of other workers hold such plans."""
+    plan = plan_for(size, model=model, gib=gib, frames=frames)
+    got = plan.chunk_len, plan.tile_height, plan.tile_width, plan.tile_batch, plan.estimated_bytes
+    assert got == expected
+
+
+@pytest.mark.parametrize(
     ("attention", "is_whole"),
     [
         ("window", True),
