@@ -219,6 +219,7 @@ def test_tls_is_checked_against_the_name_and_not_the_address(
     tls.load_cert_chain(certificate, key)
     tls.sni_callback = lambda _, name, __: names.append(name)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setattr("service.outgoing._tls_context", httpx.create_ssl_context)  # read anew
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers("127.0.0.1"))
 
     async def fetch(host: str) -> bytes:
