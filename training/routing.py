@@ -27,12 +27,16 @@ class Calibration:
         divergence: (layers, routes, heads), KL(local || global) in nats, mean over all clips; routes in the
             order of `LOCAL_ROUTES`.
         pairs: Share of full attention's pairs that is left, on the grids of the clips.
+        window: Frames, rows and columns that a local head sees at least.
+        tile: Frames, rows and columns of queries that share a box of keys.
         agreement: Share of heads to which two halves of the clips, every other one, give the same route.
     """
 
     heads: tuple[tuple[HeadRoute, ...], ...]
     divergence: torch.Tensor
     pairs: float
+    window: TokenGrid
+    tile: TokenGrid
     agreement: float
 
 
@@ -83,7 +87,8 @@ def calibrate(
     halves = [assign_routes(half.mean(dim=0), mean_costs, budget) for half in (per_clip[::2], per_clip[1::2])]
     share = {"global": 1.0, **dict(zip(LOCAL_ROUTES, mean_costs, strict=True))}
     routes = [route for layer in heads for route in layer]
-    return Calibration(heads, mean, sum(share[route] for route in routes) / len(routes), agreement(*halves))
+    pairs = sum(share[route] for route in routes) / len(routes)
+    return Calibration(heads, mean, pairs, window, tile, agreement(*halves))
 
 
 def _route_costs(grid: TokenGrid, window: TokenGrid, tile: TokenGrid) -> list[float]:
@@ -94,21 +99,20 @@ def _route_costs(grid: TokenGrid, window: TokenGrid, tile: TokenGrid) -> list[fl
     ]
 
 
-def write_routes(
-    folder: Path, calibration: Calibration, *, window: TokenGrid = (3, 5, 5), tile: TokenGrid = (1, 8, 8)
-) -> None:
+def write_routes(folder: Path, calibration: Calibration) -> None:
     """Writes the table into the checkpoint's description, bound to its weights; the rest of it stays.
 
     Args:
         folder: The checkpoint's.
         calibration: Of this checkpoint.
-        window: As measured.
-        tile: As measured.
     """
     path = folder / DESCRIPTION_NAME
     description = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"name": folder.name}
     attention = RoutedAttention(
-        heads=calibration.heads, window=window, tile=tile, weights_sha256=transformer_digest(folder)
+        heads=calibration.heads,
+        window=calibration.window,
+        tile=calibration.tile,
+        weights_sha256=transformer_digest(folder),
     )
     description["attention"] = attention.model_dump(mode="json")
     partial = path.with_suffix(".part")

@@ -10,6 +10,7 @@ import pytest
 from media import EncodeOptions, Frame, SegmentWriter, VideoReader, join_segments, probe
 from media._caption_units import add_captions
 from media._captions import CaptionQueue
+from media._codecs import Codec
 from media._losses import describe_output_losses
 from media.sandbox import SandboxedReader
 from tests.media.captioned import by_time, captions_in, write_captioned
@@ -142,8 +143,9 @@ def test_captions_are_known_before_the_first_of_them_is_decoded(tmp_path: Path) 
 
 def test_only_codecs_without_a_place_for_captions_are_warned_of(tmp_path: Path) -> None:
     video = probe(write_captions(tmp_path / "a.mp4")).video
-    for codec, name in (("h264", "a.mkv"), ("h265", "a.mp4"), ("av1", "a.webm")):
-        assert list(describe_output_losses(video, codec, Path(name))) == []  # type: ignore[arg-type]
+    outputs: list[tuple[Codec, str]] = [("h264", "a.mkv"), ("h265", "a.mp4"), ("av1", "a.webm")]
+    for codec, name in outputs:
+        assert list(describe_output_losses(video, codec, Path(name))) == []
     (words,) = describe_output_losses(video, "prores", Path("a.mov"))
     assert "captions" in words
     assert "ProRes" in words

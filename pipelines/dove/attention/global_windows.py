@@ -82,7 +82,8 @@ def pool_frames(x: torch.Tensor, grid: TokenGrid, weight: torch.Tensor) -> torch
     """
     pool = weight.shape[1]
     rows, cols = (-(-side // pool) for side in grid[1:])
-    x = F.pad(x.unflatten(2, grid), (0, 0, 0, cols * pool - grid[2], 0, rows * pool - grid[1]))  # type: ignore[no-untyped-call]
+    x = x.reshape(*x.shape[:2], *grid, x.shape[-1])
+    x = F.pad(x, (0, 0, 0, cols * pool - grid[2], 0, rows * pool - grid[1]))
     cells = x.reshape(*x.shape[:3], rows, pool, cols, pool, x.shape[-1])
     pooled = torch.einsum("zhtyixjd,hijd->zhtyxd", cells, weight.to(x.dtype))
     counts = [

@@ -201,17 +201,17 @@ class Blocks:
 
     def split(self, x: torch.Tensor) -> torch.Tensor:
         """(B, heads, T*H*W, d) -> (B, heads, m, tokens of a block, d)."""
-        x = x.unflatten(2, self.grid)  # type: ignore[no-untyped-call]
+        x = x.reshape(*x.shape[:2], *self.grid, x.shape[-1])
         if any(self._missing):
             time, height, width = self._missing
             x = F.pad(x, (0, 0, 0, width, 0, height, 0, time))
-        for axis in range(3):
-            x = x.unflatten(2 + 2 * axis, (self.blocks[axis], self.size[axis]))  # type: ignore[no-untyped-call]
+        cut = [length for axis in zip(self.blocks, self.size, strict=True) for length in axis]
+        x = x.reshape(*x.shape[:2], *cut, x.shape[-1])
         return x.permute(0, 1, 2, 4, 6, 3, 5, 7, 8).flatten(5, 7).flatten(2, 4)
 
     def join(self, x: torch.Tensor) -> torch.Tensor:
         """Inverse of `split`."""
-        x = x.unflatten(3, self.size).unflatten(2, self.blocks)  # type: ignore[no-untyped-call]
+        x = x.reshape(*x.shape[:2], *self.blocks, *self.size, x.shape[-1])
         x = x.permute(0, 1, 2, 5, 3, 6, 4, 7, 8).flatten(6, 7).flatten(4, 5).flatten(2, 3)
         return x[:, :, : self.grid[0], : self.grid[1], : self.grid[2]].flatten(2, 4)
 

@@ -119,8 +119,7 @@ class WindowPattern:
 
 def _partition(heads: torch.Tensor, grid: TokenGrid, rows: AxisWindows, cols: AxisWindows) -> torch.Tensor:
     """(B, heads, T*H*W, d) -> (B * windows, heads, T * window tokens, d)."""
-    # torch leaves Tensor.unflatten untyped, here and below.
-    x = cols.gather(rows.gather(heads.unflatten(2, grid), 3), 5)  # type: ignore[no-untyped-call]
+    x = cols.gather(rows.gather(heads.reshape(*heads.shape[:2], *grid, heads.shape[-1]), 3), 5)
     # (B, heads, T, rows, row_size, cols, col_size, d) -> windows first
     return x.permute(0, 3, 5, 1, 2, 4, 6, 7).flatten(4, 6).flatten(0, 2)
 
@@ -129,8 +128,10 @@ def _merge(
     windows: torch.Tensor, grid: TokenGrid, rows: AxisWindows, cols: AxisWindows, batch_size: int
 ) -> torch.Tensor:
     """(B * windows, heads, T * window tokens, d) -> (B, T*H*W, heads, d): inverse of `_partition`."""
-    x = windows.unflatten(0, (batch_size, len(rows.starts), len(cols.starts)))  # type: ignore[no-untyped-call]
-    x = x.unflatten(4, (grid[0], rows.size, cols.size))
+    heads, dim = windows.shape[1], windows.shape[-1]
+    x = windows.reshape(
+        batch_size, len(rows.starts), len(cols.starts), heads, grid[0], rows.size, cols.size, dim
+    )
     # (B, rows, cols, heads, T, row_size, col_size, d) -> (B, T, rows, row_size, cols, col_size, heads, d)
     x = rows.scatter(cols.scatter(x.permute(0, 4, 1, 5, 2, 6, 3, 7), 4), 2)
     return x.flatten(1, 3)

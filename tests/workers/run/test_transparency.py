@@ -18,6 +18,7 @@ from media.sandbox import READ_MODULES, Sandbox
 from media.sizes import SizeRequest
 from media.transparency import enlarge_alpha
 from pipelines.model import Model
+from tests.workers import made
 from tests.workers.made import StandIn, video_packets
 from tests.workers.run.test_resume import stop_after
 from tests.workers.segments.runs import check_segments
@@ -31,14 +32,7 @@ CODE = 1 / 1023
 
 
 def options(**changes: Any) -> UpscaleOptions:
-    fields: dict[str, Any] = {
-        "size": SizeRequest(scale=Fraction(1)),
-        "encode": PRORES,
-        "segment_seconds": Fraction(1, 2),
-        "chunk": 8,
-        "chunk_overlap": 3,
-    }
-    return UpscaleOptions(**(fields | changes))
+    return made.options(**({"size": SizeRequest(scale=Fraction(1)), "encode": PRORES} | changes))
 
 
 KINDS = {
