@@ -32,7 +32,11 @@ class FullWidthNorm(nn.Module):
 
 
 def run(case: dict[str, torch.Tensor], options: dict[str, Any]) -> torch.Tensor:
-    """The output for a case of the set, (B, N, C), or an initial matrix."""
+    """The output for a case of the set, (B, N, C), or an initial matrix.
+
+    Raises:
+        ValueError: The case is of the image or language classes, which the product has no use for.
+    """
     if options["kind"] == "mixing_init":
         return initial_mixing(
             options["block_layout"],
@@ -41,7 +45,7 @@ def run(case: dict[str, torch.Tensor], options: dict[str, Any]) -> torch.Tensor:
             local_distance=options["local_thres"],
         )
     if options["kind"] != "video":
-        raise NotImplementedError(f"the {options['kind']} layers are others than the video layer")
+        raise ValueError(f"only video layers are here, got a case of kind {options['kind']!r}")
     attn, states = make_layer(case, options), case["input.x"]
     grid = options["grid_adjusted"] if options["grid_adjust"] in ("pad", "crop") else options["grid"]
     missing = [wanted - axis for wanted, axis in zip(grid, options["grid"], strict=True)]
