@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from media.sandbox._calls import sandboxed_join, sandboxed_probe
 from media.sandbox._cancellation import Cancellation
 from media.sandbox._limits import SandboxLimits
+from media.sandbox._protections import PROTECTIONS, is_confined, remedies
 from media.sandbox._sandbox import PROBE_MODULES, READ_MODULES, Sandbox, shared_sandbox
 
 if TYPE_CHECKING:
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PROBE_MODULES",
+    "PROTECTIONS",
     "READ_MODULES",
     "Cancellation",
     "Sandbox",
     "SandboxLimits",
     "SandboxedReader",
+    "is_confined",
+    "remedies",
     "sandboxed_join",
     "sandboxed_pack_animation",
     "sandboxed_pack_pictures",

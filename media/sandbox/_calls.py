@@ -1,15 +1,18 @@
 """Probing and joining in the sandbox: the same functions, for files that nobody has vouched for."""
 
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from media._syncing import sync_directory
 from media.derived_names import beside
-from media.errors import SandboxError
+from media.errors import EncodeError, SandboxError
 from media.info import MediaInfo
 from media.limits import DEFAULT_LIMITS, InputLimits
 from media.sandbox._cancellation import Cancellation
@@ -83,7 +86,8 @@ def sandboxed_join(
     sandbox: Sandbox | None = None,
     cancellation: Cancellation | None = None,
 ) -> "JoinReport":
-    """`media.join_segments` in a process of its own, which may write in the destination's folder only.
+    """`media.join_segments` in a process of its own, which may write in a new folder beside the destination
+    only; what it wrote there is moved into place when it is whole.
 
     Args:
         segments: As for `join_segments`.
@@ -108,26 +112,50 @@ def sandboxed_join(
             cpu_seconds=max(1, round(timeout)),
             file_bytes=_GIB + _AUDIO_GROWTH * source.size_bytes + sum(_size(path) for path in segments),
         )
-    try:
+    with _landing_folder(destination) as folder:
         report = (sandbox or shared_sandbox("read")).call(
             _join,
             tuple(segment.absolute() for segment in segments),
-            destination.absolute(),
+            folder / destination.name,
             source,
             start_seconds,
             duration_seconds,
             timeout=timeout,
             limits=sandbox_limits,
             readable=[*segments, source.path],
-            writable=[destination.parent],
+            writable=[folder],
             cancellation=cancellation,
         )
-    finally:
-        # Where the process was killed it could not clean up. After success there is no such file.
-        beside(destination, ".part").unlink(missing_ok=True)
     from media.join import JoinReport
 
     return replace(_expect(JoinReport, report), path=destination)
+
+
+@contextmanager
+def _landing_folder(destination: Path) -> Iterator[Path]:
+    """A folder for a `with` block whose files then take their places beside the destination."""
+    folder = beside(destination.absolute(), ".part")
+    try:
+        _remove(folder)  # what a killed run left
+        folder.mkdir()
+        try:
+            yield folder
+            for path in sorted(folder.iterdir()):
+                path.replace(destination.parent / path.name)
+            sync_directory(destination.parent)
+        except EncodeError as error:
+            raise EncodeError(str(error).replace(str(folder), str(destination.parent))) from error
+        finally:
+            _remove(folder)
+    except OSError as error:
+        raise EncodeError(f"cannot write {destination}: {error.strerror or error}") from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _expect(kind: type[T], value: object) -> T:

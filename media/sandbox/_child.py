@@ -7,6 +7,7 @@ import signal
 import time
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from media.errors import InputMemoryError, MediaError, SandboxError
@@ -19,6 +20,8 @@ _SIGN_OF_LIFE_SECONDS = 1.0
 # The channel and the files handed over have these numbers in every child; 0, 1 and 2 are the null device.
 CHANNEL = 3
 FIRST_FILE = 4
+
+_WORKING_DIRECTORY = Path("/proc/self/cwd")
 
 
 class Port:
@@ -94,13 +97,23 @@ def _do_request() -> None:
     port.send("ready", missing)
     warnings.simplefilter("ignore")
     try:
-        arguments = (port, *request.arguments) if request.takes_port else request.arguments
+        arguments = tuple(_reachable(argument, request.writable) for argument in request.arguments)
+        if request.takes_port:
+            arguments = (port, *arguments)
         answer: tuple[Any, ...] = ("result", request.function(*arguments))
     except (EOFError, BrokenPipeError):
         raise
     except Exception as error:
         answer = ("error", *_describe(error))
     port.send(*answer)
+
+
+def _reachable(argument: Any, writable: Sequence[Path]) -> Any:
+    """An argument; a path in the folder to write in as one that does not lead through folders of root."""
+    if not (writable and isinstance(argument, Path) and argument.is_relative_to(writable[0])):
+        return argument
+    is_there = os.access(writable[0], os.W_OK | os.X_OK)
+    return argument if is_there else _WORKING_DIRECTORY / argument.relative_to(writable[0])
 
 
 def _describe(error: Exception) -> tuple[str, str]:

@@ -1,23 +1,19 @@
 """Taking rights away from the process that reads an untrusted file, before it opens anything."""
 
-import ctypes
 import os
 import resource
 import signal
-import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import media
-from media.sandbox import _landlock, _seccomp
+from media.sandbox import _landlock, _privileges, _seccomp
+from media.sandbox._handed_files import HandedFiles
 from media.sandbox._limits import SandboxLimits
+from media.sandbox._protections import LANDLOCK, SECCOMP, USER
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
-
-# From linux/capability.h: three sets of 64 bits, each as two words; 0 is this process.
-_CAPABILITY_HEADER = struct.pack("=Ii", 0x20080522, 0)
-_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
 
 # Between the signal that can be explained and the one that cannot be ignored.
 _CPU_GRACE_SECONDS = 5
@@ -42,46 +38,60 @@ def die_with_parent(parent: int) -> None:
     """
     if sys.platform != "linux":
         return
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _privileges.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the call
         os._exit(1)
 
 
 def confine(
-    limits: SandboxLimits, *, readable: Iterable[Path], writable: Iterable[Path], renews_cpu_limit: bool
+    limits: SandboxLimits, *, readable: Sequence[Path], writable: Sequence[Path], renews_cpu_limit: bool
 ) -> list[str]:
     """Apply the limits to this process and what it starts, for good.
 
     Args:
         limits: Resources.
         readable: Files and folders it may read, besides Python's own.
-        writable: Folders in which it may write.
+        writable: Folders in which it may write; the first becomes the working directory.
         renews_cpu_limit: Whether it may call `renew_cpu_limit`.
 
     Returns:
-        Names of the protections this system does not have.
+        Names of the protections that it lacks.
 
     Raises:
         OSError: A protection the system has cannot be put up.
     """
-    _limit_resources(limits)
+    has_landlock, has_seccomp = _landlock.is_supported(), _seccomp.is_supported()
+    # Where Landlock says which files are left, they are opened as ever.
+    handed = None if has_landlock or not _privileges.is_root() else HandedFiles(readable)
+    _limit_resources(limits, num_handed=len(handed or ()))
     if not renews_cpu_limit:
         soft, _ = resource.getrlimit(resource.RLIMIT_CPU)
         resource.setrlimit(resource.RLIMIT_CPU, (soft, soft + _CPU_GRACE_SECONDS))
+    if writable:
+        os.chdir(writable[0])
     if sys.platform != "linux":
-        return ["seccomp", "landlock"]
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    _drop_capabilities()
-    missing = []
-    if _landlock.is_supported():
+        return [SECCOMP, LANDLOCK, USER]
+    _privileges.prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    if has_landlock:
         _landlock.restrict(readable=(*_CODE, *readable), writable=writable)
-    else:
-        missing.append("landlock")
-    if _seccomp.is_supported():
+    is_other_user = _drop_privileges((*readable, *writable), may_keep_reading=has_landlock)
+    if handed is not None:
+        handed.answer_paths()
+    if has_seccomp:
         _seccomp.install()
-    else:
-        missing.append("seccomp")
-    return missing
+    # A user's own process stays the user's: Landlock says what it may touch.
+    has_user = is_other_user or (has_landlock and not _privileges.is_root())
+    protections = {LANDLOCK: has_landlock, SECCOMP: has_seccomp, USER: has_user}
+    return [name for name, is_there in protections.items() if not is_there]
+
+
+def _drop_privileges(given: Sequence[Path], *, may_keep_reading: bool) -> bool:
+    """Returns whether this process has become another user than its caller."""
+    was_root, parent = _privileges.is_root(), os.getppid()
+    needed = (Path(os.__file__), Path(media.__file__), *given)
+    is_other = _privileges.drop(needed=needed, may_keep_reading=may_keep_reading) and was_root
+    die_with_parent(parent)  # the kernel forgets it where the user changes
+    return is_other
 
 
 def renew_cpu_limit(cpu_seconds: int) -> None:
@@ -94,10 +104,10 @@ def renew_cpu_limit(cpu_seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-def _limit_resources(limits: SandboxLimits) -> None:
+def _limit_resources(limits: SandboxLimits, *, num_handed: int) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
-    _limit(resource.RLIMIT_NOFILE, limits.open_files)
+    _limit(resource.RLIMIT_NOFILE, limits.open_files + num_handed)
     if sys.platform == "linux":  # elsewhere the size is not known, and the limit not kept
         mapped = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
         _limit(resource.RLIMIT_AS, mapped + limits.memory_bytes)
@@ -109,25 +119,3 @@ def _limit(kind: int, value: int) -> None:
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
     resource.setrlimit(kind, (value, value))
-
-
-def _drop_capabilities() -> None:
-    """Give up what a process of root may do beyond others (a container's often is one), such as lifting its
-    own limits; but go on reading files of other users, which Landlock has chosen."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    sets = ctypes.create_string_buffer(24)
-    if libc.capget(_CAPABILITY_HEADER, sets) != 0:
-        raise OSError(ctypes.get_errno(), "capget failed")
-    kept = 1 << _CAP_DAC_OVERRIDE | 1 << _CAP_DAC_READ_SEARCH
-    effective, permitted, *_ = struct.unpack("=6I", sets.raw)
-    reduced = struct.pack("=6I", effective & kept, permitted & kept, 0, 0, 0, 0)
-    if libc.capset(_CAPABILITY_HEADER, reduced) != 0:
-        raise OSError(ctypes.get_errno(), "capset failed")
-
-
-def _prctl(option: int, value: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    zeros = (ctypes.c_ulong(0),) * 3
-    if libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), *zeros) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"prctl({option}, {value}): {os.strerror(code)}")

@@ -19,7 +19,9 @@ from media.sandbox._cancellation import Cancellation
 from media.sandbox._forkserver import READY, REQUEST
 from media.sandbox._limits import SandboxLimits
 from media.sandbox._messages import Request
+from media.sandbox._privileges import lent_folders
 from media.sandbox._process import SandboxedProcess
+from media.sandbox._protections import PROTECTIONS
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,7 +64,7 @@ class Sandbox:
         self._preload = tuple(preload)
         self._lock = threading.Lock()
         self._server: _ForkServer | None = None
-        self._has_warned = False
+        self._missing: tuple[str, ...] | None = None
 
     def call(
         self,
@@ -84,7 +86,8 @@ class Sandbox:
             timeout: Seconds by the clock, from when the process has started.
             limits: Resources; None: the default ones.
             readable: Files and folders it may read.
-            writable: Folders it may write in; `limits.file_bytes` says how much.
+            writable: Folders it may write in; `limits.file_bytes` says how much. Where this process is root,
+                they belong to another user meanwhile.
             cancellation: What may end the call.
 
         Raises:
@@ -93,11 +96,13 @@ class Sandbox:
             InputMemoryError: It needs more memory than allowed.
             SandboxError: The process crashed, or the function raised something else.
         """
-        process = self.start(
-            function, *args, limits=limits, readable=readable, writable=writable, takes_port=False
-        )
-        with contextlib.closing(process), (cancellation or Cancellation()).covering(process):
-            kind, *values = process.receive(timeout=timeout)
+        folders = [Path(path).absolute() for path in writable]
+        with lent_folders(folders):
+            process = self.start(
+                function, *args, limits=limits, readable=readable, writable=folders, takes_port=False
+            )
+            with contextlib.closing(process), (cancellation or Cancellation()).covering(process):
+                kind, *values = process.receive(timeout=timeout)
         if kind != "result" or len(values) != 1:
             raise SandboxError(f"the process that reads the input answered nonsense: {str(kind)[:40]!r}")
         return cast(T, values[0])
@@ -144,7 +149,7 @@ class Sandbox:
             kind, *values = process.receive(timeout=_START_SECONDS)
             if kind != "ready":
                 raise SandboxError("the process that reads the input answered nonsense before it began")
-            self._warn_of_missing(values)
+            self._note_missing(values)
         except BaseException:
             process.close()
             raise
@@ -158,6 +163,17 @@ class Sandbox:
                 self._running_server()
 
         threading.Thread(target=start, name="dovetail-sandbox", daemon=True).start()
+
+    def missing(self) -> tuple[str, ...]:
+        """Protections that its processes lack here; one is started to find out, if there was none yet.
+
+        Raises:
+            SandboxError: No process starts.
+        """
+        if self._missing is None:
+            self.call(os.getpid, timeout=_START_SECONDS)
+        assert self._missing is not None
+        return self._missing
 
     def close(self) -> None:
         """End the fork server and all processes. Harmless a second time; a later call starts a new one."""
@@ -205,11 +221,12 @@ class Sandbox:
                 self._server = None
         server.close()
 
-    def _warn_of_missing(self, values: list[Any]) -> None:
-        missing = [str(name)[:20] for name in values[0]] if values and isinstance(values[0], list) else []
-        if missing and not self._has_warned:
-            self._has_warned = True
+    def _note_missing(self, values: list[Any]) -> None:
+        names = values[0] if values and isinstance(values[0], list) else []
+        missing = tuple(name for name in PROTECTIONS if name in names)
+        if missing and self._missing is None:
             _logger.warning("files are read without %s, which this system lacks", " and ".join(missing))
+        self._missing = missing
 
 
 class _ForkServer:

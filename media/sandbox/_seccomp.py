@@ -36,6 +36,7 @@ chmod 90 0               fchmod 91 52             fchmodat 268 53          fchmo
 chown 92 0               fchown 93 55             lchown 94 0              fchownat 260 54
 setxattr 188 5           lsetxattr 189 6          fsetxattr 190 7          removexattr 197 14
 lremovexattr 198 15      fremovexattr 199 16
+link 86 0                linkat 265 37            symlink 88 0             symlinkat 266 36
 kexec_load 246 104       kexec_file_load 320 294  init_module 175 105      finit_module 313 273
 delete_module 176 106    reboot 169 142           swapon 167 224           swapoff 168 225
 acct 163 89              quotactl 179 60          syslog 103 116           clock_settime 227 112

@@ -149,8 +149,16 @@ def write_file(path: str, size: int = 1) -> int:
     return Path(path).write_bytes(bytes(size))
 
 
+def write_path(path: Path) -> int:
+    return path.write_bytes(b"x")
+
+
 def environment() -> list[str]:
-    initial = Path("/proc/self/environ").read_bytes().decode().split("\0")
+    """Names that it has, and began with: a process that gave up a user may not read the latter."""
+    try:
+        initial = Path("/proc/self/environ").read_bytes().decode().split("\0")
+    except PermissionError:
+        initial = []
     return [*os.environ, *(entry.partition("=")[0] for entry in initial)]
 
 
@@ -272,3 +280,18 @@ def describe_nothing(*_: object) -> None:
 
 def describe_a_picture_too_large(*_: object) -> tuple[Any, ...]:
     return (3, 1 << 20, 1 << 20, 8, False, None, b"")
+
+
+def identity() -> list[str]:
+    names = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs")
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return [line for line in lines if line.startswith(names)]
+
+
+def leave_a_link(folder: Path, target: str) -> str | None:
+    """Tries to have the caller read a file of its own in the place of a result."""
+    try:
+        (folder / "result").symlink_to(target)
+    except OSError as error:
+        return type(error).__name__
+    return None
