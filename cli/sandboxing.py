@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.errors import UsageError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from media import MediaInfo
+    from media.sandbox import Sandbox
     from workers.run.access import MediaAccess
 
 UseSandbox = Annotated[
@@ -52,3 +55,19 @@ def probe_alone(path: Path, *, use_sandbox: bool, video_stream: int | None) -> M
     from media.sandbox import sandboxed_probe
 
     return sandboxed_probe(path, video_stream=video_stream, timeout=_PROBE_SECONDS)
+
+
+def check_sandbox(sandbox: Sandbox, *, is_required: bool) -> None:
+    """Starts a process that would read a file, and looks at what confines it.
+
+    Raises:
+        UsageError: If it has to be confined and is not.
+    """
+    from media.sandbox import is_confined, remedies
+
+    missing = sandbox.missing()
+    if is_required and not is_confined(missing):
+        raise UsageError(
+            f"files of strangers would be read here without {' and '.join(missing)}, with this service's "
+            f"rights: {remedies(missing)}. DOVETAIL_SANDBOX=prefer goes on without"
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import ipaddress
 import os
 import socket
 import sys
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.errors import UsageError, reported_errors
+from cli.sandboxing import check_sandbox
 
 if TYPE_CHECKING:
     from jobs.settings import ServiceSettings
@@ -64,6 +64,8 @@ def serve(
                     "DOVETAIL_DATA_DIR": str(settings.data_dir.absolute()),
                     "DOVETAIL_HOST": settings.host,
                     "DOVETAIL_PORT": str(settings.port),
+                    # Workers do not see where the API listens.
+                    "DOVETAIL_SANDBOX": "require" if settings.requires_sandbox else "prefer",
                 }
             )
             parent = ["--parent-pid", str(os.getpid())]
@@ -102,13 +104,16 @@ def api(
 
         from cli._logging import configure_logging
         from cli._parent import end_with_parent
+        from jobs.settings import is_loopback
+        from media.sandbox import shared_sandbox
         from service.app import create_app
 
         configure_logging()
         if parent_pid is not None:
             end_with_parent(parent_pid)
+        check_sandbox(shared_sandbox("probe"), is_required=settings.requires_sandbox)
         uvicorn.run(
-            create_app(settings, uses_keys=_needs_keys(settings)),
+            create_app(settings, uses_keys=not is_loopback(settings.host)),
             host=settings.host,
             port=settings.port,
             log_config=None,
@@ -147,10 +152,6 @@ def _redis(data_dir: Path) -> tuple[str, Callable[[], None], Callable[[], None]]
     return embedded.url, keep_running, embedded.stop
 
 
-def _needs_keys(settings: ServiceSettings) -> bool:
-    return not _is_loopback(settings.host) or _has_keys(settings)
-
-
 def _has_keys(settings: ServiceSettings) -> bool:
     from jobs.api_keys import ApiKeyStore
     from jobs.connections import impatient_client
@@ -168,20 +169,13 @@ def _check_exposure(settings: ServiceSettings) -> None:
     Raises:
         UsageError: If there are no keys and the address is not loopback.
     """
-    if not _is_loopback(settings.host) and not _has_keys(settings):
+    from jobs.settings import is_loopback
+
+    if not is_loopback(settings.host) and not _has_keys(settings):
         raise UsageError(
             f"{settings.host} can be reached from other machines and there are no API keys; create one with "
             "'dovetail keys create NAME' first, or listen on 127.0.0.1"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _check_port(host: str, port: int) -> None:

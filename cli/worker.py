@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.errors import reported_errors
+from cli.sandboxing import check_sandbox
 
 
 def worker(
@@ -61,9 +62,11 @@ def worker(
         if parent_pid is not None:
             end_with_parent(parent_pid)
 
-        from workers.process import run_worker
+        from workers.process import make_sandbox, run_worker
 
-        run_worker(settings)
+        with make_sandbox() as sandbox:
+            check_sandbox(sandbox, is_required=settings.requires_sandbox)
+            run_worker(settings, sandbox=sandbox)
 
 
 def _numbered_device(index: int) -> str:

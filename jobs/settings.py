@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
@@ -47,6 +48,9 @@ class CommonSettings(BaseSettings):
         min_free_bytes: Room on the disk of `data_dir` that nothing is allowed to take.
         max_input_pixels: Width times height of one frame of an input.
         max_input_seconds: Length of an input.
+        sandbox: Whether files must be read in confined processes: require does not start where this machine
+            has not what it takes, prefer goes on with what there is. None requires it unless everything is
+            on loopback.
     """
 
     model_config = SettingsConfigDict(env_prefix="DOVETAIL_", extra="ignore", frozen=True)
@@ -65,6 +69,7 @@ class CommonSettings(BaseSettings):
     min_free_bytes: Annotated[int, Field(ge=0)] = 1 * GIB
     max_input_pixels: Annotated[int, Field(ge=1)] = 8192 * 4320
     max_input_seconds: Annotated[float, Field(gt=0)] = 24 * 3600
+    sandbox: Literal["require", "prefer"] | None = None
 
     @model_validator(mode="after")
     def _check_times(self) -> Self:
@@ -84,6 +89,18 @@ class CommonSettings(BaseSettings):
     def effective_storage_url(self) -> str:
         """Where objects are: an absolute folder or an s3:// address."""
         return self.storage_url or str((self.data_dir / "storage").absolute())
+
+    @property
+    def requires_sandbox(self) -> bool:
+        """Whether the process may start only where files are read in confined processes."""
+        if self.sandbox is not None:
+            return self.sandbox == "require"
+        return not self._is_local()
+
+    def _is_local(self) -> bool:
+        """Whether inputs come from this machine only."""
+        parts = urlsplit(self.redis_url)
+        return parts.scheme == "unix" or is_loopback(parts.hostname or "localhost")
 
 
 class WorkerSettings(CommonSettings):
@@ -160,6 +177,17 @@ class ServiceSettings(CommonSettings):
     requests_per_minute: Annotated[int, Field(ge=1)] = 600
     cors_origins: tuple[str, ...] = ()
     num_probes: Annotated[int, Field(ge=1)] = 4
+
+    def _is_local(self) -> bool:
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens on an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _next_database(url: str) -> str:

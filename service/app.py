@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
+from redis import RedisError
 
 from jobs.settings import ServiceSettings
+from media.sandbox import shared_sandbox
 from service import problems
 from service.auth import KnownKeys, RateLimiter
 from service.background import run_background
@@ -47,7 +49,7 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
 
     Args:
         settings: Of the process.
-        uses_keys: Whether requests need an API key.
+        uses_keys: Whether requests need an API key even while there is none; once there are keys they do.
     """
 
     @asynccontextmanager
@@ -58,6 +60,9 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
             app.state.context = context
             app.state.rate_limiter = RateLimiter(context)
             app.state.known_keys = KnownKeys(context.keys)
+            shared_sandbox("probe").start_ahead()
+            with suppress(RedisError):  # the first request asks again
+                await context.key_use.is_needed()
             listening = asyncio.create_task(context.events.run())
             stack.push_async_callback(_cancel, listening)
             await stack.enter_async_context(run_background(context))

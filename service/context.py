@@ -20,6 +20,7 @@ from jobs.settings import ServiceSettings
 from jobs.storage import Storage
 from jobs.store import JobStore
 from service.event_hub import EventHub
+from service.key_use import KeyUse
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class ServiceContext:
         fleet: Workers and models.
         keys: API keys.
         events: Wakes those who wait for a job's events.
-        uses_keys: Whether requests need an API key.
+        key_use: Whether requests need an API key.
     """
 
     settings: ServiceSettings
@@ -50,7 +51,7 @@ class ServiceContext:
     fleet: Fleet
     keys: ApiKeyStore
     events: EventHub
-    uses_keys: bool
+    key_use: KeyUse
     probes: asyncio.Semaphore = field(repr=False)
 
     @property
@@ -66,6 +67,10 @@ class ServiceContext:
 
 def make_context(settings: ServiceSettings, *, uses_keys: bool) -> ServiceContext:
     """Connects to Redis and the storage.
+
+    Args:
+        settings: Of the process.
+        uses_keys: Whether requests need an API key even while there is none.
 
     Raises:
         StorageError: If the storage's address is no such thing.
@@ -83,7 +88,7 @@ def make_context(settings: ServiceSettings, *, uses_keys: bool) -> ServiceContex
         fleet=Fleet(client),
         keys=ApiKeyStore(client),
         events=EventHub(settings.redis_url),
-        uses_keys=uses_keys,
+        key_use=KeyUse(waiting, is_required=uses_keys),
         probes=asyncio.Semaphore(settings.num_probes),
     )
     context.incoming_dir.mkdir(parents=True, exist_ok=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from jobs.fleet import WorkerInfo
+from media.sandbox import PROTECTIONS
 from workers.tasks.outcomes import Outcomes
 
 
@@ -16,10 +17,16 @@ class WorkerCollector:
     Args:
         describe: The worker as it is now.
         outcomes: How its attempts ended.
+        missing: Protections that the processes lack in which it reads inputs.
     """
 
-    def __init__(self, describe: Callable[[], WorkerInfo], outcomes: Outcomes) -> None:
-        self._describe, self._outcomes = describe, outcomes
+    def __init__(
+        self,
+        describe: Callable[[], WorkerInfo],
+        outcomes: Outcomes,
+        missing: Callable[[], Collection[str]],
+    ) -> None:
+        self._describe, self._outcomes, self._missing = describe, outcomes, missing
 
     def collect(self) -> Iterable[Any]:
         """The metrics, for `prometheus_client`."""
@@ -34,6 +41,15 @@ class WorkerCollector:
             ("gpu_memory_total_bytes", "Memory of its GPU.", float(worker.gpu_memory_total_bytes)),
         ):
             yield GaugeMetricFamily(f"dovetail_worker_{name}", text, value=value)
+        protections = GaugeMetricFamily(
+            "dovetail_worker_sandbox_protection",
+            "Whether the processes that read inputs have this protection.",
+            labels=["protection"],
+        )
+        missing = self._missing()
+        for name in PROTECTIONS:
+            protections.add_metric([name], float(name not in missing))
+        yield protections
         attempts = CounterMetricFamily(
             "dovetail_worker_attempts", "Attempts at tasks by how they ended.", labels=["task", "outcome"]
         )

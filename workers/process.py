@@ -53,12 +53,15 @@ _LAST_SECONDS = 30.0
 _SHUTDOWN_SECONDS = 10.0
 
 
-def run_worker(settings: WorkerSettings, *, load: Callable[..., Model] = load_model) -> None:
+def run_worker(
+    settings: WorkerSettings, *, load: Callable[..., Model] = load_model, sandbox: Sandbox | None = None
+) -> None:
     """Works until SIGTERM or SIGINT, then finishes its task and returns. A second signal ends the task too.
 
     Args:
         settings: Of the process.
         load: Loads models; another one is for tests.
+        sandbox: To read inputs in; None makes one of its own.
 
     Raises:
         PipelineError: If a model cannot be loaded.
@@ -66,7 +69,7 @@ def run_worker(settings: WorkerSettings, *, load: Callable[..., Model] = load_mo
         OSError: If the work folder cannot be used.
     """
     signals = _Signals()
-    with running_worker(settings, load=load, should_hurry=lambda: signals.count > 1):
+    with running_worker(settings, load=load, sandbox=sandbox, should_hurry=lambda: signals.count > 1):
         while not signals.count:
             time.sleep(_LOOK_SECONDS)
     _log.info("worker.stopped")
@@ -110,7 +113,7 @@ def running_worker(
         )
         stack.enter_context(reporter)
         if settings.metrics_port:
-            collector = WorkerCollector(reporter.describe, context.outcomes)
+            collector = WorkerCollector(reporter.describe, context.outcomes, sandbox.missing)
             stack.enter_context(served_metrics(settings.metrics_port, collector))
         stack.enter_context(_housekeeping(context))
         consumer = dramatiq.Worker(broker, worker_threads=1, worker_timeout=100)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-SECCOMP, LANDLOCK, USER = "seccomp", "landlock", "an unprivileged user"
+SECCOMP, LANDLOCK, USER = "seccomp", "landlock", "unprivileged-user"
 PROTECTIONS = (SECCOMP, LANDLOCK, USER)
 
 _REMEDIES = {

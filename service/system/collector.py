@@ -13,6 +13,8 @@ from redis import RedisError
 
 from jobs.errors import JobsError
 from jobs.fleet import WorkerInfo
+from media.errors import SandboxError
+from media.sandbox import PROTECTIONS, shared_sandbox
 from service.context import ServiceContext
 
 _log = structlog.get_logger(__name__)
@@ -45,6 +47,7 @@ class StoreCollector(Collector):
             found, is_up = [], False
         yield _gauge("dovetail_store_up", "Whether Redis answered this scrape.", float(is_up))
         yield from found
+        yield from self._sandbox()
         yield from self._host()
 
     def _queue(self) -> list[Metric]:
@@ -135,6 +138,21 @@ class StoreCollector(Collector):
                 used.add_metric(labels, worker.gpu_memory_used_bytes)
                 total.add_metric(labels, worker.gpu_memory_total_bytes)
         return [states, *memory]
+
+    def _sandbox(self) -> Iterator[Metric]:
+        try:
+            missing = shared_sandbox("probe").missing()
+        except SandboxError as error:
+            _log.warning("metrics.no_sandbox", error=str(error))
+            return
+        protections = GaugeMetricFamily(
+            "dovetail_sandbox_protection",
+            "Whether the processes in which the API reads uploads have this protection.",
+            labels=["protection"],
+        )
+        for name in PROTECTIONS:
+            protections.add_metric([name], float(name not in missing))
+        yield protections
 
     def _host(self) -> Iterator[Metric]:
         memory = psutil.virtual_memory()

@@ -32,9 +32,10 @@ async def get_health() -> HealthSchema:
     responses={503: {"model": ReadinessSchema, "description": "A part that every request needs is away."}},
 )
 async def get_readiness(request: Request, context: Context) -> Response:
-    """Asks Redis, queue and storage, each for at most a second.
+    """Asks Redis, queue and storage, each for at most a second; what was found holds for a second.
 
-    Without workers the status is `degraded`, still with 200: the API takes jobs and serves results.
+    Without workers, or where files are read in processes that are not confined, the status is `degraded`,
+    still with 200: the API takes jobs and serves results.
     """
     state = request.app.state
     if not hasattr(state, "readiness"):
@@ -73,8 +74,8 @@ async def get_me(context: Context, caller: Identified) -> MeSchema:
         owner=caller.owner,
         name=caller.name,
         scopes=list(caller.scopes),
-        limits=effective_limits(context, caller),
-        auth_required=context.uses_keys,
+        limits=await effective_limits(context, caller),
+        auth_required=await context.key_use.is_needed(),
     )
 
 
@@ -97,7 +98,7 @@ async def start_session(request: Request, response: Response, context: Context) 
     for GET and HEAD only. A server without keys takes any.
     """
     body = validate(SessionRequest, await read_json(request))
-    if not context.uses_keys:
+    if not await context.key_use.is_needed():
         return
     if await run_in_threadpool(context.keys.find, body.key) is None:
         raise UnauthorizedError("this API key is unknown, revoked or expired")

@@ -23,7 +23,13 @@ class ReadinessSchema(BaseModel):
             "examples": [
                 {
                     "status": "ok",
-                    "checks": {"redis": "ok", "queue": "ok", "storage": "ok", "workers": "ok"},
+                    "checks": {
+                        "redis": "ok",
+                        "queue": "ok",
+                        "storage": "ok",
+                        "sandbox": "ok",
+                        "workers": "ok",
+                    },
                 }
             ]
         }
@@ -31,7 +37,10 @@ class ReadinessSchema(BaseModel):
 
     status: Annotated[
         Literal["ok", "degraded", "unavailable"],
-        Field(description="degraded: jobs are taken, but no worker is alive to do them."),
+        Field(
+            description="degraded: jobs are taken, but no worker is alive to do them, or files are read in "
+            "processes that are not confined."
+        ),
     ]
     checks: Annotated[dict[str, str], Field(description="`ok`, or what is wrong.")]
 

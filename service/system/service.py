@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,12 +12,14 @@ import anyio.to_thread
 import structlog
 
 from jobs.api_keys import KeyLimits
+from media.sandbox import is_confined, shared_sandbox
 from service.auth import Caller
 from service.context import ServiceContext
 from service.system.schemas import ReadinessSchema
 
 _log = structlog.get_logger(__name__)
 _PATIENCE_SECONDS = 1.0
+_KEPT_SECONDS = 1.0
 # A part that hangs keeps its thread until it gives up; those of the requests must not run out meanwhile.
 _MAX_HANGING = 8
 _OK = "ok"
@@ -32,8 +35,18 @@ class ReadinessCheck:
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
         self._threads = anyio.CapacityLimiter(_MAX_HANGING)
+        self._asking = asyncio.Lock()
+        self._found: ReadinessSchema | None = None
+        self._found_at = 0.0
 
     async def run(self) -> ReadinessSchema:
+        """What was found at most a second ago: everybody may ask, and asking costs more than answering."""
+        async with self._asking:
+            if self._found is None or time.monotonic() >= self._found_at + _KEPT_SECONDS:
+                self._found, self._found_at = await self._ask_all(), time.monotonic()
+            return self._found
+
+    async def _ask_all(self) -> ReadinessSchema:
         """Asks.
 
         Workers are told of, but the API is ready without them: it takes jobs, answers about them and serves
@@ -41,18 +54,21 @@ class ReadinessCheck:
         """
         context = self._context
         client: Any = context.async_client
-        redis, queue, storage, workers = await asyncio.gather(
+        redis, queue, storage, sandbox, workers = await asyncio.gather(
             self._ask("redis", client.ping),
             self._ask("queue", self._in_thread(context.queue.depths)),
             self._ask("storage", self._in_thread(context.storage.check)),
+            self._ask("sandbox", self._in_thread(_describe_sandbox)),
             self._ask("workers", self._in_thread(self._describe_workers)),
         )
         checks = {"redis": redis, "queue": queue, "storage": storage}
         if any(answer != _OK for answer in checks.values()):
             status = "unavailable"
         else:
-            status = _OK if workers == _OK else "degraded"
-        return ReadinessSchema.model_validate({"status": status, "checks": {**checks, "workers": workers}})
+            status = _OK if (workers, sandbox) == (_OK, _OK) else "degraded"
+        return ReadinessSchema.model_validate(
+            {"status": status, "checks": {**checks, "sandbox": sandbox, "workers": workers}}
+        )
 
     def _in_thread(self, function: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
         return lambda: anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._threads)
@@ -73,13 +89,18 @@ class ReadinessCheck:
         return answer if isinstance(answer, str) else _OK
 
 
-def effective_limits(context: ServiceContext, caller: Caller) -> KeyLimits:
+def _describe_sandbox() -> str:
+    missing = shared_sandbox("probe").missing()
+    return _OK if is_confined(missing) else f"files are read without {' and '.join(missing)}"
+
+
+async def effective_limits(context: ServiceContext, caller: Caller) -> KeyLimits:
     """What holds for a caller: the key's own limits, else the server's."""
     limits, settings = caller.limits, context.settings
     return limits.model_copy(
         update={
             "requests_per_minute": (limits.requests_per_minute or settings.requests_per_minute)
-            if context.uses_keys
+            if await context.key_use.is_needed()
             else 0,
             "max_upload_bytes": limits.max_upload_bytes or settings.max_upload_bytes,
         }

