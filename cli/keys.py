@@ -70,10 +70,8 @@ def create(
         typer.echo(json.dumps({"key": secret, **key.model_dump(mode="json")}, indent=2))
         return
     typer.echo(secret)
-    typer.echo(
-        f"{key.id} ({key.name}): keep it, it is not shown again. Running servers ask for keys from", err=True
-    )
-    typer.echo("their next start on.", err=True)
+    typer.echo(f"{key.id} ({key.name}): keep it, it is not shown again. From the first key on,", err=True)
+    typer.echo("running servers ask for one.", err=True)
 
 
 @keys.command("list")

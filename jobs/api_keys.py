@@ -15,7 +15,8 @@ from jobs.errors import JobsError
 from jobs.records import new_id
 
 _PREFIX = "dv_"
-_KEYS = "dv:keys"
+KEYS = "dv:keys"
+"""The hash of all keys by id."""
 _DIGESTS = "dv:keys:by-digest"
 
 
@@ -114,7 +115,7 @@ class ApiKeyStore:
             expires_at=expires_at,
         )
         with self._client.pipeline() as pipeline:
-            pipeline.hset(_KEYS, key.id, key.model_dump_json())
+            pipeline.hset(KEYS, key.id, key.model_dump_json())
             pipeline.hset(_DIGESTS, _digest(secret), key.id)
             pipeline.execute()
         return key, secret
@@ -122,7 +123,7 @@ class ApiKeyStore:
     def find(self, secret: str) -> ApiKey | None:
         """The key of a secret; None if there is none or it has expired."""
         key_id = self._client.hget(_DIGESTS, _digest(secret))
-        content = self._client.hget(_KEYS, key_id) if key_id else None
+        content = self._client.hget(KEYS, key_id) if key_id else None
         if content is None:
             return None
         key = ApiKey.model_validate_json(content)
@@ -130,7 +131,7 @@ class ApiKeyStore:
 
     def list(self) -> list[ApiKey]:
         """All keys, the oldest first."""
-        found = [ApiKey.model_validate_json(content) for content in self._client.hvals(_KEYS)]
+        found = [ApiKey.model_validate_json(content) for content in self._client.hvals(KEYS)]
         return sorted(found, key=lambda key: key.id)
 
     def revoke(self, key_id: str) -> ApiKey:
@@ -139,18 +140,18 @@ class ApiKeyStore:
         Raises:
             KeyNotFoundError: If there is none.
         """
-        content = self._client.hget(_KEYS, key_id)
+        content = self._client.hget(KEYS, key_id)
         if content is None:
             raise KeyNotFoundError(f"there is no key {key_id!r}; `dovetail keys list` shows all")
         for digest, owner in self._client.hgetall(_DIGESTS).items():
             if owner.decode() == key_id:
                 self._client.hdel(_DIGESTS, digest)
-        self._client.hdel(_KEYS, key_id)
+        self._client.hdel(KEYS, key_id)
         return ApiKey.model_validate_json(content)
 
     def has_any(self) -> bool:
         """Whether there are keys at all."""
-        return bool(self._client.hlen(_KEYS))
+        return bool(self._client.hlen(KEYS))
 
 
 def _digest(secret: str) -> str:

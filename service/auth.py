@@ -13,7 +13,7 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.concurrency import run_in_threadpool
 
 from jobs.api_keys import ApiKey, ApiKeyStore, KeyLimits, Scope
-from service.browser_guard import check_page
+from service.browser_guard import check_not_forwarded, check_page
 from service.context import Context, ServiceContext
 from service.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 
@@ -111,12 +111,13 @@ async def identify(request: Request, context: Context) -> Caller:
 
     Raises:
         UnauthorizedError: If a key is needed and none, or no valid one, was sent.
-        ForbiddenError: If none is needed, and another page's script asks.
+        ForbiddenError: If none is needed, and another page's script asks, or somebody through a proxy.
         RateLimitedError: If the key asks too often.
     """
-    if not context.uses_keys:
+    if not await context.key_use.is_needed():
         settings = context.settings
         check_page(request, allowed_origins=settings.cors_origins, own_host=settings.host)
+        check_not_forwarded(request)
         return LOCAL
     secret = _secret_of(request)
     if secret is None:

@@ -31,6 +31,43 @@ def test_request_without_a_valid_key_is_unauthorized(api_with_keys: Api) -> None
         assert response.headers["x-request-id"] == response.json()["request_id"]
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "Via", "X-Real-IP"),
+        *("CF-Connecting-IP", "True-Client-IP", "X-Envoy-External-Address"),
+    ],
+)
+def test_without_keys_nobody_comes_through_a_proxy(api: Api, header: str) -> None:
+    """The proxy names this machine as the host, as many do."""
+    assert api.http.get("/v1/jobs").status_code == 200
+    answer = api.http.get("/v1/jobs", headers={header: "for=203.0.113.7"})
+    assert answer.status_code == 403
+    problem = answer.json()
+    assert problem["code"] == "forbidden"
+    assert header.lower() in problem["detail"]
+    assert "dovetail keys create" in problem["detail"]
+    body = {"source": {"type": "upload", "upload_id": "upl_none"}}
+    assert api.http.post("/v1/jobs", json=body, headers={header: "x"}).status_code == 403
+    assert api.http.get("/metrics", headers={header: "x"}).status_code == 403
+
+
+def test_with_keys_proxies_are_welcome(api_with_keys: Api) -> None:
+    _, headers = api_with_keys.make_key()
+    forwarded = {**headers, "X-Forwarded-For": "203.0.113.7", "Via": "1.1 proxy"}
+    assert api_with_keys.http.get("/v1/jobs", headers=forwarded).status_code == 200
+
+
+def test_first_key_counts_at_once_and_revoking_it_opens_nothing(api: Api) -> None:
+    assert api.http.get("/v1/jobs").status_code == 200
+    assert api.http.get("/v1/me").json()["auth_required"] is False
+    key, headers = api.make_key()
+    assert api.http.get("/v1/jobs").status_code == 401
+    assert api.http.get("/v1/me", headers=headers).json()["auth_required"] is True
+    api.context.keys.revoke(key.id)
+    assert api.http.get("/v1/jobs").status_code == 401
+
+
 def test_scopes_decide_what_a_key_may_do(api_with_keys: Api) -> None:
     http = api_with_keys.http
     _, reader = api_with_keys.make_key(Scope.READ)
