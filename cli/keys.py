@@ -15,6 +15,8 @@ import typer
 from cli.errors import UsageError, reported_errors
 
 if TYPE_CHECKING:
+    import redis
+
     from jobs.api_keys import ApiKey, ApiKeyStore
 
 keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
@@ -102,9 +104,41 @@ def revoke(
     typer.echo(f"revoked {key.id} ({key.name})", err=True)
 
 
+@keys.command("webhook-secret")
+def webhook_secret(
+    key_id: Annotated[
+        str | None,
+        typer.Argument(metavar="ID", help="Of the key. Without, of the installation, for jobs without keys."),
+    ] = None,
+    use_rotation: Annotated[bool, typer.Option("--rotate", help="Make a new one first.")] = False,
+    overlap_hours: Annotated[
+        float, typer.Option(min=0, max=720, help="How long the present one signs too.")
+    ] = 24,
+    data_dir: DataDir = _DEFAULT_DATA_DIR,
+) -> None:
+    """Show the secret that signs webhooks; owners of keys also get it from GET /v1/webhooks/secret."""
+    with reported_errors(), _client(data_dir) as client:
+        from jobs.api_keys import ApiKeyStore
+        from jobs.webhook_secrets import INSTALLATION, WebhookSecretStore
+
+        if key_id is not None and key_id not in {key.id for key in ApiKeyStore(client).list()}:
+            raise UsageError(f"there is no key {key_id!r}; 'dovetail keys list' shows all")
+        owner, store = key_id or INSTALLATION, WebhookSecretStore(client)
+        if use_rotation:
+            store.rotate(owner, overlap=timedelta(hours=overlap_hours))
+        typer.echo(store.ensure(owner).secret)
+
+
 @contextmanager
 def _store(data_dir: Path) -> Iterator[ApiKeyStore]:
     from jobs.api_keys import ApiKeyStore
+
+    with _client(data_dir) as client:
+        yield ApiKeyStore(client)
+
+
+@contextmanager
+def _client(data_dir: Path) -> Iterator[redis.Redis]:
     from jobs.connections import impatient_client
 
     url, stop = os.environ.get("DOVETAIL_REDIS_URL"), None
@@ -117,7 +151,7 @@ def _store(data_dir: Path) -> Iterator[ApiKeyStore]:
         url = embedded.url
     client = impatient_client(url)
     try:
-        yield ApiKeyStore(client)
+        yield client
     finally:
         client.close()
         if stop is not None:

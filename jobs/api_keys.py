@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.errors import JobsError
 from jobs.records import new_id
+from jobs.webhook_secrets import SECRETS, make_secrets
 
 _PREFIX = "dv_"
 KEYS = "dv:keys"
@@ -117,6 +118,7 @@ class ApiKeyStore:
         with self._client.pipeline() as pipeline:
             pipeline.hset(KEYS, key.id, key.model_dump_json())
             pipeline.hset(_DIGESTS, _digest(secret), key.id)
+            pipeline.hset(SECRETS, key.id, make_secrets().model_dump_json())
             pipeline.execute()
         return key, secret
 

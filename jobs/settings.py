@@ -154,7 +154,8 @@ class ServiceSettings(CommonSettings):
         source_buckets: Buckets that s3:// sources may name.
         allow_private_targets: Whether sources and webhooks may lie in private networks; for tests and closed
             installations.
-        webhook_secret: Signs webhooks ("whsec_..."); None makes one in `data_dir`.
+        webhook_secret: Signs webhooks of jobs without API keys, and of keys from before keys had secrets of
+            their own ("whsec_..."); None makes one in the store.
         webhook_old_secrets: Earlier ones, which sign too until receivers have changed.
         webhook_max_attempts: Deliveries of one event before it is given up.
         requests_per_minute: Of one API key, unless the key says otherwise.

@@ -33,6 +33,8 @@ from service.system.http_metrics import HttpMetrics, HttpMetricsMiddleware
 from service.system.schemas import SessionRequest
 from service.uploads.endpoints import router as uploads_router
 from service.web import router as web_router
+from service.webhooks.endpoints import router as webhooks_router
+from service.webhooks.schemas import RotationRequest
 
 _CANCEL_SECONDS = 1.0
 _DESCRIPTION = """
@@ -109,6 +111,7 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
         results_router,
         estimates_router,
         models_router,
+        webhooks_router,
         web_router,
         system_router,
     ):
@@ -137,6 +140,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             BatchInputRequest,
             EstimateRequest,
             SessionRequest,
+            RotationRequest,
         ):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))

@@ -13,11 +13,12 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.concurrency import run_in_threadpool
 
 from jobs.api_keys import ApiKey, ApiKeyStore, KeyLimits, Scope
+from jobs.webhook_secrets import INSTALLATION
 from service.browser_guard import check_not_forwarded, check_page
 from service.context import Context, ServiceContext
 from service.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 
-LOCAL_OWNER = "local"
+LOCAL_OWNER = INSTALLATION
 COOKIE = "dovetail_key"
 # A key that is revoked or expires is useless everywhere after so long.
 _KEPT_SECONDS = 3.0

@@ -21,8 +21,8 @@ from service.errors import ForbiddenError
 # RFC 7239, RFC 9110, and what nginx, Caddy, Envoy, Cloudflare, Akamai, Fastly and load balancers add.
 _FORWARDED = ("x-forwarded", "x-envoy-", "cf-", "x-original-")
 _FORWARDING_HEADERS = frozenset({
-    "forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "fastly-client-ip",
-    "x-proxyuser-ip", "x-appengine-user-ip", "x-azure-clientip", "x-azure-socketip",
+    "forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip",
+    "fastly-client-ip", "x-proxyuser-ip", "x-appengine-user-ip", "x-azure-clientip", "x-azure-socketip",
 })  # fmt: skip
 
 

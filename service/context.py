@@ -19,6 +19,7 @@ from jobs.queue import JobQueue, make_broker
 from jobs.settings import ServiceSettings
 from jobs.storage import Storage
 from jobs.store import JobStore
+from jobs.webhook_secrets import WebhookSecretStore
 from service.event_hub import EventHub
 from service.key_use import KeyUse
 
@@ -37,6 +38,7 @@ class ServiceContext:
         storage: Objects.
         fleet: Workers and models.
         keys: API keys.
+        webhook_secrets: What signs webhooks.
         events: Wakes those who wait for a job's events.
         key_use: Whether requests need an API key.
     """
@@ -50,6 +52,7 @@ class ServiceContext:
     storage: Storage
     fleet: Fleet
     keys: ApiKeyStore
+    webhook_secrets: WebhookSecretStore
     events: EventHub
     key_use: KeyUse
     probes: asyncio.Semaphore = field(repr=False)
@@ -87,6 +90,7 @@ def make_context(settings: ServiceSettings, *, uses_keys: bool) -> ServiceContex
         storage=Storage(settings.effective_storage_url, min_free_bytes=settings.min_free_bytes),
         fleet=Fleet(client),
         keys=ApiKeyStore(client),
+        webhook_secrets=WebhookSecretStore(client),
         events=EventHub(settings.redis_url),
         key_use=KeyUse(waiting, is_required=uses_keys),
         probes=asyncio.Semaphore(settings.num_probes),

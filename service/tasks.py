@@ -46,8 +46,10 @@ class TaskKind:
     num_threads: int
 
 
-def enqueue_task(context: ServiceContext, queue: str, name: str, task_id: str) -> None:
-    """Asks for a task to be done by any API process. Blocking.
+def enqueue_task(
+    context: ServiceContext, queue: str, name: str, task_id: str, *, delay: timedelta = timedelta()
+) -> None:
+    """Asks for a task to be done by any API process, not before some time is over. Blocking.
 
     Raises:
         StoreUnavailableError: If the queue does not answer.
@@ -59,7 +61,7 @@ def enqueue_task(context: ServiceContext, queue: str, name: str, task_id: str) -
     try:
         with reported_outage():
             broker.declare_queue(queue)
-            broker.enqueue(message)
+            broker.enqueue(message, delay=int(delay.total_seconds() * 1000) or None)
     except BrokerConnectionError as error:
         raise StoreUnavailableError("the queue does not answer; try again in a moment") from error
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -13,33 +17,97 @@ from starlette.concurrency import run_in_threadpool
 
 from service.context import ServiceContext
 from service.outgoing import PinnedTransport, SourceRefusedError
-from service.tasks import TaskKind, retry_delay
+from service.tasks import retry_delay
 from service.webhooks import outbox
+from service.webhooks.breaker import CircuitBreaker, receiver_of
 from service.webhooks.outbox import Delivery
 from service.webhooks.secrets import signers
 
 _log = structlog.get_logger(__name__)
-_TOTAL_SECONDS = 20.0
-_CONNECT_SECONDS = 5.0
+_TOTAL_SECONDS = 15.0
+_CONNECT_SECONDS = 3.0
 # 1 s, 4 s, 16 s, ... 6 h: a receiver that restarts hears soon, one that is down for a night still hears.
 # The usual 10 attempts span about 13 hours.
 _FIRST_DELAY, _FACTOR, _LONGEST_DELAY = timedelta(seconds=1), 4, timedelta(hours=6)
+# An event that found its receiver's breaker open each time ends here.
+_LONGEST_WAIT = timedelta(days=1)
+NUM_SENDERS = 16
+# Of the senders of a process: one slow host, or one customer with many of them, leaves the others to others.
+MOST_OF_RECEIVER, MOST_OF_OWNER = 2, 4
+# Until a sender may be free.
+_BUSY_SECONDS = 1.0, 5.0
 
 
-async def deliver(context: ServiceContext, delivery_id: str) -> None:
-    """Makes one attempt.
+class Sender:
+    """Makes attempts at deliveries; one for a process.
+
+    Args:
+        context: Of the process.
+    """
+
+    def __init__(self, context: ServiceContext) -> None:
+        self._breaker = CircuitBreaker(context.async_client)
+        self._under_way: Counter[str] = Counter()
+
+    async def deliver(self, context: ServiceContext, delivery_id: str) -> None:
+        """Makes one attempt, or puts it off.
+
+        Raises:
+            Retry: If it failed and there will be another.
+        """
+        delivery = await outbox.load(context, delivery_id)
+        if delivery is None:
+            return
+        if await outbox.is_disabled(context, delivery):
+            await outbox.close(context, delivery.id, "disabled")
+            return
+        receiver = receiver_of(delivery.owner, delivery.url)
+        with self._taken(delivery.owner, receiver) as is_free:
+            pause = await self._breaker.pause_seconds(receiver) if is_free else random.uniform(*_BUSY_SECONDS)
+            if pause > 0:
+                await _put_off(context, delivery, pause)
+                return
+            outcome = await _post(context, delivery)
+            if _is_failure(outcome):
+                await self._breaker.failed(receiver)
+            else:
+                await self._breaker.succeeded(receiver)
+        await _settle(context, delivery, outcome)
+
+    @contextmanager
+    def _taken(self, owner: str, receiver: str) -> Iterator[bool]:
+        """Takes one of the senders for a `with` block, and tells whether there was one."""
+        names = (owner, receiver)
+        is_free = self._under_way[owner] < MOST_OF_OWNER and self._under_way[receiver] < MOST_OF_RECEIVER
+        if is_free:
+            self._under_way.update(names)
+        try:
+            yield is_free
+        finally:
+            if is_free:
+                self._under_way.subtract(names)
+                for name in names:
+                    if not self._under_way[name]:
+                        del self._under_way[name]
+
+
+async def _put_off(context: ServiceContext, delivery: Delivery, seconds: float) -> None:
+    """Not by `Retry`: a message has only so many."""
+    if delivery.at_ms and time.time() * 1000 - delivery.at_ms > _LONGEST_WAIT.total_seconds() * 1000:
+        await outbox.close(context, delivery.id, "failed")
+        _log.error("webhook.given_up", webhook_id=delivery.id, url=delivery.url, outcome="never reached")
+        return
+    delay = timedelta(seconds=seconds * random.uniform(1, 1.25))
+    await run_in_threadpool(outbox.enqueue, context, delivery.id, delay=delay)
+
+
+async def _settle(context: ServiceContext, delivery: Delivery, outcome: str) -> None:
+    """Decides what becomes of an event after an attempt.
 
     Raises:
-        Retry: If it failed and there will be another.
+        Retry: If there will be another.
     """
-    delivery = await outbox.load(context, delivery_id)
-    if delivery is None:
-        return
     log = _log.bind(webhook_id=delivery.id, url=delivery.url)
-    if await outbox.is_disabled(context, delivery):
-        await outbox.close(context, delivery.id, "disabled")
-        return
-    outcome = await _post(context, delivery)
     if outcome.isdigit() and 200 <= int(outcome) < 300:
         await outbox.close(context, delivery.id, "delivered")
         log.info("webhook.delivered", status=outcome)
@@ -61,7 +129,9 @@ async def deliver(context: ServiceContext, delivery_id: str) -> None:
     raise Retry(f"the receiver answered {outcome}", delay=int(delay.total_seconds() * 1000))
 
 
-DELIVER = TaskKind(outbox.QUEUE, outbox.TASK, deliver, num_threads=8)
+def _is_failure(outcome: str) -> bool:
+    """Whether the receiver is away, overloaded or broken, rather than of another opinion."""
+    return not outcome.isdigit() or int(outcome) >= 500 or int(outcome) == 429
 
 
 async def _post(context: ServiceContext, delivery: Delivery) -> str:
@@ -85,7 +155,7 @@ async def _post(context: ServiceContext, delivery: Delivery) -> str:
 
 def _signed_headers(context: ServiceContext, delivery: Delivery) -> dict[str, str]:
     now = datetime.now(UTC)
-    signatures = [signer.sign(delivery.id, now, delivery.body) for signer in signers(context.settings)]
+    signatures = [signer.sign(delivery.id, now, delivery.body) for signer in signers(context, delivery.owner)]
     return {
         "Content-Type": "application/json",
         "User-Agent": "dovetail",

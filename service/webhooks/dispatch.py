@@ -19,11 +19,10 @@ from service.batches.settling import settle_batch
 from service.context import ServiceContext
 from service.jobs.schemas import JobSchema
 from service.repeating import repeating
-from service.tasks import running_tasks
-from service.webhooks import outbox
-from service.webhooks.delivery import DELIVER
+from service.tasks import TaskKind, running_tasks
+from service.webhooks import outbox, secrets
+from service.webhooks.delivery import NUM_SENDERS, Sender
 from service.webhooks.links import with_absolute_links
-from service.webhooks.secrets import signers
 
 _log = structlog.get_logger(__name__)
 PENDING = "dv:webhooks:pending"
@@ -46,9 +45,10 @@ return 0
 @asynccontextmanager
 async def running_webhooks(context: ServiceContext) -> AsyncIterator[None]:
     """Tells customers what happens while the block runs."""
-    signers(context.settings)  # a wrong secret shows at the start, and a missing one is made
+    secrets.check_settings(context.settings)  # a wrong one shows at the start
+    sender = Sender(context)
     async with (
-        running_tasks(context, [DELIVER]),
+        running_tasks(context, [TaskKind(outbox.QUEUE, outbox.TASK, sender.deliver, NUM_SENDERS)]),
         repeating("webhooks.dispatch", lambda: dispatch_pending(context), seconds=_PERIOD_SECONDS),
     ):
         yield

@@ -28,6 +28,7 @@ class Delivery(BaseModel):
         url: Where it goes.
         event: Its type.
         body: What is posted.
+        at_ms: When it happened, in milliseconds since 1970; 0 where an earlier version wrote it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +38,7 @@ class Delivery(BaseModel):
     url: str
     event: str
     body: str
+    at_ms: int = 0
 
 
 class WebhookEvent(BaseModel):
@@ -79,13 +81,18 @@ async def send(
     delivery_id = f"msg_{subject_id}_{event.rpartition('.')[2]}_{at_ms}"
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
     body = WebhookEvent(type=event, timestamp=at, data=data).model_dump_json()
-    delivery = Delivery(id=delivery_id, owner=owner, url=target.url, event=event, body=body)
+    delivery = Delivery(id=delivery_id, owner=owner, url=target.url, event=event, body=body, at_ms=at_ms)
     client: Any = context.async_client
     # What was written first stays: a receiver that gets the event twice gets the same bytes.
     if await client.hsetnx(_key(delivery_id), "content", delivery.model_dump_json()):
         await client.expire(_key(delivery_id), _KEPT)
-    await run_in_threadpool(enqueue_task, context, QUEUE, TASK, delivery_id)
+    await run_in_threadpool(enqueue, context, delivery_id)
     return delivery_id
+
+
+def enqueue(context: ServiceContext, delivery_id: str, *, delay: timedelta = timedelta()) -> None:
+    """Asks for an attempt to be made. Blocking."""
+    enqueue_task(context, QUEUE, TASK, delivery_id, delay=delay)
 
 
 async def load(context: ServiceContext, delivery_id: str) -> Delivery | None:

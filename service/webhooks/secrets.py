@@ -1,52 +1,81 @@
-"""Secrets that sign webhooks."""
+"""Which secrets sign a delivery: those in the store, and those that the operator set for the installation."""
 
 from __future__ import annotations
 
-import base64
-import os
-import secrets
-from pathlib import Path
+from datetime import timedelta
 
 from standardwebhooks import Webhook
 
 from jobs.settings import ServiceSettings
+from jobs.webhook_secrets import INSTALLATION, PreviousSecret, WebhookSecrets
+from service.context import ServiceContext
+from service.errors import ConflictError
 
-_PREFIX = "whsec_"
-_NUM_BYTES = 32
 FILENAME = "webhook-secret"
+"""Where the secret was before the store had them, in `data_dir`."""
 
 
-def signers(settings: ServiceSettings) -> list[Webhook]:
-    """Those that sign, the current one first.
+def check_settings(settings: ServiceSettings) -> None:
+    """Looks at the secrets that the operator set.
 
     Raises:
-        ValueError: If a secret is no "whsec_" and base64.
+        ValueError: If one is no "whsec_" and base64.
     """
-    current = (
-        settings.webhook_secret.get_secret_value()
-        if settings.webhook_secret is not None
-        else secret_from_file(settings.data_dir / FILENAME)
-    )
-    return [
-        Webhook(text) for text in (current, *(old.get_secret_value() for old in settings.webhook_old_secrets))
-    ]
+    for text in _of_settings(settings):
+        Webhook(text)
 
 
-def secret_from_file(path: Path) -> str:
-    """The secret in a file that only the owner can read; it is made where it is missing."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(_PREFIX + base64.b64encode(secrets.token_bytes(_NUM_BYTES)).decode())
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            # Of several processes that start together, the first one's secret is everybody's.
-            path.hardlink_to(part)
-        except FileExistsError:
-            pass
-        finally:
-            part.unlink()
-    return path.read_text().strip()
+def signers(context: ServiceContext, owner: str) -> list[Webhook]:
+    """Those that sign what is sent to an owner, the current one first. Blocking."""
+    own = None if owner == INSTALLATION else context.webhook_secrets.find(owner)
+    found = [] if own is None else own.signing()
+    if own is None or own.is_sharing:
+        found += _of_installation(context)
+    return [Webhook(text) for text in found]
+
+
+def secrets_of(context: ServiceContext, owner: str) -> WebhookSecrets:
+    """Secrets of an owner, to show them. Blocking."""
+    found = context.webhook_secrets.ensure(owner)
+    if owner == INSTALLATION:
+        current, *old = _of_installation(context)
+        if current != found.secret:  # the operator set it
+            previous = tuple(PreviousSecret(secret=text, until=None) for text in old)
+            return found.model_copy(update={"secret": current, "previous": previous})
+    return found
+
+
+def rotate(context: ServiceContext, owner: str, *, overlap: timedelta) -> WebhookSecrets:
+    """Gives an owner a new secret. Blocking.
+
+    Raises:
+        ConflictError: If the operator has set it.
+    """
+    if owner == INSTALLATION and context.settings.webhook_secret is not None:
+        raise ConflictError(
+            "the secret of this installation is set by DOVETAIL_WEBHOOK_SECRET; change it there, and put the "
+            "old one into DOVETAIL_WEBHOOK_OLD_SECRETS"
+        )
+    return context.webhook_secrets.rotate(owner, overlap=overlap)
+
+
+def _of_installation(context: ServiceContext) -> list[str]:
+    given = _of_settings(context.settings)
+    if context.settings.webhook_secret is not None:
+        return given
+    _adopt_file(context)
+    return [*context.webhook_secrets.ensure(INSTALLATION).signing(), *given]
+
+
+def _adopt_file(context: ServiceContext) -> None:
+    """Takes over the secret of an installation from before the store had them: its receivers know it."""
+    path = context.settings.data_dir / FILENAME
+    if path.exists():
+        context.webhook_secrets.adopt(path.read_text(encoding="ascii").strip())
+        # Or it would sign again after it was rotated.
+        path.replace(path.with_name(f"{FILENAME}.adopted"))
+
+
+def _of_settings(settings: ServiceSettings) -> list[str]:
+    current, old = settings.webhook_secret, settings.webhook_old_secrets
+    return [secret.get_secret_value() for secret in (*((current,) if current else ()), *old)]

@@ -18,6 +18,7 @@ from jobs.batch_store import BatchStore
 from jobs.objects import output_key
 from jobs.records import JobError, OutputInfo
 from jobs.settings import ServiceSettings
+from jobs.webhook_secrets import INSTALLATION
 from service.batches import intake
 from service.batches.archive import unique_name
 from service.batches.manifests import read_description
@@ -494,7 +495,7 @@ def test_one_webhook_tells_that_all_is_done(api: Api, clip: Path) -> None:
         fail(api, second["id"])
         wait_until(lambda: not api.context.client.exists("dv:webhooks:pending"))
     [asked] = receiver.asked
-    event = signers(api.context.settings)[0].verify(asked.body, asked.headers)
+    event = signers(api.context, INSTALLATION)[0].verify(asked.body, asked.headers)
     assert event["type"] == "batch.completed"
     assert event["data"]["id"] == batch["id"]
     assert event["data"]["counts"]["completed"] == event["data"]["counts"]["failed"] == 1

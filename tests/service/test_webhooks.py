@@ -6,7 +6,6 @@ import base64
 import json
 import queue
 import socket
-import stat
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -22,9 +21,10 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from jobs.records import JobError, OutputInfo
 from jobs.settings import ServiceSettings
 from jobs.store import JobStore
+from jobs.webhook_secrets import INSTALLATION
 from service.tasks import retry_delay
 from service.webhooks.dispatch import PENDING
-from service.webhooks.secrets import FILENAME, secret_from_file, signers
+from service.webhooks.secrets import signers
 from tests.redis_server import free_port
 from tests.service.api_process import api_process
 from tests.service.conftest import Api, running_api, wait_until
@@ -67,7 +67,7 @@ def fail(store: JobStore, job_id: str) -> None:
 
 def verified(api: Api, asked: Asked) -> Any:
     """The event of a request, if its signature holds."""
-    [current, *_] = signers(api.context.settings)
+    [current, *_] = signers(api.context, INSTALLATION)
     return current.verify(asked.body, asked.headers)
 
 
@@ -181,16 +181,6 @@ def test_old_secrets_sign_too_until_receivers_have_changed(settings: ServiceSett
         assert Webhook(secret(character).get_secret_value()).verify(asked.body, asked.headers)
     with pytest.raises(WebhookVerificationError):
         Webhook(secret("x").get_secret_value()).verify(asked.body, asked.headers)
-
-
-def test_a_secret_is_made_once_and_only_its_owner_can_read_it(settings: ServiceSettings) -> None:
-    path = settings.data_dir / FILENAME
-    made = secret_from_file(path)
-    assert made.startswith("whsec_")
-    assert len(base64.b64decode(made.removeprefix("whsec_"))) == 32
-    assert secret_from_file(path) == made
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [entry.name for entry in path.parent.iterdir()] == [FILENAME]
 
 
 @pytest.mark.parametrize(
