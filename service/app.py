@@ -76,6 +76,9 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
         description=_DESCRIPTION,
         version=version("dovetail-vsr"),
         lifespan=lifespan,
+        # Their pages load scripts of other sites; `service.web` has one that does not.
+        docs_url=None,
+        redoc_url=None,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     problems.install(app)

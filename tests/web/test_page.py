@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from playwright.sync_api import FilePayload, Page, expect
 
+from jobs.settings import ServiceSettings
 from service import web
+from service.app import create_app
 from tests.web.conftest import TIMES, Site, Watch, wait_until
 from tests.web.fake_api import FakeApi
 
@@ -44,9 +50,15 @@ def payload(name: str) -> FilePayload:
 @pytest.fixture
 def client() -> TestClient:
     """An app that has nothing but the page."""
-    app = FastAPI()
+    app = FastAPI(docs_url=None, redoc_url=None)
     web.mount(app)
     return TestClient(app)
+
+
+@pytest.fixture
+def settings_of_nothing(tmp_path: Path) -> ServiceSettings:
+    """For an app that is asked for nothing that needs Redis."""
+    return ServiceSettings(data_dir=tmp_path, redis_url="redis://127.0.0.1:1/0")
 
 
 def test_page_and_its_files_come_with_strict_headers(client: TestClient) -> None:
@@ -61,6 +73,39 @@ def test_page_and_its_files_come_with_strict_headers(client: TestClient) -> None
         assert "unsafe" not in policy
         assert "*" not in policy
     assert client.get("/static/main.js").headers["Content-Type"] == "text/javascript; charset=utf-8"
+
+
+def test_description_of_the_api_and_its_files_come_with_strict_headers(client: TestClient) -> None:
+    for path in ("/docs", "/docs/docs.js", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css"):
+        response = client.get(path)
+        assert response.status_code == 200
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        policy = response.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; ")
+        assert "unsafe-eval" not in policy
+        assert "http" not in policy
+    page = client.get("/docs").text
+    assert re.findall(r"""(?:src|href)="(?!/)""", page) == []
+    assert "<script>" not in page
+    assert client.get("/docs/__init__.py").status_code == 404
+
+
+def test_description_of_the_api_works_and_loads_nothing_from_elsewhere(
+    page: Page, site: Site, switch: tuple[Any, int], settings_of_nothing: ServiceSettings
+) -> None:
+    switch[0].app = create_app(settings_of_nothing, uses_keys=False)
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
+    page.goto(f"{site.url}/docs")
+    expect(page.get_by_text("List models")).to_be_visible()
+    expect(page.get_by_text("Get a new webhook secret")).to_be_visible()
+    assert [url for url in urls if not url.startswith((site.url, "data:"))] == []
+
+
+def test_no_other_description_loads_scripts_of_other_sites(settings_of_nothing: ServiceSettings) -> None:
+    client = TestClient(create_app(settings_of_nothing, uses_keys=False))
+    assert client.get("/redoc").status_code == 404
+    assert "cdn" not in client.get("/docs").text
 
 
 def test_unchanged_file_is_not_sent_again(client: TestClient) -> None:
