@@ -151,7 +151,8 @@ class ServiceSettings(CommonSettings):
         max_waiting_jobs: In all queues together; more are refused with 503.
         max_batch_inputs: Of one batch.
         source_hosts: Hosts that https:// sources may name ("example.com", "*.example.com"); none by default.
-        source_buckets: Buckets that s3:// sources may name.
+        source_buckets: Buckets that s3:// sources may name; not the storage's own, where everybody's files
+            are.
         allow_private_targets: Whether sources and webhooks may lie in private networks; for tests and closed
             installations.
         webhook_secret: Signs webhooks of jobs without API keys, and of keys from before keys had secrets of
@@ -181,6 +182,16 @@ class ServiceSettings(CommonSettings):
 
     def _is_local(self) -> bool:
         return is_loopback(self.host)
+
+    @model_validator(mode="after")
+    def _check_buckets(self) -> Self:
+        parts = urlsplit(self.effective_storage_url)
+        if parts.scheme == "s3" and parts.netloc in self.source_buckets:
+            raise ValueError(
+                f"source_buckets must not name {parts.netloc!r}, the bucket of storage_url: sources could be "
+                "files of other customers"
+            )
+        return self
 
 
 def is_loopback(host: str) -> bool:

@@ -21,6 +21,16 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # IPv6 addresses that a translator on the way turns into IPv4 ones (RFC 6052).
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# The interface part of tunnels that have an IPv4 address behind it (RFC 5214), without and with its "global"
+# bit.
+_ISATAP = (0x00005EFE, 0x02005EFE)
+# Public by their numbers, but not in a cloud or network that has them: Azure's host of each machine, the
+# block of protocol assignments with Oracle's metadata, the anycast of 6to4 relays, a block for documentation,
+# and what RFC 8215 leaves to translators.
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(block)
+    for block in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "3fff::/20", "64:ff9b:1::/48")
+)
 _LOCAL_NAMES = ("localhost", "local", "internal", "localdomain")
 _RESOLVE_SECONDS = 10.0
 
@@ -70,15 +80,18 @@ def check_url(url: str, *, allow_private: bool) -> SplitResult:
 
 def is_public(address: IPAddress) -> bool:
     """Whether an address is reachable for everybody: not loopback, private, link-local (cloud metadata),
-    multicast or reserved, nor an IPv6 form of such an IPv4 one."""
+    multicast, reserved or a cloud's own, nor an IPv6 form of such an IPv4 one."""
     if isinstance(address, ipaddress.IPv6Address):
         embedded = address.ipv4_mapped or address.sixtofour
-        if embedded is None and address in _NAT64:
+        is_tunnel = int(address) >> 32 & 0xFFFFFFFF in _ISATAP
+        if embedded is None and (address in _NAT64 or is_tunnel):
             embedded = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if embedded is not None:
             return is_public(embedded)
         if address.teredo is not None or address.is_site_local:
             return False
+    if any(address in block for block in _NOT_PUBLIC if block.version == address.version):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 

@@ -32,6 +32,8 @@ _CHECK_ROOM_BYTES = 64 << 20
 # Between two pieces of the body, and for the whole of it.
 _SILENCE_SECONDS = 30.0
 _TOTAL_SECONDS = 4 * 3600.0
+# What is allowed is the operator's, and would tell strangers where to look.
+_INSTEAD = "ask who runs this service to allow it, or send the file along"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -67,8 +69,7 @@ def check_source_url(settings: ServiceSettings, url: str) -> None:
         return
     host = (check_url(url, allow_private=settings.allow_private_targets).hostname or "").lower().rstrip(".")
     if not any(_matches(host, pattern.lower()) for pattern in settings.source_hosts):
-        allowed = ", ".join(settings.source_hosts) or "none (DOVETAIL_SOURCE_HOSTS)"
-        raise SourceRefusedError(f"sources on {host!r} are not allowed; allowed are {allowed}")
+        raise SourceRefusedError(f"sources on {host!r} are not allowed here; {_INSTEAD}")
 
 
 def parse_s3(settings: ServiceSettings, url: str) -> tuple[str, str]:
@@ -79,8 +80,7 @@ def parse_s3(settings: ServiceSettings, url: str) -> tuple[str, str]:
     """
     bucket, _, key = url.removeprefix("s3://").partition("/")
     if bucket not in settings.source_buckets:
-        allowed = ", ".join(settings.source_buckets) or "none (DOVETAIL_SOURCE_BUCKETS)"
-        raise SourceRefusedError(f"sources in the bucket {bucket!r} are not allowed; allowed are {allowed}")
+        raise SourceRefusedError(f"sources in the bucket {bucket!r} are not allowed here; {_INSTEAD}")
     return bucket, key
 
 

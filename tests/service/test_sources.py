@@ -141,14 +141,37 @@ def test_hosts_are_allowed_by_name_or_wildcard(settings: ServiceSettings) -> Non
 
 
 def test_no_host_is_allowed_unless_the_operator_says_so(settings: ServiceSettings) -> None:
-    with pytest.raises(SourceRefusedError, match="DOVETAIL_SOURCE_HOSTS"):
+    with pytest.raises(SourceRefusedError, match="not allowed here"):
         check_source_url(settings.model_copy(update={"source_hosts": ()}), "https://example.com/a.mp4")
+
+
+@pytest.mark.parametrize("url", ["https://example.com/a.mp4", "s3://anything/a.mp4"])
+def test_a_refusal_tells_strangers_nothing_of_what_is_allowed(settings: ServiceSettings, url: str) -> None:
+    secretive = settings.model_copy(
+        update={"source_hosts": ("dam.corp.example",), "source_buckets": ("acme-masters",)}
+    )
+    with running_api(secretive) as api:
+        answer = api.http.post("/v1/jobs", json={"source": {"type": "url", "url": url}})
+    assert (answer.status_code, answer.json()["code"]) == (422, "source_refused")
+    assert not any(word in answer.text for word in ("corp.example", "acme", "DOVETAIL_"))
+
+
+@pytest.mark.parametrize("storage", ["s3://own", "s3://own/prefix"])
+def test_sources_may_not_lie_in_the_storages_own_bucket(storage: str) -> None:
+    with pytest.raises(ValueError, match="must not name 'own'"):
+        ServiceSettings(storage_url=storage, source_buckets=("others", "own"))
+    assert ServiceSettings(storage_url=storage, source_buckets=("others",)).source_buckets == ("others",)
+    assert ServiceSettings(storage_url="/own", source_buckets=("own",)).source_buckets == ("own",)
 
 
 PRIVATE = [
     "127.0.0.1", "127.255.0.1", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254",
     "100.64.0.1", "198.18.0.1", "224.0.0.1", "255.255.255.255", "240.0.0.1", "192.0.0.1",
     "::1", "::", "fe80::1", "fc00::1", "fd00:ec2::254", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
+    # Of clouds: Azure, Oracle, Alibaba, AWS, Google; and tunnels and translators to them.
+    "168.63.129.16", "192.0.0.192", "100.100.100.200", "fd20:ce::254", "fd00:ec2::23", "::ffff:168.63.129.16",
+    "2002:a83f:8110::", "64:ff9b::a83f:8110", "64:ff9b:1::a83f:8110", "2606:4700::5efe:7f00:1",
+    "2606:4700::200:5efe:a83f:8110", "192.88.99.1", "3fff::1", "2001:0:7f00:1::", "::ffff:0:127.0.0.1",
     "2002:7f00:1::", "64:ff9b::a9fe:a9fe", "2001::1", "fec0::1", "2001:db8::1",
 ]  # fmt: skip
 
