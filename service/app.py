@@ -119,11 +119,11 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
         system_router,
     ):
         app.include_router(router)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # as FastAPI documents
+    app.openapi = lambda: _openapi(app, uses_keys=uses_keys)  # type: ignore[method-assign] # as FastAPI documents
     return app
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI, *, uses_keys: bool) -> dict[str, Any]:
     """The document, with what FastAPI cannot see: bodies that we read ourselves, problems, keys."""
     if app.openapi_schema is None:
         document = get_openapi(
@@ -151,7 +151,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document["components"]["securitySchemes"] = {
             "key": {"type": "http", "scheme": "bearer", "description": "An API key from `dovetail keys`."}
         }
-        document["security"] = [{"key": []}, {}]
+        document["security"] = [{"key": []}] if uses_keys else [{"key": []}, {}]
         app.openapi_schema = document
     return app.openapi_schema
 

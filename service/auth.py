@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from limits import RateLimitItemPerMinute
@@ -20,6 +20,8 @@ from service.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 
 LOCAL_OWNER = INSTALLATION
 COOKIE = "dovetail_key"
+PUBLIC: dict[str, Any] = {"security": []}
+"""OpenAPI of an endpoint that asks nobody for a key."""
 # A key that is revoked or expires is useless everywhere after so long.
 _KEPT_SECONDS = 3.0
 _MAX_KEPT = 10_000

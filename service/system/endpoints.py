@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 
-from service.auth import COOKIE, Identified, MetricsReader
+from service.auth import COOKIE, PUBLIC, Identified, MetricsReader
 from service.context import Context
 from service.errors import UnauthorizedError
 from service.jobs.requests import read_json, validate
@@ -19,7 +19,7 @@ from service.system.service import ReadinessCheck, effective_limits
 router = APIRouter(tags=["system"])
 
 
-@router.get("/healthz", summary="Is the process alive?")
+@router.get("/healthz", summary="Is the process alive?", openapi_extra=PUBLIC)
 async def get_health() -> HealthSchema:
     """Answers as long as the process does. Asks nothing of others: a restart would not mend them."""
     return HealthSchema()
@@ -28,6 +28,7 @@ async def get_health() -> HealthSchema:
 @router.get(
     "/readyz",
     summary="Is the API ready?",
+    openapi_extra=PUBLIC,
     response_model=ReadinessSchema,
     responses={503: {"model": ReadinessSchema, "description": "A part that every request needs is away."}},
 )
@@ -85,10 +86,11 @@ async def get_me(context: Context, caller: Identified) -> MeSchema:
     summary="Sign a browser in",
     responses=responses(400, 415),
     openapi_extra={
+        **PUBLIC,
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/SessionRequest"}}},
-        }
+        },
     },
 )
 async def start_session(request: Request, response: Response, context: Context) -> None:
@@ -106,7 +108,7 @@ async def start_session(request: Request, response: Response, context: Context) 
     response.set_cookie(COOKIE, body.key, httponly=True, samesite="strict", secure=is_secure)
 
 
-@router.delete("/v1/session", status_code=204, summary="Sign a browser out")
+@router.delete("/v1/session", status_code=204, summary="Sign a browser out", openapi_extra=PUBLIC)
 async def end_session(request: Request, response: Response, context: Context) -> None:
     """Forgets the cookie."""
     is_secure = _is_secure(request, context.settings.public_url)

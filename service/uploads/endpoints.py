@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from jobs.uploads import Upload, UploadStore
-from service.auth import Caller, Reader, Writer
+from service.auth import PUBLIC, Caller, Reader, Writer
 from service.context import Context, ServiceContext
 from service.errors import MalformedRequestError, ServiceError
 from service.problems import MEDIA_TYPE, responses
@@ -75,7 +75,7 @@ ChecksumHeader = Annotated[
 ]
 
 
-@router.options("", status_code=204, summary="What the server's tus can do")
+@router.options("", status_code=204, summary="What the server's tus can do", openapi_extra=PUBLIC)
 async def describe_protocol(response: Response, context: Context) -> None:
     """Version, extensions, checksum algorithms and the largest size, as headers."""
     response.headers.update(
@@ -89,7 +89,11 @@ async def describe_protocol(response: Response, context: Context) -> None:
 
 
 @router.options(
-    "/{upload_id}", status_code=204, summary="What the server's tus can do", responses=responses()
+    "/{upload_id}",
+    status_code=204,
+    summary="What the server's tus can do",
+    responses=responses(),
+    openapi_extra=PUBLIC,
 )
 async def describe_protocol_of_upload(upload_id: UploadId, response: Response, context: Context) -> None:
     """The same."""

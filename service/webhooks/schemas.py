@@ -50,6 +50,7 @@ class RotationRequest(BaseModel):
     overlap_seconds: Annotated[
         int,
         Field(
+            strict=True,  # or true would be a second
             ge=0,
             le=30 * _DAY,
             description="How long the present secret signs too. 0 ends it at once, for one that has leaked.",

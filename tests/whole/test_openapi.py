@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from benchmarks.installation import Installation
+from jobs.api_keys import Scope
+from jobs.settings import ServiceSettings
+from tests.service.conftest import redis_url, running_api, settings, valkey
 from tests.thorough import sized
+
+__all__ = ["redis_url", "settings", "valkey"]  # fixtures
 
 HOOKS = "tests.whole.schemathesis_hooks"
 # What a description cannot promise: that random bytes are a video, that a random host may be fetched from.
-# And without keys, as this installation runs, there is nobody to turn away.
-LEFT_OUT = "positive_data_acceptance,ignored_auth"
+# Without keys there is nobody to turn away either.
+UNPROMISED = "positive_data_acceptance"
 # They answer as long as a job runs; tests/service follows them.
 LONG_ANSWERS = r"/(events|stream)$"
 
@@ -23,14 +29,31 @@ LONG_ANSWERS = r"/(events|stream)$"
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_schemathesis_finds_nothing(installation: Installation, tmp_path: Path) -> None:
+    check_with_schemathesis(installation.url, tmp_path, left_out=f"{UNPROMISED},ignored_auth")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_schemathesis_finds_nothing_where_keys_are_used(settings: ServiceSettings, tmp_path: Path) -> None:
+    patient = settings.model_copy(update={"requests_per_minute": 1_000_000})
+    with running_api(patient, uses_keys=True) as api:
+        _, headers = api.make_key(Scope.ADMIN)
+        check_with_schemathesis(api.url, tmp_path, left_out=UNPROMISED, headers=headers)
+
+
+def check_with_schemathesis(
+    url: str, folder: Path, *, left_out: str, headers: Mapping[str, str] | None = None
+) -> None:
+    """Sends what it thinks of to an API, and fails where an answer is not as described."""
     command = [
-        *(str(Path(sys.executable).with_name("schemathesis")), "run", f"{installation.url}/openapi.json"),
-        *("--checks", "all", "--exclude-checks", LEFT_OUT, "--exclude-path-regex", LONG_ANSWERS),
+        *(str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json"),
+        *("--checks", "all", "--exclude-checks", left_out, "--exclude-path-regex", LONG_ANSWERS),
+        *(part for name, value in (headers or {}).items() for part in ("--header", f"{name}: {value}")),
         *("--phases", "examples,coverage,fuzzing", "--max-examples", sized("25", brief="5"), "--seed", "1"),
         *("--request-timeout", "30", "--workers", "1", "--no-color"),
     ]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": HOOKS, "PYTHONPATH": str(Path.cwd())}
     finished = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stdout[-20_000:] + finished.stderr[-2000:]
