@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import timedelta
 
 from jobs._attempt_store import AttemptStore, Beginning, NextSteps
-from jobs._decoding import JOB_KEY, job_from_hash
+from jobs._decoding import JOB_KEY
+from jobs._list_store import ListStore
 from jobs._overview_store import OverviewStore
 from jobs._scripted_store import milliseconds, require_changed, require_job
 from jobs.errors import JobStateError, OwnerLimitError, QueueFullError
@@ -17,7 +17,7 @@ from jobs.records import PRIORITIES, Job, JobSpec, JobState
 __all__ = ["Beginning", "JobStore", "NextSteps"]
 
 
-class JobStore(AttemptStore, OverviewStore):
+class JobStore(AttemptStore, ListStore, OverviewStore):
     """The job records. Thread-safe.
 
     Args:
@@ -77,62 +77,6 @@ class JobStore(AttemptStore, OverviewStore):
             values = self.client.hgetall(JOB_KEY.format(job_id))
         return require_job(job_id, values, owner)
 
-    def get_many(self, job_ids: Sequence[str]) -> list[Job]:
-        """Reads jobs; those that are gone are left out."""
-        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
-            for job_id in job_ids:
-                pipeline.hgetall(JOB_KEY.format(job_id))
-            found = pipeline.execute()
-        return [job_from_hash(values) for values in found if values]
-
-    def list_jobs(
-        self,
-        owner: str,
-        *,
-        limit: int,
-        after: str | None = None,
-        is_descending: bool = True,
-        states: Sequence[JobState] = (),
-        labels: Sequence[tuple[str, str]] = (),
-        batch_id: str | None = None,
-    ) -> tuple[list[Job], bool]:
-        """One page of an owner's jobs in the order of their creation.
-
-        Args:
-            owner: Whose.
-            limit: Jobs on the page.
-            after: Id of the last job of the page before.
-            is_descending: Newest first.
-            states: Only jobs in one of these; empty for all.
-            labels: Only jobs with all of these (name, value).
-            batch_id: Only jobs of this batch.
-
-        Returns:
-            The jobs, and whether there are more.
-        """
-        sets = [f"dv:jobs:{owner}:label:{name}:{value}" for name, value in labels]
-        if batch_id is not None:
-            sets.append(f"dv:batch:{batch_id}:jobs")
-        if states and not sets:
-            # A page may have to come from several states; each gives at most a page.
-            keys = [f"dv:jobs:{owner}:state:{state}" for state in dict.fromkeys(states)]
-            found = sorted(
-                {i for key in keys for i in self._page(key, limit + 1, after, is_descending)},
-                reverse=is_descending,
-            )
-            jobs = self.get_many(found[: limit + 1])
-            return jobs[:limit], len(found) > limit
-        return self._filtered(
-            sets[0] if sets else f"dv:jobs:{owner}",
-            owner,
-            limit,
-            after,
-            is_descending,
-            states,
-            labels,
-            batch_id,
-        )
-
     def queue_position(self, job: Job) -> int | None:
         """How many jobs begin before this one, plus 1; None unless it waits."""
         if job.state is not JobState.QUEUED:
@@ -175,42 +119,3 @@ class JobStore(AttemptStore, OverviewStore):
             Whether there was one.
         """
         return bool(self._run("DELETE", job_id))
-
-    def _page(self, key: str, limit: int, after: str | None, is_descending: bool) -> list[str]:
-        with reported_outage():
-            if is_descending:
-                found = self.client.zrevrangebylex(
-                    key, f"({after}" if after else "+", "-", start=0, num=limit
-                )
-            else:
-                found = self.client.zrangebylex(key, f"({after}" if after else "-", "+", start=0, num=limit)
-        return [item.decode() for item in found]
-
-    def _filtered(
-        self,
-        key: str,
-        owner: str,
-        limit: int,
-        after: str | None,
-        is_descending: bool,
-        states: Sequence[JobState],
-        labels: Sequence[tuple[str, str]],
-        batch_id: str | None,
-    ) -> tuple[list[Job], bool]:
-        """Walks one index and keeps the jobs that fit the other conditions."""
-        kept: list[Job] = []
-        step = max(100, limit + 1)
-        while len(kept) <= limit:
-            ids = self._page(key, step, after, is_descending)
-            kept += [
-                job
-                for job in self.get_many(ids)
-                if job.spec.owner == owner
-                and (not states or job.state in states)
-                and all(job.spec.labels.get(name) == value for name, value in labels)
-                and (batch_id is None or job.spec.batch_id == batch_id)
-            ]
-            if len(ids) < step:
-                break
-            after = ids[-1]
-        return kept[:limit], len(kept) > limit

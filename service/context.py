@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +19,8 @@ from jobs.settings import ServiceSettings
 from jobs.storage import Storage
 from jobs.store import JobStore
 from service.event_hub import EventHub
+from service.in_flight import InFlight
+from service.lanes import Lanes
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class ServiceContext:
         keys: API keys.
         events: Wakes those who wait for a job's events.
         uses_keys: Whether requests need an API key.
+        lanes: Threads for slow work.
+        in_flight: What each customer has under way here.
     """
 
     settings: ServiceSettings
@@ -51,7 +54,8 @@ class ServiceContext:
     keys: ApiKeyStore
     events: EventHub
     uses_keys: bool
-    probes: asyncio.Semaphore = field(repr=False)
+    lanes: Lanes
+    in_flight: InFlight
 
     @property
     def incoming_dir(self) -> Path:
@@ -84,7 +88,8 @@ def make_context(settings: ServiceSettings, *, uses_keys: bool) -> ServiceContex
         keys=ApiKeyStore(client),
         events=EventHub(settings.redis_url),
         uses_keys=uses_keys,
-        probes=asyncio.Semaphore(settings.num_probes),
+        lanes=Lanes(num_probes=settings.num_probes),
+        in_flight=InFlight(),
     )
     context.incoming_dir.mkdir(parents=True, exist_ok=True)
     return context

@@ -128,7 +128,7 @@ async def _make_job(context: ServiceContext, batch: Batch, item: BatchInput) -> 
     key = input_key(item.job_id)
     if item.source is None:
         with context.storage.local_file(key, work_dir=context.incoming_dir) as path:
-            found = await probe_file(context, path, form.filename)
+            found = await probe_file(context, path, form.filename, owner=caller.owner)
         await run_in_threadpool(check_request, context, caller, form, found)
     else:
         async with open_source(context, caller, _SOURCE.validate_python(item.source)) as source:
@@ -138,7 +138,9 @@ async def _make_job(context: ServiceContext, batch: Batch, item: BatchInput) -> 
             # Before the file goes anywhere.
             await run_in_threadpool(check_request, context, caller, form, found)
             if source.path is not None:
-                await run_in_threadpool(context.storage.put_file, key, source.path, is_movable=True)
+                await context.lanes.storage.run(
+                    caller.owner, context.storage.put_file, key, source.path, is_movable=True
+                )
             else:
                 key = source.key
     await run_in_threadpool(

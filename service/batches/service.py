@@ -124,7 +124,7 @@ def list_batch_results(
     context: ServiceContext, batch_id: str, *, limit: int, after: str | None
 ) -> BatchResultsSchema:
     """What has become of a batch's jobs, in the order of the inputs. Blocking."""
-    ids = [job_id for job_id in BatchStore(context.client).job_ids(batch_id) if job_id > (after or "")]
+    ids = BatchStore(context.client).job_ids(batch_id, after=after, limit=limit + 1)
     page = ids[:limit]
     has_more = len(ids) > limit
     return BatchResultsSchema(

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from jobs.objects import job_prefix
 from jobs.records import Job, JobState
-from service.auth import Caller, Reader, Writer
+from service.auth import OPEN_STREAM, Caller, Reader, Writer
 from service.context import Context, ServiceContext
 from service.errors import InvalidRequestError
 from service.forms import FILE_FIELD, is_form, receive_form
@@ -90,8 +90,13 @@ async def create_job(
 
 @router.get("", summary="List jobs", responses=responses())
 async def list_jobs(context: Context, caller: Reader, query: Annotated[ListQuery, Query()]) -> JobListSchema:
-    """Jobs of this API key, newest first unless asked otherwise."""
-    jobs, has_more = await run_in_threadpool(
+    """Jobs of this API key, newest first unless asked otherwise.
+
+    A page with a filter may be short or empty although there are more: it looks at a bounded number of jobs.
+    Ask on with `next` until `has_more` is false.
+    """
+    jobs, following = await context.lanes.listing.run(
+        caller.owner,
         context.store.list_jobs,
         caller.owner,
         limit=query.limit,
@@ -103,7 +108,7 @@ async def list_jobs(context: Context, caller: Reader, query: Annotated[ListQuery
     )
     positions = await context.reader.queue_positions(jobs)
     data = [JobSchema.of(job, position) for job, position in zip(jobs, positions, strict=True)]
-    return JobListSchema(data=data, has_more=has_more, next=jobs[-1].id if has_more else None)
+    return JobListSchema(data=data, has_more=following is not None, next=following)
 
 
 @router.get(
@@ -155,7 +160,7 @@ async def delete_job(job_id: JobId, context: Context, caller: Writer) -> None:
     """Cancels the job if it is unfinished, and removes its record and files."""
     await context.reader.get(job_id, owner=caller.owner)
     await run_in_threadpool(context.store.delete, job_id)
-    await run_in_threadpool(context.storage.delete_prefix, job_prefix(job_id))
+    await context.lanes.storage.run(caller.owner, context.storage.delete_prefix, job_prefix(job_id))
 
 
 @router.get(
@@ -163,6 +168,7 @@ async def delete_job(job_id: JobId, context: Context, caller: Writer) -> None:
     summary="Follow a job",
     response_class=EventSourceResponse,
     responses=responses(404),
+    dependencies=[OPEN_STREAM],
 )
 async def follow_job(
     job: OwnJob,

@@ -113,7 +113,7 @@ async def fetched_source(context: ServiceContext, caller: Caller, url: str) -> A
             except TimeoutError as error:
                 raise SourceFailedError(f"{url!r} took longer than {_TOTAL_SECONDS:g} s") from error
         filename = unquote(urlsplit(url).path.rsplit("/", 1)[-1]) or "video"
-        found = await probe_file(context, path, filename)
+        found = await probe_file(context, path, filename, owner=caller.owner)
         yield FetchedSource(path, filename, found)
     finally:
         path.unlink(missing_ok=True)

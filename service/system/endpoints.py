@@ -7,14 +7,14 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 
-from service.auth import COOKIE, Identified, MetricsReader
+from service.auth import COOKIE, Identified, MetricsReader, effective_limits
 from service.context import Context
 from service.errors import UnauthorizedError
 from service.jobs.requests import read_json, validate
 from service.problems import responses
 from service.system.http_metrics import HttpMetrics
 from service.system.schemas import HealthSchema, MeSchema, ReadinessSchema, SessionRequest
-from service.system.service import ReadinessCheck, effective_limits
+from service.system.service import ReadinessCheck
 
 router = APIRouter(tags=["system"])
 
@@ -62,7 +62,7 @@ async def get_readiness(request: Request, context: Context) -> Response:
 async def get_metrics(request: Request, context: Context, _: MetricsReader) -> Response:
     """Queue, jobs, segments, workers and HTTP requests. Needs the scope `metrics:read`."""
     metrics: HttpMetrics = request.app.state.http_metrics
-    text = await run_in_threadpool(metrics.expose, context)
+    text = await context.lanes.listing.run("", metrics.expose, context)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"})
 
 

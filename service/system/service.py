@@ -10,8 +10,6 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from jobs.api_keys import KeyLimits
-from service.auth import Caller
 from service.context import ServiceContext
 from service.system.schemas import ReadinessSchema
 
@@ -79,16 +77,3 @@ class ReadinessCheck:
             _log.warning("readiness.failed", part=part, error=str(error))
             return "does not answer"
         return answer if isinstance(answer, str) else _OK
-
-
-def effective_limits(context: ServiceContext, caller: Caller) -> KeyLimits:
-    """What holds for a caller: the key's own limits, else the server's."""
-    limits, settings = caller.limits, context.settings
-    return limits.model_copy(
-        update={
-            "requests_per_minute": (limits.requests_per_minute or settings.requests_per_minute)
-            if context.uses_keys
-            else 0,
-            "max_upload_bytes": limits.max_upload_bytes or settings.max_upload_bytes,
-        }
-    )

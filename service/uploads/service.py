@@ -203,11 +203,12 @@ async def _finish(
     context: ServiceContext, upload: Upload, path: Path, store: UploadStore, token: str
 ) -> None:
     try:
-        found = await probe_file(context, path, upload.filename)
+        found = await probe_file(context, path, upload.filename, owner=upload.owner)
     except (UnsupportedMediaError, InvalidRequestError):
         await run_in_threadpool(remove_upload, context, store, upload.id)
         raise
-    await run_in_threadpool(context.storage.put_file, upload_key(upload.id), path, is_movable=True)
+    key = upload_key(upload.id)
+    await context.lanes.storage.run(upload.owner, context.storage.put_file, key, path, is_movable=True)
     # With an object store the file was copied.
     path.unlink(missing_ok=True)
     expires_at = datetime.now(UTC) + context.settings.upload_ttl
@@ -223,7 +224,7 @@ async def _finish_stored(context: ServiceContext, upload: Upload, store: UploadS
     if upload.found is not None:
         return
     with context.storage.local_file(upload_key(upload.id), work_dir=context.incoming_dir) as path:
-        found = await probe_file(context, path, upload.filename)
+        found = await probe_file(context, path, upload.filename, owner=upload.owner)
     expires_at = datetime.now(UTC) + context.settings.upload_ttl
     await run_in_threadpool(store.finish, upload.id, token, found, expires_at=expires_at)
 
