@@ -10,7 +10,7 @@ from jobs._decoding import JOB_KEY
 from jobs._list_store import ListStore
 from jobs._overview_store import OverviewStore
 from jobs._scripted_store import milliseconds, require_changed, require_job
-from jobs.errors import JobStateError, OwnerLimitError, QueueFullError
+from jobs.errors import JobStateError, OwnerLimitError, QueueFullError, StoredBytesLimitError
 from jobs.outages import reported_outage
 from jobs.records import PRIORITIES, Job, JobSpec, JobState
 
@@ -38,6 +38,7 @@ class JobStore(AttemptStore, ListStore, OverviewStore):
 
         Raises:
             QueueFullError: If there are so many already.
+            QuotaExceededError: If its owner has, or stores, as much as they may.
             JobStateError: If there is a job of that id.
         """
         labels = [f"{name}:{value}" for name, value in spec.labels.items()]
@@ -54,11 +55,11 @@ class JobStore(AttemptStore, ListStore, OverviewStore):
             spec.model_dump_json(),
             json.dumps(spec.input.warnings),
             json.dumps(labels),
+            spec.max_stored_bytes,
         )
-        if outcome == b"queue_full":
-            raise QueueFullError(number, max_waiting)
-        if outcome == b"owner_full":
-            raise OwnerLimitError(number, max_of_owner)
+        _require_room(
+            outcome, number, max_waiting, max_of_owner, spec.input.size_bytes, spec.max_stored_bytes
+        )
         if outcome == b"exists":
             raise JobStateError(f"there is a job {spec.id} already")
         return self.get(spec.id)
@@ -101,15 +102,26 @@ class JobStore(AttemptStore, ListStore, OverviewStore):
         require_changed(job_id, outcome, "cancelled")
         return self.get(job_id)
 
-    def retry(self, job_id: str) -> Job:
+    def retry(
+        self, job_id: str, *, max_waiting: int = 0, max_of_owner: int = 0, max_stored_bytes: int = 0
+    ) -> Job:
         """Queues a failed or cancelled job again. Its finished segments are kept.
 
+        Args:
+            job_id: Which.
+            max_waiting: How many jobs may wait in all; 0 for any number.
+            max_of_owner: How many unfinished jobs its owner may have; 0 for any number.
+            max_stored_bytes: That its owner's objects may take together; 0 for any number.
+
         Raises:
+            QueueFullError: As by `create`.
+            QuotaExceededError: As by `create`.
             JobNotFoundError: If there is none.
             JobStateError: If it has neither failed nor been cancelled.
         """
-        outcome = self._run("RETRY", job_id).decode()
-        require_changed(job_id, outcome, "tried again")
+        outcome, number = self._run("RETRY", job_id, max_waiting, max_of_owner, max_stored_bytes)
+        _require_room(outcome, number, max_waiting, max_of_owner, 0, max_stored_bytes)
+        require_changed(job_id, outcome.decode(), "tried again")
         return self.get(job_id)
 
     def delete(self, job_id: str) -> bool:
@@ -119,3 +131,15 @@ class JobStore(AttemptStore, ListStore, OverviewStore):
             Whether there was one.
         """
         return bool(self._run("DELETE", job_id))
+
+
+def _require_room(
+    outcome: bytes, number: int, max_waiting: int, max_of_owner: int, more_bytes: int, max_stored_bytes: int
+) -> None:
+    """Reads the answer of a script that adds to what is under way."""
+    if outcome == b"queue_full":
+        raise QueueFullError(number, max_waiting)
+    if outcome == b"owner_full":
+        raise OwnerLimitError(number, max_of_owner)
+    if outcome == b"stored_full":
+        raise StoredBytesLimitError(number, more_bytes, max_stored_bytes)

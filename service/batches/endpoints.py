@@ -210,10 +210,9 @@ async def _pieces(context: ServiceContext, caller: Caller, archive: ZipStream) -
 async def _submit_files(
     request: Request, context: ServiceContext, caller: Caller, idempotency_key: str | None
 ) -> str:
-    limit = caller.limits.max_upload_bytes or context.settings.max_upload_bytes
     max_files = min(_MAX_FILES, context.settings.max_batch_inputs)
     async with receive_form(
-        request, context, field_names=FORM_FIELDS, max_files=max_files, max_bytes=limit
+        request, context, caller, field_names=FORM_FIELDS, max_files=max_files
     ) as received:
         if not received.files:
             raise InvalidRequestError(

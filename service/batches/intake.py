@@ -24,6 +24,7 @@ from jobs.batch_records import Batch, BatchInput, RejectedInput
 from jobs.batch_store import BatchNotFoundError, BatchStore, intake_lock
 from jobs.errors import JobsError, JobStateError
 from jobs.objects import input_key, job_prefix
+from jobs.stored_bytes import StoredBytes
 from service.auth import Caller
 from service.batches.service import QUEUE, TASK, cancel_batch
 from service.batches.settling import settle_batch
@@ -118,6 +119,7 @@ async def _admit_input(context: ServiceContext, batch: Batch, item: BatchInput) 
         index=item.index, filename=item.filename, code=problem.problem_code, message=str(problem)
     )
     await run_in_threadpool(store.decide, batch.id, item.index, rejected)
+    await run_in_threadpool(StoredBytes(context.client).set, batch.spec.owner, {item.job_id: 0})
     await run_in_threadpool(context.storage.delete_prefix, job_prefix(item.job_id))
     return True
 

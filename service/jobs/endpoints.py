@@ -23,6 +23,7 @@ from service.jobs.schemas import JobEventSchema, JobListSchema, JobSchema, ListQ
 from service.jobs.service import submit_file, submit_stored
 from service.jobs.submissions import JobForm, JobRequest
 from service.problems import responses
+from service.quotas import check_priority
 from service.sources.service import open_source
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -149,8 +150,15 @@ async def cancel_job(job_id: JobId, response: Response, context: Context, caller
 @router.post("/{job_id}/retry", status_code=202, summary="Try a job again", responses=responses(404, 409))
 async def retry_job(job_id: JobId, response: Response, context: Context, caller: Writer) -> JobSchema:
     """Queues a failed or cancelled job again; its finished segments are kept."""
-    await context.reader.get(job_id, owner=caller.owner)
-    job = await run_in_threadpool(context.store.retry, job_id)
+    job = await context.reader.get(job_id, owner=caller.owner)
+    check_priority(caller, job.spec.priority)
+    job = await run_in_threadpool(
+        context.store.retry,
+        job_id,
+        max_waiting=context.settings.max_waiting_jobs,
+        max_of_owner=caller.limits.max_unfinished_jobs,
+        max_stored_bytes=caller.limits.max_stored_bytes,
+    )
     await run_in_threadpool(context.queue.enqueue_plan, job.id, job.spec.priority)
     return await _accepted(context, response, job)
 
@@ -191,10 +199,7 @@ async def follow_job(
 async def _submit_form(
     request: Request, context: ServiceContext, caller: Caller, idempotency_key: str | None
 ) -> Job:
-    limit = caller.limits.max_upload_bytes or context.settings.max_upload_bytes
-    async with receive_form(
-        request, context, field_names=FORM_FIELDS, max_files=1, max_bytes=limit
-    ) as received:
+    async with receive_form(request, context, caller, field_names=FORM_FIELDS, max_files=1) as received:
         if not received.files:
             raise InvalidRequestError(
                 f"the form has no field {FILE_FIELD!r} with the video",

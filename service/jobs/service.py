@@ -19,6 +19,7 @@ from service.context import ServiceContext
 from service.errors import InvalidRequestError, QuotaError, UnavailableError, from_media_error
 from service.jobs.sizes import output_frames, output_size
 from service.jobs.submissions import JobForm
+from service.quotas import check_priority
 from service.webhooks.targets import check_target
 
 _MAX_FILENAME = 255
@@ -136,6 +137,9 @@ def enqueue_job(
         if form.webhook is None
         else WebhookTarget(url=form.webhook.url, events=tuple(form.webhook.events)),
         batch_id=batch_id,
+        weight=caller.limits.weight,
+        max_output_pixels=caller.limits.max_output_pixels,
+        max_stored_bytes=caller.limits.max_stored_bytes,
     )
     job = context.store.create(
         spec,
@@ -151,9 +155,11 @@ def check_request(context: ServiceContext, caller: Caller, form: JobForm, found:
 
     Raises:
         InvalidRequestError: If the model does not exist or cannot do it.
+        ForbiddenError: If the key's jobs may not have that priority.
         QuotaError: If the result is larger than the key allows.
         UnavailableError: If no worker has told yet which models there are.
     """
+    check_priority(caller, form.priority)
     model = find_model(context, form.options.model)
     if form.webhook is not None:
         check_target(form.webhook.url, allow_private=context.settings.allow_private_targets)
