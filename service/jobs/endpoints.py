@@ -159,7 +159,10 @@ async def retry_job(job_id: JobId, response: Response, context: Context, caller:
         max_of_owner=caller.limits.max_unfinished_jobs,
         max_stored_bytes=caller.limits.max_stored_bytes,
     )
-    await run_in_threadpool(context.queue.enqueue_plan, job.id, job.spec.priority)
+    spec = job.spec
+    await run_in_threadpool(
+        context.queue.enqueue_plan, job.id, spec.priority, owner=spec.owner, weight=spec.weight
+    )
     return await _accepted(context, response, job)
 
 

@@ -146,7 +146,7 @@ def enqueue_job(
         max_waiting=context.settings.max_waiting_jobs,
         max_of_owner=caller.limits.max_unfinished_jobs,
     )
-    context.queue.enqueue_plan(job.id, spec.priority)
+    context.queue.enqueue_plan(job.id, spec.priority, owner=spec.owner, weight=spec.weight)
     return job
 
 

@@ -51,7 +51,7 @@ def plan(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
                 _prepare_stream(context, attempt, record.id, blueprint)
             _check_pixels(record, blueprint, segment.end_frame)
             _append(context, attempt, record.id, segment)
-            enqueue_next(context, record.id)  # other workers may be idle
+            enqueue_next(context, record.spec)  # other workers may be idle
             if needs_stream:
                 needs_stream = False
                 _prepare_stream(context, attempt, record.id, blueprint)

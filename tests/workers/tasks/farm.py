@@ -114,7 +114,7 @@ class Farm:
             **(limits or {}),
         )
         self.store.create(spec, max_waiting=1000)
-        self.queue.enqueue_plan(job_id, priority)
+        self.queue.enqueue_plan(job_id, priority, owner=owner)
         return job_id
 
     def wait(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import av
+import pytest
 
 from jobs.errors import QuotaExceededError
 from jobs.records import JobState
@@ -66,3 +68,32 @@ def test_what_is_stored_is_what_lies_there(farm: Farm, short_clip: Path) -> None
 def test_a_quota_is_not_tried_again() -> None:
     verdict = judge(QuotaExceededError("too much"), task="plan", number=1, max_attempts=4)
     assert (verdict.action, verdict.error.code) == ("fail", "quota_exceeded")
+
+
+@pytest.mark.slow
+def test_a_key_with_many_jobs_leaves_half_of_the_turns_to_one_with_one_job(
+    farm: Farm, long_clip: Path
+) -> None:
+    greedy = [farm.submit(long_clip, owner="a") for _ in range(20)]
+    with farm.worker():
+        farm.wait(greedy[0], lambda job: job.num_finished_segments > 0)
+        modest = farm.submit(long_clip, owner="b")
+        farm.wait(modest, lambda job: job.num_finished_segments >= 4)
+    start, *times = [_milliseconds(farm.store.get(modest).started_at), *published(farm, modest)]
+    end = times[3]
+    segments = [at for job_id in greedy for at in published(farm, job_id) if start <= at <= end]
+    plans = [at for job_id in greedy if (at := farm.store.get(job_id).started_at) is not None]
+    num_plans = sum(start <= _milliseconds(at) <= end for at in plans)
+    # Five turns of the one: its plan and four segments.
+    assert 3 <= len(segments) + num_plans <= 7
+
+
+def _milliseconds(at: datetime | None) -> float:
+    assert at is not None
+    return at.timestamp() * 1000
+
+
+def published(farm: Farm, job_id: str) -> list[int]:
+    """When each segment of a job was published, in milliseconds."""
+    events = farm.store.client.xrange(f"dv:events:{job_id}")
+    return [int(event.split(b"-")[0]) for event, fields in events if fields[b"type"] == b"segment"]
