@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -61,6 +63,18 @@ class ServiceContext:
     def incoming_dir(self) -> Path:
         """Where uploads arrive before they are probed and stored."""
         return self.settings.data_dir / "incoming"
+
+    @asynccontextmanager
+    async def local_object(self, owner: str, key: str) -> AsyncIterator[Path]:
+        """As `Storage.local_file`, without holding up the event loop while an object is copied.
+
+        Args:
+            owner: Whose turn it takes.
+            key: Of the object.
+        """
+        with ExitStack() as stack:
+            opened = self.storage.local_file(key, work_dir=self.incoming_dir)
+            yield await self.lanes.storage.run(owner, stack.enter_context, opened)
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -129,7 +129,7 @@ async def _make_job(context: ServiceContext, batch: Batch, item: BatchInput) -> 
     form = JobForm.model_validate(item.form)
     key = input_key(item.job_id)
     if item.source is None:
-        with context.storage.local_file(key, work_dir=context.incoming_dir) as path:
+        async with context.local_object(caller.owner, key) as path:
             found = await probe_file(context, path, form.filename, owner=caller.owner)
         await run_in_threadpool(check_request, context, caller, form, found)
     else:

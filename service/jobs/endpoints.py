@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -11,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from jobs.objects import job_prefix
 from jobs.records import Job, JobState
-from service.auth import OPEN_STREAM, Caller, Reader, Writer
+from service.auth import OPEN_STREAM, Caller, Reader, Writer, effective_limits
 from service.context import Context, ServiceContext
 from service.errors import InvalidRequestError
 from service.forms import FILE_FIELD, is_form, receive_form
@@ -234,15 +235,21 @@ async def _submit_source(
         if call.earlier is not None:
             return await context.reader.get(call.earlier, owner=caller.owner)
         form = JobForm.model_validate(body.model_dump(exclude={"source"}))
-        async with open_source(context, caller, body.source) as source:
-            if source.path is not None:
-                job = await submit_file(context, caller, source.path, form, filename=source.filename)
-            else:
-                job = await run_in_threadpool(
-                    submit_stored, context, caller, form, source.found, key=source.key
-                )
+        with _fetching(context, caller) if body.source.type == "url" else nullcontext():
+            async with open_source(context, caller, body.source) as source:
+                if source.path is not None:
+                    job = await submit_file(context, caller, source.path, form, filename=source.filename)
+                else:
+                    job = await run_in_threadpool(
+                        submit_stored, context, caller, form, source.found, key=source.key
+                    )
         call.finish(job.id)
         return job
+
+
+def _fetching(context: ServiceContext, caller: Caller) -> AbstractContextManager[None]:
+    limit = effective_limits(context, caller).max_uploads_at_once
+    return context.in_flight.hold("uploads", caller.owner, limit)
 
 
 def _poll_headers(version: int, position: int | None, state: JobState) -> dict[str, str]:

@@ -226,7 +226,7 @@ def _is_stored(context: ServiceContext, path: Path, upload_id: str) -> bool:
 async def _finish_stored(context: ServiceContext, upload: Upload, store: UploadStore, token: str) -> None:
     if upload.found is not None:
         return
-    with context.storage.local_file(upload_key(upload.id), work_dir=context.incoming_dir) as path:
+    async with context.local_object(upload.owner, upload_key(upload.id)) as path:
         found = await probe_file(context, path, upload.filename, owner=upload.owner)
     expires_at = datetime.now(UTC) + context.settings.upload_ttl
     await run_in_threadpool(store.finish, upload.id, token, found, expires_at=expires_at)
