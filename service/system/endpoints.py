@@ -31,15 +31,13 @@ async def get_health() -> HealthSchema:
     response_model=ReadinessSchema,
     responses={503: {"model": ReadinessSchema, "description": "A part that every request needs is away."}},
 )
-async def get_readiness(request: Request, context: Context) -> Response:
+async def get_readiness(request: Request) -> Response:
     """Asks Redis, queue and storage, each for at most a second.
 
     Without workers the status is `degraded`, still with 200: the API takes jobs and serves results.
     """
-    state = request.app.state
-    if not hasattr(state, "readiness"):
-        state.readiness = ReadinessCheck(context)
-    found = await state.readiness.run()
+    readiness: ReadinessCheck = request.app.state.readiness
+    found = await readiness.run()
     return JSONResponse(
         found.model_dump(),
         503 if found.status == "unavailable" else 200,
