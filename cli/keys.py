@@ -46,17 +46,40 @@ def create(
     max_output_pixels: Annotated[
         int, typer.Option(min=0, help="Width times height times frames of one result; 0: any.")
     ] = 0,
+    max_requests_at_once: Annotated[
+        int, typer.Option(min=0, help="Being answered by one API process; 0: the server's setting.")
+    ] = 0,
+    max_streams_at_once: Annotated[
+        int, typer.Option(min=0, help="Open event streams and growing videos; 0: the server's setting.")
+    ] = 0,
+    max_uploads_at_once: Annotated[
+        int, typer.Option(min=0, help="Unfinished uploads; 0: the server's setting.")
+    ] = 0,
+    max_stored_bytes: Annotated[
+        int, typer.Option(min=0, help="Uploads, inputs, segments and results together; 0: any.")
+    ] = 0,
+    weight: Annotated[
+        int, typer.Option(min=1, max=100, help="Share of the workers beside keys of other weights.")
+    ] = 1,
+    priority: Annotated[
+        list[str] | None,
+        typer.Option(help="high, normal or low, that its jobs may have; may be repeated. Default: all."),
+    ] = None,
     use_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
     data_dir: DataDir = _DEFAULT_DATA_DIR,
 ) -> None:
     """Create a key and show it, once."""
     with reported_errors(), _store(data_dir) as store:
         from jobs.api_keys import KeyLimits, Scope
+        from jobs.records import Priority
 
         try:
             scopes = tuple(Scope(text) for text in scope) if scope else (Scope.READ, Scope.WRITE)
+            priorities = tuple(Priority(text) for text in priority or ())
         except ValueError as error:
-            raise UsageError(f"{error}; scopes are {', '.join(Scope)}") from error
+            raise UsageError(
+                f"{error}; scopes are {', '.join(Scope)}, priorities {', '.join(Priority)}"
+            ) from error
         key, secret = store.create(
             name,
             scopes=scopes,
@@ -65,6 +88,12 @@ def create(
                 max_unfinished_jobs=max_unfinished_jobs,
                 max_upload_bytes=max_upload_bytes,
                 max_output_pixels=max_output_pixels,
+                max_requests_at_once=max_requests_at_once,
+                max_streams_at_once=max_streams_at_once,
+                max_uploads_at_once=max_uploads_at_once,
+                max_stored_bytes=max_stored_bytes,
+                weight=weight,
+                priorities=priorities,
             ),
             expires_at=None if days is None else datetime.now(UTC) + timedelta(days=days),
         )
@@ -160,5 +189,8 @@ def _client(data_dir: Path) -> Iterator[redis.Redis]:
 
 def _line(key: ApiKey) -> str:
     ends = "never" if key.expires_at is None else f"{key.expires_at:%Y-%m-%d}"
-    limits = ", ".join(f"{name}={value}" for name, value in key.limits.model_dump().items() if value)
+    limits = ", ".join(
+        f"{name}={'+'.join(value) if isinstance(value, tuple) else value}"
+        for name, value in key.limits.model_dump(exclude_defaults=True).items()
+    )
     return f"{key.id}  {key.hint}...  {','.join(key.scopes)}  expires {ends}  {key.name}  {limits}".rstrip()

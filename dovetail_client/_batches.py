@@ -73,9 +73,15 @@ def cancel_batch(batch_id: str) -> Flow[Batch]:
 
 def batch_results(batch_id: str) -> Flow[tuple[BatchResult, ...]]:
     """What became of each job."""
-    found = parse_json((yield from send(Call("GET", f"/v1/batches/{batch_id}/results"))))
-    values = found["data"] if isinstance(found, dict) else found
-    return tuple(BatchResult.model_validate(value) for value in values)
+    results: list[BatchResult] = []
+    after: tuple[tuple[str, str], ...] = ()
+    while True:
+        call = Call("GET", f"/v1/batches/{batch_id}/results", params=after)
+        page = parse_json((yield from send(call)))
+        results += [BatchResult.model_validate(value) for value in page["data"]]
+        if not page["has_more"]:
+            return tuple(results)
+        after = (("after", page["next"]),)
 
 
 def download_batch(

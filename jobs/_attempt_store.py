@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from jobs._decoding import JOB_KEY
 from jobs._scripted_store import ScriptedStore, milliseconds, require_lease
+from jobs.errors import QuotaExceededError
 from jobs.outages import reported_outage
 from jobs.records import FinishedSegment, JobError, OutputInfo, PlannedSegment, Priority
 
@@ -132,14 +133,23 @@ class AttemptStore(ScriptedStore):
         pairs = [item for name, value in fields.items() for item in (name, json.dumps(value))]
         require_lease(job_id, task, self._run("SET_FIELDS", job_id, task, token, *pairs).decode())
 
-    def publish(self, job_id: str, segment: FinishedSegment, token: str) -> bool:
+    def publish(
+        self, job_id: str, segment: FinishedSegment, token: str, *, max_stored_bytes: int = 0
+    ) -> bool:
         """Makes a segment part of the result: once, and only by the attempt that holds its lease.
+
+        Args:
+            job_id: Of the job.
+            segment: What was made.
+            token: Of the lease.
+            max_stored_bytes: That its owner's objects may take together; 0 for any number.
 
         Returns:
             Whether this call did it; False if the segment was there already.
 
         Raises:
             LostLeaseError: If the attempt may not publish any more.
+            QuotaExceededError: If the owner has no room for it.
         """
         outcome = self._run(
             "PUBLISH",
@@ -149,7 +159,14 @@ class AttemptStore(ScriptedStore):
             segment.model_dump_json(),
             segment.num_frames,
             json.dumps(segment.warnings),
+            segment.size_bytes,
+            max_stored_bytes,
         ).decode()
+        if outcome == "stored_full":
+            raise QuotaExceededError(
+                f"segment {segment.index} has {segment.size_bytes} bytes, and with it your uploads and jobs "
+                f"would take more than the {max_stored_bytes} that your key allows; delete some, and retry"
+            )
         if outcome == "done":
             return False
         require_lease(job_id, f"segment:{segment.index}", outcome)

@@ -12,13 +12,14 @@ import redis
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.errors import JobsError
-from jobs.records import new_id
+from jobs.records import Priority, new_id
 from jobs.webhook_secrets import SECRETS, make_secrets
 
 _PREFIX = "dv_"
 KEYS = "dv:keys"
 """The hash of all keys by id."""
 _DIGESTS = "dv:keys:by-digest"
+MAX_WEIGHT = 100
 
 
 class Scope(StrEnum):
@@ -35,17 +36,31 @@ class KeyLimits(BaseModel):
 
     Attributes:
         requests_per_minute: Requests.
+        max_requests_at_once: Requests being answered, by one API process.
+        max_streams_at_once: Event streams and growing videos that are open, of one API process.
+        max_uploads_at_once: Files that are coming in: resumable uploads that are unfinished, and requests
+            with files in them.
         max_unfinished_jobs: Jobs that are queued or in progress.
         max_upload_bytes: Size of one input.
         max_output_pixels: Width times height times frames of one result.
+        max_stored_bytes: Inputs, uploads, segments and results together.
+        weight: Share of the workers beside other keys: one of weight 3 gets three times what one of weight 1
+            gets, as long as both have work of one priority.
+        priorities: That its jobs may have; empty for all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     requests_per_minute: int = Field(default=0, ge=0)
+    max_requests_at_once: int = Field(default=0, ge=0)
+    max_streams_at_once: int = Field(default=0, ge=0)
+    max_uploads_at_once: int = Field(default=0, ge=0)
     max_unfinished_jobs: int = Field(default=0, ge=0)
     max_upload_bytes: int = Field(default=0, ge=0)
     max_output_pixels: int = Field(default=0, ge=0)
+    max_stored_bytes: int = Field(default=0, ge=0)
+    weight: int = Field(default=1, ge=1, le=MAX_WEIGHT)
+    priorities: tuple[Priority, ...] = ()
 
 
 class ApiKey(BaseModel):

@@ -189,10 +189,12 @@ class BatchStore:
             found = self._client.zrangebyscore(_EXPIRING, 0, now, start=0, num=limit)
         return [item.decode() for item in found]
 
-    def job_ids(self, batch_id: str) -> list[str]:
-        """Ids of all its jobs, the oldest first."""
+    def job_ids(self, batch_id: str, *, after: str | None = None, limit: int | None = None) -> list[str]:
+        """Ids of its jobs, the oldest first: all, or so many after one."""
+        begin, bounds = f"({after}" if after else "-", {} if limit is None else {"start": 0, "num": limit}
         with reported_outage():
-            return [item.decode() for item in self._client.zrange(f"{_key(batch_id)}:jobs", 0, -1)]
+            found = self._client.zrangebylex(f"{_key(batch_id)}:jobs", begin, "+", **bounds)
+        return [item.decode() for item in found]
 
     def input_job_ids(self, batch_id: str) -> list[str]:
         """Ids that its inputs have, or would have had, as jobs."""

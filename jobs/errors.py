@@ -42,17 +42,39 @@ class QueueFullError(JobsError):
         self.limit = limit
 
 
-class OwnerLimitError(QueueFullError):
-    """Raised when one owner has as many unfinished jobs as their key allows."""
+class QuotaExceededError(JobsError):
+    """Base of errors about limits of one key. Raised by workers when a job turns out to ask for more than its
+    key allows."""
 
     code = "quota_exceeded"
 
+
+class OwnerLimitError(QuotaExceededError):
+    """Raised when one owner has as many unfinished jobs as their key allows."""
+
     def __init__(self, num_unfinished: int, limit: int) -> None:
-        Exception.__init__(
-            self,
-            f"{num_unfinished} of your jobs are unfinished, your key allows {limit}; wait for one to finish",
+        super().__init__(
+            f"{num_unfinished} of your jobs are unfinished, your key allows {limit}; wait for one to finish"
         )
-        self.limit = limit
+
+
+class UploadsLimitError(QuotaExceededError):
+    """Raised when one owner has as many unfinished uploads as their key allows."""
+
+    def __init__(self, num_unfinished: int, limit: int) -> None:
+        super().__init__(
+            f"{num_unfinished} of your uploads are unfinished, your key allows {limit}; finish or end one"
+        )
+
+
+class StoredBytesLimitError(QuotaExceededError):
+    """Raised when something would not fit into the bytes that a key may store."""
+
+    def __init__(self, stored: int, more: int, limit: int) -> None:
+        super().__init__(
+            f"your uploads and jobs take {stored} bytes, your key allows {limit}; {more} more do not fit; "
+            "delete some"
+        )
 
 
 class LostLeaseError(JobsError):

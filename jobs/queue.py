@@ -21,6 +21,7 @@ from dramatiq.middleware import Callbacks, CurrentMessage, Middleware, Retries
 
 from jobs.errors import StoreUnavailableError
 from jobs.records import PRIORITIES, Priority
+from jobs.turns import TurnIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,6 +80,7 @@ def make_broker(
                 min_backoff=_MIN_BACKOFF_MS,
                 max_backoff=_MAX_BACKOFF_MS,
             ),
+            TurnIndex(),
             *middleware,
         ],
     )
@@ -91,7 +93,7 @@ def make_broker(
 def queue_names(priority: Priority) -> tuple[str, str]:
     """The two queues of a priority: of work on jobs that have begun, and of jobs that have not.
 
-    Workers take from them in turn. In one queue the plans of a thousand new jobs would come before the first
+    Each key's are taken in turn. In one queue the plans of a thousand new jobs would come before the first
     segment of any of them.
     """
     return str(priority), f"{priority}_new"
@@ -99,6 +101,8 @@ def queue_names(priority: Priority) -> tuple[str, str]:
 
 class JobQueue:
     """Puts tasks into the queue and tells which are there.
+
+    Whoever enqueues a task says whose it is, and the weight of that key: keys take turns (`jobs.turns`).
 
     Args:
         broker: From `make_broker`.
@@ -110,27 +114,50 @@ class JobQueue:
     def __init__(self, broker: RedisBroker) -> None:
         self.broker = broker
 
-    def enqueue_plan(self, job_id: str, priority: Priority, *, is_continuation: bool = False) -> None:
+    def enqueue_plan(
+        self,
+        job_id: str,
+        priority: Priority,
+        *,
+        owner: str,
+        weight: int = 1,
+        is_continuation: bool = False,
+    ) -> None:
         """Asks for a job to be planned, or planned on."""
         begun, new = queue_names(priority)
-        self._enqueue(begun if is_continuation else new, PLAN, (job_id,))
+        self._enqueue(begun if is_continuation else new, PLAN, (job_id,), owner=owner, weight=weight)
 
     def enqueue_segment(
-        self, job_id: str, index: int, priority: Priority, *, delay: timedelta = timedelta()
+        self,
+        job_id: str,
+        index: int,
+        priority: Priority,
+        *,
+        owner: str,
+        weight: int = 1,
+        delay: timedelta = timedelta(),
     ) -> None:
         """Asks for a segment to be made."""
-        self._enqueue(priority, SEGMENT, (job_id, index), delay)
+        self._enqueue(priority, SEGMENT, (job_id, index), delay, owner=owner, weight=weight)
 
-    def enqueue_join(self, job_id: str, priority: Priority) -> None:
+    def enqueue_join(self, job_id: str, priority: Priority, *, owner: str, weight: int = 1) -> None:
         """Asks for the final file."""
-        self._enqueue(priority, JOIN, (job_id,))
+        self._enqueue(priority, JOIN, (job_id,), owner=owner, weight=weight)
 
-    def enqueue(self, task: TaskId, priority: Priority, *, delay: timedelta = timedelta()) -> None:
+    def enqueue(
+        self,
+        task: TaskId,
+        priority: Priority,
+        *,
+        owner: str,
+        weight: int = 1,
+        delay: timedelta = timedelta(),
+    ) -> None:
         """Asks for any task."""
         name, _, index = task.task.partition(":")
         begun, new = queue_names(priority)
         arguments = (task.job_id, int(index)) if index else (task.job_id,)
-        self._enqueue(new if name == PLAN else begun, name, arguments, delay)
+        self._enqueue(new if name == PLAN else begun, name, arguments, delay, owner=owner, weight=weight)
 
     def tasks(self) -> set[TaskId]:
         """All tasks with a message: waiting, delayed, or given to a worker that has not acknowledged it."""
@@ -161,10 +188,18 @@ class JobQueue:
         return depths
 
     def _enqueue(
-        self, queue: str, actor: str, arguments: tuple[object, ...], delay: timedelta = timedelta()
+        self,
+        queue: str,
+        actor: str,
+        arguments: tuple[object, ...],
+        delay: timedelta = timedelta(),
+        *,
+        owner: str,
+        weight: int = 1,
     ) -> None:
+        options = {"owner": owner, "weight": weight}
         message: Message[object] = Message(
-            queue_name=str(queue), actor_name=actor, args=arguments, kwargs={}, options={}
+            queue_name=str(queue), actor_name=actor, args=arguments, kwargs={}, options=options
         )
         milliseconds = int(delay.total_seconds() * 1000)
         with _reported_outage():

@@ -86,10 +86,10 @@ def _finish_cancelling(store: JobStore, job_id: str, cancelled_ttl: timedelta) -
 
 def _enqueue(store: JobStore, queue: JobQueue, task: TaskId) -> None:
     try:
-        priority = store.get(task.job_id).spec.priority
+        spec = store.get(task.job_id).spec
     except JobNotFoundError:
         return
-    queue.enqueue(task, priority)
+    queue.enqueue(task, spec.priority, owner=spec.owner, weight=spec.weight)
     _log.warning("reconciler.enqueued", job_id=task.job_id, task=task.task)
 
 

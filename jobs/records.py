@@ -147,6 +147,10 @@ class JobSpec(_Record):
         metadata: Anything of the customer's, given back as it is.
         webhook: Whom to tell.
         batch_id: Of the batch it belongs to.
+        weight: Share of its owner's key beside other keys.
+        max_output_pixels: Width times height times frames that its key allows; 0 for any number. Also for the
+            worker: not every source tells its length.
+        max_stored_bytes: That its owner's objects may take together; 0 for any number.
     """
 
     id: str
@@ -160,6 +164,9 @@ class JobSpec(_Record):
     metadata: dict[str, Any] = Field(default_factory=dict)
     webhook: WebhookTarget | None = None
     batch_id: str | None = None
+    weight: int = 1
+    max_output_pixels: int = 0
+    max_stored_bytes: int = 0
 
 
 class PlannedSegment(_Record):

@@ -160,6 +160,10 @@ class ServiceSettings(CommonSettings):
         webhook_old_secrets: Earlier ones, which sign too until receivers have changed.
         webhook_max_attempts: Deliveries of one event before it is given up.
         requests_per_minute: Of one API key, unless the key says otherwise.
+        max_requests_at_once: Of one API key in one process, unless the key says otherwise.
+        max_streams_at_once: Event streams and growing videos that one API key may have open in one process,
+            unless the key says otherwise.
+        max_uploads_at_once: Files that one API key may be sending, unless the key says otherwise.
         cors_origins: Web pages of other origins that may call the API.
         num_probes: Uploads that are looked into at the same time.
     """
@@ -177,6 +181,9 @@ class ServiceSettings(CommonSettings):
     webhook_old_secrets: tuple[SecretStr, ...] = ()
     webhook_max_attempts: Annotated[int, Field(ge=1)] = 10
     requests_per_minute: Annotated[int, Field(ge=1)] = 600
+    max_requests_at_once: Annotated[int, Field(ge=1)] = 512
+    max_streams_at_once: Annotated[int, Field(ge=1)] = 64
+    max_uploads_at_once: Annotated[int, Field(ge=1)] = 64
     cors_origins: tuple[str, ...] = ()
     num_probes: Annotated[int, Field(ge=1)] = 4
 

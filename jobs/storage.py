@@ -234,14 +234,8 @@ class Storage:
         Raises:
             StorageFullError: If they do not.
         """
-        if self.folder is None:
-            return
-        free = shutil.disk_usage(self.folder).free
-        if free - num_bytes < self._min_free_bytes:
-            raise StorageFullError(
-                f"the storage has {free >> 20} MiB left, {self._min_free_bytes >> 20} MiB of them reserved; "
-                f"{num_bytes >> 20} MiB more do not fit"
-            )
+        if self.folder is not None:
+            require_room(self.folder, num_bytes, min_free_bytes=self._min_free_bytes)
 
     def check(self) -> None:
         """Makes sure that the storage answers.
@@ -255,6 +249,25 @@ class Storage:
     def _local(self, key: str) -> Path:
         assert self.folder is not None
         return self.folder / key
+
+
+def require_room(folder: Path, num_bytes: int, *, min_free_bytes: int) -> None:
+    """Makes sure that so many bytes fit on a folder's disk.
+
+    Args:
+        folder: On the disk.
+        num_bytes: That are to be written.
+        min_free_bytes: Room that is not to be used.
+
+    Raises:
+        StorageFullError: If they do not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free - num_bytes < min_free_bytes:
+        raise StorageFullError(
+            f"the storage has {free >> 20} MiB left, {min_free_bytes >> 20} MiB of them reserved; "
+            f"{num_bytes >> 20} MiB more do not fit"
+        )
 
 
 @contextmanager

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import timedelta
 
 from jobs._attempt_store import AttemptStore, Beginning, NextSteps
-from jobs._decoding import JOB_KEY, job_from_hash
+from jobs._decoding import JOB_KEY
+from jobs._list_store import ListStore
 from jobs._overview_store import OverviewStore
 from jobs._scripted_store import milliseconds, require_changed, require_job
-from jobs.errors import JobStateError, OwnerLimitError, QueueFullError
+from jobs.errors import JobStateError, OwnerLimitError, QueueFullError, StoredBytesLimitError
 from jobs.outages import reported_outage
 from jobs.records import PRIORITIES, Job, JobSpec, JobState
 
 __all__ = ["Beginning", "JobStore", "NextSteps"]
 
 
-class JobStore(AttemptStore, OverviewStore):
+class JobStore(AttemptStore, ListStore, OverviewStore):
     """The job records. Thread-safe.
 
     Args:
@@ -38,6 +38,7 @@ class JobStore(AttemptStore, OverviewStore):
 
         Raises:
             QueueFullError: If there are so many already.
+            QuotaExceededError: If its owner has, or stores, as much as they may.
             JobStateError: If there is a job of that id.
         """
         labels = [f"{name}:{value}" for name, value in spec.labels.items()]
@@ -54,11 +55,11 @@ class JobStore(AttemptStore, OverviewStore):
             spec.model_dump_json(),
             json.dumps(spec.input.warnings),
             json.dumps(labels),
+            spec.max_stored_bytes,
         )
-        if outcome == b"queue_full":
-            raise QueueFullError(number, max_waiting)
-        if outcome == b"owner_full":
-            raise OwnerLimitError(number, max_of_owner)
+        _require_room(
+            outcome, number, max_waiting, max_of_owner, spec.input.size_bytes, spec.max_stored_bytes
+        )
         if outcome == b"exists":
             raise JobStateError(f"there is a job {spec.id} already")
         return self.get(spec.id)
@@ -76,62 +77,6 @@ class JobStore(AttemptStore, OverviewStore):
         with reported_outage():
             values = self.client.hgetall(JOB_KEY.format(job_id))
         return require_job(job_id, values, owner)
-
-    def get_many(self, job_ids: Sequence[str]) -> list[Job]:
-        """Reads jobs; those that are gone are left out."""
-        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
-            for job_id in job_ids:
-                pipeline.hgetall(JOB_KEY.format(job_id))
-            found = pipeline.execute()
-        return [job_from_hash(values) for values in found if values]
-
-    def list_jobs(
-        self,
-        owner: str,
-        *,
-        limit: int,
-        after: str | None = None,
-        is_descending: bool = True,
-        states: Sequence[JobState] = (),
-        labels: Sequence[tuple[str, str]] = (),
-        batch_id: str | None = None,
-    ) -> tuple[list[Job], bool]:
-        """One page of an owner's jobs in the order of their creation.
-
-        Args:
-            owner: Whose.
-            limit: Jobs on the page.
-            after: Id of the last job of the page before.
-            is_descending: Newest first.
-            states: Only jobs in one of these; empty for all.
-            labels: Only jobs with all of these (name, value).
-            batch_id: Only jobs of this batch.
-
-        Returns:
-            The jobs, and whether there are more.
-        """
-        sets = [f"dv:jobs:{owner}:label:{name}:{value}" for name, value in labels]
-        if batch_id is not None:
-            sets.append(f"dv:batch:{batch_id}:jobs")
-        if states and not sets:
-            # A page may have to come from several states; each gives at most a page.
-            keys = [f"dv:jobs:{owner}:state:{state}" for state in dict.fromkeys(states)]
-            found = sorted(
-                {i for key in keys for i in self._page(key, limit + 1, after, is_descending)},
-                reverse=is_descending,
-            )
-            jobs = self.get_many(found[: limit + 1])
-            return jobs[:limit], len(found) > limit
-        return self._filtered(
-            sets[0] if sets else f"dv:jobs:{owner}",
-            owner,
-            limit,
-            after,
-            is_descending,
-            states,
-            labels,
-            batch_id,
-        )
 
     def queue_position(self, job: Job) -> int | None:
         """How many jobs begin before this one, plus 1; None unless it waits."""
@@ -157,15 +102,26 @@ class JobStore(AttemptStore, OverviewStore):
         require_changed(job_id, outcome, "cancelled")
         return self.get(job_id)
 
-    def retry(self, job_id: str) -> Job:
+    def retry(
+        self, job_id: str, *, max_waiting: int = 0, max_of_owner: int = 0, max_stored_bytes: int = 0
+    ) -> Job:
         """Queues a failed or cancelled job again. Its finished segments are kept.
 
+        Args:
+            job_id: Which.
+            max_waiting: How many jobs may wait in all; 0 for any number.
+            max_of_owner: How many unfinished jobs its owner may have; 0 for any number.
+            max_stored_bytes: That its owner's objects may take together; 0 for any number.
+
         Raises:
+            QueueFullError: As by `create`.
+            QuotaExceededError: As by `create`.
             JobNotFoundError: If there is none.
             JobStateError: If it has neither failed nor been cancelled.
         """
-        outcome = self._run("RETRY", job_id).decode()
-        require_changed(job_id, outcome, "tried again")
+        outcome, number = self._run("RETRY", job_id, max_waiting, max_of_owner, max_stored_bytes)
+        _require_room(outcome, number, max_waiting, max_of_owner, 0, max_stored_bytes)
+        require_changed(job_id, outcome.decode(), "tried again")
         return self.get(job_id)
 
     def delete(self, job_id: str) -> bool:
@@ -176,41 +132,14 @@ class JobStore(AttemptStore, OverviewStore):
         """
         return bool(self._run("DELETE", job_id))
 
-    def _page(self, key: str, limit: int, after: str | None, is_descending: bool) -> list[str]:
-        with reported_outage():
-            if is_descending:
-                found = self.client.zrevrangebylex(
-                    key, f"({after}" if after else "+", "-", start=0, num=limit
-                )
-            else:
-                found = self.client.zrangebylex(key, f"({after}" if after else "-", "+", start=0, num=limit)
-        return [item.decode() for item in found]
 
-    def _filtered(
-        self,
-        key: str,
-        owner: str,
-        limit: int,
-        after: str | None,
-        is_descending: bool,
-        states: Sequence[JobState],
-        labels: Sequence[tuple[str, str]],
-        batch_id: str | None,
-    ) -> tuple[list[Job], bool]:
-        """Walks one index and keeps the jobs that fit the other conditions."""
-        kept: list[Job] = []
-        step = max(100, limit + 1)
-        while len(kept) <= limit:
-            ids = self._page(key, step, after, is_descending)
-            kept += [
-                job
-                for job in self.get_many(ids)
-                if job.spec.owner == owner
-                and (not states or job.state in states)
-                and all(job.spec.labels.get(name) == value for name, value in labels)
-                and (batch_id is None or job.spec.batch_id == batch_id)
-            ]
-            if len(ids) < step:
-                break
-            after = ids[-1]
-        return kept[:limit], len(kept) > limit
+def _require_room(
+    outcome: bytes, number: int, max_waiting: int, max_of_owner: int, more_bytes: int, max_stored_bytes: int
+) -> None:
+    """Reads the answer of a script that adds to what is under way."""
+    if outcome == b"queue_full":
+        raise QueueFullError(number, max_waiting)
+    if outcome == b"owner_full":
+        raise OwnerLimitError(number, max_of_owner)
+    if outcome == b"stored_full":
+        raise StoredBytesLimitError(number, more_bytes, max_stored_bytes)

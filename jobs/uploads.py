@@ -9,7 +9,8 @@ from typing import Any
 import redis
 from pydantic import BaseModel, ConfigDict
 
-from jobs.errors import JobsError
+from jobs._scripts.stored import STORED
+from jobs.errors import JobsError, StoredBytesLimitError, UploadsLimitError
 from jobs.outages import reported_outage
 from jobs.records import InputInfo
 
@@ -17,6 +18,38 @@ _EXPIRING = "dv:uploads:expiring"
 # No key has this id.
 _NOBODY = "nobody"
 
+# KEYS: record, expiring, unfinished. ARGV: id, owner, size, expires_at in ms, limit of unfinished ones, limit
+# of bytes, then fields of the record. Returns a word and a number.
+_CREATE = (
+    STORED
+    + """
+local id, owner, size = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local unfinished, most = redis.call('SCARD', KEYS[3]), tonumber(ARGV[5])
+if most > 0 and unfinished >= most then return {'uploads_full', unfinished} end
+if not fits_stored(owner, id, size, tonumber(ARGV[6])) then
+  return {'stored_full', stored_bytes(owner, 'sum')}
+end
+set_stored(owner, id, size)
+for i = 7, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('HSET', KEYS[1], 'payer', owner)
+redis.call('ZADD', KEYS[2], ARGV[4], id)
+redis.call('SADD', KEYS[3], id)
+return {'ok', 0}
+"""
+)
+# KEYS: record, lock, expiring. ARGV: id. What it took counts no more, whoever owns it now.
+_DELETE = (
+    STORED
+    + """
+local payer = redis.call('HGET', KEYS[1], 'payer')
+if payer then
+  set_stored(payer, ARGV[1], 0)
+  redis.call('SREM', 'dv:uploads:unfinished:' .. payer, ARGV[1])
+end
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('ZREM', KEYS[3], ARGV[1])
+"""
+)
 # All of these act only for the writer that holds the lock: one that was thought dead, and is not, must not
 # move the offset of its successor.
 # KEYS: record, lock. ARGV: token, offset.
@@ -31,6 +64,7 @@ if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 t
 redis.call('HSET', KEYS[1], 'offset', redis.call('HGET', KEYS[1], 'size'), 'found', ARGV[3],
   'expires_at', ARGV[4])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[2])
+redis.call('SREM', 'dv:uploads:unfinished:' .. redis.call('HGET', KEYS[1], 'owner'), ARGV[2])
 return 1
 """
 # KEYS: record. ARGV: owner.
@@ -117,6 +151,8 @@ class UploadStore:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client: Any = client
+        self._create = client.register_script(_CREATE)
+        self._delete = client.register_script(_DELETE)
         self._advance = client.register_script(_ADVANCE)
         self._finish = client.register_script(_FINISH)
         self._renew = client.register_script(_RENEW)
@@ -124,8 +160,17 @@ class UploadStore:
         self._postpone = client.register_script(_POSTPONE)
         self._unlock = client.register_script(_UNLOCK)
 
-    def create(self, upload: Upload) -> None:
-        """Adds an upload."""
+    def create(self, upload: Upload, *, max_unfinished: int = 0, max_stored_bytes: int = 0) -> None:
+        """Adds an upload; its whole size counts from now on.
+
+        Args:
+            upload: What is announced.
+            max_unfinished: How many its owner may have at a time; 0 for any number.
+            max_stored_bytes: That the owner's objects may take together; 0 for any number.
+
+        Raises:
+            QuotaExceededError: If there are so many, or no room for it.
+        """
         values = upload.model_dump(mode="json", include={"owner", "metadata"})
         values |= {
             "size": upload.size_bytes,
@@ -135,10 +180,24 @@ class UploadStore:
         }
         if upload.filename is not None:
             values["filename"] = upload.filename
-        with reported_outage(), self._client.pipeline() as pipeline:
-            pipeline.hset(_key(upload.id), mapping=values)
-            pipeline.zadd(_EXPIRING, {upload.id: _ms(upload.expires_at)})
-            pipeline.execute()
+        unfinished = f"dv:uploads:unfinished:{upload.owner}"
+        with reported_outage():
+            outcome, number = self._create(
+                keys=[_key(upload.id), _EXPIRING, unfinished],
+                args=[
+                    upload.id,
+                    upload.owner,
+                    upload.size_bytes,
+                    _ms(upload.expires_at),
+                    max_unfinished,
+                    max_stored_bytes,
+                    *(item for pair in values.items() for item in pair),
+                ],
+            )
+        if outcome == b"uploads_full":
+            raise UploadsLimitError(number, max_unfinished)
+        if outcome == b"stored_full":
+            raise StoredBytesLimitError(number, upload.size_bytes, max_stored_bytes)
 
     def get(self, upload_id: str, *, owner: str | None = None) -> Upload:
         """Reads an upload.
@@ -217,10 +276,8 @@ class UploadStore:
 
     def delete(self, upload_id: str) -> None:
         """Forgets an upload; harmless if there is none."""
-        with reported_outage(), self._client.pipeline() as pipeline:
-            pipeline.delete(_key(upload_id), _lock(upload_id))
-            pipeline.zrem(_EXPIRING, upload_id)
-            pipeline.execute()
+        with reported_outage():
+            self._delete(keys=[_key(upload_id), _lock(upload_id), _EXPIRING], args=[upload_id])
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of uploads whose time is over, the longest first."""

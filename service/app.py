@@ -31,6 +31,7 @@ from service.results.endpoints import router as results_router
 from service.system.endpoints import router as system_router
 from service.system.http_metrics import HttpMetrics, HttpMetricsMiddleware
 from service.system.schemas import SessionRequest
+from service.system.service import ReadinessCheck
 from service.uploads.endpoints import router as uploads_router
 from service.web import router as web_router
 from service.webhooks.endpoints import router as webhooks_router
@@ -65,6 +66,8 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
             shared_sandbox("probe").start_ahead()
             with suppress(RedisError):  # the first request asks again
                 await context.key_use.is_needed()
+            app.state.readiness = ReadinessCheck(context)
+            stack.push_async_callback(app.state.readiness.close)
             listening = asyncio.create_task(context.events.run())
             stack.push_async_callback(_cancel, listening)
             await stack.enter_async_context(run_background(context))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -25,6 +26,8 @@ PUBLIC: dict[str, Any] = {"security": []}
 # A key that is revoked or expires is useless everywhere after so long.
 _KEPT_SECONDS = 3.0
 _MAX_KEPT = 10_000
+# Limits that keys have from the settings where they say nothing; a server without keys has none of them.
+_SET_BY_SERVER = ("requests_per_minute", "max_requests_at_once", "max_streams_at_once", "max_uploads_at_once")
 
 
 @dataclass(frozen=True)
@@ -109,14 +112,32 @@ class KnownKeys:
         return key
 
 
-async def identify(request: Request, context: Context) -> Caller:
-    """The caller of a request.
+def effective_limits(context: ServiceContext, caller: Caller) -> KeyLimits:
+    """What holds for a caller: the key's own limits, else the server's."""
+    limits, settings = caller.limits, context.settings
+    found = {"max_upload_bytes": limits.max_upload_bytes or settings.max_upload_bytes}
+    if caller != LOCAL:
+        for name in _SET_BY_SERVER:
+            found[name] = getattr(limits, name) or getattr(settings, name)
+    return limits.model_copy(update=found)
+
+
+async def identify(request: Request, context: Context) -> AsyncIterator[Caller]:
+    """The caller of a request, which counts as under way until it is answered.
 
     Raises:
         UnauthorizedError: If a key is needed and none, or no valid one, was sent.
         ForbiddenError: If none is needed, and another page's script asks, or somebody through a proxy.
         RateLimitedError: If the key asks too often.
+        QuotaError: If it asks for too much at the same time.
     """
+    caller = await _identify(request, context)
+    limit = effective_limits(context, caller).max_requests_at_once
+    with context.in_flight.hold("requests", caller.owner, limit):
+        yield caller
+
+
+async def _identify(request: Request, context: ServiceContext) -> Caller:
     if not await context.key_use.is_needed():
         settings = context.settings
         check_page(request, allowed_origins=settings.cors_origins, own_host=settings.host)
@@ -162,3 +183,13 @@ class _Requires:
 Reader = Annotated[Caller, Depends(_Requires(Scope.READ))]
 Writer = Annotated[Caller, Depends(_Requires(Scope.WRITE))]
 MetricsReader = Annotated[Caller, Depends(_Requires(Scope.METRICS))]
+
+
+async def _count_stream(context: Context, caller: Reader) -> AsyncIterator[None]:
+    limit = effective_limits(context, caller).max_streams_at_once
+    with context.in_flight.hold("streams", caller.owner, limit):
+        yield
+
+
+OPEN_STREAM = Depends(_count_stream)
+"""For endpoints whose answers stay open as long as the client likes."""

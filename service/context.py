@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,9 @@ from jobs.storage import Storage
 from jobs.store import JobStore
 from jobs.webhook_secrets import WebhookSecretStore
 from service.event_hub import EventHub
+from service.in_flight import InFlight
 from service.key_use import KeyUse
+from service.lanes import Lanes
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class ServiceContext:
         webhook_secrets: What signs webhooks.
         events: Wakes those who wait for a job's events.
         key_use: Whether requests need an API key.
+        lanes: Threads for slow work.
+        in_flight: What each customer has under way here.
     """
 
     settings: ServiceSettings
@@ -55,12 +60,25 @@ class ServiceContext:
     webhook_secrets: WebhookSecretStore
     events: EventHub
     key_use: KeyUse
-    probes: asyncio.Semaphore = field(repr=False)
+    lanes: Lanes
+    in_flight: InFlight
 
     @property
     def incoming_dir(self) -> Path:
         """Where uploads arrive before they are probed and stored."""
         return self.settings.data_dir / "incoming"
+
+    @asynccontextmanager
+    async def local_object(self, owner: str, key: str) -> AsyncIterator[Path]:
+        """As `Storage.local_file`, without holding up the event loop while an object is copied.
+
+        Args:
+            owner: Whose turn it takes.
+            key: Of the object.
+        """
+        with ExitStack() as stack:
+            opened = self.storage.local_file(key, work_dir=self.incoming_dir)
+            yield await self.lanes.storage.run(owner, stack.enter_context, opened)
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -93,7 +111,8 @@ def make_context(settings: ServiceSettings, *, uses_keys: bool) -> ServiceContex
         webhook_secrets=WebhookSecretStore(client),
         events=EventHub(settings.redis_url),
         key_use=KeyUse(waiting, is_required=uses_keys),
-        probes=asyncio.Semaphore(settings.num_probes),
+        lanes=Lanes(num_probes=settings.num_probes),
+        in_flight=InFlight(),
     )
     context.incoming_dir.mkdir(parents=True, exist_ok=True)
     return context

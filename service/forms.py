@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 from uuid import uuid4
 
 from fastapi import Request
@@ -17,8 +16,12 @@ from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from jobs.errors import StorageFullError
+from service.auth import Caller, effective_limits
 from service.context import ServiceContext
 from service.errors import InvalidRequestError, MalformedRequestError, TooLargeError
+from service.quotas import check_stored_bytes
+from service.room import GuardedFile, check_incoming_room, reported_full
 
 # Parsing and writing happen in a thread; smaller pieces would spend more on changing threads.
 _BLOCK_BYTES = 1 << 20
@@ -55,33 +58,40 @@ class Form:
 
 @asynccontextmanager
 async def receive_form(
-    request: Request, context: ServiceContext, *, field_names: frozenset[str], max_files: int, max_bytes: int
+    request: Request, context: ServiceContext, caller: Caller, *, field_names: frozenset[str], max_files: int
 ) -> AsyncIterator[Form]:
     """Takes in a multipart body. Files are removed at the end of the block.
 
     Args:
         request: Its body.
         context: Of the process.
+        caller: Who sends it.
         field_names: Fields that may come besides `file`.
         max_files: How many files may come.
-        max_bytes: Size of one file.
 
     Raises:
         MalformedRequestError: If it cannot be read or breaks off.
         InvalidRequestError: If there is a field of another name, or there are too many files.
         TooLargeError: If a file or field is too large.
+        QuotaError: If the caller sends too much at a time, or has no room left.
         StorageFullError: If there is no room.
     """
+    # A body in chunks does not say how long it is; what comes is looked at then.
     announced = int(request.headers.get("content-length") or 0)
-    await run_in_threadpool(context.storage.check_room, announced)
-    folder = context.incoming_dir / uuid4().hex
-    await run_in_threadpool(folder.mkdir, parents=True)
-    receiver = _Receiver(folder, field_names=field_names, max_files=max_files, max_bytes=max_bytes)
-    try:
-        yield await _receive(request, receiver)
-    finally:
-        receiver.close()
-        await run_in_threadpool(shutil.rmtree, folder, ignore_errors=True)
+    limits = effective_limits(context, caller)
+    with context.in_flight.hold("uploads", caller.owner, limits.max_uploads_at_once):
+        await run_in_threadpool(check_stored_bytes, context, caller, announced)
+        await run_in_threadpool(check_incoming_room, context, announced)
+        folder = context.incoming_dir / uuid4().hex
+        await run_in_threadpool(folder.mkdir, parents=True)
+        receiver = _Receiver(
+            context, folder, field_names=field_names, max_files=max_files, max_bytes=limits.max_upload_bytes
+        )
+        try:
+            yield await _receive(request, receiver, context, caller)
+        finally:
+            receiver.close()
+            await run_in_threadpool(shutil.rmtree, folder, ignore_errors=True)
 
 
 def is_form(request: Request) -> bool:
@@ -90,7 +100,7 @@ def is_form(request: Request) -> bool:
     return kind == b"multipart/form-data"
 
 
-async def _receive(request: Request, receiver: _Receiver) -> Form:
+async def _receive(request: Request, receiver: _Receiver, context: ServiceContext, caller: Caller) -> Form:
     _, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if not boundary:
@@ -101,9 +111,9 @@ async def _receive(request: Request, receiver: _Receiver) -> Form:
         async for piece in request.stream():
             block += piece
             if len(block) >= _BLOCK_BYTES:
-                await run_in_threadpool(parser.write, bytes(block))
+                await context.lanes.storage.run(caller.owner, parser.write, bytes(block))
                 block.clear()
-        await run_in_threadpool(parser.write, bytes(block))
+        await context.lanes.storage.run(caller.owner, parser.write, bytes(block))
         parser.finalize()
     except ClientDisconnect as error:
         raise MalformedRequestError("the upload broke off; send it again, or use /v1/uploads") from error
@@ -117,16 +127,25 @@ async def _receive(request: Request, receiver: _Receiver) -> Form:
 class _Receiver:
     """What the parser calls, in the order of the body."""
 
-    def __init__(self, folder: Path, *, field_names: frozenset[str], max_files: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        context: ServiceContext,
+        folder: Path,
+        *,
+        field_names: frozenset[str],
+        max_files: int,
+        max_bytes: int,
+    ) -> None:
         self.form = Form()
         self.is_complete = False
+        self._context = context
         self._folder, self._field_names = folder, field_names
         self._max_files, self._max_bytes = max_files, max_bytes
         self._header_name, self._header_value = b"", b""
         self._disposition = b""
         self._name = ""
         self._num_bytes = 0
-        self._file: BinaryIO | None = None
+        self._file: GuardedFile | None = None
         self._value = bytearray()
 
     def make_parser(self, boundary: bytes) -> MultipartParser:
@@ -147,7 +166,8 @@ class _Receiver:
     def close(self) -> None:
         """Closes a file that was not finished."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError, StorageFullError):  # it is thrown away
+                self._file.close()
             self._file = None
 
     def _begin_part(self) -> None:
@@ -182,7 +202,8 @@ class _Receiver:
             path = self._folder / f"{number:05d}"
             filename = options.get(b"filename")
             self.form.files.append(ReceivedFile(path, None if filename is None else filename.decode()))
-            self._file = path.open("wb")
+            with reported_full():
+                self._file = GuardedFile(self._context, path.open("wb"))
         elif self._name not in self._field_names:
             known = ", ".join([FILE_FIELD, *sorted(self._field_names)])
             raise InvalidRequestError(

@@ -1,4 +1,5 @@
-"""Which message a worker takes next: none while one runs, and none of a queue while a higher one has any.
+"""Which message a worker takes next: none while one runs, none of a queue while a higher one has any, and of
+those of a priority the one whose key's turn it is (`jobs.turns`).
 
 dramatiq's consumers fetch each for itself, ahead of need. A worker that makes one segment for an hour must
 not hold a second message meanwhile, and a customer's urgent job must not wait behind one that was fetched
@@ -19,7 +20,8 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 
 from jobs.queue import queue_names
-from jobs.records import PRIORITIES
+from jobs.records import PRIORITIES, Priority
+from jobs.turns import Turns
 
 # How long a new message may wait for an idle worker.
 POLL_SECONDS = 0.2
@@ -36,8 +38,6 @@ class Gate:
         self._finished = threading.Condition()
         self._is_taken = False
         self._closed = threading.Event()
-        self.last_queue = ""
-        """Of the message that passed last."""
 
     @property
     def is_idle(self) -> bool:
@@ -54,9 +54,9 @@ class Gate:
         with self._turn:
             yield not self._is_taken and not self._closed.is_set()
 
-    def take(self, queue_name: str) -> None:
-        """Says that a message of a queue has passed."""
-        self._is_taken, self.last_queue = True, queue_name
+    def take(self) -> None:
+        """Says that a message has passed."""
+        self._is_taken = True
 
     def leave(self) -> None:
         """Says that the message is finished."""
@@ -78,12 +78,13 @@ class Gate:
 
 
 class GatedBroker(RedisBroker):
-    """A broker whose consumers take messages through one gate: of the highest priority that has any, from
-    the two queues of that priority in turn."""
+    """A broker whose consumers take messages through one gate: of the highest priority that has any, in the
+    turns of their keys."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)  # type: ignore[no-untyped-call] # dramatiq types only part of itself
         self.gate = Gate()
+        self.turns = Turns(self.client, self.namespace)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
         """As in `RedisBroker`."""
@@ -91,7 +92,8 @@ class GatedBroker(RedisBroker):
             names = queue_names(priority)
             if queue_name in names:
                 higher = [name for above in PRIORITIES[:position] for name in queue_names(above)]
-                return _GatedConsumer(self, queue_name, higher, sibling=names[1 - names.index(queue_name)])
+                sibling = names[1 - names.index(queue_name)]
+                return _GatedConsumer(self, queue_name, higher, sibling=sibling, priority=priority)
         return _DelayConsumer(self, queue_name, prefetch)
 
 
@@ -160,13 +162,14 @@ class _Consumer:
 
 
 class _GatedConsumer(_Consumer):
-    """Takes from its queue when nothing runs here, all higher queues are empty, and the other queue of its
-    priority is empty or had its turn."""
+    """Takes from its queue when nothing runs here, all higher queues are empty, and it is its turn."""
 
-    def __init__(self, broker: GatedBroker, queue_name: str, higher: Sequence[str], *, sibling: str) -> None:
+    def __init__(
+        self, broker: GatedBroker, queue_name: str, higher: Sequence[str], *, sibling: str, priority: Priority
+    ) -> None:
         super().__init__(broker, queue_name)
         self._higher = [f"{broker.namespace}:{name}" for name in higher]
-        self._sibling = f"{broker.namespace}:{sibling}"
+        self._sibling, self._priority = sibling, priority
         self._last_command = 0.0
 
     def _next(self) -> MessageProxy | None:
@@ -175,9 +178,9 @@ class _GatedConsumer(_Consumer):
             if may_take:
                 self._last_command = time.monotonic()
                 self._give_back_lost()
-                found = [] if self._must_wait() else self._fetch(1)
+                found = self._fetch(1) if self._is_next() else []
                 if found:
-                    gate.take(self.queue_name)
+                    gate.take()
                     return found[0]
         if time.monotonic() - self._last_command > _HEARTBEAT_SECONDS:
             # Any command counts as a sign of life, and brings back what dead workers held.
@@ -186,10 +189,10 @@ class _GatedConsumer(_Consumer):
         gate.wait(POLL_SECONDS)
         return None
 
-    def _must_wait(self) -> bool:
+    def _is_next(self) -> bool:
         if any(self._client.llen(key) for key in self._higher):
-            return True
-        return self.broker.gate.last_queue == self.queue_name and bool(self._client.llen(self._sibling))
+            return False
+        return self.broker.turns.choose(self.queue_name, self._sibling, self._priority)
 
     def requeue(self, messages: Any) -> None:
         """Gives messages back."""

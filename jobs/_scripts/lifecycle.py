@@ -5,24 +5,23 @@ from __future__ import annotations
 from jobs._scripts.prelude import PRELUDE
 
 # ARGV: id, owner, priority, batch_id, max_waiting, max_of_owner, has_webhook, total_frames, spec, warnings,
-# labels as a JSON list of "name:value".
+# labels as a JSON list of "name:value", max_stored_bytes.
 CREATE = (
     PRELUDE
     + """
 local id, owner, priority, batch = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('EXISTS', job_key(id)) == 1 then return {'exists', 0} end
-local waiting = 0
-for _, name in ipairs({'high', 'normal', 'low'}) do
-  waiting = waiting + redis.call('ZCARD', prefix .. 'waiting:' .. name)
+local refusal = refuse_another(owner, tonumber(ARGV[5]), tonumber(ARGV[6]))
+if refusal then return refusal end
+redis.call('HSET', job_key(id), 'spec', ARGV[9])
+local bytes = input_bytes(id)
+if bytes > 0 and not fits_stored(owner, id, bytes, tonumber(ARGV[12])) then
+  redis.call('DEL', job_key(id))
+  return {'stored_full', stored_bytes(owner, 'sum')}
 end
-if waiting >= tonumber(ARGV[5]) then return {'queue_full', waiting} end
-local unfinished = 0
-for _, name in ipairs({'queued', 'in_progress', 'cancelling'}) do
-  unfinished = unfinished + redis.call('ZCARD', prefix .. 'jobs:' .. owner .. ':state:' .. name)
-end
-if tonumber(ARGV[6]) > 0 and unfinished >= tonumber(ARGV[6]) then return {'owner_full', unfinished} end
+set_stored(owner, id, bytes)
 local now = now_ms()
-redis.call('HSET', job_key(id), 'spec', ARGV[9], 'owner', owner, 'priority', priority, 'batch_id', batch,
+redis.call('HSET', job_key(id), 'owner', owner, 'priority', priority, 'batch_id', batch,
   'state', 'queued', 'version', 1, 'updated_at', now, 'has_webhook', ARGV[7], 'done_frames', 0,
   'processed_frames', 0, 'num_segments', 0, 'num_finished', 0, 'next_segment', 0, 'is_planned', 0,
   'attempts', 0, 'labels', ARGV[11])
@@ -42,7 +41,7 @@ redis.call('HINCRBY', prefix .. 'counts', 'queued', 1)
 redis.call('ZADD', prefix .. 'waiting:' .. priority, now, id)
 redis.call('ZADD', prefix .. 'active', 0, id)
 emit(id, 'status')
-return {'ok', waiting}
+return {'ok', 0}
 """
 )
 
@@ -60,6 +59,8 @@ redis.call('HDEL', job_key(id) .. ':leases', 'join')
 redis.call('HSET', job_key(id), 'output', ARGV[3])
 add_warnings(id, ARGV[5])
 expire_after(id, tonumber(ARGV[4]))
+-- Its segments are removed soon.
+set_stored(get(id, 'owner'), id, input_bytes(id) + cjson.decode(ARGV[3]).size_bytes)
 set_state(id, 'completed')
 return 'ok'
 """
@@ -101,14 +102,19 @@ return 'ok'
 """
 )
 
-# ARGV: id.
+# ARGV: id, max_waiting, max_of_owner, max_stored_bytes. Returns a word and a number.
 RETRY = (
     PRELUDE
     + """
 local id = ARGV[1]
-local state = get(id, 'state')
-if not state then return 'gone' end
-if state ~= 'failed' and state ~= 'cancelled' then return state end
+local state, owner = get(id, 'state'), get(id, 'owner')
+if not state then return {'gone', 0} end
+if state ~= 'failed' and state ~= 'cancelled' then return {state, 0} end
+local refusal = refuse_another(owner, tonumber(ARGV[2]), tonumber(ARGV[3]))
+if refusal then return refusal end
+if not fits_stored(owner, id, stored_bytes(owner, id), tonumber(ARGV[4])) then
+  return {'stored_full', stored_bytes(owner, 'sum')}
+end
 redis.call('HDEL', job_key(id), 'error', 'completed_at', 'expires_at', 'started_at', 'upscaling_started_at',
   'planning_asked')
 redis.call('DEL', job_key(id) .. ':attempts', job_key(id) .. ':failed_on', job_key(id) .. ':handed_on',
@@ -118,7 +124,7 @@ redis.call('ZREM', prefix .. 'expiring', id)
 count_frames(id)
 set_state(id, 'queued')
 redis.call('ZADD', prefix .. 'waiting:' .. get(id, 'priority'), now_ms(), id)
-return 'ok'
+return {'ok', 0}
 """
 )
 
@@ -129,6 +135,7 @@ DELETE = (
 local id = ARGV[1]
 local state, owner = get(id, 'state'), get(id, 'owner')
 if not state then return 0 end
+set_stored(owner, id, 0)
 redis.call('ZREM', prefix .. 'jobs:' .. owner, id)
 redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':state:' .. state, id)
 for _, label in ipairs(cjson.decode(get(id, 'labels') or '[]')) do

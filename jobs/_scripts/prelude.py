@@ -9,7 +9,11 @@ Keys are derived from the job's id inside the scripts, so the store needs one Re
 
 from __future__ import annotations
 
-PRELUDE = """
+from jobs._scripts.stored import STORED
+
+PRELUDE = (
+    STORED
+    + """
 local prefix = 'dv:'
 local function now_ms()
   local t = redis.call('TIME')
@@ -86,6 +90,24 @@ local function count_frames(id)
   redis.call('HSET', job_key(id), 'processed_frames', sum)
   return sum
 end
+-- Why an owner may not have one more job under way; nil if they may.
+local function refuse_another(owner, max_waiting, max_of_owner)
+  local waiting = 0
+  for _, name in ipairs({'high', 'normal', 'low'}) do
+    waiting = waiting + redis.call('ZCARD', prefix .. 'waiting:' .. name)
+  end
+  if max_waiting > 0 and waiting >= max_waiting then return {'queue_full', waiting} end
+  local unfinished = 0
+  for _, name in ipairs({'queued', 'in_progress', 'cancelling'}) do
+    unfinished = unfinished + redis.call('ZCARD', prefix .. 'jobs:' .. owner .. ':state:' .. name)
+  end
+  if max_of_owner > 0 and unfinished >= max_of_owner then return {'owner_full', unfinished} end
+end
+-- A job's own input; that of an upload counts with the upload.
+local function input_bytes(id)
+  local spec = cjson.decode(get(id, 'spec'))
+  return string.sub(spec.input_key, 1, 8) == 'uploads/' and 0 or spec.input.size_bytes
+end
 local function add_warnings(id, list)
   local have = cjson.decode(get(id, 'warnings') or '[]')
   local seen = {}
@@ -96,3 +118,4 @@ local function add_warnings(id, list)
   if #have > 0 then redis.call('HSET', job_key(id), 'warnings', cjson.encode(have)) end
 end
 """
+)

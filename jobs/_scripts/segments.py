@@ -26,7 +26,7 @@ return 'ok'
 """
 )
 
-# ARGV: id, index, token, segment, num_frames, warnings.
+# ARGV: id, index, token, segment, num_frames, warnings, size_bytes, max_stored_bytes.
 PUBLISH = (
     PRELUDE
     + """
@@ -36,6 +36,12 @@ if not state then return 'gone' end
 if redis.call('HGET', job_key(id) .. ':segments', index) == ARGV[4] then return 'ok' end
 if state ~= 'in_progress' then return 'stopped' end
 if not holds(id, task, token) then return 'lost' end
+local owner = get(id, 'owner')
+local bytes = stored_bytes(owner, id) + tonumber(ARGV[7])
+if redis.call('HEXISTS', job_key(id) .. ':segments', index) == 0 then
+  if not fits_stored(owner, id, bytes, tonumber(ARGV[8])) then return 'stored_full' end
+  set_stored(owner, id, bytes)
+end
 if redis.call('HSETNX', job_key(id) .. ':segments', index, ARGV[4]) == 0 then return 'done' end
 redis.call('HDEL', job_key(id) .. ':partial', task)
 redis.call('SREM', job_key(id) .. ':enqueued', index)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
+from zipstream import ZipStream
 
 from jobs.batch_records import Batch
 from jobs.batch_store import BatchStore
@@ -131,10 +133,11 @@ async def list_batches(
 ) -> BatchListSchema:
     """Batches of this API key, newest first."""
     store = BatchStore(context.client)
-    ids, has_more = await run_in_threadpool(
-        store.list_ids, caller.owner, limit=query.limit, after=query.after
+    listing = context.lanes.listing
+    ids, has_more = await listing.run(
+        caller.owner, store.list_ids, caller.owner, limit=query.limit, after=query.after
     )
-    batches = await run_in_threadpool(store.get_many, ids)
+    batches = await listing.run(caller.owner, store.get_many, ids)
     data = [BatchSchema.of(batch, []) for batch in batches]
     return BatchListSchema(data=data, has_more=has_more, next=ids[-1] if has_more else None)
 
@@ -154,14 +157,14 @@ async def cancel_whole_batch(
     """Cancels all its jobs; inputs that are not jobs yet become none."""
     if batch.is_done:
         raise ConflictError(f"batch {batch.id} is {batch.status} and cannot be cancelled")
-    await run_in_threadpool(cancel_batch, context, batch)
+    await context.lanes.listing.run(caller.owner, cancel_batch, context, batch)
     return await _accepted(context, response, batch.id, caller)
 
 
 @router.delete("/{batch_id}", status_code=204, summary="Delete a batch", responses=responses(404))
 async def delete_whole_batch(batch: OwnBatch, context: Context, caller: Writer) -> None:
     """Cancels its unfinished jobs, and removes all of them with their files."""
-    await run_in_threadpool(delete_batch, context, batch)
+    await context.lanes.storage.run(caller.owner, delete_batch, context, batch)
 
 
 @router.get("/{batch_id}/results", summary="List a batch's results", responses=responses(404))
@@ -169,8 +172,8 @@ async def list_results(
     batch: OwnBatch, context: Context, caller: Reader, query: Annotated[ResultsQuery, Query()]
 ) -> BatchResultsSchema:
     """Its jobs in the order of the inputs, with links to their files."""
-    return await run_in_threadpool(
-        list_batch_results, context, batch.id, limit=query.limit, after=query.after
+    return await context.lanes.listing.run(
+        caller.owner, list_batch_results, context, batch.id, limit=query.limit, after=query.after
     )
 
 
@@ -188,22 +191,28 @@ async def list_results(
 )
 async def download_results(batch: OwnBatch, context: Context, caller: Reader) -> StreamingResponse:
     """One ZIP with every file that is there, made while it is sent."""
-    archive = await run_in_threadpool(open_archive, context, batch.id)
+    archive = await context.lanes.listing.run(caller.owner, open_archive, context, batch.id)
     headers = {
         "Content-Length": str(len(archive)),
         "Content-Disposition": f'attachment; filename="{batch.id}.zip"',
         "Cache-Control": "private, no-store",
     }
-    return StreamingResponse(iter(archive), media_type="application/zip", headers=headers)
+    pieces = _pieces(context, caller, archive)
+    return StreamingResponse(pieces, media_type="application/zip", headers=headers)
+
+
+async def _pieces(context: ServiceContext, caller: Caller, archive: ZipStream) -> AsyncIterator[bytes]:
+    pieces = iter(archive)
+    while (piece := await context.lanes.storage.run(caller.owner, next, pieces, None)) is not None:
+        yield piece
 
 
 async def _submit_files(
     request: Request, context: ServiceContext, caller: Caller, idempotency_key: str | None
 ) -> str:
-    limit = caller.limits.max_upload_bytes or context.settings.max_upload_bytes
     max_files = min(_MAX_FILES, context.settings.max_batch_inputs)
     async with receive_form(
-        request, context, field_names=FORM_FIELDS, max_files=max_files, max_bytes=limit
+        request, context, caller, field_names=FORM_FIELDS, max_files=max_files
     ) as received:
         if not received.files:
             raise InvalidRequestError(
@@ -222,7 +231,9 @@ async def _submit_files(
         ) as call:
             if call.earlier is not None:
                 return call.earlier
-            batch = await run_in_threadpool(create_file_batch, context, caller, settings, received.files)
+            batch = await context.lanes.storage.run(
+                caller.owner, create_file_batch, context, caller, settings, received.files
+            )
             call.finish(batch.id)
             return batch.id
 
@@ -242,7 +253,7 @@ async def _submit_inputs(
     ) as call:
         if call.earlier is not None:
             return call.earlier
-        batch = await run_in_threadpool(create_batch, context, caller, submission)
+        batch = await context.lanes.listing.run(caller.owner, create_batch, context, caller, submission)
         call.finish(batch.id)
         return batch.id
 

@@ -24,6 +24,7 @@ from jobs.batch_records import Batch, BatchInput, RejectedInput
 from jobs.batch_store import BatchNotFoundError, BatchStore, intake_lock
 from jobs.errors import JobsError, JobStateError
 from jobs.objects import input_key, job_prefix
+from jobs.stored_bytes import StoredBytes
 from service.auth import Caller
 from service.batches.service import QUEUE, TASK, cancel_batch
 from service.batches.settling import settle_batch
@@ -118,6 +119,7 @@ async def _admit_input(context: ServiceContext, batch: Batch, item: BatchInput) 
         index=item.index, filename=item.filename, code=problem.problem_code, message=str(problem)
     )
     await run_in_threadpool(store.decide, batch.id, item.index, rejected)
+    await run_in_threadpool(StoredBytes(context.client).set, batch.spec.owner, {item.job_id: 0})
     await run_in_threadpool(context.storage.delete_prefix, job_prefix(item.job_id))
     return True
 
@@ -127,8 +129,8 @@ async def _make_job(context: ServiceContext, batch: Batch, item: BatchInput) -> 
     form = JobForm.model_validate(item.form)
     key = input_key(item.job_id)
     if item.source is None:
-        with context.storage.local_file(key, work_dir=context.incoming_dir) as path:
-            found = await probe_file(context, path, form.filename)
+        async with context.local_object(caller.owner, key) as path:
+            found = await probe_file(context, path, form.filename, owner=caller.owner)
         await run_in_threadpool(check_request, context, caller, form, found)
     else:
         async with open_source(context, caller, _SOURCE.validate_python(item.source)) as source:
@@ -138,7 +140,9 @@ async def _make_job(context: ServiceContext, batch: Batch, item: BatchInput) -> 
             # Before the file goes anywhere.
             await run_in_threadpool(check_request, context, caller, form, found)
             if source.path is not None:
-                await run_in_threadpool(context.storage.put_file, key, source.path, is_movable=True)
+                await context.lanes.storage.run(
+                    caller.owner, context.storage.put_file, key, source.path, is_movable=True
+                )
             else:
                 key = source.key
     await run_in_threadpool(

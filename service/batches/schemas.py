@@ -14,7 +14,7 @@ from service.jobs.submissions import MAX_LABELS, JobSettings, LabelName, LabelVa
 
 _EXAMPLE_ID = "batch_01k9zq3v5n8w2c7m4t6y1x0abc"
 MAX_REJECTED_SHOWN = 1000
-MAX_RESULTS = 10_000
+MAX_RESULTS = 1000
 
 
 class BatchInputRequest(BaseModel):
@@ -246,7 +246,7 @@ class BatchResultsSchema(BaseModel):
 
 
 class ResultsQuery(BaseModel):
-    """Which part of the results; all of an ordinary batch by default."""
+    """Which part of the results."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -16,6 +16,7 @@ from jobs.batch_store import BatchStore
 from jobs.errors import JobNotFoundError, JobStateError, StoreUnavailableError
 from jobs.objects import input_key, job_prefix
 from jobs.records import Job, WebhookTarget, new_id
+from jobs.stored_bytes import StoredBytes
 from jobs.uploads import UploadNotFoundError, UploadStore
 from service.auth import Caller
 from service.batches.manifests import Line
@@ -26,6 +27,7 @@ from service.errors import InvalidRequestError, ServiceError
 from service.forms import ReceivedFile
 from service.jobs.service import clean_filename
 from service.jobs.submissions import JobForm, JobSettings
+from service.quotas import check_priority
 from service.sources.fetching import SourceFailedError, check_source_url, open_bucket, parse_s3
 from service.sources.service import require_completed
 from service.tasks import enqueue_task
@@ -49,7 +51,7 @@ def create_batch(context: ServiceContext, caller: Caller, submission: Submission
         JobsError: If the store does not answer.
     """
     settings = submission.settings
-    _check_shared(context, settings)
+    _check_shared(context, caller, settings)
     lines = submission.lines
     if submission.prefix is not None:
         lines = _lines_below(context, submission.prefix)
@@ -76,13 +78,17 @@ def create_file_batch(
         ServiceError: If there are none, or a shared value is refused.
         JobsError: If store or storage do not answer, or there is no room.
     """
-    _check_shared(context, settings)
+    _check_shared(context, caller, settings)
     _check_count(context, len(files))
     webhook = job_webhook(settings)
     base = settings.model_dump(exclude={"webhook"})
+    job_ids = _new_job_ids(len(files))
+    sizes = {job_id: file.path.stat().st_size for file, job_id in zip(files, job_ids, strict=True)}
+    # As their jobs will: these may have to wait for long.
+    StoredBytes(context.client).set(caller.owner, sizes, limit=caller.limits.max_stored_bytes)
     inputs = []
     try:
-        for index, (file, job_id) in enumerate(zip(files, _new_job_ids(len(files)), strict=True)):
+        for index, (file, job_id) in enumerate(zip(files, job_ids, strict=True)):
             filename = clean_filename(file.filename)
             form = JobForm.model_validate({**base, "webhook": webhook, "filename": filename})
             context.storage.put_file(input_key(job_id), file.path, is_movable=True)
@@ -97,6 +103,7 @@ def create_file_batch(
             )
         return _write(context, caller, settings, inputs, [])
     except BaseException:
+        StoredBytes(context.client).set(caller.owner, dict.fromkeys(sizes, 0))
         for item in inputs:
             context.storage.delete_prefix(job_prefix(item.job_id))
         raise
@@ -124,7 +131,7 @@ def list_batch_results(
     context: ServiceContext, batch_id: str, *, limit: int, after: str | None
 ) -> BatchResultsSchema:
     """What has become of a batch's jobs, in the order of the inputs. Blocking."""
-    ids = [job_id for job_id in BatchStore(context.client).job_ids(batch_id) if job_id > (after or "")]
+    ids = BatchStore(context.client).job_ids(batch_id, after=after, limit=limit + 1)
     page = ids[:limit]
     has_more = len(ids) > limit
     return BatchResultsSchema(
@@ -138,6 +145,7 @@ def cancel_batch(context: ServiceContext, batch: Batch) -> None:
     """Cancels what waits at once, and what runs at its next chunk. Blocking; harmless to repeat."""
     store = BatchStore(context.client)
     store.cancel(batch.id)
+    release_inputs(context, batch)
     for job_id in store.job_ids(batch.id):
         with suppress(JobStateError, JobNotFoundError):
             context.store.cancel(job_id, ttl=context.settings.failed_ttl)
@@ -151,7 +159,15 @@ def delete_batch(context: ServiceContext, batch: Batch) -> None:
     for job_id in dict.fromkeys([*store.job_ids(batch.id), *store.input_job_ids(batch.id)]):
         context.store.delete(job_id)
         context.storage.delete_prefix(job_prefix(job_id))
+    release_inputs(context, batch)
     store.delete(batch.id, owner=batch.spec.owner)
+
+
+def release_inputs(context: ServiceContext, batch: Batch) -> None:
+    """Says that inputs which became no jobs take no room of the customer's any more. Blocking."""
+    store = BatchStore(context.client)
+    gone = set(store.input_job_ids(batch.id)).difference(store.job_ids(batch.id))
+    StoredBytes(context.client).set(batch.spec.owner, dict.fromkeys(gone, 0))
 
 
 def batch_ttl(context: ServiceContext) -> timedelta:
@@ -203,7 +219,8 @@ def _write(
     return store.get(spec.id)
 
 
-def _check_shared(context: ServiceContext, settings: JobSettings) -> None:
+def _check_shared(context: ServiceContext, caller: Caller, settings: JobSettings) -> None:
+    check_priority(caller, settings.priority)
     if settings.webhook is not None:
         check_target(settings.webhook.url, allow_private=context.settings.allow_private_targets)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
 from jobs.batch_store import BatchNotFoundError, BatchStore, intake_lock
 from service.batches.schemas import BatchSchema
-from service.batches.service import QUEUE, TASK, batch_ttl, cancel_batch
+from service.batches.service import QUEUE, TASK, batch_ttl, cancel_batch, release_inputs
 from service.context import ServiceContext
 from service.repeating import repeating
 from service.tasks import enqueue_task
@@ -34,7 +34,7 @@ async def look_after(context: ServiceContext) -> None:
     for batch_id in await run_in_threadpool(store.active_ids):
         await _look_after(context, store, batch_id)
     for batch_id in await run_in_threadpool(store.expired_ids, limit=_SWEPT_AT_ONCE):
-        await run_in_threadpool(_forget, store, batch_id)
+        await run_in_threadpool(_forget, context, store, batch_id)
 
 
 async def settle_batch(context: ServiceContext, batch_id: str) -> None:
@@ -90,9 +90,10 @@ async def _ask_for_intake(context: ServiceContext, batch_id: str) -> None:
         await run_in_threadpool(enqueue_task, context, QUEUE, TASK, batch_id)
 
 
-def _forget(store: BatchStore, batch_id: str) -> None:
-    try:
-        owner = store.get(batch_id).spec.owner
-    except BatchNotFoundError:
-        owner = ""
+def _forget(context: ServiceContext, store: BatchStore, batch_id: str) -> None:
+    owner = ""
+    with suppress(BatchNotFoundError):
+        batch = store.get(batch_id)
+        owner = batch.spec.owner
+        release_inputs(context, batch)
     store.delete(batch_id, owner=owner)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -11,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from jobs.objects import job_prefix
 from jobs.records import Job, JobState
-from service.auth import Caller, Reader, Writer
+from service.auth import OPEN_STREAM, Caller, Reader, Writer, effective_limits
 from service.context import Context, ServiceContext
 from service.errors import InvalidRequestError
 from service.forms import FILE_FIELD, is_form, receive_form
@@ -23,6 +24,7 @@ from service.jobs.schemas import JobEventSchema, JobListSchema, JobSchema, ListQ
 from service.jobs.service import submit_file, submit_stored
 from service.jobs.submissions import JobForm, JobRequest
 from service.problems import responses
+from service.quotas import check_priority
 from service.sources.service import open_source
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -90,8 +92,13 @@ async def create_job(
 
 @router.get("", summary="List jobs", responses=responses())
 async def list_jobs(context: Context, caller: Reader, query: Annotated[ListQuery, Query()]) -> JobListSchema:
-    """Jobs of this API key, newest first unless asked otherwise."""
-    jobs, has_more = await run_in_threadpool(
+    """Jobs of this API key, newest first unless asked otherwise.
+
+    A page with a filter may be short or empty although there are more: it looks at a bounded number of jobs.
+    Ask on with `next` until `has_more` is false.
+    """
+    jobs, following = await context.lanes.listing.run(
+        caller.owner,
         context.store.list_jobs,
         caller.owner,
         limit=query.limit,
@@ -103,7 +110,7 @@ async def list_jobs(context: Context, caller: Reader, query: Annotated[ListQuery
     )
     positions = await context.reader.queue_positions(jobs)
     data = [JobSchema.of(job, position) for job, position in zip(jobs, positions, strict=True)]
-    return JobListSchema(data=data, has_more=has_more, next=jobs[-1].id if has_more else None)
+    return JobListSchema(data=data, has_more=following is not None, next=following)
 
 
 @router.get(
@@ -144,9 +151,19 @@ async def cancel_job(job_id: JobId, response: Response, context: Context, caller
 @router.post("/{job_id}/retry", status_code=202, summary="Try a job again", responses=responses(404, 409))
 async def retry_job(job_id: JobId, response: Response, context: Context, caller: Writer) -> JobSchema:
     """Queues a failed or cancelled job again; its finished segments are kept."""
-    await context.reader.get(job_id, owner=caller.owner)
-    job = await run_in_threadpool(context.store.retry, job_id)
-    await run_in_threadpool(context.queue.enqueue_plan, job.id, job.spec.priority)
+    job = await context.reader.get(job_id, owner=caller.owner)
+    check_priority(caller, job.spec.priority)
+    job = await run_in_threadpool(
+        context.store.retry,
+        job_id,
+        max_waiting=context.settings.max_waiting_jobs,
+        max_of_owner=caller.limits.max_unfinished_jobs,
+        max_stored_bytes=caller.limits.max_stored_bytes,
+    )
+    spec = job.spec
+    await run_in_threadpool(
+        context.queue.enqueue_plan, job.id, spec.priority, owner=spec.owner, weight=spec.weight
+    )
     return await _accepted(context, response, job)
 
 
@@ -155,7 +172,7 @@ async def delete_job(job_id: JobId, context: Context, caller: Writer) -> None:
     """Cancels the job if it is unfinished, and removes its record and files."""
     await context.reader.get(job_id, owner=caller.owner)
     await run_in_threadpool(context.store.delete, job_id)
-    await run_in_threadpool(context.storage.delete_prefix, job_prefix(job_id))
+    await context.lanes.storage.run(caller.owner, context.storage.delete_prefix, job_prefix(job_id))
 
 
 @router.get(
@@ -163,6 +180,7 @@ async def delete_job(job_id: JobId, context: Context, caller: Writer) -> None:
     summary="Follow a job",
     response_class=EventSourceResponse,
     responses=responses(404),
+    dependencies=[OPEN_STREAM],
 )
 async def follow_job(
     job: OwnJob,
@@ -185,10 +203,7 @@ async def follow_job(
 async def _submit_form(
     request: Request, context: ServiceContext, caller: Caller, idempotency_key: str | None
 ) -> Job:
-    limit = caller.limits.max_upload_bytes or context.settings.max_upload_bytes
-    async with receive_form(
-        request, context, field_names=FORM_FIELDS, max_files=1, max_bytes=limit
-    ) as received:
+    async with receive_form(request, context, caller, field_names=FORM_FIELDS, max_files=1) as received:
         if not received.files:
             raise InvalidRequestError(
                 f"the form has no field {FILE_FIELD!r} with the video",
@@ -220,15 +235,21 @@ async def _submit_source(
         if call.earlier is not None:
             return await context.reader.get(call.earlier, owner=caller.owner)
         form = JobForm.model_validate(body.model_dump(exclude={"source"}))
-        async with open_source(context, caller, body.source) as source:
-            if source.path is not None:
-                job = await submit_file(context, caller, source.path, form, filename=source.filename)
-            else:
-                job = await run_in_threadpool(
-                    submit_stored, context, caller, form, source.found, key=source.key
-                )
+        with _fetching(context, caller) if body.source.type == "url" else nullcontext():
+            async with open_source(context, caller, body.source) as source:
+                if source.path is not None:
+                    job = await submit_file(context, caller, source.path, form, filename=source.filename)
+                else:
+                    job = await run_in_threadpool(
+                        submit_stored, context, caller, form, source.found, key=source.key
+                    )
         call.finish(job.id)
         return job
+
+
+def _fetching(context: ServiceContext, caller: Caller) -> AbstractContextManager[None]:
+    limit = effective_limits(context, caller).max_uploads_at_once
+    return context.in_flight.hold("uploads", caller.owner, limit)
 
 
 def _poll_headers(version: int, position: int | None, state: JobState) -> dict[str, str]:

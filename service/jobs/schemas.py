@@ -208,7 +208,7 @@ class JobListSchema(BaseModel):
     """One page of jobs."""
 
     object: Literal["list"] = "list"
-    data: list[JobSchema]
+    data: Annotated[list[JobSchema], Field(description="With a filter perhaps fewer than `limit`, or none.")]
     has_more: bool
     next: Annotated[str | None, Field(description="Give as `after` for the next page.")]
 

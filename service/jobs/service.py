@@ -19,18 +19,20 @@ from service.context import ServiceContext
 from service.errors import InvalidRequestError, QuotaError, UnavailableError, from_media_error
 from service.jobs.sizes import output_frames, output_size
 from service.jobs.submissions import JobForm
+from service.quotas import check_priority
 from service.webhooks.targets import check_target
 
 _MAX_FILENAME = 255
 
 
-async def probe_file(context: ServiceContext, path: Path, filename: str | None) -> InputInfo:
+async def probe_file(context: ServiceContext, path: Path, filename: str | None, *, owner: str) -> InputInfo:
     """Looks into a file that nobody has vouched for, in a sandbox.
 
     Args:
         context: Of the process.
         path: The file.
         filename: What the customer calls it.
+        owner: Whose turn it takes.
 
     Raises:
         UnsupportedMediaError: If it is not a video that can be read.
@@ -38,13 +40,12 @@ async def probe_file(context: ServiceContext, path: Path, filename: str | None) 
     """
     settings = context.settings
     limits = InputLimits(max_pixels=settings.max_input_pixels, max_seconds=settings.max_input_seconds)
-    async with context.probes:
-        try:
-            info = await run_in_threadpool(sandboxed_probe, path, limits=limits, is_quick=True)
-        except MediaError as error:
-            name = clean_filename(filename)
-            message = str(error).replace(f"'{path.name}'", f"'{name}'")
-            raise from_media_error(error.code, message) from error
+    try:
+        info = await context.lanes.probing.run(owner, sandboxed_probe, path, limits=limits, is_quick=True)
+    except MediaError as error:
+        name = clean_filename(filename)
+        message = str(error).replace(f"'{path.name}'", f"'{name}'")
+        raise from_media_error(error.code, message) from error
     return describe_input(info, filename)
 
 
@@ -77,11 +78,11 @@ async def submit_file(
         ServiceError: If the file, the options or the caller's quota do not allow it. Nothing is left then.
         JobsError: If the queue is full, or store or storage do not answer.
     """
-    found = await probe_file(context, path, form.filename or filename)
+    found = await probe_file(context, path, form.filename or filename, owner=caller.owner)
     job_id = new_id("job")
     await run_in_threadpool(check_request, context, caller, form, found)
     key = input_key(job_id)
-    await run_in_threadpool(context.storage.put_file, key, path, is_movable=True)
+    await context.lanes.storage.run(caller.owner, context.storage.put_file, key, path, is_movable=True)
     try:
         return await run_in_threadpool(enqueue_job, context, caller, form, found, key=key, job_id=job_id)
     except BaseException:
@@ -136,13 +137,16 @@ def enqueue_job(
         if form.webhook is None
         else WebhookTarget(url=form.webhook.url, events=tuple(form.webhook.events)),
         batch_id=batch_id,
+        weight=caller.limits.weight,
+        max_output_pixels=caller.limits.max_output_pixels,
+        max_stored_bytes=caller.limits.max_stored_bytes,
     )
     job = context.store.create(
         spec,
         max_waiting=context.settings.max_waiting_jobs,
         max_of_owner=caller.limits.max_unfinished_jobs,
     )
-    context.queue.enqueue_plan(job.id, spec.priority)
+    context.queue.enqueue_plan(job.id, spec.priority, owner=spec.owner, weight=spec.weight)
     return job
 
 
@@ -151,9 +155,11 @@ def check_request(context: ServiceContext, caller: Caller, form: JobForm, found:
 
     Raises:
         InvalidRequestError: If the model does not exist or cannot do it.
+        ForbiddenError: If the key's jobs may not have that priority.
         QuotaError: If the result is larger than the key allows.
         UnavailableError: If no worker has told yet which models there are.
     """
+    check_priority(caller, form.priority)
     model = find_model(context, form.options.model)
     if form.webhook is not None:
         check_target(form.webhook.url, allow_private=context.settings.allow_private_targets)

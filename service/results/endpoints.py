@@ -8,7 +8,8 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from jobs.errors import ObjectNotFoundError
-from jobs.records import JobState
+from jobs.records import Job, JobState
+from service.auth import OPEN_STREAM
 from service.context import Context, ServiceContext
 from service.errors import GoneError
 from service.jobs.dependencies import OwnJob
@@ -93,7 +94,7 @@ async def get_source(request: Request, job: OwnJob, context: Context) -> Respons
 )
 async def get_report(job: OwnJob, context: Context) -> Response:
     """What became of pictures, sound, subtitles, chapters and time stamps."""
-    content = await _read(context, require_output(job).report_key)
+    content = await _read(context, job, require_output(job).report_key)
     return Response(content, media_type="application/json", headers={"Cache-Control": "private, no-cache"})
 
 
@@ -102,6 +103,7 @@ async def get_report(job: OwnJob, context: Context) -> Response:
     summary="Play the result while it is made",
     response_class=Response,
     responses=_file_responses("A fragmented MP4 that grows, or the finished file.", _VIDEO),
+    dependencies=[OPEN_STREAM],
 )
 async def get_stream(request: Request, job: OwnJob, context: Context) -> Response:
     """One MP4 that begins with the first finished segment and goes on as more are finished, with sound.
@@ -125,7 +127,7 @@ def _add_playlist(kind: PlaylistKind, summary: str) -> None:
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
         if if_none_match == etag:
             return Response(status_code=304, headers=headers)
-        text = await run_in_threadpool(render_playlist, context, job, kind)
+        text = await context.lanes.listing.run(job.spec.owner, render_playlist, context, job, kind)
         return Response(text, headers=headers, media_type=MEDIA_TYPE)
 
     get_playlist.__doc__ = "Grows while the job does; complete (`EXT-X-ENDLIST`) when all segments are there."
@@ -198,12 +200,12 @@ async def get_preview(
     headers = {"ETag": f'"{name}-{side}"', "Cache-Control": "private, no-cache"}
     if if_none_match == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    picture = await run_in_threadpool(cut_side, await _read(context, key), side)
+    picture = await run_in_threadpool(cut_side, await _read(context, job, key), side)
     return Response(picture, headers=headers, media_type="image/jpeg")
 
 
-async def _read(context: ServiceContext, key: str) -> bytes:
+async def _read(context: ServiceContext, job: Job, key: str) -> bytes:
     try:
-        return await run_in_threadpool(context.storage.get_bytes, key)
+        return await context.lanes.storage.run(job.spec.owner, context.storage.get_bytes, key)
     except ObjectNotFoundError as error:
         raise GoneError("it was there and has been removed") from error

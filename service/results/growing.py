@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import structlog
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 from starlette.types import Send
 
 from jobs.errors import JobNotFoundError, JobsError
@@ -20,6 +20,8 @@ from service.results.audio import StreamAudio
 # Also looked at without a wake-up: pub/sub forgets what is sent while it is not connected.
 _LOOK_SECONDS = 5.0
 _log = structlog.get_logger(__name__)
+# Bytes of an object: key, offset, length.
+_Read = Callable[[str, int, int], Awaitable[bytes]]
 
 
 class StreamCutError(Exception):
@@ -60,17 +62,18 @@ async def growing_bytes(context: ServiceContext, job_id: str) -> AsyncIterator[b
     stream: GrowingStream | None = None
     audio: StreamAudio | None = None
     async for job, segment in segments_in_order(context, job_id):
+        read = partial(_read, context, job.spec.owner)
         index = SegmentIndex.from_dict(segment.boxes)
         if stream is None:
             audio = StreamAudio.of(job)
             stream = GrowingStream(None if audio is None else audio.index)
-            yield await _read_init(context, segment, index, audio)
+            yield await _read_init(read, segment, index, audio)
         for piece in stream.add_segment(index):
-            yield await _read_piece(context, piece, segment.key, audio)
+            yield await _read_piece(read, piece, segment.key, audio)
     if stream is None:
         raise StreamCutError(f"{job_id} has no segments")
     for piece in stream.finish():
-        yield await _read_piece(context, piece, "", audio)
+        yield await _read_piece(read, piece, "", audio)
 
 
 async def segments_in_order(
@@ -110,19 +113,19 @@ async def _segment_of(context: ServiceContext, job: Job, index: int) -> Finished
 
 
 async def _read_init(
-    context: ServiceContext, segment: FinishedSegment, index: SegmentIndex, audio: StreamAudio | None
+    read: _Read, segment: FinishedSegment, index: SegmentIndex, audio: StreamAudio | None
 ) -> bytes:
-    video_init = await _read(context, segment.key, 0, index.init_size)
-    audio_init = None if audio is None else await _read(context, audio.key, 0, audio.index.init_size)
+    video_init = await read(segment.key, 0, index.init_size)
+    audio_init = None if audio is None else await read(audio.key, 0, audio.index.init_size)
     return stream_init(video_init, audio_init)
 
 
-async def _read_piece(
-    context: ServiceContext, piece: Piece, video_key: str, audio: StreamAudio | None
-) -> bytes:
+async def _read_piece(read: _Read, piece: Piece, video_key: str, audio: StreamAudio | None) -> bytes:
     key = video_key if piece.source == "video" or audio is None else audio.key
-    return piece.apply(await _read(context, key, piece.offset, piece.length))
+    return piece.apply(await read(key, piece.offset, piece.length))
 
 
-async def _read(context: ServiceContext, key: str, offset: int, length: int) -> bytes:
-    return await run_in_threadpool(context.storage.get_bytes, key, offset=offset, length=length)
+async def _read(context: ServiceContext, owner: str, key: str, offset: int, length: int) -> bytes:
+    return await context.lanes.storage.run(
+        owner, context.storage.get_bytes, key, offset=offset, length=length
+    )

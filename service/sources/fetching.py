@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import unquote, urljoin, urlsplit
 from uuid import uuid4
 
@@ -16,19 +15,18 @@ import httpx
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
-from starlette.concurrency import run_in_threadpool
 
 from jobs.records import InputInfo
 from jobs.settings import ServiceSettings
-from service.auth import Caller
+from service.auth import Caller, effective_limits
 from service.context import ServiceContext
 from service.errors import InvalidRequestError, TooLargeError
 from service.jobs.service import probe_file
 from service.outgoing import PinnedTransport, SourceRefusedError, check_url
+from service.room import GuardedFile, check_incoming_room
 
 MAX_REDIRECTS = 3
 _BLOCK_BYTES = 1 << 20
-_CHECK_ROOM_BYTES = 64 << 20
 # Between two pieces of the body, and for the whole of it.
 _SILENCE_SECONDS = 30.0
 _TOTAL_SECONDS = 4 * 3600.0
@@ -99,11 +97,9 @@ async def fetched_source(context: ServiceContext, caller: Caller, url: str) -> A
         StorageFullError: If there is no room.
     """
     check_source_url(context.settings, url)
-    limit = caller.limits.max_upload_bytes or context.settings.max_upload_bytes
     path = context.incoming_dir / f"source-{uuid4().hex}"
     try:
-        with path.open("wb") as file:
-            receiver = _Receiver(context, file, limit)
+        with closing(_Receiver(context, caller, path)) as receiver:
             try:
                 async with asyncio.timeout(_TOTAL_SECONDS):
                     if url.startswith("s3://"):
@@ -113,7 +109,7 @@ async def fetched_source(context: ServiceContext, caller: Caller, url: str) -> A
             except TimeoutError as error:
                 raise SourceFailedError(f"{url!r} took longer than {_TOTAL_SECONDS:g} s") from error
         filename = unquote(urlsplit(url).path.rsplit("/", 1)[-1]) or "video"
-        found = await probe_file(context, path, filename)
+        found = await probe_file(context, path, filename, owner=caller.owner)
         yield FetchedSource(path, filename, found)
     finally:
         path.unlink(missing_ok=True)
@@ -122,27 +118,27 @@ async def fetched_source(context: ServiceContext, caller: Caller, url: str) -> A
 class _Receiver:
     """Writes what comes, in blocks, up to a limit."""
 
-    def __init__(self, context: ServiceContext, file: BinaryIO, limit: int) -> None:
-        self._context, self._file, self._limit = context, file, limit
+    def __init__(self, context: ServiceContext, caller: Caller, path: Path) -> None:
+        self._context, self._caller = context, caller
+        self._limit = effective_limits(context, caller).max_upload_bytes
+        self._file = GuardedFile(context, path.open("wb"))
         self._num_bytes = 0
-        self._next_check = 0
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._file.close()
 
     def check_size(self, num_bytes: int) -> None:
         """Refuses what is too large before it comes."""
         if num_bytes > self._limit:
             raise TooLargeError(f"the source has {num_bytes} bytes, {self._limit} are accepted")
+        check_incoming_room(self._context, num_bytes)
 
     async def take(self, piece: bytes) -> None:
         self._num_bytes += len(piece)
         if self._num_bytes > self._limit:
             raise TooLargeError(f"the source has more than the {self._limit} bytes that are accepted")
-        await run_in_threadpool(self._write, piece)
-
-    def _write(self, piece: bytes) -> None:
-        if self._num_bytes >= self._next_check:
-            self._context.storage.check_room(_CHECK_ROOM_BYTES)
-            self._next_check = self._num_bytes + _CHECK_ROOM_BYTES
-        self._file.write(piece)
+        await self._context.lanes.storage.run(self._caller.owner, self._file.write, piece)
 
 
 async def _fetch_http(settings: ServiceSettings, url: str, receiver: _Receiver) -> None:

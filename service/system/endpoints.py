@@ -7,14 +7,14 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 
-from service.auth import COOKIE, PUBLIC, Identified, MetricsReader
+from service.auth import COOKIE, PUBLIC, Identified, MetricsReader, effective_limits
 from service.context import Context
 from service.errors import UnauthorizedError
 from service.jobs.requests import read_json, validate
 from service.problems import responses
 from service.system.http_metrics import HttpMetrics
 from service.system.schemas import HealthSchema, MeSchema, ReadinessSchema, SessionRequest
-from service.system.service import ReadinessCheck, effective_limits
+from service.system.service import ReadinessCheck
 
 router = APIRouter(tags=["system"])
 
@@ -32,16 +32,14 @@ async def get_health() -> HealthSchema:
     response_model=ReadinessSchema,
     responses={503: {"model": ReadinessSchema, "description": "A part that every request needs is away."}},
 )
-async def get_readiness(request: Request, context: Context) -> Response:
+async def get_readiness(request: Request) -> Response:
     """Asks Redis, queue and storage, each for at most a second; what was found holds for a second.
 
     Without workers, or where files are read in processes that are not confined, the status is `degraded`,
     still with 200: the API takes jobs and serves results.
     """
-    state = request.app.state
-    if not hasattr(state, "readiness"):
-        state.readiness = ReadinessCheck(context)
-    found = await state.readiness.run()
+    readiness: ReadinessCheck = request.app.state.readiness
+    found = await readiness.run()
     return JSONResponse(
         found.model_dump(),
         503 if found.status == "unavailable" else 200,
@@ -64,7 +62,7 @@ async def get_readiness(request: Request, context: Context) -> Response:
 async def get_metrics(request: Request, context: Context, _: MetricsReader) -> Response:
     """Queue, jobs, segments, workers and HTTP requests. Needs the scope `metrics:read`."""
     metrics: HttpMetrics = request.app.state.http_metrics
-    text = await run_in_threadpool(metrics.expose, context)
+    text = await context.lanes.listing.run("", metrics.expose, context)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"})
 
 
@@ -75,7 +73,7 @@ async def get_me(context: Context, caller: Identified) -> MeSchema:
         owner=caller.owner,
         name=caller.name,
         scopes=list(caller.scopes),
-        limits=await effective_limits(context, caller),
+        limits=effective_limits(context, caller),
         auth_required=await context.key_use.is_needed(),
     )
 

@@ -57,9 +57,15 @@ class MeSchema(BaseModel):
                     "scopes": ["jobs:read", "jobs:write"],
                     "limits": {
                         "requests_per_minute": 600,
+                        "max_requests_at_once": 512,
+                        "max_streams_at_once": 64,
+                        "max_uploads_at_once": 64,
                         "max_unfinished_jobs": 0,
                         "max_upload_bytes": 53687091200,
                         "max_output_pixels": 0,
+                        "max_stored_bytes": 0,
+                        "weight": 1,
+                        "priorities": [],
                     },
                     "auth_required": True,
                 }

@@ -127,8 +127,8 @@ async def begin_upload(
     has_body = length is None or length > 0
     if has_body:
         check_body_type(request.headers.get("content-type"))
-    upload = await run_in_threadpool(
-        create_upload, context, caller, size_bytes=size_bytes, metadata=upload_metadata or ""
+    upload = await context.lanes.storage.run(
+        caller.owner, create_upload, context, caller, size_bytes=size_bytes, metadata=upload_metadata or ""
     )
     if has_body:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -14,9 +13,10 @@ from pathlib import Path
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from jobs.errors import StorageFullError
 from jobs.uploads import Upload, UploadStore
 from service.errors import GoneError, TooLargeError
+from service.lanes import Lane
+from service.room import reported_full
 from service.uploads.protocol import Checksum, UploadLockedError
 
 _BLOCK_BYTES = 1 << 20
@@ -47,6 +47,7 @@ async def receive(
     store: UploadStore,
     token: str,
     checksum: Checksum | None,
+    lane: Lane,
 ) -> Received:
     """Appends a body to an upload's file. What came before a break is kept, unless there is a checksum.
 
@@ -59,6 +60,7 @@ async def receive(
         store: Is told how far it is.
         token: Of the lock.
         checksum: Of the body; None to keep whatever comes.
+        lane: Where to write.
 
     Raises:
         ChecksumError: If the body is not what was announced. Nothing of it is kept.
@@ -68,18 +70,18 @@ async def receive(
         UploadLockedError: If another process still writes.
         LostUploadLockError: If this process was thought dead.
     """
-    with _opened(path, upload.offset) as descriptor:
+    with _opened(path, upload) as descriptor:
         writer = _Writer(descriptor, upload, store, token, checksum)
         is_broken = False
         try:
-            is_broken = await _copy(stream, writer)
+            is_broken = await _copy(stream, writer, lane)
         finally:
             # Also after an error, such as a body that is too long: what is on the disk counts.
             offset = await run_in_threadpool(writer.close, is_broken=is_broken)
         return Received(offset, is_broken)
 
 
-async def _copy(stream: AsyncIterator[bytes], writer: _Writer) -> bool:
+async def _copy(stream: AsyncIterator[bytes], writer: _Writer, lane: Lane) -> bool:
     """Copies a body; returns whether the connection broke."""
     block = bytearray()
     pieces = aiter(stream)
@@ -94,9 +96,9 @@ async def _copy(stream: AsyncIterator[bytes], writer: _Writer) -> bool:
             is_broken = True
             break
         if len(block) >= _BLOCK_BYTES:
-            await run_in_threadpool(writer.write, bytes(block))
+            await lane.run(writer.owner, writer.write, bytes(block))
             block.clear()
-    await run_in_threadpool(writer.write, bytes(block))
+    await lane.run(writer.owner, writer.write, bytes(block))
     return is_broken
 
 
@@ -106,6 +108,7 @@ class _Writer:
     def __init__(
         self, descriptor: int, upload: Upload, store: UploadStore, token: str, checksum: Checksum | None
     ) -> None:
+        self.owner = upload.owner
         self._descriptor, self._upload = descriptor, upload
         self._store, self._token, self._checksum = store, token, checksum
         self._offset = self._recorded = upload.offset
@@ -116,7 +119,7 @@ class _Writer:
                 f"more came than the {self._upload.size_bytes} bytes that Upload-Length announced"
             )
         view = memoryview(block)
-        with _reported_full():
+        with reported_full():
             while view:
                 written = os.pwrite(self._descriptor, view, self._offset)
                 self._offset += written
@@ -142,7 +145,7 @@ class _Writer:
         return self._offset
 
     def _record(self) -> None:
-        with _reported_full():
+        with reported_full():
             os.fsync(self._descriptor)
         # The last byte is acknowledged only when the whole is known to be a video and in the storage: whoever
         # is killed before that is sent a little again.
@@ -152,8 +155,8 @@ class _Writer:
 
 
 @contextmanager
-def _opened(path: Path, offset: int) -> Iterator[int]:
-    """The file, with exactly `offset` bytes in it and nobody else writing."""
+def _opened(path: Path, upload: Upload) -> Iterator[int]:
+    """The file, which has its full length from the beginning, with nobody else writing."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError as error:
@@ -166,20 +169,9 @@ def _opened(path: Path, offset: int) -> Iterator[int]:
             raise UploadLockedError("another request writes to this upload; try again in a moment") from error
         except OSError:
             pass  # a file system without locks; the one in Redis has to do
-        if os.fstat(descriptor).st_size < offset:
+        if os.fstat(descriptor).st_size < upload.offset:
             raise GoneError("bytes of this upload are gone; begin it again")
-        # What a killed process wrote after its last checkpoint was never acknowledged.
-        os.ftruncate(descriptor, offset)
+        os.ftruncate(descriptor, upload.size_bytes)
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _reported_full() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFullError("no room for more of this upload") from error
-        raise

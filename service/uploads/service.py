@@ -17,7 +17,7 @@ from jobs.errors import JobsError
 from jobs.objects import upload_key
 from jobs.records import new_id
 from jobs.uploads import Upload, UploadNotFoundError, UploadStatus, UploadStore
-from service.auth import Caller
+from service.auth import Caller, effective_limits
 from service.context import ServiceContext
 from service.errors import (
     ConflictError,
@@ -28,6 +28,7 @@ from service.errors import (
     UnsupportedMediaError,
 )
 from service.jobs.service import clean_filename, probe_file
+from service.room import check_incoming_room, reported_full
 from service.uploads.protocol import Checksum, UploadLockedError, parse_metadata
 from service.uploads.receiving import receive
 
@@ -49,15 +50,17 @@ def create_upload(context: ServiceContext, caller: Caller, *, size_bytes: int, m
     Raises:
         InvalidRequestError: If it is to be empty.
         TooLargeError: If it is larger than accepted.
+        QuotaExceededError: If the caller has too many, or no room left.
         StorageFullError: If there is no room for it.
     """
-    limit = max_bytes(context, caller)
+    limits = effective_limits(context, caller)
+    limit = limits.max_upload_bytes
     if size_bytes > limit:
         raise TooLargeError(f"Upload-Length is {size_bytes} bytes, {limit} are accepted")
     if size_bytes == 0:
         raise InvalidRequestError("Upload-Length is 0; an empty file is no video")
     names = parse_metadata(metadata)
-    context.storage.check_room(size_bytes)
+    check_incoming_room(context, size_bytes)
     filename = names.get("filename") or names.get("name")
     now = datetime.now(UTC)
     upload = Upload(
@@ -69,11 +72,14 @@ def create_upload(context: ServiceContext, caller: Caller, *, size_bytes: int, m
         created_at=now,
         expires_at=now + context.settings.upload_ttl,
     )
-    folder = uploads_dir(context)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / upload.id).touch()
-    _sync_folder(folder)
-    UploadStore(context.client).create(upload)
+    UploadStore(context.client).create(
+        upload, max_unfinished=limits.max_uploads_at_once, max_stored_bytes=limits.max_stored_bytes
+    )
+    try:
+        _reserve_room(context, uploads_dir(context) / upload.id, size_bytes)
+    except BaseException:
+        remove_upload(context, UploadStore(context.client), upload.id)
+        raise
     return upload
 
 
@@ -115,7 +121,9 @@ async def append(
         if await run_in_threadpool(_is_stored, context, path, upload_id):
             await _finish_stored(context, upload, store, token)
             return await run_in_threadpool(store.get, upload_id)
-        received = await receive(stream, path, upload, store=store, token=token, checksum=checksum)
+        received = await receive(
+            stream, path, upload, store=store, token=token, checksum=checksum, lane=context.lanes.storage
+        )
         if received.offset == upload.size_bytes:
             await _finish(context, upload, path, store, token)
         return await run_in_threadpool(store.get, upload_id)
@@ -132,11 +140,6 @@ async def delete_upload(context: ServiceContext, caller: Caller, upload_id: str)
     async with _locked(store, upload_id):
         await run_in_threadpool(store.get, upload_id, owner=caller.owner)
         await run_in_threadpool(remove_upload, context, store, upload_id)
-
-
-def max_bytes(context: ServiceContext, caller: Caller) -> int:
-    """How large an upload may be."""
-    return caller.limits.max_upload_bytes or context.settings.max_upload_bytes
 
 
 def require_current(upload: Upload) -> Upload:
@@ -203,11 +206,12 @@ async def _finish(
     context: ServiceContext, upload: Upload, path: Path, store: UploadStore, token: str
 ) -> None:
     try:
-        found = await probe_file(context, path, upload.filename)
+        found = await probe_file(context, path, upload.filename, owner=upload.owner)
     except (UnsupportedMediaError, InvalidRequestError):
         await run_in_threadpool(remove_upload, context, store, upload.id)
         raise
-    await run_in_threadpool(context.storage.put_file, upload_key(upload.id), path, is_movable=True)
+    key = upload_key(upload.id)
+    await context.lanes.storage.run(upload.owner, context.storage.put_file, key, path, is_movable=True)
     # With an object store the file was copied.
     path.unlink(missing_ok=True)
     expires_at = datetime.now(UTC) + context.settings.upload_ttl
@@ -222,8 +226,8 @@ def _is_stored(context: ServiceContext, path: Path, upload_id: str) -> bool:
 async def _finish_stored(context: ServiceContext, upload: Upload, store: UploadStore, token: str) -> None:
     if upload.found is not None:
         return
-    with context.storage.local_file(upload_key(upload.id), work_dir=context.incoming_dir) as path:
-        found = await probe_file(context, path, upload.filename)
+    async with context.local_object(upload.owner, upload_key(upload.id)) as path:
+        found = await probe_file(context, path, upload.filename, owner=upload.owner)
     expires_at = datetime.now(UTC) + context.settings.upload_ttl
     await run_in_threadpool(store.finish, upload.id, token, found, expires_at=expires_at)
 
@@ -254,6 +258,21 @@ async def _keep_lock(store: UploadStore, upload_id: str, token: str) -> None:
         except (ServiceError, JobsError) as error:
             # Writing goes on: the offset moves only if the lock still is this request's.
             _log.warning("upload.lock_not_renewed", upload_id=upload_id, error=str(error))
+
+
+def _reserve_room(context: ServiceContext, path: Path, size_bytes: int) -> None:
+    """Makes the upload's file with all the room that it will take, so that nobody else can take it: not
+    another upload that looked at the same free room, and no worker.
+
+    Raises:
+        StorageFullError: If there is not so much.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with reported_full(), path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size_bytes)
+    # Two that looked at the same time have both been let in.
+    check_incoming_room(context, 0)
+    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

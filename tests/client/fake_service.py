@@ -263,6 +263,8 @@ class FakeService:
             ids = sorted(self.jobs, reverse=request.query_params.get("order", "desc") == "desc")
             if after is not None:
                 ids = ids[ids.index(after) + 1 :]
+            # Like the real one, a page looks at a bounded number of jobs, and may be empty before the last.
+            ids, more = ids[:limit], ids[limit:]
             wanted = request.query_params.getlist("status")
             labels = [label.split(":", 1) for label in request.query_params.getlist("label")]
             found = [
@@ -271,9 +273,8 @@ class FakeService:
                 if (not wanted or job["status"] in wanted)
                 and all(job["labels"].get(name) == value for name, value in labels)
             ]
-            has_more = len(found) > limit
-            following = found[limit - 1]["id"] if has_more else None
-            return {"object": "list", "data": found[:limit], "has_more": has_more, "next": following}
+            following = ids[-1] if more else None
+            return {"object": "list", "data": found, "has_more": bool(more), "next": following}
 
         @app.get("/v1/jobs/{job_id}")
         async def show(job_id: str, request: Request) -> Response:
@@ -466,17 +467,24 @@ class FakeService:
             return describe(batch_id)
 
         @app.get("/v1/batches/{batch_id}/results")
-        async def results(batch_id: str) -> Any:
+        async def results(batch_id: str, after: str | None = None) -> Any:
             describe(batch_id)
+            ids = [job_id for job_id in self.batches[batch_id] if after is None or job_id > after]
             data = [
                 {
                     "job_id": job["id"], "filename": job["input"]["filename"], "status": job["status"],
                     "content": job["links"]["content"], "size": job["input"]["size_bytes"],
                     "error": job["error"],
                 }
-                for job in map(self.job, self.batches[batch_id])
+                for job in map(self.job, ids[:1])
             ]  # fmt: skip
-            return {"object": "list", "data": data}
+            has_more = len(ids) > 1
+            return {
+                "object": "list",
+                "data": data,
+                "has_more": has_more,
+                "next": ids[0] if has_more else None,
+            }
 
         @app.post("/v1/batches/{batch_id}/cancel", status_code=202)
         async def cancel(batch_id: str) -> Any:

@@ -100,6 +100,12 @@ def test_a_list_asks_for_a_page_only_when_one_comes_to_it(client: Any, service: 
     jobs.close()
 
 
+def test_lists_go_on_behind_pages_without_jobs(client: Any, video: Path) -> None:
+    ids = [client.submit(video, labels={"n": str(number)}).id for number in range(3)]
+    # The service looks at as many jobs as are asked for, so the first pages are empty.
+    assert [job.id for job in client.list(labels={"n": "0"}, limit=1)] == ids[:1]
+
+
 def test_jobs_are_cancelled_retried_and_deleted(client: Any, video: Path) -> None:
     job = client.submit(video)
     assert client.cancel(job).status is JobStatus.CANCELLED

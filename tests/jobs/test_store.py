@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -354,13 +355,38 @@ def test_the_queue_position_counts_higher_priorities(store: JobStore) -> None:
 def test_pages_hold_every_job_once(store: JobStore) -> None:
     ids = [create(store, owner="a").id for _ in range(7)]
     create(store, owner="b")
-    pages: list[list[str]] = []
-    after, has_more = None, True
-    while has_more:
-        jobs, has_more = store.list_jobs("a", limit=3, after=after, is_descending=False)
-        pages.append([job.id for job in jobs])
-        after = pages[-1][-1]
+    pages = pages_of(store, "a", limit=3, is_descending=False)
     assert pages == [sorted(ids)[0:3], sorted(ids)[3:6], sorted(ids)[6:]]
+
+
+def pages_of(store: JobStore, owner: str, **options: Any) -> list[list[str]]:
+    """Ids on all pages of a list, followed to its end."""
+    pages, after = [], None
+    while not pages or after is not None:
+        jobs, after = store.list_jobs(owner, after=after, **options)
+        pages.append([job.id for job in jobs])
+    return pages
+
+
+def test_a_page_looks_at_a_bounded_number_of_jobs(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs._list_store._STEP", 2)
+    monkeypatch.setattr("jobs._list_store._SCANNED_AT_MOST", 4)
+    ids = [create(store, labels={"kind": "film"}).id for _ in range(11)]
+    for job_id in (ids[0], ids[10]):
+        store.cancel(job_id, ttl=MINUTE)
+    options: dict[str, Any] = {"limit": 1, "is_descending": False, "labels": [("kind", "film")]}
+    cancelled, unfinished = [JobState.CANCELLED, JobState.FAILED], [JobState.QUEUED, JobState.CANCELLING]
+    # The second page is empty, and says where to go on.
+    assert pages_of(store, "local", states=cancelled, **options) == [[ids[0]], [], [ids[10]]]
+    found = pages_of(store, "local", states=unfinished, **options)
+    assert [job_id for page in found for job_id in page] == ids[1:10]
+    # The index with few jobs is walked, not the one with many.
+    assert pages_of(store, "local", states=[JobState.CANCELLED], **options) == [[ids[0]], [ids[10]]]
+
+
+def test_another_customers_batch_lists_nothing(store: JobStore) -> None:
+    create(store, owner="a", batch_id="batch_1")
+    assert pages_of(store, "b", limit=5, batch_id="batch_1") == [[]]
 
 
 def test_lists_are_filtered_by_state_label_and_batch(store: JobStore) -> None:

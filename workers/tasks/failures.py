@@ -11,7 +11,13 @@ from typing import Literal
 
 import redis
 
-from jobs.errors import ObjectNotFoundError, StorageError, StorageFullError, StoreUnavailableError
+from jobs.errors import (
+    ObjectNotFoundError,
+    QuotaExceededError,
+    StorageError,
+    StorageFullError,
+    StoreUnavailableError,
+)
 from jobs.records import JobError
 from media import EncodeError, EncoderUnavailableError, MediaError, SandboxError
 from pipelines.errors import BackendUnavailableError, CheckpointError, OutOfMemoryError, PipelineError
@@ -79,7 +85,9 @@ def judge(error: Exception, *, task: str, number: int, max_attempts: int) -> Ver
     limit = max_attempts
     if isinstance(error, _TWICE):
         limit = min(limit, 2)
-    elif isinstance(error, MediaError | PipelineError | UpscaleError) and not isinstance(error, _ELSEWHERE):
+    elif isinstance(error, MediaError | PipelineError | UpscaleError | QuotaExceededError) and not isinstance(
+        error, _ELSEWHERE
+    ):
         limit = 1
     if number >= limit:
         return Verdict("fail", public)
@@ -90,6 +98,8 @@ def public_error(error: Exception, *, task: str, number: int) -> JobError:
     """An error for customers: without paths, and without words of code that nobody chose for them."""
     if isinstance(error, ObjectNotFoundError):
         return JobError(code="file_missing", message=f"a file that {_describe(task)} needs is gone")
+    if isinstance(error, QuotaExceededError):
+        return JobError(code=error.code, message=str(error))
     code = error_code(error)
     if code == "unexpected":
         times = "once" if number == 1 else f"{number} times"

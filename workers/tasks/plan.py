@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from jobs import objects
+from jobs.errors import QuotaExceededError
 from jobs.records import Job as JobRecord
 from jobs.records import PlannedSegment
 from media import MediaError
@@ -48,8 +49,9 @@ def plan(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
             if needs_stream and segment.is_last:  # nobody comes back after it to do it
                 needs_stream = False
                 _prepare_stream(context, attempt, record.id, blueprint)
+            _check_pixels(record, blueprint, segment.end_frame)
             _append(context, attempt, record.id, segment)
-            enqueue_next(context, record.id)  # other workers may be idle
+            enqueue_next(context, record.spec)  # other workers may be idle
             if needs_stream:
                 needs_stream = False
                 _prepare_stream(context, attempt, record.id, blueprint)
@@ -69,6 +71,21 @@ def _describe(context: WorkerContext, attempt: Attempt, record: JobRecord, bluep
     said = source_warnings(blueprint.info, blueprint.options)
     fields["warnings"] = [*said, *expected_warnings(blueprint.run, destination)]
     context.store.set_fields(record.id, "plan", attempt.token, **fields)
+
+
+def _check_pixels(record: JobRecord, blueprint: Blueprint, num_frames: int) -> None:
+    """Holds the job to its key's limit: what the API knew of the source was an estimate, or nothing.
+
+    Raises:
+        QuotaExceededError: If the result has more pixels than the key allows.
+    """
+    limit = record.spec.max_output_pixels
+    pixels = num_frames * blueprint.run.encoding.width * blueprint.run.encoding.height
+    if limit and pixels > limit:
+        raise QuotaExceededError(
+            f"the result has at least {num_frames} frames and {pixels / 1e9:.2f} gigapixels, your key allows "
+            f"{limit / 1e9:.2f}; choose a smaller scale or a part of the video"
+        )
 
 
 def _planner_state(context: WorkerContext, job_id: str) -> PlannerState | None:

@@ -13,7 +13,7 @@ from structlog.contextvars import bound_contextvars
 
 from jobs.errors import JobNotFoundError, LostLeaseError
 from jobs.queue import TaskId
-from jobs.records import Job
+from jobs.records import Job, JobSpec
 from workers.tasks.attempts import Attempt
 from workers.tasks.context import WorkerContext
 from workers.tasks.failures import FULL_WARNING, Verdict, crash_error, judge
@@ -56,29 +56,34 @@ def run_task(context: WorkerContext, task: TaskId, work: Work) -> None:
                     _run_attempt(context, attempt, job, work)
             case "busy" | "elsewhere":
                 delay = timedelta(milliseconds=beginning.number)
-                context.queue.enqueue(task, job.spec.priority, delay=delay)
+                _enqueue(context, task, job.spec, delay)
                 _log.info("task.put_off", reason=beginning.outcome, milliseconds=beginning.number)
             case "exhausted":
                 error = crash_error(task.task, beginning.number)
                 _log.error("job.failed", code=error.code, message=error.message)
                 context.store.fail(task.job_id, error, ttl=context.settings.failed_ttl)
             case "done":
-                enqueue_next(context, task.job_id)
+                enqueue_next(context, job.spec)
             case "gone" | "stopped":
                 _log.info("task.dropped", reason=beginning.outcome)
 
 
-def enqueue_next(context: WorkerContext, job_id: str) -> None:
+def enqueue_next(context: WorkerContext, spec: JobSpec) -> None:
     """Enqueues what the job needs next."""
-    steps = context.store.advance(job_id, window=context.window)
+    steps = context.store.advance(spec.id, window=context.window)
     if steps.priority is None:
         return
+    queue, owner, weight = context.queue, spec.owner, spec.weight
     for index in steps.segments:
-        context.queue.enqueue_segment(job_id, index, steps.priority)
+        queue.enqueue_segment(spec.id, index, steps.priority, owner=owner, weight=weight)
     if steps.is_planning_due:
-        context.queue.enqueue_plan(job_id, steps.priority, is_continuation=True)
+        queue.enqueue_plan(spec.id, steps.priority, owner=owner, weight=weight, is_continuation=True)
     if steps.is_join_due:
-        context.queue.enqueue_join(job_id, steps.priority)
+        queue.enqueue_join(spec.id, steps.priority, owner=owner, weight=weight)
+
+
+def _enqueue(context: WorkerContext, task: TaskId, spec: JobSpec, delay: timedelta = timedelta()) -> None:
+    context.queue.enqueue(task, spec.priority, owner=spec.owner, weight=spec.weight, delay=delay)
 
 
 def _run_attempt(context: WorkerContext, attempt: Attempt, job: Job, work: Work) -> None:
@@ -94,7 +99,7 @@ def _run_attempt(context: WorkerContext, attempt: Attempt, job: Job, work: Work)
             outcome = _end_failed(context, attempt, job, error)
         else:
             _end(context, attempt, "finished")
-            enqueue_next(context, job.id)
+            enqueue_next(context, job.spec)
             _log.info("attempt.finished")
             outcome = "finished"
     finally:
@@ -116,7 +121,7 @@ def _end_failed(context: WorkerContext, attempt: Attempt, job: Job, error: Excep
     if isinstance(error, DrainedError):
         _log.info("attempt.drained")
         _end(context, attempt, "drained")
-        context.queue.enqueue(attempt.task, job.spec.priority)
+        _enqueue(context, attempt.task, job.spec)
         return "drained"
     verdict = judge(
         error,
@@ -131,7 +136,7 @@ def _end_failed(context: WorkerContext, attempt: Attempt, job: Job, error: Excep
             _end(context, attempt, "failed")
         case "retry":
             _end(context, attempt, "failed")
-            context.queue.enqueue(attempt.task, job.spec.priority, delay=verdict.delay)
+            _enqueue(context, attempt.task, job.spec, verdict.delay)
         case "wait":
             _wait(context, attempt, job, verdict)
         case "rise":
@@ -146,7 +151,7 @@ def _wait(context: WorkerContext, attempt: Attempt, job: Job, verdict: Verdict) 
     except LostLeaseError:
         return
     _end(context, attempt, "drained")
-    context.queue.enqueue(attempt.task, job.spec.priority, delay=verdict.delay)
+    _enqueue(context, attempt.task, job.spec, verdict.delay)
 
 
 def _end(context: WorkerContext, attempt: Attempt, reason: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from jobs import objects
-from jobs.errors import LostLeaseError, StorageError
+from jobs.errors import LostLeaseError, QuotaExceededError, StorageError
 from jobs.records import FinishedSegment
 from jobs.records import Job as JobRecord
 from media.growing import index_segment
@@ -46,7 +46,7 @@ def segment(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None
         store_start = time.monotonic()
         finished = _store(context, attempt, record.id, plan, made, start=start)
         store_seconds = time.monotonic() - store_start
-    _publish(context, attempt, record.id, finished)
+    _publish(context, attempt, record, finished)
     context.fleet.count_segment(
         record,
         blueprint.model.name,
@@ -129,11 +129,13 @@ def _store(
     )
 
 
-def _publish(context: WorkerContext, attempt: Attempt, job_id: str, finished: FinishedSegment) -> None:
+def _publish(context: WorkerContext, attempt: Attempt, record: JobRecord, finished: FinishedSegment) -> None:
     """Makes the segment part of the result; removes what was uploaded if another attempt was faster."""
     try:
-        is_published = context.store.publish(job_id, finished, attempt.token)
-    except LostLeaseError:
+        is_published = context.store.publish(
+            record.id, finished, attempt.token, max_stored_bytes=record.spec.max_stored_bytes
+        )
+    except (LostLeaseError, QuotaExceededError):
         _remove(context, finished)
         raise
     if not is_published:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -82,14 +82,22 @@ class Farm:
         }
         return cls(redis, WorkerSettings(**(values | settings)), sandbox)
 
-    def submit(self, clip: Path, *, priority: Priority = Priority.NORMAL, **options: Any) -> str:
+    def submit(
+        self,
+        clip: Path,
+        *,
+        priority: Priority = Priority.NORMAL,
+        owner: str = "local",
+        limits: Mapping[str, int] | None = None,
+        **options: Any,
+    ) -> str:
         """What the API does with an upload; the job's id."""
         job_id = new_id("job")
         key = objects.input_key(job_id)
         self.storage.put_file(key, clip)
         spec = JobSpec(
             id=job_id,
-            owner="local",
+            owner=owner,
             created_at=datetime.now(UTC),
             input_key=key,
             input=InputInfo(
@@ -103,9 +111,10 @@ class Farm:
             ),
             options=JobOptions(preset="ultrafast", **options),
             priority=priority,
+            **(limits or {}),
         )
         self.store.create(spec, max_waiting=1000)
-        self.queue.enqueue_plan(job_id, priority)
+        self.queue.enqueue_plan(job_id, priority, owner=owner)
         return job_id
 
     def wait(

@@ -178,15 +178,15 @@ def test_a_segment_is_made_while_later_ones_are_not_planned(farm: Farm, long_cli
 def test_repeated_messages_are_harmless(farm: Farm, clip: Path) -> None:
     job_id = farm.submit(clip)
     for _ in range(2):
-        farm.queue.enqueue_plan(job_id, Priority.NORMAL)
+        farm.queue.enqueue_plan(job_id, Priority.NORMAL, owner="local")
     with farm.worker():
         farm.wait(job_id, lambda job: job.num_segments > 1)
         for index in (0, 0, 1):
-            farm.queue.enqueue_segment(job_id, index, Priority.NORMAL)
-        farm.queue.enqueue_join(job_id, Priority.NORMAL)
+            farm.queue.enqueue_segment(job_id, index, Priority.NORMAL, owner="local")
+        farm.queue.enqueue_join(job_id, Priority.NORMAL, owner="local")
         job = farm.wait(job_id)
-        farm.queue.enqueue_join(job_id, Priority.NORMAL)
-        farm.queue.enqueue_segment(job_id, 0, Priority.NORMAL)
+        farm.queue.enqueue_join(job_id, Priority.NORMAL, owner="local")
+        farm.queue.enqueue_segment(job_id, 0, Priority.NORMAL, owner="local")
         wait_until(lambda: not farm.queue.tasks())
     assert job.state is JobState.COMPLETED
     assert set(farm.publications(job_id).values()) == {1}
@@ -283,7 +283,7 @@ def test_a_retry_goes_on_with_finished_segments(farm: Farm, clip: Path, tmp_path
     assert 0 < failed.num_finished_segments < failed.num_segments
     before = {segment.index: segment.key for segment in farm.store.finished_segments(job_id)}
     farm.store.retry(job_id)
-    farm.queue.enqueue_plan(job_id, Priority.NORMAL)
+    farm.queue.enqueue_plan(job_id, Priority.NORMAL, owner="local")
     with farm.worker(load=scripted(lambda *_: None), models=("bicubic", "fails")):
         job = farm.wait(job_id)
     assert job.state is JobState.COMPLETED

@@ -1,0 +1,36 @@
+"""What a key may have at all: bytes that are stored, and priorities."""
+
+from __future__ import annotations
+
+from jobs.errors import StoredBytesLimitError
+from jobs.records import Priority
+from jobs.stored_bytes import StoredBytes
+from service.auth import Caller
+from service.context import ServiceContext
+from service.errors import ForbiddenError
+
+
+def check_stored_bytes(context: ServiceContext, caller: Caller, num_bytes: int) -> None:
+    """Refuses what would not fit before it arrives; it is counted when it has. Blocking.
+
+    Raises:
+        StoredBytesLimitError: If the key has no room for it.
+    """
+    limit = caller.limits.max_stored_bytes
+    if limit:
+        stored = StoredBytes(context.client).of(caller.owner)
+        if stored + num_bytes > limit:
+            raise StoredBytesLimitError(stored, num_bytes, limit)
+
+
+def check_priority(caller: Caller, priority: Priority) -> None:
+    """Checks that a key's jobs may have a priority.
+
+    Raises:
+        ForbiddenError: If they may not.
+    """
+    allowed = caller.limits.priorities
+    if allowed and priority not in allowed:
+        raise ForbiddenError(
+            f"this API key's jobs may not have the priority {priority}, only {', '.join(allowed)}"
+        )
