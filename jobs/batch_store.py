@@ -8,7 +8,9 @@ from typing import Any
 
 import redis
 
+from jobs._scripted_store import milliseconds
 from jobs.batch_records import Batch, BatchInput, BatchSpec, RejectedInput
+from jobs.clock import LUA_NOW_MS, redis_now
 from jobs.errors import JobsError
 from jobs.outages import reported_outage
 from jobs.records import JobState
@@ -23,20 +25,29 @@ redis.call('SADD', KEYS[2], ARGV[1])
 if ARGV[2] ~= '' then redis.call('HSET', KEYS[3], ARGV[1], ARGV[2]) end
 return 1
 """
-# KEYS: record. ARGV: name, value.
-_SET_ONCE = """
+# KEYS: record. ARGV: name, and the value, or nothing for the time in ms.
+_SET_ONCE = (
+    LUA_NOW_MS
+    + """
 if redis.call('EXISTS', KEYS[1]) == 0 then return false end
-redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
+redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2] or now_ms())
 return redis.call('HGET', KEYS[1], ARGV[1])
 """
-# KEYS: record, active, expiring. ARGV: id, expires_at in ms.
-_SETTLE = """
+)
+# KEYS: record, active, expiring. ARGV: id, ttl in ms.
+_SETTLE = (
+    LUA_NOW_MS
+    + """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'expires_at', ARGV[2])
+local at = now_ms() + tonumber(ARGV[2])
+redis.call('HSET', KEYS[1], 'expires_at', at)
 redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
+redis.call('ZADD', KEYS[3], at, ARGV[1])
 return 1
 """
+)
+# KEYS: record. ARGV: position.
+_MOVE_CURSOR = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'cursor', ARGV[1]) end"
 
 
 class BatchNotFoundError(JobsError):
@@ -63,6 +74,7 @@ class BatchStore:
         self._decide = client.register_script(_DECIDE)
         self._set_once = client.register_script(_SET_ONCE)
         self._settle = client.register_script(_SETTLE)
+        self._move_cursor = client.register_script(_MOVE_CURSOR)
 
     def create(
         self,
@@ -149,8 +161,7 @@ class BatchStore:
                     return left
                 cursor += len(inputs)
                 # A hint only: where it is lost, decided inputs are passed over again.
-                if self._client.hexists(key, "spec"):
-                    self._client.hset(key, "cursor", cursor)
+                self._move_cursor(keys=[key], args=[cursor])
 
     def decide(self, batch_id: str, index: int, rejected: RejectedInput | None = None) -> None:
         """Notes that an input has become a job, or why not."""
@@ -166,16 +177,14 @@ class BatchStore:
 
     def complete_once(self, batch_id: str) -> datetime | None:
         """When the batch was done: now, unless that was noted before; None if it is gone."""
-        now = str(_ms(datetime.now(UTC)))
         with reported_outage():
-            at = self._set_once(keys=[_key(batch_id)], args=["completed_at", now])
+            at = self._set_once(keys=[_key(batch_id)], args=["completed_at"])
         return None if at is None else _time(at)
 
     def settle(self, batch_id: str, *, ttl: timedelta) -> None:
         """Ends the batch: nothing needs to be looked after any more until it expires."""
-        expires_at = _ms(datetime.now(UTC) + ttl)
         with reported_outage():
-            self._settle(keys=[_key(batch_id), _ACTIVE, _EXPIRING], args=[batch_id, expires_at])
+            self._settle(keys=[_key(batch_id), _ACTIVE, _EXPIRING], args=[batch_id, milliseconds(ttl)])
 
     def active_ids(self) -> list[str]:
         """Ids of batches that are not settled."""
@@ -184,7 +193,7 @@ class BatchStore:
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of batches whose time is over."""
-        now = _ms(datetime.now(UTC))
+        now = _ms(redis_now(self._client))
         with reported_outage():
             found = self._client.zrangebyscore(_EXPIRING, 0, now, start=0, num=limit)
         return [item.decode() for item in found]
@@ -199,6 +208,10 @@ class BatchStore:
         with reported_outage():
             found = self._client.lrange(f"{_key(batch_id)}:inputs", 0, -1)
         return [json.loads(content)["job_id"] for content in found]
+
+    def awaited_job_ids(self) -> set[str]:
+        """Ids of jobs that inputs of unsettled batches have become or are to become."""
+        return {job_id for batch_id in self.active_ids() for job_id in self.input_job_ids(batch_id)}
 
     def delete(self, batch_id: str, *, owner: str) -> None:
         """Forgets a batch. Its jobs are the caller's to delete."""
@@ -236,5 +249,5 @@ def _ms(at: datetime) -> int:
     return int(at.timestamp() * 1000)
 
 
-def _time(milliseconds: bytes) -> datetime:
-    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+def _time(unix_ms: bytes) -> datetime:
+    return datetime.fromtimestamp(int(unix_ms) / 1000, UTC)

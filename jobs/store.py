@@ -10,7 +10,7 @@ from jobs._attempt_store import AttemptStore, Beginning, NextSteps
 from jobs._decoding import JOB_KEY, job_from_hash
 from jobs._overview_store import OverviewStore
 from jobs._scripted_store import milliseconds, require_changed, require_job
-from jobs.errors import JobStateError, OwnerLimitError, QueueFullError
+from jobs.errors import JobStateError, ObjectNotFoundError, OwnerLimitError, QueueFullError
 from jobs.outages import reported_outage
 from jobs.records import PRIORITIES, Job, JobSpec, JobState
 
@@ -39,6 +39,7 @@ class JobStore(AttemptStore, OverviewStore):
         Raises:
             QueueFullError: If there are so many already.
             JobStateError: If there is a job of that id.
+            ObjectNotFoundError: If it was to read an upload that has been removed.
         """
         labels = [f"{name}:{value}" for name, value in spec.labels.items()]
         outcome, number = self._run(
@@ -61,6 +62,8 @@ class JobStore(AttemptStore, OverviewStore):
             raise OwnerLimitError(number, max_of_owner)
         if outcome == b"exists":
             raise JobStateError(f"there is a job {spec.id} already")
+        if outcome == b"input_gone":
+            raise ObjectNotFoundError("the upload was deleted or has expired; send the video again")
         return self.get(spec.id)
 
     def get(self, job_id: str, *, owner: str | None = None) -> Job:
@@ -168,13 +171,17 @@ class JobStore(AttemptStore, OverviewStore):
         require_changed(job_id, outcome, "tried again")
         return self.get(job_id)
 
-    def delete(self, job_id: str) -> bool:
+    def delete(self, job_id: str, *, only_expired: bool = False) -> bool:
         """Forgets a job. Its attempts stop when they notice; its files are the caller's to remove.
 
+        Args:
+            job_id: Which.
+            only_expired: Whether to leave it alone unless its time is over at this moment.
+
         Returns:
-            Whether there was one.
+            Whether it was there and is gone.
         """
-        return bool(self._run("DELETE", job_id))
+        return bool(self._run("DELETE", job_id, int(only_expired)))
 
     def _page(self, key: str, limit: int, after: str | None, is_descending: bool) -> list[str]:
         with reported_outage():

@@ -11,6 +11,9 @@ CREATE = (
     + """
 local id, owner, priority, batch = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('EXISTS', job_key(id)) == 1 then return {'exists', 0} end
+local input_key = cjson.decode(ARGV[9]).input_key
+local upload = string.match(input_key, '^uploads/(.+)$')
+if upload and redis.call('EXISTS', prefix .. 'upload:' .. upload) == 0 then return {'input_gone', 0} end
 local waiting = 0
 for _, name in ipairs({'high', 'normal', 'low'}) do
   waiting = waiting + redis.call('ZCARD', prefix .. 'waiting:' .. name)
@@ -28,15 +31,15 @@ redis.call('HSET', job_key(id), 'spec', ARGV[9], 'owner', owner, 'priority', pri
   'attempts', 0, 'labels', ARGV[11])
 if ARGV[8] ~= '' then redis.call('HSET', job_key(id), 'total_frames', ARGV[8]) end
 add_warnings(id, ARGV[10])
-redis.call('SADD', prefix .. 'input:' .. cjson.decode(ARGV[9]).input_key, id)
+redis.call('SADD', prefix .. 'input:' .. input_key, id)
 redis.call('ZADD', prefix .. 'jobs:' .. owner, 0, id)
 redis.call('ZADD', prefix .. 'jobs:' .. owner .. ':state:queued', 0, id)
 for _, label in ipairs(cjson.decode(ARGV[11])) do
   redis.call('ZADD', prefix .. 'jobs:' .. owner .. ':label:' .. label, 0, id)
 end
-if batch ~= '' then
+if batch ~= '' and redis.call('EXISTS', prefix .. 'batch:' .. batch) == 1 then
   redis.call('ZADD', prefix .. 'batch:' .. batch .. ':jobs', 0, id)
-  redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', 'queued', 1)
+  count_in_batch(batch, 'queued', 1)
 end
 redis.call('HINCRBY', prefix .. 'counts', 'queued', 1)
 redis.call('ZADD', prefix .. 'waiting:' .. priority, now, id)
@@ -122,13 +125,21 @@ return 'ok'
 """
 )
 
-# ARGV: id.
+# ARGV: id, only_expired: whether to leave it alone unless its time is over, also if it was when somebody
+# looked: it may have been tried again since.
 DELETE = (
     PRELUDE
     + """
 local id = ARGV[1]
 local state, owner = get(id, 'state'), get(id, 'owner')
-if not state then return 0 end
+if not state then
+  redis.call('ZREM', prefix .. 'expiring', id)
+  return 0
+end
+if ARGV[2] == '1' then
+  local at = redis.call('ZSCORE', prefix .. 'expiring', id)
+  if not at or tonumber(at) > now_ms() or not is_final(state) then return 0 end
+end
 redis.call('ZREM', prefix .. 'jobs:' .. owner, id)
 redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':state:' .. state, id)
 for _, label in ipairs(cjson.decode(get(id, 'labels') or '[]')) do
@@ -139,9 +150,9 @@ redis.call('SREM', prefix .. 'input:' .. cjson.decode(get(id, 'spec')).input_key
 local batch = get(id, 'batch_id')
 if batch and batch ~= '' then
   redis.call('ZREM', prefix .. 'batch:' .. batch .. ':jobs', id)
-  redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', state, -1)
-  redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', 'deleted', 1)
 end
+count_in_batch(batch, state, -1)
+count_in_batch(batch, 'deleted', 1)
 redis.call('ZREM', prefix .. 'waiting:' .. get(id, 'priority'), id)
 redis.call('ZREM', prefix .. 'active', id)
 redis.call('ZREM', prefix .. 'expiring', id)

@@ -9,12 +9,12 @@ Keys are derived from the job's id inside the scripts, so the store needs one Re
 
 from __future__ import annotations
 
-PRELUDE = """
+from jobs.clock import LUA_NOW_MS
+
+PRELUDE = (
+    LUA_NOW_MS
+    + """
 local prefix = 'dv:'
-local function now_ms()
-  local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
-end
 local function job_key(id) return prefix .. 'job:' .. id end
 local function get(id, field) return redis.call('HGET', job_key(id), field) end
 local function touch(id)
@@ -43,6 +43,12 @@ local function holds(id, task, token)
   local lease = redis.call('HGET', job_key(id) .. ':leases', task)
   return lease and string.match(lease, '^(%S+)') == token
 end
+local function count_in_batch(batch, name, change)
+  -- A job may outlive its batch, and must not bring a part of it back.
+  if batch and batch ~= '' and redis.call('EXISTS', prefix .. 'batch:' .. batch) == 1 then
+    redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', name, change)
+  end
+end
 local function is_final(state) return state == 'completed' or state == 'failed' or state == 'cancelled' end
 local function set_state(id, new)
   local old, owner, priority = get(id, 'state'), get(id, 'owner'), get(id, 'priority')
@@ -53,10 +59,8 @@ local function set_state(id, new)
   redis.call('HINCRBY', prefix .. 'counts', new, 1)
   if new ~= 'queued' then redis.call('ZREM', prefix .. 'waiting:' .. priority, id) end
   local batch = get(id, 'batch_id')
-  if batch and batch ~= '' then
-    redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', old, -1)
-    redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', new, 1)
-  end
+  count_in_batch(batch, old, -1)
+  count_in_batch(batch, new, 1)
   if is_final(new) then
     redis.call('ZREM', prefix .. 'active', id)
     redis.call('HSET', job_key(id), 'completed_at', now_ms())
@@ -96,3 +100,4 @@ local function add_warnings(id, list)
   if #have > 0 then redis.call('HSET', job_key(id), 'warnings', cjson.encode(have)) end
 end
 """
+)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
@@ -73,6 +72,6 @@ def require_completed(upload: Upload) -> InputInfo:
             f"of upload {upload.id} only {upload.offset} of {upload.size_bytes} bytes have arrived",
             code="upload_incomplete",
         )
-    if upload.expires_at <= datetime.now(UTC):
+    if upload.is_expired:
         raise GoneError(f"upload {upload.id} has expired")
     return upload.found

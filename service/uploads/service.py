@@ -6,17 +6,18 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import structlog
 from starlette.concurrency import run_in_threadpool
 
+from jobs.clock import redis_now
 from jobs.errors import JobsError
 from jobs.objects import upload_key
 from jobs.records import new_id
-from jobs.uploads import Upload, UploadNotFoundError, UploadStatus, UploadStore
+from jobs.uploads import Upload, UploadStatus, UploadStore
 from service.auth import Caller
 from service.context import ServiceContext
 from service.errors import (
@@ -33,8 +34,6 @@ from service.uploads.receiving import receive
 
 _log = structlog.get_logger(__name__)
 _LOCK_TTL = timedelta(seconds=20)
-# A job that was being submitted when its upload expired keeps it.
-_GRACE = timedelta(minutes=1)
 _SWEPT_AT_ONCE = 100
 
 
@@ -59,7 +58,7 @@ def create_upload(context: ServiceContext, caller: Caller, *, size_bytes: int, m
     names = parse_metadata(metadata)
     context.storage.check_room(size_bytes)
     filename = names.get("filename") or names.get("name")
-    now = datetime.now(UTC)
+    now = redis_now(context.client)
     upload = Upload(
         id=new_id("upl"),
         owner=caller.owner,
@@ -110,7 +109,7 @@ async def append(
     async with _locked(store, upload_id) as token:
         upload = await run_in_threadpool(store.get, upload_id, owner=caller.owner)
         _check_offset(upload, offset, content_length)
-        await run_in_threadpool(store.postpone, upload_id, datetime.now(UTC) + context.settings.upload_ttl)
+        await run_in_threadpool(store.postpone, upload_id, context.settings.upload_ttl)
         path = uploads_dir(context) / upload_id
         if await run_in_threadpool(_is_stored, context, path, upload_id):
             await _finish_stored(context, upload, store, token)
@@ -145,7 +144,7 @@ def require_current(upload: Upload) -> Upload:
     Raises:
         GoneError: If it has expired.
     """
-    if upload.expires_at <= datetime.now(UTC):
+    if upload.is_expired:
         raise GoneError(f"upload {upload.id} has expired; begin it again")
     return upload
 
@@ -159,24 +158,25 @@ def sweep_uploads(context: ServiceContext) -> int:
     store = UploadStore(context.client)
     removed = 0
     for upload_id in store.expired_ids(limit=_SWEPT_AT_ONCE):
-        with suppress(UploadNotFoundError):
-            if store.get(upload_id).expires_at + _GRACE > datetime.now(UTC):
-                continue
-        if context.store.is_input_used(upload_key(upload_id)):
-            store.postpone(upload_id, datetime.now(UTC) + context.settings.upload_ttl)
-            continue
-        remove_upload(context, store, upload_id)
-        removed += 1
+        outcome = store.remove(upload_id, only_expired=True)
+        if outcome == "used":
+            store.postpone(upload_id, context.settings.upload_ttl)
+        elif outcome == "removed":
+            _remove_bytes(context, upload_id)
+            removed += 1
     return removed
 
 
 def remove_upload(context: ServiceContext, store: UploadStore, upload_id: str) -> None:
     """Forgets an upload and removes its bytes. While a job reads them it is only hidden, and swept later.
     Blocking; harmless to repeat."""
-    if context.store.is_input_used(upload_key(upload_id)):
+    if store.remove(upload_id) == "used":
         store.disown(upload_id)
-        return
-    store.delete(upload_id)
+    else:
+        _remove_bytes(context, upload_id)
+
+
+def _remove_bytes(context: ServiceContext, upload_id: str) -> None:
     (uploads_dir(context) / upload_id).unlink(missing_ok=True)
     context.storage.delete(upload_key(upload_id))
 
@@ -210,8 +210,7 @@ async def _finish(
     await run_in_threadpool(context.storage.put_file, upload_key(upload.id), path, is_movable=True)
     # With an object store the file was copied.
     path.unlink(missing_ok=True)
-    expires_at = datetime.now(UTC) + context.settings.upload_ttl
-    await run_in_threadpool(store.finish, upload.id, token, found, expires_at=expires_at)
+    await run_in_threadpool(store.finish, upload.id, token, found, ttl=context.settings.upload_ttl)
 
 
 def _is_stored(context: ServiceContext, path: Path, upload_id: str) -> bool:
@@ -224,8 +223,7 @@ async def _finish_stored(context: ServiceContext, upload: Upload, store: UploadS
         return
     with context.storage.local_file(upload_key(upload.id), work_dir=context.incoming_dir) as path:
         found = await probe_file(context, path, upload.filename)
-    expires_at = datetime.now(UTC) + context.settings.upload_ttl
-    await run_in_threadpool(store.finish, upload.id, token, found, expires_at=expires_at)
+    await run_in_threadpool(store.finish, upload.id, token, found, ttl=context.settings.upload_ttl)
 
 
 @asynccontextmanager

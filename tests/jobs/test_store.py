@@ -26,6 +26,7 @@ from tests.jobs.made import (
     create,
     end,
     finished,
+    make_batch,
     make_segment,
     make_spec,
     output,
@@ -364,7 +365,8 @@ def test_pages_hold_every_job_once(store: JobStore) -> None:
 
 
 def test_lists_are_filtered_by_state_label_and_batch(store: JobStore) -> None:
-    film = create(store, labels={"kind": "film"}, batch_id="batch_1").id
+    batch_id, _ = make_batch(store, num_files=1)
+    film = create(store, labels={"kind": "film"}, batch_id=batch_id).id
     show = create(store, labels={"kind": "show"}).id
     store.cancel(show, ttl=MINUTE)
 
@@ -375,7 +377,7 @@ def test_lists_are_filtered_by_state_label_and_batch(store: JobStore) -> None:
     assert found(states=[JobState.CANCELLED, JobState.QUEUED]) == sorted([film, show], reverse=True)
     assert found(labels=[("kind", "film")]) == [film]
     assert found(labels=[("kind", "film")], states=[JobState.CANCELLED]) == []
-    assert found(batch_id="batch_1") == [film]
+    assert found(batch_id=batch_id) == [film]
 
 
 def test_expired_jobs_are_found(store: JobStore) -> None:
@@ -383,14 +385,6 @@ def test_expired_jobs_are_found(store: JobStore) -> None:
     store.cancel(early, ttl=timedelta())
     store.cancel(late, ttl=MINUTE)
     assert store.expired_ids(limit=10) == [early]
-
-
-def test_an_input_is_used_until_its_last_job_goes(store: JobStore) -> None:
-    jobs = [create(store, input_key="uploads/1").id for _ in range(2)]
-    for job_id in jobs:
-        assert store.is_input_used("uploads/1")
-        store.delete(job_id)
-    assert not store.is_input_used("uploads/1")
 
 
 @pytest.mark.parametrize("num_segments", [0, 2])

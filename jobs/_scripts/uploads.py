@@ -1,0 +1,57 @@
+"""Resumable uploads, as scripts. Writers act only while they hold the lock: one that was thought dead, and is
+not, must not move the offset of its successor."""
+
+from __future__ import annotations
+
+from jobs.clock import LUA_NOW_MS
+
+# KEYS: record, lock. ARGV: token, offset.
+ADVANCE = """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], 'offset', ARGV[2])
+return 1
+"""
+# KEYS: record, lock, expiring. ARGV: token, id, found, ttl in ms.
+FINISH = (
+    LUA_NOW_MS
+    + """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local at = now_ms() + tonumber(ARGV[4])
+redis.call('HSET', KEYS[1], 'offset', redis.call('HGET', KEYS[1], 'size'), 'found', ARGV[3],
+  'expires_at', at)
+redis.call('ZADD', KEYS[3], at, ARGV[2])
+return 1
+"""
+)
+# KEYS: record. ARGV: owner.
+DISOWN = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'owner', ARGV[1]) end"
+# KEYS: record, expiring. ARGV: id, ttl in ms.
+POSTPONE = (
+    LUA_NOW_MS
+    + """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local at = now_ms() + tonumber(ARGV[2])
+redis.call('HSET', KEYS[1], 'expires_at', at)
+return redis.call('ZADD', KEYS[2], at, ARGV[1])
+"""
+)
+# KEYS: record, lock, expiring, jobs that read it. ARGV: id, only_expired. A job is made only while the record
+# is there (`jobs._scripts.lifecycle`), so none can be left without its input.
+REMOVE = (
+    LUA_NOW_MS
+    + """
+if redis.call('SCARD', KEYS[4]) > 0 then return 'used' end
+local at = redis.call('HGET', KEYS[1], 'expires_at')
+if ARGV[2] == '1' and at and tonumber(at) > now_ms() then return 'kept' end
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('ZREM', KEYS[3], ARGV[1])
+return 'removed'
+"""
+)
+# KEYS: lock. ARGV: token, ttl in ms.
+RENEW = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+# KEYS: lock. ARGV: token.
+UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
