@@ -1,4 +1,4 @@
-"""One clock for all machines: Redis's. Their own may differ by minutes, and they compare what others wrote."""
+"""One clock for all machines, Redis's: their own may differ by minutes, and they compare their times."""
 
 from __future__ import annotations
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from datetime import timedelta
 from typing import Any, Literal
 
 import redis
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from jobs.clock import redis_now
 from jobs.records import Job
 
 _ALIVE = timedelta(seconds=20)
 """A worker reports every few seconds, also while it works."""
 _SPEED_FADING = 0.9
+# KEYS: workers. ARGV: id, what was read of it. It may have reported meanwhile.
+_FORGET = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end"
 
 
 class ModelInfo(BaseModel):
@@ -60,7 +62,7 @@ class WorkerInfo(BaseModel):
         gpu_memory_used_bytes: Of its device.
         gpu_memory_total_bytes: Of its device; 0 without one.
         host_memory_bytes: Resident memory of the process.
-        reported_at: Unix time in seconds.
+        reported_at: Unix time in seconds, by the clock of Redis; `Fleet.report` sets it.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -74,7 +76,7 @@ class WorkerInfo(BaseModel):
     gpu_memory_used_bytes: int = 0
     gpu_memory_total_bytes: int = 0
     host_memory_bytes: int = 0
-    reported_at: float = Field(default_factory=time.time)
+    reported_at: float = 0.0
 
 
 class Fleet:
@@ -86,10 +88,12 @@ class Fleet:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client: Any = client
+        self._forget = client.register_script(_FORGET)
 
     def report(self, worker: WorkerInfo) -> None:
         """Says that a worker is alive."""
-        self._client.hset("dv:workers", worker.id, worker.model_dump_json())
+        seen = worker.model_copy(update={"reported_at": redis_now(self._client).timestamp()})
+        self._client.hset("dv:workers", worker.id, seen.model_dump_json())
 
     def sign_off(self, worker_id: str) -> None:
         """Says that a worker stops."""
@@ -97,14 +101,18 @@ class Fleet:
 
     def workers(self) -> list[WorkerInfo]:
         """All that are alive; forgets the others."""
-        oldest = time.time() - _ALIVE.total_seconds()
+        with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall("dv:workers")
+            pipeline.time()
+            found, (seconds, micros) = pipeline.execute()
+        oldest = seconds + micros / 1e6 - _ALIVE.total_seconds()
         alive = []
-        for key, content in self._client.hgetall("dv:workers").items():
+        for key, content in found.items():
             worker = WorkerInfo.model_validate_json(content)
             if worker.reported_at >= oldest:
                 alive.append(worker)
             else:
-                self._client.hdel("dv:workers", key)
+                self._forget(keys=["dv:workers"], args=[key, content])
         return alive
 
     def offer(self, models: list[ModelInfo]) -> None:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import redis
 from dramatiq import Message
-from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import BrokerConnectionError
 from dramatiq.middleware import Callbacks, CurrentMessage, Middleware, Retries
 
+from jobs.broker import QueueBroker
 from jobs.errors import StoreUnavailableError
 from jobs.records import PRIORITIES, Priority
 
@@ -54,8 +54,8 @@ def make_broker(
     *,
     heartbeat_timeout: timedelta,
     middleware: Iterable[Middleware] = (),
-    broker_class: type[RedisBroker] = RedisBroker,
-) -> RedisBroker:
+    broker_class: type[QueueBroker] = QueueBroker,
+) -> QueueBroker:
     """The broker of one process.
 
     TimeLimit (kills a task after 10 minutes) and AgeLimit are left out: a segment takes as long as it takes.
@@ -107,7 +107,7 @@ class JobQueue:
         StoreUnavailableError: By every method, when Redis does not answer.
     """
 
-    def __init__(self, broker: RedisBroker) -> None:
+    def __init__(self, broker: QueueBroker) -> None:
         self.broker = broker
 
     def enqueue_plan(self, job_id: str, priority: Priority, *, is_continuation: bool = False) -> None:

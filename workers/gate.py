@@ -15,9 +15,9 @@ from typing import Any
 
 import redis
 from dramatiq import Message, MessageProxy
-from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 
+from jobs.broker import QueueBroker
 from jobs.queue import queue_names
 from jobs.records import PRIORITIES
 
@@ -77,12 +77,12 @@ class Gate:
             self._finished.wait(seconds)
 
 
-class GatedBroker(RedisBroker):
+class GatedBroker(QueueBroker):
     """A broker whose consumers take messages through one gate: of the highest priority that has any, from
     the two queues of that priority in turn."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)  # type: ignore[no-untyped-call] # dramatiq types only part of itself
+        super().__init__(**options)
         self.gate = Gate()
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Any:
