@@ -83,6 +83,7 @@ class BatchStore:
         key = _key(spec.id)
         with reported_outage(), self._client.pipeline(transaction=True) as pipeline:
             pipeline.hset(key, "spec", spec.model_dump_json())
+            pipeline.delete(f"{key}:inputs")  # where the answer was lost, all of this runs twice
             for start in range(0, len(inputs), 1000):
                 page = inputs[start : start + 1000]
                 pipeline.rpush(f"{key}:inputs", *(item.model_dump_json() for item in page))

@@ -10,7 +10,7 @@ from jobs._attempt_store import AttemptStore, Beginning, NextSteps
 from jobs._decoding import JOB_KEY, job_from_hash
 from jobs._overview_store import OverviewStore
 from jobs._scripted_store import milliseconds, require_changed, require_job
-from jobs.errors import JobStateError, OwnerLimitError, QueueFullError
+from jobs.errors import JobExistsError, OwnerLimitError, QueueFullError
 from jobs.outages import reported_outage
 from jobs.records import PRIORITIES, Job, JobSpec, JobState
 
@@ -29,7 +29,8 @@ class JobStore(AttemptStore, OverviewStore):
     """
 
     def create(self, spec: JobSpec, *, max_waiting: int, max_of_owner: int = 0) -> Job:
-        """Adds a queued job. The caller enqueues its plan; if it dies before, the reconciler does.
+        """Adds a queued job. The caller enqueues its plan; if it dies before, the reconciler does. Harmless to
+        repeat with the same `spec`.
 
         Args:
             spec: What was submitted.
@@ -38,7 +39,8 @@ class JobStore(AttemptStore, OverviewStore):
 
         Raises:
             QueueFullError: If there are so many already.
-            JobStateError: If there is a job of that id.
+            JobExistsError: If there is another job of that id.
+            StoreUnavailableError: If Redis does not answer; the job may be there then.
         """
         labels = [f"{name}:{value}" for name, value in spec.labels.items()]
         outcome, number = self._run(
@@ -60,7 +62,7 @@ class JobStore(AttemptStore, OverviewStore):
         if outcome == b"owner_full":
             raise OwnerLimitError(number, max_of_owner)
         if outcome == b"exists":
-            raise JobStateError(f"there is a job {spec.id} already")
+            raise JobExistsError(spec.id)
         return self.get(spec.id)
 
     def get(self, job_id: str, *, owner: str | None = None) -> Job:
@@ -153,7 +155,7 @@ class JobStore(AttemptStore, OverviewStore):
             JobNotFoundError: If there is none.
             JobStateError: If it is in a final state.
         """
-        outcome = self._run("CANCEL", job_id, milliseconds(ttl)).decode()
+        outcome = self._run_once("CANCEL", job_id, milliseconds(ttl)).decode()
         require_changed(job_id, outcome, "cancelled")
         return self.get(job_id)
 
@@ -164,7 +166,7 @@ class JobStore(AttemptStore, OverviewStore):
             JobNotFoundError: If there is none.
             JobStateError: If it has neither failed nor been cancelled.
         """
-        outcome = self._run("RETRY", job_id).decode()
+        outcome = self._run_once("RETRY", job_id).decode()
         require_changed(job_id, outcome, "tried again")
         return self.get(job_id)
 
@@ -174,7 +176,7 @@ class JobStore(AttemptStore, OverviewStore):
         Returns:
             Whether there was one.
         """
-        return bool(self._run("DELETE", job_id))
+        return bool(self._run_once("DELETE", job_id))
 
     def _page(self, key: str, limit: int, after: str | None, is_descending: bool) -> list[str]:
         with reported_outage():

@@ -42,6 +42,13 @@ redis.call('HSET', KEYS[1], 'expires_at', ARGV[2])
 return redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
 """
 # KEYS: lock. ARGV: token, ttl in ms.
+_LOCK = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+# KEYS: lock. ARGV: token, ttl in ms.
 _RENEW = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -119,6 +126,7 @@ class UploadStore:
         self._client: Any = client
         self._advance = client.register_script(_ADVANCE)
         self._finish = client.register_script(_FINISH)
+        self._take = client.register_script(_LOCK)
         self._renew = client.register_script(_RENEW)
         self._disown = client.register_script(_DISOWN)
         self._postpone = client.register_script(_POSTPONE)
@@ -165,7 +173,7 @@ class UploadStore:
     def lock(self, upload_id: str, token: str, *, ttl: timedelta) -> bool:
         """Makes the caller the only writer, unless there is another one."""
         with reported_outage():
-            return bool(self._client.set(_lock(upload_id), token, nx=True, px=_duration_ms(ttl)))
+            return bool(self._take(keys=[_lock(upload_id)], args=[token, _duration_ms(ttl)]))
 
     def renew(self, upload_id: str, token: str, *, ttl: timedelta) -> None:
         """Stays the only writer.
