@@ -29,8 +29,8 @@ class JobStore(AttemptStore, OverviewStore):
     """
 
     def create(self, spec: JobSpec, *, max_waiting: int, max_of_owner: int = 0) -> Job:
-        """Adds a queued job. The caller enqueues its plan; if it dies before, the reconciler does. Harmless to
-        repeat with the same `spec`.
+        """Adds a queued job. The caller enqueues its plan; if it dies before, the reconciler does.
+        Harmless to repeat with the same `spec`.
 
         Args:
             spec: What was submitted.

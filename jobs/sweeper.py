@@ -146,7 +146,8 @@ def _litter(store: JobStore, job_id: str, found: list[StoredObject], now: dateti
     try:
         job = store.get(job_id)
     except JobNotFoundError:
-        return old
+        # A file of a batch whose turn to become a job has not come yet is used.
+        return [key for key in old if not store.is_input_used(key)]
     if job.completed_at is not None and now - job.completed_at <= GRACE:
         return []
     named = _named_keys(store, job)

@@ -1,4 +1,4 @@
-"""A proxy between clients and Redis that loses answers: the command has run, and the client never hears of it.
+"""A proxy between clients and Redis that loses answers: the command has run, and its client never hears it.
 
 It understands as much of RESP as is needed to tell which answer belongs to which command.
 """
@@ -10,10 +10,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 Command = list[bytes]
 """A command's name and arguments."""
+Fate = Literal["arrival", "loss", "silence"]
+"""What becomes of an answer."""
 
 # From here on answers come without a command.
 _SUBSCRIBING = frozenset({b"SUBSCRIBE", b"PSUBSCRIBE", b"MONITOR"})
@@ -49,7 +51,7 @@ class RedisProxy:
     def __init__(self, port: int) -> None:
         self.num_lost = 0
         self._redis_port = port
-        self._doomed: list[Callable[[Command], bool]] = []
+        self._doomed: list[tuple[Callable[[Command], bool], bool]] = []
         self._lock = threading.Lock()
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
@@ -62,10 +64,18 @@ class RedisProxy:
         """Of the store's database, by way of the proxy."""
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def lose_answer(self, fits: Callable[[Command], bool], *, times: int = 1) -> None:
-        """Loses the answers to the next commands that fit, and closes the connections they came on."""
+    def lose_answer(
+        self, fits: Callable[[Command], bool], *, times: int = 1, is_silent: bool = False
+    ) -> None:
+        """Loses the answers to the next commands that fit, and closes the connections they came on.
+
+        Args:
+            fits: Tells which commands.
+            times: How many.
+            is_silent: Whether the connections stay open, and nothing comes any more.
+        """
         with self._lock:
-            self._doomed += [fits] * times
+            self._doomed += [(fits, is_silent)] * times
 
     def close(self) -> None:
         with suppress(OSError):
@@ -76,18 +86,18 @@ class RedisProxy:
             connection.end()
             connection.join()
 
-    def takes(self, command: Command) -> bool:
-        """Whether the answer to a command is to be lost."""
+    def fate_of(self, command: Command) -> Fate:
+        """What is to become of the answer to a command."""
         with self._lock:
-            for fits in self._doomed:
-                if fits(command):
-                    self._doomed.remove(fits)
-                    return True
-        return False
+            for doom in self._doomed:
+                if doom[0](command):
+                    self._doomed.remove(doom)
+                    return "silence" if doom[1] else "loss"
+        return "arrival"
 
-    def put_back(self, command: Command) -> None:
+    def put_back(self, command: Command, fate: Fate) -> None:
         """Loses the answer to the same command later: this time it did not run."""
-        self.lose_answer(lambda other: other == command)
+        self.lose_answer(lambda other: other == command, is_silent=fate == "silence")
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -103,7 +113,7 @@ class _Connection(threading.Thread):
     def __init__(self, proxy: RedisProxy, client: socket.socket, server: socket.socket) -> None:
         super().__init__(daemon=True)
         self._proxy, self._client, self._server = proxy, client, server
-        self._commands: list[tuple[Command, bool]] = []
+        self._commands: list[tuple[Command, Fate]] = []
         self._is_subscribing = False
         for end in (client, server):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -132,7 +142,7 @@ class _Connection(threading.Thread):
                 raw, command = _read_command(file)
                 if command[0].upper() in _SUBSCRIBING:
                     self._is_subscribing = True
-                self._commands.append((command, self._proxy.takes(command)))
+                self._commands.append((command, self._proxy.fate_of(command)))
                 self._server.sendall(raw)
 
     def _forward_answers(self) -> None:
@@ -140,12 +150,14 @@ class _Connection(threading.Thread):
             while True:
                 raw = _read_value(file)
                 if not self._is_subscribing and not raw.startswith(b">"):
-                    command, is_doomed = self._commands.pop(0)
-                    if is_doomed and raw.startswith(b"-NOSCRIPT"):
-                        self._proxy.put_back(command)
-                    elif is_doomed:
+                    command, fate = self._commands.pop(0)
+                    if fate != "arrival" and raw.startswith(b"-NOSCRIPT"):
+                        self._proxy.put_back(command, fate)
+                    elif fate != "arrival":
                         self._proxy.num_lost += 1
-                        return
+                        if fate == "loss":
+                            return
+                        continue
                 self._client.sendall(raw)
 
 

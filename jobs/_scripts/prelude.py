@@ -4,7 +4,8 @@ Leases live in one hash per job (task -> "token expiry_ms"): an attempt may writ
 names its token, even after the expiry, because nobody has taken over; so a paused process never loses work
 that nobody else has begun, and never overwrites another one's.
 
-`once` keeps the answer to a call, a random name that its client gives it, for longer than a client sends it again.
+`once` keeps the answer to a call, a random name that its client gives it, for longer than the client sends it
+again.
 
 Keys are derived from the job's id inside the scripts, so the store needs one Redis server, not a cluster.
 """

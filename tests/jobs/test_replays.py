@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 
+from jobs import batch_store
 from jobs._scripts import attempts, lifecycle, segments
 from jobs.batch_records import BatchInput, BatchSpec
 from jobs.batch_store import BatchStore
@@ -190,9 +191,11 @@ def test_a_batch_whose_creation_is_answered_late_has_each_input_once(
     now = datetime.now(UTC)
     inputs = [BatchInput(index=n, job_id=new_id("job"), source=None, form={}) for n in range(3)]
     spec = BatchSpec(id=new_id("batch"), owner="local", created_at=now, num_inputs=3)
-    proxy.lose_answer(calls("EXEC"))
-    batches.create(spec, inputs, [], active_until=now + MINUTE)
+    proxy.lose_answer(runs(batch_store._CREATE))
+    assert batches.create(spec, inputs, [], active_until=now + MINUTE)
     assert proxy.num_lost == 1
+    another = spec.model_copy(update={"labels": {"made": "by another attempt"}})
+    assert not batches.create(another, inputs, [], active_until=now + MINUTE)
     assert batches.undecided(spec.id, limit=10) == inputs
 
 
