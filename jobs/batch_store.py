@@ -17,7 +17,7 @@ from jobs.records import JobState
 _ACTIVE, _EXPIRING = "dv:batches:active", "dv:batches:expiring"
 _SUFFIXES = ("", ":inputs", ":decided", ":rejected", ":counts", ":jobs", ":intake")
 
-# KEYS: record, inputs, decided, rejected, batches of the owner, active, expiring. ARGV: spec, id, active_until
+# KEYS: record, inputs, decided, rejected, batches of an owner, active, expiring. ARGV: spec, id, active_until
 # in ms, number of inputs, the inputs, then index and rejection by turns. Files that lie in the storage are
 # noted as used, or they would be swept while the batch waits.
 _CREATE = """

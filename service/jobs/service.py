@@ -19,9 +19,10 @@ from media.limits import InputLimits
 from media.sandbox import sandboxed_probe
 from service.auth import Caller
 from service.context import ServiceContext
-from service.errors import InvalidRequestError, QuotaError, UnavailableError, from_media_error
+from service.errors import InvalidRequestError, QuotaError, from_media_error
 from service.jobs.sizes import output_frames, output_size
 from service.jobs.submissions import JobForm
+from service.models.catalogue import known_models
 from service.webhooks.targets import check_target
 
 _log = structlog.get_logger(__name__)
@@ -203,7 +204,6 @@ def check_request(context: ServiceContext, caller: Caller, form: JobForm, found:
     Raises:
         InvalidRequestError: If the model does not exist or cannot do it.
         QuotaError: If the result is larger than the key allows.
-        UnavailableError: If no worker has told yet which models there are.
     """
     model = find_model(context, form.options.model)
     if form.webhook is not None:
@@ -244,11 +244,8 @@ def find_model(context: ServiceContext, name: str | None) -> ModelInfo:
 
     Raises:
         InvalidRequestError: If there is none of that name.
-        UnavailableError: If no worker has told yet which models there are.
     """
-    models = context.fleet.models()
-    if not models:
-        raise UnavailableError("no worker has started yet, so no model is known; try again in a moment")
+    models = known_models(context)
     if name is None:
         return models[0]
     for model in models:
