@@ -22,7 +22,9 @@ _LASTING = re.compile(
     r"dv:(counts|finished|totals|stage_seconds|stage_counts|speed:\w+|models|workers|keys(:by-digest)?)"
 )
 # Sets whose members are ids of records.
-_OF_JOBS = re.compile(r"dv:(active|expiring|waiting:\w+|jobs:.+|input:.+|batch:[^:]+:jobs)")
+_OF_JOBS = re.compile(r"dv:(active|expiring|waiting:\w+|jobs:.+|batch:[^:]+:jobs)")
+# Also of jobs that a batch is going to make.
+_OF_INPUTS = re.compile(r"dv:input:.+")
 _OF_BATCHES = re.compile(r"dv:batches:.+")
 _OF_UPLOADS = re.compile(r"dv:uploads:expiring")
 # Parts of a record, by its id.
@@ -88,14 +90,15 @@ class _Records:
         self.jobs = self._ids(r"dv:job:([^:]+)")
         self._batches = self._ids(r"dv:batch:([^:]+)")
         self._uploads = self._ids(r"dv:upload:([^:]+)")
-        self._awaited = BatchStore(client).awaited_job_ids()
+        batches = BatchStore(client)
+        self._expected = {job_id for batch_id in self._batches for job_id in batches.input_job_ids(batch_id)}
 
     def own_file(self, name: str) -> bool:
         """Whether a job, a batch or an upload has the file."""
         upload_id = upload_id_of(name)
         if upload_id is not None:
             return upload_id in self._uploads
-        return name.split("/")[1] in self.jobs | self._awaited
+        return name.split("/")[1] in self.jobs | self._expected
 
     def orphaned_keys(self) -> Iterator[str]:
         """Keys, and members of sets, that no record owns."""
@@ -103,6 +106,7 @@ class _Records:
             if _LASTING.fullmatch(key) or key == _NOTES or self._client.ttl(key) != -1:
                 continue
             for pattern, ids in (
+                (_OF_INPUTS, self.jobs | self._expected),
                 (_OF_JOBS, self.jobs),
                 (_OF_BATCHES, self._batches),
                 (_OF_UPLOADS, self._uploads),

@@ -157,7 +157,7 @@ class AttemptStore(ScriptedStore):
 
     def advance(self, job_id: str, *, window: int) -> NextSteps:
         """Takes what is to be enqueued next, so that at most `window` segments of the job are under way."""
-        priority, is_join_due, is_planning_due, *indices = self._run("ADVANCE", job_id, window)
+        priority, is_join_due, is_planning_due, *indices = self._run_once("ADVANCE", job_id, window)
         return NextSteps(
             Priority(priority.decode()) if priority else None,
             tuple(int(index) for index in indices),

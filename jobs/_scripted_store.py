@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import timedelta
 from typing import Any
 
@@ -39,6 +40,10 @@ class ScriptedStore:
     def _run(self, name: str, *arguments: Any) -> Any:
         with reported_outage():
             return self._scripts[name](args=arguments)
+
+    def _run_once(self, name: str, *arguments: Any) -> Any:
+        """Runs a script that tells by its last argument whether this call has run before."""
+        return self._run(name, *arguments, secrets.token_hex(8))
 
 
 def require_job(job_id: str, values: dict[bytes, bytes], owner: str | None) -> Job:

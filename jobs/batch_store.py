@@ -12,17 +12,46 @@ from jobs._scripted_store import milliseconds
 from jobs.batch_records import Batch, BatchInput, BatchSpec, RejectedInput
 from jobs.clock import LUA_NOW_MS, redis_now
 from jobs.errors import JobsError
+from jobs.objects import input_key
 from jobs.outages import reported_outage
 from jobs.records import JobState
 
 _ACTIVE, _EXPIRING = "dv:batches:active", "dv:batches:expiring"
 _SUFFIXES = ("", ":inputs", ":decided", ":rejected", ":counts", ":jobs", ":intake")
 
-# KEYS: record, decided, rejected. ARGV: index, rejection or empty. A deleted batch is not brought back.
+# KEYS: record, inputs, decided, rejected, batches of an owner, active, expiring. ARGV: spec, id, active_until
+# in ms, number of inputs, the inputs, then index and rejection by turns. Files that lie in the storage are
+# noted as used, or they would be swept while the batch waits.
+_CREATE = """
+local spec = redis.call('HGET', KEYS[1], 'spec')
+if spec then return spec == ARGV[1] and 1 or 0 end
+redis.call('HSET', KEYS[1], 'spec', ARGV[1])
+local last = 4 + tonumber(ARGV[4])
+for i = 5, last do
+  redis.call('RPUSH', KEYS[2], ARGV[i])
+  local input = cjson.decode(ARGV[i])
+  if input.source == cjson.null then
+    redis.call('SADD', 'dv:input:jobs/' .. input.job_id .. '/input', input.job_id)
+  end
+end
+for i = last + 1, #ARGV, 2 do
+  redis.call('SADD', KEYS[3], ARGV[i])
+  redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1])
+end
+redis.call('ZADD', KEYS[5], 0, ARGV[2])
+redis.call('ZADD', KEYS[6], 0, ARGV[2])
+redis.call('ZADD', KEYS[7], ARGV[3], ARGV[2])
+return 1
+"""
+# KEYS: record, decided, rejected, users of the input's file. ARGV: index, rejection or empty. A deleted batch
+# is not brought back.
 _DECIDE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('SADD', KEYS[2], ARGV[1])
-if ARGV[2] ~= '' then redis.call('HSET', KEYS[3], ARGV[1], ARGV[2]) end
+if ARGV[2] ~= '' then
+  redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
+  redis.call('DEL', KEYS[4])
+end
 return 1
 """
 # KEYS: record. ARGV: name, and the value, or nothing for the time in ms.
@@ -71,6 +100,7 @@ class BatchStore:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client: Any = client
+        self._create = client.register_script(_CREATE)
         self._decide = client.register_script(_DECIDE)
         self._set_once = client.register_script(_SET_ONCE)
         self._settle = client.register_script(_SETTLE)
@@ -83,29 +113,28 @@ class BatchStore:
         rejected: list[RejectedInput],
         *,
         active_until: datetime,
-    ) -> None:
-        """Adds a batch with all its inputs, at once or not at all.
+    ) -> bool:
+        """Adds a batch with all its inputs, at once or not at all. Harmless to repeat.
 
         Args:
             spec: What was submitted.
             inputs: To become jobs.
             rejected: Those that cannot.
             active_until: After which it is forgotten even if it never ends.
+
+        Returns:
+            Whether this is the batch; False if another of its id is there.
         """
         key = _key(spec.id)
-        with reported_outage(), self._client.pipeline(transaction=True) as pipeline:
-            pipeline.hset(key, "spec", spec.model_dump_json())
-            for start in range(0, len(inputs), 1000):
-                page = inputs[start : start + 1000]
-                pipeline.rpush(f"{key}:inputs", *(item.model_dump_json() for item in page))
-            if rejected:
-                pipeline.sadd(f"{key}:decided", *(item.index for item in rejected))
-                mapping = {str(item.index): item.model_dump_json() for item in rejected}
-                pipeline.hset(f"{key}:rejected", mapping=mapping)
-            pipeline.zadd(f"dv:batches:{spec.owner}", {spec.id: 0})
-            pipeline.zadd(_ACTIVE, {spec.id: 0})
-            pipeline.zadd(_EXPIRING, {spec.id: _ms(active_until)})
-            pipeline.execute()
+        arguments: list[Any] = [spec.model_dump_json(), spec.id, _ms(active_until), len(inputs)]
+        arguments += [item.model_dump_json() for item in inputs]
+        for item in rejected:
+            arguments += [item.index, item.model_dump_json()]
+        keys = [key, *(f"{key}:{name}" for name in ("inputs", "decided", "rejected"))]
+        with reported_outage():
+            return bool(
+                self._create(keys=[*keys, f"dv:batches:{spec.owner}", _ACTIVE, _EXPIRING], args=arguments)
+            )
 
     def get(self, batch_id: str, *, owner: str | None = None) -> Batch:
         """Reads a batch.
@@ -163,12 +192,13 @@ class BatchStore:
                 # A hint only: where it is lost, decided inputs are passed over again.
                 self._move_cursor(keys=[key], args=[cursor])
 
-    def decide(self, batch_id: str, index: int, rejected: RejectedInput | None = None) -> None:
+    def decide(self, batch_id: str, item: BatchInput, rejected: RejectedInput | None = None) -> None:
         """Notes that an input has become a job, or why not."""
         key = _key(batch_id)
         content = "" if rejected is None else rejected.model_dump_json()
+        keys = [key, f"{key}:decided", f"{key}:rejected", _users(item.job_id)]
         with reported_outage():
-            self._decide(keys=[key, f"{key}:decided", f"{key}:rejected"], args=[index, content])
+            self._decide(keys=keys, args=[item.index, content])
 
     def cancel(self, batch_id: str) -> None:
         """Stops inputs from becoming jobs. The jobs that there are the caller cancels."""
@@ -209,14 +239,13 @@ class BatchStore:
             found = self._client.lrange(f"{_key(batch_id)}:inputs", 0, -1)
         return [json.loads(content)["job_id"] for content in found]
 
-    def awaited_job_ids(self) -> set[str]:
-        """Ids of jobs that inputs of unsettled batches have become or are to become."""
-        return {job_id for batch_id in self.active_ids() for job_id in self.input_job_ids(batch_id)}
-
     def delete(self, batch_id: str, *, owner: str) -> None:
         """Forgets a batch. Its jobs are the caller's to delete."""
+        users = [_users(job_id) for job_id in self.input_job_ids(batch_id)]
         with reported_outage(), self._client.pipeline(transaction=True) as pipeline:
             pipeline.delete(*(f"{_key(batch_id)}{suffix}" for suffix in _SUFFIXES))
+            if users:
+                pipeline.delete(*users)
             pipeline.zrem(f"dv:batches:{owner}", batch_id)
             pipeline.zrem(_ACTIVE, batch_id)
             pipeline.zrem(_EXPIRING, batch_id)
@@ -230,6 +259,11 @@ def intake_lock(batch_id: str) -> str:
 
 def _key(batch_id: str) -> str:
     return f"dv:batch:{batch_id}"
+
+
+def _users(job_id: str) -> str:
+    """Who reads the file of an input that came with the batch."""
+    return f"dv:input:{input_key(job_id)}"
 
 
 def _from_answers(values: dict[bytes, bytes], num_rejected: int, counts: dict[bytes, bytes]) -> Batch:

@@ -20,16 +20,18 @@ _FORGET = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('H
 
 
 class ModelInfo(BaseModel):
-    """A model that workers offer.
+    """A model that jobs may name.
 
     Attributes:
         name: What jobs call it.
-        kind: "diffusion", "per_frame", "propagation", "interpolation" or "standin".
+        kind: "diffusion", "per_frame", "propagation", "interpolation" or "standin"; "unknown" where no worker
+            has loaded it yet and it has no description here.
         scale: Factor when a job gives none.
         licence: SPDX identifier or a sentence.
         source: Where it comes from.
         is_default: Taken by jobs that name none.
         is_listed: Whether customers are told of it.
+        is_measured: Whether a worker has loaded it, and `shape` and `memory_bytes` are known.
         shape: What the planner needs to know of it, as JSON; by default that of a model without a network.
         device: "cuda" or "cpu".
         memory_bytes: Free memory of the device when the worker started.
@@ -38,12 +40,13 @@ class ModelInfo(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
     name: str
-    kind: Literal["diffusion", "per_frame", "propagation", "interpolation", "standin"]
+    kind: Literal["diffusion", "per_frame", "propagation", "interpolation", "standin", "unknown"]
     scale: int
     licence: str = ""
     source: str = ""
     is_default: bool = False
     is_listed: bool = True
+    is_measured: bool = True
     shape: dict[str, Any] = {"kind": "frames"}
     device: str = "cpu"
     memory_bytes: int = 0
@@ -57,6 +60,7 @@ class WorkerInfo(BaseModel):
         host: Host name.
         pid: Process.
         device: "cuda:0 NVIDIA H200" or "cpu".
+        models: Names of those that it has.
         task: "job_...:segment:7" while it works, else "".
         is_draining: Whether it will take no more.
         gpu_memory_used_bytes: Of its device.
@@ -71,6 +75,7 @@ class WorkerInfo(BaseModel):
     host: str
     pid: int
     device: str = "cpu"
+    models: tuple[str, ...] = ()
     task: str = ""
     is_draining: bool = False
     gpu_memory_used_bytes: int = 0

@@ -18,9 +18,9 @@ def job_prefix(job_id: str) -> str:
     return f"jobs/{job_id}/"
 
 
-def input_key(job_id: str) -> str:
-    """The source."""
-    return f"jobs/{job_id}/input"
+def input_key(job_id: str, token: str = "") -> str:
+    """The source. Where several requests may make the same job, each has a token and an object of its own."""
+    return f"jobs/{job_id}/input" + (f"-{token[:8]}" if token else "")
 
 
 def segment_key(job_id: str, index: int, token: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 GIB = 1 << 30
 
@@ -21,7 +22,17 @@ def _read_seconds(value: object) -> object:
         return value
 
 
+def _read_names(value: object) -> object:
+    """Takes "a, b" and '["a", "b"]' alike."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
 Duration = Annotated[timedelta, BeforeValidator(_read_seconds)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_names)]
 
 
 class CommonSettings(BaseSettings):
@@ -47,6 +58,9 @@ class CommonSettings(BaseSettings):
         min_free_bytes: Room on the disk of `data_dir` that nothing is allowed to take.
         max_input_pixels: Width times height of one frame of an input.
         max_input_seconds: Length of an input.
+        models: Names that `dovetail upscale --model` takes, as JSON or separated by commas; the first is the
+            default of jobs without a model. Jobs may name them before any worker has started. Without this
+            setting jobs may name what workers have told of, and until the first one has, the default.
     """
 
     model_config = SettingsConfigDict(env_prefix="DOVETAIL_", extra="ignore", frozen=True)
@@ -65,6 +79,7 @@ class CommonSettings(BaseSettings):
     min_free_bytes: Annotated[int, Field(ge=0)] = 1 * GIB
     max_input_pixels: Annotated[int, Field(ge=1)] = 8192 * 4320
     max_input_seconds: Annotated[float, Field(gt=0)] = 24 * 3600
+    models: Annotated[Names, Field(min_length=1)] = ("dovetail-nano-2", "dovetail-nano", "bicubic", "lanczos")
 
     @model_validator(mode="after")
     def _check_times(self) -> Self:
@@ -90,7 +105,6 @@ class WorkerSettings(CommonSettings):
     """Settings of `dovetail worker`.
 
     Attributes:
-        models: Names that `dovetail upscale --model` takes; the first is the default of jobs without a model.
         models_dir: Folder of pulled models; None is that of the user, as for `dovetail models`.
         device: auto, cpu, cuda, cuda:1, ...
         dtype: auto, float32, bfloat16 or float16.
@@ -107,7 +121,6 @@ class WorkerSettings(CommonSettings):
         allow_standins: Whether jobs may name models that only imitate a GPU's speed; for load tests.
     """
 
-    models: tuple[str, ...] = ("dovetail-nano-2", "dovetail-nano", "bicubic", "lanczos")
     models_dir: Path | None = None
     device: str = "auto"
     dtype: str = "auto"

@@ -10,7 +10,7 @@ from jobs._attempt_store import AttemptStore, Beginning, NextSteps
 from jobs._decoding import JOB_KEY, job_from_hash
 from jobs._overview_store import OverviewStore
 from jobs._scripted_store import milliseconds, require_changed, require_job
-from jobs.errors import JobStateError, ObjectNotFoundError, OwnerLimitError, QueueFullError
+from jobs.errors import JobExistsError, ObjectNotFoundError, OwnerLimitError, QueueFullError
 from jobs.outages import reported_outage
 from jobs.records import PRIORITIES, Job, JobSpec, JobState
 
@@ -30,6 +30,7 @@ class JobStore(AttemptStore, OverviewStore):
 
     def create(self, spec: JobSpec, *, max_waiting: int, max_of_owner: int = 0) -> Job:
         """Adds a queued job. The caller enqueues its plan; if it dies before, the reconciler does.
+        Harmless to repeat with the same `spec`.
 
         Args:
             spec: What was submitted.
@@ -38,8 +39,9 @@ class JobStore(AttemptStore, OverviewStore):
 
         Raises:
             QueueFullError: If there are so many already.
-            JobStateError: If there is a job of that id.
+            JobExistsError: If there is another job of that id.
             ObjectNotFoundError: If it was to read an upload that has been removed.
+            StoreUnavailableError: If Redis does not answer; the job may be there then.
         """
         labels = [f"{name}:{value}" for name, value in spec.labels.items()]
         outcome, number = self._run(
@@ -61,7 +63,7 @@ class JobStore(AttemptStore, OverviewStore):
         if outcome == b"owner_full":
             raise OwnerLimitError(number, max_of_owner)
         if outcome == b"exists":
-            raise JobStateError(f"there is a job {spec.id} already")
+            raise JobExistsError(spec.id)
         if outcome == b"input_gone":
             raise ObjectNotFoundError("the upload was deleted or has expired; send the video again")
         return self.get(spec.id)
@@ -156,7 +158,7 @@ class JobStore(AttemptStore, OverviewStore):
             JobNotFoundError: If there is none.
             JobStateError: If it is in a final state.
         """
-        outcome = self._run("CANCEL", job_id, milliseconds(ttl)).decode()
+        outcome = self._run_once("CANCEL", job_id, milliseconds(ttl)).decode()
         require_changed(job_id, outcome, "cancelled")
         return self.get(job_id)
 
@@ -167,7 +169,7 @@ class JobStore(AttemptStore, OverviewStore):
             JobNotFoundError: If there is none.
             JobStateError: If it has neither failed nor been cancelled.
         """
-        outcome = self._run("RETRY", job_id).decode()
+        outcome = self._run_once("RETRY", job_id).decode()
         require_changed(job_id, outcome, "tried again")
         return self.get(job_id)
 
@@ -181,7 +183,7 @@ class JobStore(AttemptStore, OverviewStore):
         Returns:
             Whether it was there and is gone.
         """
-        return bool(self._run("DELETE", job_id, int(only_expired)))
+        return bool(self._run_once("DELETE", job_id, int(only_expired)))
 
     def _page(self, key: str, limit: int, after: str | None, is_descending: bool) -> list[str]:
         with reported_outage():

@@ -10,7 +10,6 @@ from typing import Any
 import structlog
 
 from jobs import objects
-from jobs.batch_store import BatchStore
 from jobs.clock import redis_now
 from jobs.errors import JobNotFoundError
 from jobs.reconciler import Leader
@@ -96,12 +95,8 @@ def sweep_litter(
         StorageError: If the storage does not.
     """
     now = now or redis_now(store.client)
-    # Files of a batch lie under the names of jobs that it may not make for hours.
-    awaited = BatchStore(store.client).awaited_job_ids()
     count = 0
     for job_id, found in groupby(storage.list("jobs/"), key=_job_id):
-        if job_id in awaited:
-            continue
         for key in _litter(store, job_id, list(found), now):
             storage.delete(key)
             count += 1
@@ -166,7 +161,8 @@ def _litter(store: JobStore, job_id: str, found: list[StoredObject], now: dateti
     try:
         job = store.get(job_id)
     except JobNotFoundError:
-        return old
+        # A file of a batch whose turn to become a job has not come yet is used.
+        return [key for key in old if not store.is_input_used(key)]
     if job.completed_at is not None and now - job.completed_at <= GRACE:
         return []
     named = _named_keys(store, job)

@@ -97,6 +97,7 @@ class UploadStore:
         self._client: Any = client
         self._advance = client.register_script(uploads.ADVANCE)
         self._finish = client.register_script(uploads.FINISH)
+        self._take = client.register_script(uploads.LOCK)
         self._renew = client.register_script(uploads.RENEW)
         self._disown = client.register_script(uploads.DISOWN)
         self._postpone = client.register_script(uploads.POSTPONE)
@@ -146,7 +147,7 @@ class UploadStore:
     def lock(self, upload_id: str, token: str, *, ttl: timedelta) -> bool:
         """Makes the caller the only writer, unless there is another one."""
         with reported_outage():
-            return bool(self._client.set(_lock(upload_id), token, nx=True, px=milliseconds(ttl)))
+            return bool(self._take(keys=[_lock(upload_id)], args=[token, milliseconds(ttl)]))
 
     def renew(self, upload_id: str, token: str, *, ttl: timedelta) -> None:
         """Stays the only writer.

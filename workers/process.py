@@ -105,6 +105,7 @@ def running_worker(
             Fleet(stack.enter_context(impatient_client(settings.redis_url))),
             context.worker_id,
             context.models.get().device,
+            models=context.models.names,
             stopping=context.stopping,
             task=lambda: context.task,
         )

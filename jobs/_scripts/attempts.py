@@ -25,10 +25,18 @@ if lease then
   if left > 0 then return {'busy', left} end
 end
 if redis.call('HGET', job_key(id) .. ':failed_on', task) == ARGV[6] and tonumber(ARGV[7]) > 1 then
-  if redis.call('HINCRBY', job_key(id) .. ':handed_on', task, 1) <= 10 then return {'elsewhere', 1000} end
+  -- "how often, by whose call the last time"
+  local handed_on = redis.call('HGET', job_key(id) .. ':handed_on', task) or '0 '
+  local count, last = string.match(handed_on, '^(%d+) (.*)$')
+  if last ~= token then
+    count = count + 1
+    redis.call('HSET', job_key(id) .. ':handed_on', task, count .. ' ' .. token)
+  end
+  if tonumber(count) <= 10 then return {'elsewhere', 1000} end
 end
+local made = tonumber(redis.call('HGET', job_key(id) .. ':attempts', task) or '0')
+if made >= tonumber(ARGV[5]) then return {'exhausted', made} end
 local attempt = redis.call('HINCRBY', job_key(id) .. ':attempts', task, 1)
-if attempt > tonumber(ARGV[5]) then return {'exhausted', attempt - 1} end
 redis.call('HSET', job_key(id) .. ':leases', task, token .. ' ' .. (now + tonumber(ARGV[4])))
 if task == 'plan' then redis.call('HDEL', job_key(id), 'planning_asked') end
 if attempt > tonumber(get(id, 'attempts')) then redis.call('HSET', job_key(id), 'attempts', attempt) end
@@ -105,11 +113,14 @@ SET_FIELDS = (
 local id, task, token = ARGV[1], ARGV[2], ARGV[3]
 if not get(id, 'state') then return 'gone' end
 if not holds(id, task, token) then return 'lost' end
+local is_changed = false
 for i = 4, #ARGV, 2 do
+  local before = get(id, ARGV[i])
   if ARGV[i] == 'warnings' then add_warnings(id, ARGV[i + 1])
   else redis.call('HSET', job_key(id), ARGV[i], ARGV[i + 1]) end
+  is_changed = is_changed or get(id, ARGV[i]) ~= before
 end
-touch(id)
+if is_changed then touch(id) end
 return 'ok'
 """
 )

@@ -10,6 +10,7 @@ CREATE = (
     PRELUDE
     + """
 local id, owner, priority, batch = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+if get(id, 'spec') == ARGV[9] then return {'ok', 0} end
 if redis.call('EXISTS', job_key(id)) == 1 then return {'exists', 0} end
 local input_key = cjson.decode(ARGV[9]).input_key
 local upload = string.match(input_key, '^uploads/(.+)$')
@@ -86,82 +87,88 @@ return 'ok'
 """
 )
 
-# ARGV: id, ttl_ms.
+# ARGV: id, ttl_ms, call.
 CANCEL = (
     PRELUDE
     + """
-local id = ARGV[1]
-local state = get(id, 'state')
-if not state then return 'gone' end
-if is_final(state) then return state end
-if live_leases(id, '') == 0 then
-  set_state(id, 'cancelled')
-  expire_after(id, tonumber(ARGV[2]))
-elseif state ~= 'cancelling' then
-  set_state(id, 'cancelling')
-end
-return 'ok'
+return once(ARGV[3], function()
+  local id = ARGV[1]
+  local state = get(id, 'state')
+  if not state then return 'gone' end
+  if is_final(state) then return state end
+  if live_leases(id, '') == 0 then
+    set_state(id, 'cancelled')
+    expire_after(id, tonumber(ARGV[2]))
+  elseif state ~= 'cancelling' then
+    set_state(id, 'cancelling')
+  end
+  return 'ok'
+end)
 """
 )
 
-# ARGV: id.
+# ARGV: id, call.
 RETRY = (
     PRELUDE
     + """
-local id = ARGV[1]
-local state = get(id, 'state')
-if not state then return 'gone' end
-if state ~= 'failed' and state ~= 'cancelled' then return state end
-redis.call('HDEL', job_key(id), 'error', 'completed_at', 'expires_at', 'started_at', 'upscaling_started_at',
-  'planning_asked')
-redis.call('DEL', job_key(id) .. ':attempts', job_key(id) .. ':failed_on', job_key(id) .. ':handed_on',
-  job_key(id) .. ':leases', job_key(id) .. ':partial', job_key(id) .. ':enqueued')
-redis.call('HSET', job_key(id), 'next_segment', 0, 'attempts', 0)
-redis.call('ZREM', prefix .. 'expiring', id)
-count_frames(id)
-set_state(id, 'queued')
-redis.call('ZADD', prefix .. 'waiting:' .. get(id, 'priority'), now_ms(), id)
-return 'ok'
+return once(ARGV[2], function()
+  local id = ARGV[1]
+  local state = get(id, 'state')
+  if not state then return 'gone' end
+  if state ~= 'failed' and state ~= 'cancelled' then return state end
+  redis.call('HDEL', job_key(id), 'error', 'completed_at', 'expires_at', 'started_at', 'upscaling_started_at',
+    'planning_asked')
+  redis.call('DEL', job_key(id) .. ':attempts', job_key(id) .. ':failed_on', job_key(id) .. ':handed_on',
+    job_key(id) .. ':leases', job_key(id) .. ':partial', job_key(id) .. ':enqueued')
+  redis.call('HSET', job_key(id), 'next_segment', 0, 'attempts', 0)
+  redis.call('ZREM', prefix .. 'expiring', id)
+  count_frames(id)
+  set_state(id, 'queued')
+  redis.call('ZADD', prefix .. 'waiting:' .. get(id, 'priority'), now_ms(), id)
+  return 'ok'
+end)
 """
 )
 
 # ARGV: id, only_expired: whether to leave it alone unless its time is over, also if it was when somebody
-# looked: it may have been tried again since.
+# looked: it may have been tried again since; call.
 DELETE = (
     PRELUDE
     + """
-local id = ARGV[1]
-local state, owner = get(id, 'state'), get(id, 'owner')
-if not state then
+return once(ARGV[3], function()
+  local id = ARGV[1]
+  local state, owner = get(id, 'state'), get(id, 'owner')
+  if not state then
+    redis.call('ZREM', prefix .. 'expiring', id)
+    return 0
+  end
+  if ARGV[2] == '1' then
+    local at = redis.call('ZSCORE', prefix .. 'expiring', id)
+    if not at or tonumber(at) > now_ms() or not is_final(state) then return 0 end
+  end
+  redis.call('ZREM', prefix .. 'jobs:' .. owner, id)
+  redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':state:' .. state, id)
+  for _, label in ipairs(cjson.decode(get(id, 'labels') or '[]')) do
+    redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':label:' .. label, id)
+  end
+  redis.call('HINCRBY', prefix .. 'counts', state, -1)
+  redis.call('SREM', prefix .. 'input:' .. cjson.decode(get(id, 'spec')).input_key, id)
+  local batch = get(id, 'batch_id')
+  if batch and batch ~= '' then
+    redis.call('ZREM', prefix .. 'batch:' .. batch .. ':jobs', id)
+  end
+  count_in_batch(batch, state, -1)
+  count_in_batch(batch, 'deleted', 1)
+  redis.call('ZREM', prefix .. 'waiting:' .. get(id, 'priority'), id)
+  redis.call('ZREM', prefix .. 'active', id)
   redis.call('ZREM', prefix .. 'expiring', id)
-  return 0
-end
-if ARGV[2] == '1' then
-  local at = redis.call('ZSCORE', prefix .. 'expiring', id)
-  if not at or tonumber(at) > now_ms() or not is_final(state) then return 0 end
-end
-redis.call('ZREM', prefix .. 'jobs:' .. owner, id)
-redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':state:' .. state, id)
-for _, label in ipairs(cjson.decode(get(id, 'labels') or '[]')) do
-  redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':label:' .. label, id)
-end
-redis.call('HINCRBY', prefix .. 'counts', state, -1)
-redis.call('SREM', prefix .. 'input:' .. cjson.decode(get(id, 'spec')).input_key, id)
-local batch = get(id, 'batch_id')
-if batch and batch ~= '' then
-  redis.call('ZREM', prefix .. 'batch:' .. batch .. ':jobs', id)
-end
-count_in_batch(batch, state, -1)
-count_in_batch(batch, 'deleted', 1)
-redis.call('ZREM', prefix .. 'waiting:' .. get(id, 'priority'), id)
-redis.call('ZREM', prefix .. 'active', id)
-redis.call('ZREM', prefix .. 'expiring', id)
-emit(id, 'deleted')
-redis.call('EXPIRE', prefix .. 'events:' .. id, 60)
-for _, suffix in ipairs({'', ':segments', ':plan', ':partial', ':attempts', ':enqueued', ':leases',
-    ':failed_on', ':handed_on'}) do
-  redis.call('DEL', job_key(id) .. suffix)
-end
-return 1
+  emit(id, 'deleted')
+  redis.call('EXPIRE', prefix .. 'events:' .. id, 60)
+  for _, suffix in ipairs({'', ':segments', ':plan', ':partial', ':attempts', ':enqueued', ':leases',
+      ':failed_on', ':handed_on'}) do
+    redis.call('DEL', job_key(id) .. suffix)
+  end
+  return 1
+end)
 """
 )

@@ -4,6 +4,9 @@ Leases live in one hash per job (task -> "token expiry_ms"): an attempt may writ
 names its token, even after the expiry, because nobody has taken over; so a paused process never loses work
 that nobody else has begun, and never overwrites another one's.
 
+`once` keeps the answer to a call, a random name that its client gives it, for longer than the client sends it
+again.
+
 Keys are derived from the job's id inside the scripts, so the store needs one Redis server, not a cluster.
 """
 
@@ -98,6 +101,14 @@ local function add_warnings(id, list)
     if not seen[text] and #have < 100 then have[#have + 1] = text; seen[text] = true end
   end
   if #have > 0 then redis.call('HSET', job_key(id), 'warnings', cjson.encode(have)) end
+end
+local function once(call, act)
+  local key = prefix .. 'answers:' .. call
+  local before = redis.call('GET', key)
+  if before then return cjson.decode(before)[1] end
+  local answer = act()
+  redis.call('SET', key, cjson.encode({answer}), 'EX', 600)
+  return answer
 end
 """
 )

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from jobs.batch_records import Batch
-from jobs.batch_store import BatchStore
+from jobs.batch_store import BatchNotFoundError, BatchStore
 from service.auth import Caller, Reader, Writer
 from service.batches.archive import open_archive
 from service.batches.requests import CSV_TYPE, NDJSON_TYPES, read_submission, shared_settings
@@ -31,7 +31,7 @@ from service.batches.service import (
 from service.context import Context, ServiceContext
 from service.errors import ConflictError, InvalidRequestError
 from service.forms import FILE_FIELD, is_form, receive_form
-from service.idempotency import fingerprint_of, idempotent
+from service.idempotency import IdempotentCall, fingerprint_of, idempotent
 from service.jobs.endpoints import IdempotencyKey
 from service.jobs.requests import FORM_FIELDS, file_fingerprint
 from service.problems import responses
@@ -219,12 +219,14 @@ async def _submit_files(
             owner=caller.owner,
             key=idempotency_key,
             fingerprint=fingerprint_of("files", settings.model_dump(mode="json"), files),
+            prefix="batch",
+            held=context.settings.lease_ttl,
         ) as call:
-            if call.earlier is not None:
-                return call.earlier
-            batch = await run_in_threadpool(create_file_batch, context, caller, settings, received.files)
-            call.finish(batch.id)
-            return batch.id
+            if not await _is_made(context, caller, call):
+                await run_in_threadpool(
+                    create_file_batch, context, caller, settings, received.files, batch_id=call.id
+                )
+            return call.id
 
 
 async def _submit_inputs(
@@ -239,12 +241,23 @@ async def _submit_inputs(
         fingerprint=fingerprint_of(
             "inputs", submission.settings.model_dump(mode="json"), lines, submission.prefix
         ),
+        prefix="batch",
+        held=context.settings.lease_ttl,
     ) as call:
-        if call.earlier is not None:
-            return call.earlier
-        batch = await run_in_threadpool(create_batch, context, caller, submission)
-        call.finish(batch.id)
-        return batch.id
+        if not await _is_made(context, caller, call):
+            await run_in_threadpool(create_batch, context, caller, submission, batch_id=call.id)
+        return call.id
+
+
+async def _is_made(context: ServiceContext, caller: Caller, call: IdempotentCall) -> bool:
+    """Whether an earlier request with the same key has made the batch."""
+    if call.may_exist:
+        try:
+            await run_in_threadpool(BatchStore(context.client).get, call.id, owner=caller.owner)
+        except BatchNotFoundError:
+            return False
+        return True
+    return call.is_done
 
 
 async def _accepted(

@@ -22,14 +22,14 @@ from starlette.concurrency import run_in_threadpool
 from jobs.api_keys import Scope
 from jobs.batch_records import Batch, BatchInput, RejectedInput
 from jobs.batch_store import BatchNotFoundError, BatchStore, intake_lock
-from jobs.errors import JobsError, JobStateError
+from jobs.errors import JobExistsError, JobsError
 from jobs.objects import input_key, job_prefix
 from service.auth import Caller
 from service.batches.service import QUEUE, TASK, cancel_batch
 from service.batches.settling import settle_batch
 from service.context import ServiceContext
 from service.errors import ServiceError, from_jobs_error
-from service.jobs.service import check_request, clean_filename, enqueue_job, probe_file
+from service.jobs.service import check_request, clean_filename, enqueue_job, make_spec, probe_file
 from service.jobs.submissions import JobForm, Source
 from service.sources.service import open_source
 from service.tasks import TaskKind, enqueue_task
@@ -101,23 +101,23 @@ async def _admit_input(context: ServiceContext, batch: Batch, item: BatchInput) 
         await _make_job(context, batch, item)
     except ServiceError as error:
         problem = error
-    except JobStateError:
+    except JobExistsError:
         # An earlier attempt has made the job and died before it could say so.
-        await run_in_threadpool(store.decide, batch.id, item.index)
+        await run_in_threadpool(store.decide, batch.id, item)
         return True
     except JobsError as error:
         problem = from_jobs_error(error)
         if error.code in _PASSING:
             return False
     else:
-        await run_in_threadpool(store.decide, batch.id, item.index)
+        await run_in_threadpool(store.decide, batch.id, item)
         return True
     if problem.status >= 500:
         return False
     rejected = RejectedInput(
         index=item.index, filename=item.filename, code=problem.problem_code, message=str(problem)
     )
-    await run_in_threadpool(store.decide, batch.id, item.index, rejected)
+    await run_in_threadpool(store.decide, batch.id, item, rejected)
     await run_in_threadpool(context.storage.delete_prefix, job_prefix(item.job_id))
     return True
 
@@ -129,21 +129,21 @@ async def _make_job(context: ServiceContext, batch: Batch, item: BatchInput) -> 
     if item.source is None:
         with context.storage.local_file(key, work_dir=context.incoming_dir) as path:
             found = await probe_file(context, path, form.filename)
-        await run_in_threadpool(check_request, context, caller, form, found)
     else:
         async with open_source(context, caller, _SOURCE.validate_python(item.source)) as source:
             found = source.found
             if form.filename is not None:
                 found = found.model_copy(update={"filename": clean_filename(form.filename)})
-            # Before the file goes anywhere.
-            await run_in_threadpool(check_request, context, caller, form, found)
             if source.path is not None:
+                # Before the file goes anywhere.
+                await run_in_threadpool(check_request, context, caller, form, found)
                 await run_in_threadpool(context.storage.put_file, key, source.path, is_movable=True)
             else:
                 key = source.key
-    await run_in_threadpool(
-        enqueue_job, context, caller, form, found, key=key, job_id=item.job_id, batch_id=batch.id
+    spec = await run_in_threadpool(
+        make_spec, context, caller, form, found, key=key, job_id=item.job_id, batch_id=batch.id
     )
+    await run_in_threadpool(enqueue_job, context, caller, spec)
 
 
 async def _follow_cancellation(context: ServiceContext, batch_id: str, inputs: list[BatchInput]) -> None:

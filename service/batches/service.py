@@ -41,7 +41,7 @@ _LISTED_AT_ONCE = 1000
 _JOBS_AT_ONCE = 200
 
 
-def create_batch(context: ServiceContext, caller: Caller, submission: Submission) -> Batch:
+def create_batch(context: ServiceContext, caller: Caller, submission: Submission, *, batch_id: str) -> None:
     """Writes the record of a batch without files in it. Its jobs are made in the background. Blocking.
 
     Raises:
@@ -64,12 +64,17 @@ def create_batch(context: ServiceContext, caller: Caller, submission: Submission
             rejected.append(made)
     inputs, refused = _checked(context, caller, inputs, lines)
     rejected = sorted([*rejected, *refused], key=lambda item: item.index)
-    return _write(context, caller, settings, inputs, rejected)
+    _write(context, caller, settings, inputs, rejected, batch_id=batch_id)
 
 
 def create_file_batch(
-    context: ServiceContext, caller: Caller, settings: JobSettings, files: Sequence[ReceivedFile]
-) -> Batch:
+    context: ServiceContext,
+    caller: Caller,
+    settings: JobSettings,
+    files: Sequence[ReceivedFile],
+    *,
+    batch_id: str,
+) -> None:
     """Writes the record of a batch of files, which are moved into the storage first. Blocking.
 
     Raises:
@@ -95,11 +100,14 @@ def create_file_batch(
                     filename=filename,
                 )
             )
-        return _write(context, caller, settings, inputs, [])
+        is_new = _write(context, caller, settings, inputs, [], batch_id=batch_id)
+    except StoreUnavailableError:
+        raise  # the batch may be there: the sweeper removes files that no record names
     except BaseException:
-        for item in inputs:
-            context.storage.delete_prefix(job_prefix(item.job_id))
+        _remove_files(context, inputs)
         raise
+    if not is_new:
+        _remove_files(context, inputs)
 
 
 async def describe_batch(context: ServiceContext, batch_id: str, owner: str) -> BatchSchema:
@@ -164,13 +172,21 @@ def _new_job_ids(count: int) -> list[str]:
     return sorted(new_id("job") for _ in range(count))
 
 
+def _remove_files(context: ServiceContext, inputs: Sequence[BatchInput]) -> None:
+    for item in inputs:
+        context.storage.delete_prefix(job_prefix(item.job_id))
+
+
 def _write(
     context: ServiceContext,
     caller: Caller,
     settings: JobSettings,
     inputs: list[BatchInput],
     rejected: list[RejectedInput],
-) -> Batch:
+    *,
+    batch_id: str,
+) -> bool:
+    """Whether this call has made the batch; False if an earlier attempt at the same request has."""
     if not inputs:
         raise InvalidRequestError(
             f"none of the {len(rejected)} inputs can become a job; the first: {rejected[0].message}",
@@ -186,7 +202,7 @@ def _write(
     webhook = settings.webhook
     now = datetime.now(UTC)
     spec = BatchSpec(
-        id=new_id("batch"),
+        id=batch_id,
         owner=caller.owner,
         limits=caller.limits,
         created_at=now,
@@ -196,11 +212,11 @@ def _write(
         webhook=None if webhook is None else WebhookTarget(url=webhook.url, events=tuple(webhook.events)),
     )
     store = BatchStore(context.client)
-    store.create(spec, inputs, rejected, active_until=now + _LONGEST)
+    is_new = store.create(spec, inputs, rejected, active_until=now + _LONGEST)
     # Where this fails, the record is there: whoever looks after active batches asks again.
     with suppress(StoreUnavailableError):
         enqueue_task(context, QUEUE, TASK, spec.id)
-    return store.get(spec.id)
+    return is_new
 
 
 def _check_shared(context: ServiceContext, settings: JobSettings) -> None:

@@ -17,6 +17,7 @@ from service.errors import InvalidRequestError
 from service.estimates.schemas import EstimateInput, EstimateSchema, OutputSize, TilesSchema
 from service.jobs.service import check_range, find_model
 from service.jobs.sizes import output_frames, output_size
+from service.models.catalogue import known_models
 
 # As the workers' planner assumes where a source does not tell its length; longer than any chunk.
 _UNKNOWN_FRAMES = 1000
@@ -46,7 +47,6 @@ def estimate(
 
     Raises:
         InvalidRequestError: If the model does not exist or the options are impossible for this input.
-        UnavailableError: If no worker has told yet which models there are.
     """
     model = find_model(context, options.model)
     check_range(options, found)
@@ -56,6 +56,8 @@ def estimate(
     planned = _plan(model, found, frames or _UNKNOWN_FRAMES, (width, height))
     speeds, num_workers = context.fleet.speeds(), _count_workers(context)
     warnings = [planned.problem] if planned.problem else []
+    if not model.is_measured:
+        warnings.append("no worker has loaded the model yet, so the memory it takes is not known")
     if num_workers == 0:
         warnings.append("no worker is alive; jobs wait until one starts")
     if frames is None:
@@ -97,6 +99,8 @@ def describe_unseen(given: EstimateInput) -> InputInfo:
 
 
 def _plan(model: ModelInfo, found: InputInfo, num_frames: int, out: tuple[int, int]) -> _PlanEstimate:
+    if not model.is_measured:
+        return _PlanEstimate(None, None)
     try:
         request = ChunkRequest(
             num_frames=num_frames,
@@ -154,7 +158,7 @@ def _queue_seconds(
         return 0.0
     if not num_workers:
         return None
-    models = {model.name: model for model in context.fleet.models()}
+    models = {model.name: model for model in known_models(context)}
     total = 0.0
     sample = store.get_many(ids[:_MAX_SAMPLE])
     for job in sample:

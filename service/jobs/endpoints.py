@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
+from jobs.errors import JobNotFoundError
 from jobs.objects import job_prefix
 from jobs.records import Job, JobState
 from service.auth import Caller, Reader, Writer
 from service.context import Context, ServiceContext
 from service.errors import InvalidRequestError
 from service.forms import FILE_FIELD, is_form, receive_form
-from service.idempotency import fingerprint_of, idempotent
+from service.idempotency import IdempotentCall, fingerprint_of, idempotent
+from service.jobs import service
 from service.jobs.dependencies import JobId, OwnJob
 from service.jobs.events import job_events
 from service.jobs.requests import FORM_FIELDS, file_fingerprint, parse_form, read_json_request
 from service.jobs.schemas import JobEventSchema, JobListSchema, JobSchema, ListQuery
-from service.jobs.service import submit_file, submit_stored
 from service.jobs.submissions import JobForm, JobRequest
 from service.problems import responses
 from service.sources.service import open_source
@@ -145,8 +147,7 @@ async def cancel_job(job_id: JobId, response: Response, context: Context, caller
 async def retry_job(job_id: JobId, response: Response, context: Context, caller: Writer) -> JobSchema:
     """Queues a failed or cancelled job again; its finished segments are kept."""
     await context.reader.get(job_id, owner=caller.owner)
-    job = await run_in_threadpool(context.store.retry, job_id)
-    await run_in_threadpool(context.queue.enqueue_plan, job.id, job.spec.priority)
+    job = await run_in_threadpool(service.retry_job, context, job_id)
     return await _accepted(context, response, job)
 
 
@@ -199,13 +200,16 @@ async def _submit_form(
             form.model_dump(mode="json"), file.filename, await run_in_threadpool(file_fingerprint, file.path)
         )
         async with idempotent(
-            context.async_client, owner=caller.owner, key=idempotency_key, fingerprint=fingerprint
+            context.async_client,
+            owner=caller.owner,
+            key=idempotency_key,
+            fingerprint=fingerprint,
+            prefix="job",
+            held=context.settings.lease_ttl,
         ) as call:
-            if call.earlier is not None:
-                return await context.reader.get(call.earlier, owner=caller.owner)
-            job = await submit_file(context, caller, file.path, form, filename=file.filename)
-            call.finish(job.id)
-            return job
+            return await _made_before(context, caller, call) or await service.submit_file(
+                context, caller, file.path, form, filename=file.filename, job_id=call.id
+            )
 
 
 async def _submit_source(
@@ -216,19 +220,41 @@ async def _submit_source(
         owner=caller.owner,
         key=idempotency_key,
         fingerprint=fingerprint_of(body.model_dump(mode="json")),
+        prefix="job",
+        held=context.settings.lease_ttl,
     ) as call:
-        if call.earlier is not None:
-            return await context.reader.get(call.earlier, owner=caller.owner)
+        earlier = await _made_before(context, caller, call)
+        if earlier is not None:
+            return earlier
         form = JobForm.model_validate(body.model_dump(exclude={"source"}))
         async with open_source(context, caller, body.source) as source:
             if source.path is not None:
-                job = await submit_file(context, caller, source.path, form, filename=source.filename)
-            else:
-                job = await run_in_threadpool(
-                    submit_stored, context, caller, form, source.found, key=source.key
+                return await service.submit_file(
+                    context, caller, source.path, form, filename=source.filename, job_id=call.id
                 )
-        call.finish(job.id)
-        return job
+            return await run_in_threadpool(
+                service.submit_stored,
+                context,
+                caller,
+                form,
+                source.found,
+                key=source.key,
+                job_id=call.id,
+            )
+
+
+async def _made_before(context: ServiceContext, caller: Caller, call: IdempotentCall) -> Job | None:
+    """The job that an earlier request with the same key has made.
+
+    Raises:
+        JobNotFoundError: If it was made, and is gone.
+    """
+    if call.is_done:
+        return await context.reader.get(call.id, owner=caller.owner)
+    if call.may_exist:
+        with suppress(JobNotFoundError):
+            return await context.reader.get(call.id, owner=caller.owner)
+    return None
 
 
 def _poll_headers(version: int, position: int | None, state: JobState) -> dict[str, str]:

@@ -59,10 +59,10 @@ def test_whoever_still_works_on_a_deleted_batch_does_not_bring_it_back(
 ) -> None:
     batch_id, _ = make_batch(store, num_files=2)
     batches = BatchStore(store.client)
-    for index in range(2):
-        batches.decide(batch_id, index)
+    inputs = batches.undecided(batch_id, limit=2)
+    batches.decide(batch_id, inputs[0])
     batches.delete(batch_id, owner="local")
-    batches.decide(batch_id, 0)
+    batches.decide(batch_id, inputs[1])
     batches._move_cursor(keys=[f"dv:batch:{batch_id}"], args=[2])
     assert list(store.client.scan_iter(f"dv:batch*{batch_id}*")) == []
     assert orphaned_keys(store, tmp_path) == ()

@@ -9,6 +9,7 @@ import pytest
 
 from jobs.connections import impatient_client
 from jobs.errors import (
+    JobExistsError,
     JobNotFoundError,
     JobStateError,
     LostLeaseError,
@@ -157,7 +158,7 @@ def test_a_task_comes_back_when_no_other_worker_takes_it(store: JobStore) -> Non
     job_id = create(store).id
     begin(store, job_id, "plan")
     end(store, job_id, "plan", "failed")
-    outcomes = [begin(store, job_id, "plan", num_workers=2).outcome for _ in range(11)]
+    outcomes = [begin(store, job_id, "plan", f"token-{n}", num_workers=2).outcome for n in range(11)]
     assert outcomes == ["elsewhere"] * 10 + ["ok"]
 
 
@@ -331,8 +332,8 @@ def test_an_owner_may_have_so_many_unfinished_jobs(store: JobStore) -> None:
 def test_an_id_is_used_once(store: JobStore) -> None:
     spec = make_spec()
     store.create(spec, max_waiting=10)
-    with pytest.raises(JobStateError):
-        store.create(spec, max_waiting=10)
+    with pytest.raises(JobExistsError):
+        store.create(spec.model_copy(update={"owner": "another"}), max_waiting=10)
 
 
 def test_a_job_of_another_owner_does_not_exist(store: JobStore) -> None:

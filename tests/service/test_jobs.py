@@ -182,13 +182,6 @@ def test_full_queue_refuses_with_retry_after(settings: ServiceSettings, clip: Pa
         assert {stored.key.split("/")[1] for stored in api.context.storage.list("jobs/")} == {job["id"]}
 
 
-def test_server_whose_workers_never_started_refuses_for_now(settings: ServiceSettings, clip: Path) -> None:
-    with running_api(settings, models=[]) as api:
-        response = submit(api, clip)
-    assert response.status_code == 503
-    assert response.json()["code"] == "unavailable"
-
-
 # Idempotency
 
 

@@ -1,0 +1,41 @@
+"""Which models jobs may name: those of the settings, and those that workers have told of."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from jobs.fleet import ModelInfo
+from pipelines.catalogue import describe_model
+from service.context import ServiceContext
+
+
+def known_models(context: ServiceContext) -> list[ModelInfo]:
+    """The catalogue, the default first. Blocking.
+
+    Jobs are taken before any worker has lived: on a cluster that starts workers for waiting jobs none would
+    ever come otherwise. Where nobody has set DOVETAIL_MODELS, workers know better than its default.
+    """
+    settings = context.settings
+    offered = context.fleet.models()
+    if offered and "models" not in settings.model_fields_set:
+        return offered
+    by_name = {model.name: model for model in offered}
+    configured = [by_name.pop(name, None) or _described(name) for name in settings.models]
+    return [
+        model.model_copy(update={"is_default": position == 0})
+        for position, model in enumerate([*configured, *by_name.values()])
+    ]
+
+
+@cache
+def _described(name: str) -> ModelInfo:
+    """A model that no worker has loaded yet."""
+    found = describe_model(name)
+    return ModelInfo(
+        name=name,
+        kind=found.kind,
+        scale=found.scale,
+        licence=found.licence,
+        source=found.source,
+        is_measured=False,
+    )
