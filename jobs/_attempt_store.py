@@ -71,15 +71,33 @@ class AttemptStore(ScriptedStore):
         return Beginning(outcome.decode(), int(number))
 
     def renew(
-        self, job_id: str, task: str, token: str, *, ttl: timedelta, num_frames: int | None = None
+        self,
+        job_id: str,
+        task: str,
+        token: str,
+        *,
+        ttl: timedelta,
+        num_frames: int | None = None,
+        is_stopping: bool = False,
     ) -> None:
         """Keeps the lease, and counts the frames of this attempt so far.
+
+        Args:
+            job_id: Of the job.
+            task: Of the lease.
+            token: Under which it was taken.
+            ttl: For how long from now.
+            num_frames: Done by this attempt; None if nothing is new.
+            is_stopping: Whether its worker has been told to stop. The attempt does not count then, even if
+                nothing more is heard of it.
 
         Raises:
             LostLeaseError: If another attempt has it, or the job is final, being cancelled or gone.
         """
         frames = -1 if num_frames is None else num_frames
-        outcome = self._run("RENEW", job_id, task, token, milliseconds(ttl), frames).decode()
+        outcome = self._run(
+            "RENEW", job_id, task, token, milliseconds(ttl), frames, int(is_stopping)
+        ).decode()
         require_lease(job_id, task, outcome)
 
     def end(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import timedelta
 
-from jobs._attempt_store import AttemptStore, Beginning, NextSteps
+from jobs._attempt_store import AttemptStore, Beginning, EndReason, NextSteps
 from jobs._decoding import JOB_KEY, job_from_hash
 from jobs._overview_store import OverviewStore
 from jobs._scripted_store import milliseconds, require_changed, require_job
@@ -14,7 +14,7 @@ from jobs.errors import JobExistsError, ObjectNotFoundError, OwnerLimitError, Qu
 from jobs.outages import reported_outage
 from jobs.records import PRIORITIES, Job, JobSpec, JobState
 
-__all__ = ["Beginning", "JobStore", "NextSteps"]
+__all__ = ["Beginning", "EndReason", "JobStore", "NextSteps"]
 
 
 class JobStore(AttemptStore, OverviewStore):

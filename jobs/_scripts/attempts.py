@@ -38,6 +38,7 @@ local made = tonumber(redis.call('HGET', job_key(id) .. ':attempts', task) or '0
 if made >= tonumber(ARGV[5]) then return {'exhausted', made} end
 local attempt = redis.call('HINCRBY', job_key(id) .. ':attempts', task, 1)
 redis.call('HSET', job_key(id) .. ':leases', task, token .. ' ' .. (now + tonumber(ARGV[4])))
+redis.call('HDEL', job_key(id) .. ':announced', task)
 if task == 'plan' then redis.call('HDEL', job_key(id), 'planning_asked') end
 if attempt > tonumber(get(id, 'attempts')) then redis.call('HSET', job_key(id), 'attempts', attempt) end
 if not get(id, 'started_at') then redis.call('HSET', job_key(id), 'started_at', now) end
@@ -55,7 +56,9 @@ return {'ok', attempt}
 """
 )
 
-# ARGV: id, task, token, ttl_ms, frames of this attempt or -1. Returns what the attempt should do.
+# ARGV: id, task, token, ttl_ms, frames of this attempt or -1, is_stopping: whether its worker has been told
+# to stop. From then on the attempt does not count, unless it still fails by itself: the worker may be killed
+# before it can say anything more. Returns what the attempt should do.
 RENEW = (
     PRELUDE
     + """
@@ -65,6 +68,10 @@ if not state or is_final(state) or state == 'cancelling' then return 'stopped' e
 if not holds(id, task, token) then return 'lost' end
 local now = now_ms()
 redis.call('HSET', job_key(id) .. ':leases', task, token .. ' ' .. (now + tonumber(ARGV[4])))
+if ARGV[6] == '1' and redis.call('HGET', job_key(id) .. ':announced', task) ~= token then
+  redis.call('HSET', job_key(id) .. ':announced', task, token)
+  uncount(id, task)
+end
 if tonumber(ARGV[5]) >= 0 then
   local before = get(id, 'processed_frames')
   redis.call('HSET', job_key(id) .. ':partial', task, ARGV[5])
@@ -92,11 +99,13 @@ if not holds(id, task, token) then return 'lost' end
 redis.call('HDEL', job_key(id) .. ':leases', task)
 redis.call('HDEL', job_key(id) .. ':partial', task)
 count_frames(id)
+local is_uncounted = redis.call('HDEL', job_key(id) .. ':announced', task) == 1
 if how == 'finished' then redis.call('HDEL', job_key(id) .. ':attempts', task) end
-if how == 'drained' and tonumber(redis.call('HGET', job_key(id) .. ':attempts', task) or '0') > 0 then
-  redis.call('HINCRBY', job_key(id) .. ':attempts', task, -1)
+if how == 'drained' and not is_uncounted then uncount(id, task) end
+if how == 'failed' then
+  redis.call('HSET', job_key(id) .. ':failed_on', task, ARGV[5])
+  if is_uncounted then redis.call('HINCRBY', job_key(id) .. ':attempts', task, 1) end
 end
-if how == 'failed' then redis.call('HSET', job_key(id) .. ':failed_on', task, ARGV[5]) end
 if state == 'cancelling' and live_leases(id, '') == 0 then
   set_state(id, 'cancelled')
   expire_after(id, tonumber(ARGV[6]))

@@ -118,8 +118,10 @@ return once(ARGV[2], function()
   if state ~= 'failed' and state ~= 'cancelled' then return state end
   redis.call('HDEL', job_key(id), 'error', 'completed_at', 'expires_at', 'started_at', 'upscaling_started_at',
     'planning_asked')
-  redis.call('DEL', job_key(id) .. ':attempts', job_key(id) .. ':failed_on', job_key(id) .. ':handed_on',
-    job_key(id) .. ':leases', job_key(id) .. ':partial', job_key(id) .. ':enqueued')
+  for _, suffix in ipairs({':attempts', ':failed_on', ':handed_on', ':leases', ':announced', ':partial',
+      ':enqueued'}) do
+    redis.call('DEL', job_key(id) .. suffix)
+  end
   redis.call('HSET', job_key(id), 'next_segment', 0, 'attempts', 0)
   redis.call('ZREM', prefix .. 'expiring', id)
   count_frames(id)
@@ -165,7 +167,7 @@ return once(ARGV[3], function()
   emit(id, 'deleted')
   redis.call('EXPIRE', prefix .. 'events:' .. id, 60)
   for _, suffix in ipairs({'', ':segments', ':plan', ':partial', ':attempts', ':enqueued', ':leases',
-      ':failed_on', ':handed_on'}) do
+      ':announced', ':failed_on', ':handed_on'}) do
     redis.call('DEL', job_key(id) .. suffix)
   end
   return 1

@@ -52,6 +52,11 @@ local function count_in_batch(batch, name, change)
     redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', name, change)
   end
 end
+local function uncount(id, task)
+  if tonumber(redis.call('HGET', job_key(id) .. ':attempts', task) or '0') > 0 then
+    redis.call('HINCRBY', job_key(id) .. ':attempts', task, -1)
+  end
+end
 local function is_final(state) return state == 'completed' or state == 'failed' or state == 'cancelled' end
 local function set_state(id, new)
   local old, owner, priority = get(id, 'state'), get(id, 'owner'), get(id, 'priority')

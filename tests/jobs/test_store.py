@@ -144,6 +144,31 @@ def test_a_drained_attempt_does_not_count_and_a_finished_one_clears_the_count(st
         end(store, job_id, "plan", "finished")
 
 
+def test_an_attempt_whose_end_was_announced_does_not_count_if_its_worker_is_then_killed(
+    store: JobStore,
+) -> None:
+    job_id = create(store).id
+    for number in range(6):
+        token = f"spot-{number}"
+        beginning = begin(store, job_id, "plan", token, max_attempts=4)
+        assert (beginning.outcome, beginning.number) == ("ok", 1)
+        for _ in range(3):
+            store.renew(job_id, "plan", token, ttl=EXPIRED, is_stopping=True)
+    assert begin(store, job_id, "plan", "ordinary").number == 1
+
+
+@pytest.mark.parametrize(("reason", "number"), [("failed", 2), ("drained", 1), ("finished", 1)])
+def test_an_announced_end_is_taken_back_by_the_end_that_comes(
+    store: JobStore, reason: str, number: int
+) -> None:
+    job_id = create(store).id
+    begin(store, job_id, "plan")
+    store.renew(job_id, "plan", "token", ttl=MINUTE, is_stopping=True)
+    assert store.leased_tasks(job_id) == {"plan"}
+    end(store, job_id, "plan", reason)
+    assert begin(store, job_id, "plan", "next").number == number
+
+
 def test_a_failed_task_goes_to_another_worker_if_there_is_one(store: JobStore) -> None:
     job_id = create(store).id
     begin(store, job_id, "plan")

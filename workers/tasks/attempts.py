@@ -14,6 +14,8 @@ import structlog
 
 from jobs.errors import LostLeaseError
 from jobs.queue import TaskId
+from jobs.records import Priority
+from jobs.store import EndReason
 from media import SandboxError
 from media.sandbox import Cancellation
 from workers.tasks.context import WorkerContext
@@ -34,14 +36,21 @@ class Attempt:
         task: What is attempted.
         token: Under which the lease was taken.
         number: Of this attempt, from 1.
+        priority: Of the job.
+
+    Attributes:
+        is_given_back: Whether the task is another worker's already, because this one has to stop.
     """
 
-    def __init__(self, context: WorkerContext, task: TaskId, *, token: str, number: int) -> None:
+    def __init__(
+        self, context: WorkerContext, task: TaskId, *, token: str, number: int, priority: Priority
+    ) -> None:
         self.task, self.token, self.number = task, token, number
-        self._context = context
+        self.is_given_back = False
+        self._context, self._priority = context, priority
         self._num_frames: int | None = None
         self._lost: LostLeaseError | None = None
-        self._ended = threading.Event()
+        self._has_ended, self._woken = False, threading.Event()
         self._on_stop: list[Callable[[], None]] = []
         ttl = context.settings.lease_ttl
         self._interval = min(ttl.total_seconds() / 3, _MAX_RENEWAL_SECONDS)
@@ -121,22 +130,52 @@ class Attempt:
         traceback: TracebackType | None,
     ) -> None:
         self._on_stop.clear()
-        self._ended.set()
+        self._has_ended = True
+        self._woken.set()
         self._thread.join()
 
+    def end(self, reason: EndReason) -> None:
+        """Gives the lease back, if it is still held."""
+        self._context.store.end(
+            self.task.job_id,
+            self.task.task,
+            self.token,
+            reason,
+            worker=self._context.worker_id,
+            cancelled_ttl=self._context.settings.failed_ttl,
+        )
+
+    def give_back(self) -> None:
+        """Lets another worker do the task, uncounted. Harmless to repeat."""
+        if not self.is_given_back:
+            self.end("drained")
+            self._context.queue.enqueue(self.task, self._priority)
+            self.is_given_back = True
+
     def _renew(self) -> None:
-        while not self._ended.wait(self._interval):
-            try:
-                self._renew_once()
-                if self.should_stop():
-                    for action in list(self._on_stop):
-                        action()
-            except Exception:
-                # Whatever it is, the next renewal may work, and until another attempt takes over nothing is
-                # lost; without this thread it soon would be.
-                _log.warning("lease.not_renewed", exc_info=True)
-            if self.is_lost:
-                return
+        with self._context.stopping.waking(self._woken):
+            while True:
+                # That the worker stops is said at once: it may be killed a moment later.
+                self._woken.wait(self._interval)
+                self._woken.clear()
+                if self._has_ended or self.is_lost or self.is_given_back:
+                    return
+                try:
+                    self._renew_once()
+                    self._stop_work()
+                except Exception:
+                    # Whatever it is, the next renewal may work, and until another attempt takes over nothing
+                    # is lost; without this thread it soon would be.
+                    _log.warning("lease.not_renewed", exc_info=True)
+
+    def _stop_work(self) -> None:
+        """Ends the work where it must not go on. The task is another worker's at once: a chunk may take a
+        minute to end here."""
+        if self.should_stop():
+            for action in list(self._on_stop):
+                action()
+            if not self.is_lost:
+                self.give_back()
 
     def _renew_once(self) -> None:
         try:
@@ -146,6 +185,7 @@ class Attempt:
                 self.token,
                 ttl=self._context.settings.lease_ttl,
                 num_frames=self._num_frames,
+                is_stopping=self._context.stopping.is_draining,
             )
         except LostLeaseError as error:
             self._lost = error

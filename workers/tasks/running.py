@@ -51,7 +51,9 @@ def run_task(context: WorkerContext, task: TaskId, work: Work) -> None:
         )
         match beginning.outcome:
             case "ok":
-                attempt = Attempt(context, task, token=token, number=beginning.number)
+                attempt = Attempt(
+                    context, task, token=token, number=beginning.number, priority=job.spec.priority
+                )
                 with bound_contextvars(attempt=beginning.number):
                     _run_attempt(context, attempt, job, work)
             case "busy" | "elsewhere":
@@ -93,7 +95,7 @@ def _run_attempt(context: WorkerContext, attempt: Attempt, job: Job, work: Work)
         except Exception as error:
             outcome = _end_failed(context, attempt, job, error)
         else:
-            _end(context, attempt, "finished")
+            attempt.end("finished")
             enqueue_next(context, job.id)
             _log.info("attempt.finished")
             outcome = "finished"
@@ -111,12 +113,11 @@ def _end_failed(context: WorkerContext, attempt: Attempt, job: Job, error: Excep
     if attempt.is_lost or isinstance(error, LostLeaseError):
         # Whatever went wrong: nobody waits for it any more. Gives a cancelled job its end.
         _log.info("attempt.lost", reason=str(error))
-        _end(context, attempt, "drained")
+        attempt.end("drained")
         return "lost"
     if isinstance(error, DrainedError):
         _log.info("attempt.drained")
-        _end(context, attempt, "drained")
-        context.queue.enqueue(attempt.task, job.spec.priority)
+        attempt.give_back()
         return "drained"
     verdict = judge(
         error,
@@ -128,14 +129,14 @@ def _end_failed(context: WorkerContext, attempt: Attempt, job: Job, error: Excep
     match verdict.action:
         case "fail":
             context.store.fail(job.id, verdict.error, ttl=context.settings.failed_ttl)
-            _end(context, attempt, "failed")
+            attempt.end("failed")
         case "retry":
-            _end(context, attempt, "failed")
+            attempt.end("failed")
             context.queue.enqueue(attempt.task, job.spec.priority, delay=verdict.delay)
         case "wait":
             _wait(context, attempt, job, verdict)
         case "rise":
-            _end(context, attempt, "drained")
+            attempt.end("drained")
             raise error
     return verdict.action
 
@@ -145,16 +146,5 @@ def _wait(context: WorkerContext, attempt: Attempt, job: Job, verdict: Verdict) 
         attempt.add_warnings([FULL_WARNING])
     except LostLeaseError:
         return
-    _end(context, attempt, "drained")
+    attempt.end("drained")
     context.queue.enqueue(attempt.task, job.spec.priority, delay=verdict.delay)
-
-
-def _end(context: WorkerContext, attempt: Attempt, reason: Any) -> None:
-    context.store.end(
-        attempt.task.job_id,
-        attempt.task.task,
-        attempt.token,
-        reason,
-        worker=context.worker_id,
-        cancelled_ttl=context.settings.failed_ttl,
-    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from workers.errors import UpscaleError
 
@@ -18,6 +20,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self._draining, self._over = threading.Event(), threading.Event()
+        self._woken: set[threading.Event] = set()
 
     @property
     def is_draining(self) -> bool:
@@ -32,12 +35,29 @@ class StopSignal:
     def drain(self) -> None:
         """Asks for the polite end."""
         self._draining.set()
+        self._wake()
 
     def stop_now(self) -> None:
         """Asks for the end at the next frame."""
         self._draining.set()
         self._over.set()
+        self._wake()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Waits for the polite end; whether it was asked for."""
         return self._draining.wait(seconds)
+
+    @contextmanager
+    def waking(self, event: threading.Event) -> Iterator[None]:
+        """Sets an event whenever more is asked for while the block runs, and if something was before."""
+        self._woken.add(event)
+        if self.is_draining:
+            event.set()
+        try:
+            yield
+        finally:
+            self._woken.discard(event)
+
+    def _wake(self) -> None:
+        for event in list(self._woken):
+            event.set()
