@@ -32,8 +32,16 @@ class ReadinessCheck:
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
         self._threads = anyio.CapacityLimiter(_MAX_HANGING)
+        self._running: asyncio.Task[ReadinessSchema] | None = None
 
     async def run(self) -> ReadinessSchema:
+        """Asks; whoever comes meanwhile gets the same answer. A thousand probes at once would find only that
+        they stand in each other's way."""
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._ask_all())
+        return await asyncio.shield(self._running)
+
+    async def _ask_all(self) -> ReadinessSchema:
         """Asks.
 
         Workers are told of, but the API is ready without them: it takes jobs, answers about them and serves
