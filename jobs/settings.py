@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from jobs.connections import SENTINEL_SCHEME, SentinelAddress
 
 GIB = 1 << 30
 
@@ -41,7 +43,8 @@ class CommonSettings(BaseSettings):
     Attributes:
         data_dir: Folder for everything that has no other place: uploads in progress, the embedded server's
             data, and objects unless `storage_url` says otherwise.
-        redis_url: Of the store (job records).
+        redis_url: Of the store (job records): a server, or its Sentinels as
+            redis+sentinel://host:26379,host:26379/service/0.
         queue_redis_url: Of the queue: a database of its own, since keys of others slow its maintenance (188
             to 8,313 us per message with 100,000 of them). None is the store's server, next database.
         storage_url: Folder or `s3://bucket/prefix`; None is a folder in `data_dir`.
@@ -89,6 +92,13 @@ class CommonSettings(BaseSettings):
                 f"({self.heartbeat_timeout.total_seconds():g} s)"
             )
         return self
+
+    @field_validator("redis_url", "queue_redis_url")
+    @classmethod
+    def _check_sentinels(cls, value: str | None) -> str | None:
+        if value is not None and urlsplit(value).scheme == SENTINEL_SCHEME:
+            SentinelAddress.parse(value)
+        return value
 
     @property
     def effective_queue_redis_url(self) -> str:
@@ -179,6 +189,8 @@ def _next_database(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return url
+    if parts.scheme == SENTINEL_SCHEME:
+        return SentinelAddress.parse(url).with_next_database(url)
     number = parts.path.strip("/") or "0"
     if not number.isdigit():
         raise ValueError(f"redis_url {url!r} has no database number; write redis://host:port/0")
