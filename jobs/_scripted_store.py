@@ -10,6 +10,7 @@ import redis
 
 from jobs._decoding import job_from_hash
 from jobs._scripts import attempts, lifecycle, segments
+from jobs.durable import run_durably
 from jobs.errors import JobNotFoundError, JobStateError, LostLeaseError
 from jobs.outages import reported_outage
 from jobs.records import Job
@@ -40,6 +41,10 @@ class ScriptedStore:
     def _run(self, name: str, *arguments: Any) -> Any:
         with reported_outage():
             return self._scripts[name](args=arguments)
+
+    def _run_durably(self, name: str, *arguments: Any) -> Any:
+        with reported_outage():
+            return run_durably(self._scripts[name], args=arguments)
 
     def _run_once(self, name: str, *arguments: Any) -> Any:
         """Runs a script that tells by its last argument whether this call has run before."""

@@ -11,6 +11,7 @@ import redis
 from jobs._scripted_store import milliseconds
 from jobs.batch_records import Batch, BatchInput, BatchSpec, RejectedInput
 from jobs.clock import LUA_NOW_MS, redis_now
+from jobs.durable import run_durably
 from jobs.errors import JobsError
 from jobs.objects import input_key
 from jobs.outages import reported_outage
@@ -133,7 +134,9 @@ class BatchStore:
         keys = [key, *(f"{key}:{name}" for name in ("inputs", "decided", "rejected"))]
         with reported_outage():
             return bool(
-                self._create(keys=[*keys, f"dv:batches:{spec.owner}", _ACTIVE, _EXPIRING], args=arguments)
+                run_durably(
+                    self._create, keys=[*keys, f"dv:batches:{spec.owner}", _ACTIVE, _EXPIRING], args=arguments
+                )
             )
 
     def get(self, batch_id: str, *, owner: str | None = None) -> Batch:

@@ -30,7 +30,8 @@ class JobStore(AttemptStore, OverviewStore):
 
     def create(self, spec: JobSpec, *, max_waiting: int, max_of_owner: int = 0) -> Job:
         """Adds a queued job. The caller enqueues its plan; if it dies before, the reconciler does.
-        Harmless to repeat with the same `spec`.
+        Harmless to repeat with the same `spec`. It survives a power loss, and where Redis has a replica a
+        fail-over; jobs of a batch are made again by it instead.
 
         Args:
             spec: What was submitted.
@@ -44,7 +45,8 @@ class JobStore(AttemptStore, OverviewStore):
             StoreUnavailableError: If Redis does not answer; the job may be there then.
         """
         labels = [f"{name}:{value}" for name, value in spec.labels.items()]
-        outcome, number = self._run(
+        run = self._run_durably if spec.batch_id is None else self._run
+        outcome, number = run(
             "CREATE",
             spec.id,
             spec.owner,
