@@ -20,11 +20,11 @@ def run_durably(script: Script, *, keys: Sequence[str] = (), args: Sequence[Any]
         redis.RedisError: If Redis does not answer, or the script fails.
     """
     client: Any = script.registered_client
-    _, _, replicas = client.execute_command("ROLE")
+    role, _, replicas, *_ = client.execute_command("ROLE")
     with client.pipeline(transaction=False) as pipeline:
         script(keys=keys, args=args, client=pipeline)
         pipeline.execute_command("WAITAOF", 1, 0, _WAIT_MS)
-        if replicas:
+        if role == b"master" and replicas:
             pipeline.execute_command("WAIT", 1, _WAIT_MS)
         answer = pipeline.execute(raise_on_error=False)[0]
     if isinstance(answer, Exception):
