@@ -73,8 +73,8 @@ class LossyProxy:
                 for task in both:
                     task.cancel()
                 await asyncio.gather(*both, return_exceptions=True)
-        except OSError:
-            pass  # the server is away, and so is the proxy for this client
+        except (OSError, asyncio.CancelledError):
+            pass  # the server is away, or the proxy ends: so it does for this client
         finally:
             for end in ends:
                 end.close()
