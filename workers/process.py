@@ -221,7 +221,7 @@ def _drain(
     context: WorkerContext, broker: GatedBroker, consumer: dramatiq.Worker, should_hurry: Callable[[], bool]
 ) -> None:
     """Takes no more tasks, gives the running one its time, and gives back what was not begun."""
-    context.stopping.drain()
+    context.stopping.drain(within_seconds=context.settings.drain_seconds)
     broker.gate.close()
     _log.info("worker.draining", task=context.task and context.task.task)
     if not _wait_until_idle(broker, context.settings.drain_seconds, should_hurry):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ _log: Any = structlog.get_logger(__name__)
 
 # Also how soon a cancelled job is noticed, and how often customers see progress.
 _MAX_RENEWAL_SECONDS = 1.0
+# A stopping worker gives up what would take so many times the time it has: estimates are rough.
+_MARGIN = 1.5
 
 
 class Attempt:
@@ -49,6 +52,7 @@ class Attempt:
         self.is_given_back = False
         self._context, self._priority = context, priority
         self._num_frames: int | None = None
+        self._pace: _Pace | None = None
         self._lost: LostLeaseError | None = None
         self._has_ended, self._woken = False, threading.Event()
         self._on_stop: list[Callable[[], None]] = []
@@ -63,7 +67,7 @@ class Attempt:
 
     def should_stop(self) -> bool:
         """Whether to stop at the next frame."""
-        return self.is_lost or self._context.stopping.is_over
+        return self.is_lost or self._is_out_of_time()
 
     def check(self) -> None:
         """Stops the work where it must not go on.
@@ -74,12 +78,18 @@ class Attempt:
         """
         if self._lost is not None:
             raise self._lost
-        if self._context.stopping.is_over:
+        if self._is_out_of_time():
             raise DrainedError("the worker stops")
+
+    def expect_frames(self, num_frames: int) -> None:
+        """Says how many frames this attempt is going to make, from now on."""
+        self._pace = _Pace(num_frames)
 
     def report_frames(self, num_frames: int) -> None:
         """Says how many frames of this attempt are done."""
         self._num_frames = num_frames
+        if self._pace is not None:
+            self._pace.report(num_frames)
 
     def add_warnings(self, warnings: Sequence[str]) -> None:
         """Adds to the job's warnings those that are not there yet.
@@ -152,6 +162,13 @@ class Attempt:
             self._context.queue.enqueue(self.task, self._priority)
             self.is_given_back = True
 
+    def _is_out_of_time(self) -> bool:
+        """Whether the worker stops, and has no time left for this or will not have enough."""
+        stopping = self._context.stopping
+        if stopping.is_over or self.is_given_back:
+            return True
+        return self._pace is not None and self._pace.seconds_left() > _MARGIN * stopping.seconds_left
+
     def _renew(self) -> None:
         with self._context.stopping.waking(self._woken):
             while True:
@@ -189,3 +206,23 @@ class Attempt:
             )
         except LostLeaseError as error:
             self._lost = error
+
+
+class _Pace:
+    """How long an attempt will take, by the frames that it has made."""
+
+    def __init__(self, num_frames: int) -> None:
+        self._num_frames = num_frames
+        self._start = time.monotonic()
+        self._reported = (0, self._start)
+
+    def report(self, num_frames: int) -> None:
+        self._reported = (num_frames, time.monotonic())
+
+    def seconds_left(self) -> float:
+        """Until the last frame; 0 where no frame tells."""
+        done, at = self._reported
+        if not done:
+            return 0.0
+        # From one frame to the next: chunks come at once, and nothing comes between them.
+        return (self._num_frames - done) * (at - self._start) / done - (time.monotonic() - at)

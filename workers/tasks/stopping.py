@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,7 @@ class StopSignal:
 
     def __init__(self) -> None:
         self._draining, self._over = threading.Event(), threading.Event()
+        self._ends_at = float("inf")
         self._woken: set[threading.Event] = set()
 
     @property
@@ -32,8 +34,19 @@ class StopSignal:
         """Whether the time for finishing is over."""
         return self._over.is_set()
 
-    def drain(self) -> None:
-        """Asks for the polite end."""
+    @property
+    def seconds_left(self) -> float:
+        """Until the time for finishing is over; infinite as long as nobody has said when."""
+        return self._ends_at - time.monotonic()
+
+    def drain(self, *, within_seconds: float | None = None) -> None:
+        """Asks for the polite end.
+
+        Args:
+            within_seconds: How long the running task may take; None leaves that open.
+        """
+        if within_seconds is not None:
+            self._ends_at = time.monotonic() + within_seconds
         self._draining.set()
         self._wake()
 

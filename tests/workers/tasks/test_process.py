@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from fractions import Fraction
@@ -125,6 +126,18 @@ def test_what_a_stopping_worker_cannot_finish_is_given_back_before_its_chunk_end
             door.open()
             leaving.join()
     assert farm.publications(job_id) == {}
+
+
+def test_a_segment_that_would_take_too_long_is_given_back_when_the_worker_is_told_to_stop(
+    make_farm: Callable[..., Farm], clip: Path
+) -> None:
+    farm = make_farm(drain_seconds=12)
+    with farm.worker():
+        job_id = farm.submit(clip, model=VERY_SLOW)  # half a minute for a segment
+        farm.wait(job_id, is_made)
+        start = time.monotonic()
+    assert time.monotonic() - start < 8
+    assert_given_back(farm, job_id)
 
 
 def assert_given_back(farm: Farm, job_id: str) -> None:
