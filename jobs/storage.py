@@ -17,6 +17,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from jobs.errors import ObjectNotFoundError, StorageError, StorageFullError
+from jobs.syncing import make_synced_folder, sync
 
 CHUNK_BYTES = 1 << 20
 _PART_BYTES = 16 << 20
@@ -73,7 +74,7 @@ class Storage:
             raise StorageError(f"{url!r} is not a storage; give a folder or s3://bucket/prefix")
 
     def put_file(self, key: str, path: Path, *, is_movable: bool = False) -> None:
-        """Stores a file.
+        """Stores a file. In a folder it is on the disk when this returns, and so is its name.
 
         Args:
             key: Name.
@@ -92,13 +93,15 @@ class Storage:
         target = self._local(key)
         part = target.with_name(f".{target.name}.part")
         with _reported(key):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_synced_folder(target.parent)
             try:
                 if is_movable:
                     shutil.move(path, part)
                 else:
                     shutil.copyfile(path, part)
+                sync(part)
                 part.replace(target)
+                sync(target.parent)
             except BaseException:
                 if not is_movable:
                     part.unlink(missing_ok=True)

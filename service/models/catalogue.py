@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 
+import structlog
+
 from jobs.fleet import ModelInfo
-from pipelines.catalogue import describe_model
+from pipelines.catalogue import DescribedModel, describe_model
+from pipelines.errors import CheckpointError
 from service.context import ServiceContext
+
+_log = structlog.get_logger(__name__)
 
 
 def known_models(context: ServiceContext) -> list[ModelInfo]:
@@ -30,7 +35,12 @@ def known_models(context: ServiceContext) -> list[ModelInfo]:
 @cache
 def _described(name: str) -> ModelInfo:
     """A model that no worker has loaded yet."""
-    found = describe_model(name)
+    try:
+        found = describe_model(name)
+    except CheckpointError as error:
+        # Workers will say the same, and more loudly.
+        _log.warning("models.not_described", model=name, error=str(error))
+        found = DescribedModel("unknown")
     return ModelInfo(
         name=name,
         kind=found.kind,
