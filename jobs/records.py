@@ -29,8 +29,10 @@ class JobState(StrEnum):
 
 
 class Stage(StrEnum):
-    """What is being done to a job that is in progress."""
+    """What is being done to a job: its source is fetched while it is queued, the others while it is in
+    progress."""
 
+    FETCHING = "fetching"
     PLANNING = "planning"
     UPSCALING = "upscaling"
     JOINING = "joining"
@@ -132,15 +134,32 @@ class WebhookTarget(_Record):
     events: tuple[str, ...] = ()
 
 
+class FetchedSource(_Record):
+    """An address that a job's source comes from, and what its customer may have.
+
+    Attributes:
+        url: https:// or s3://.
+        filename: What the customer calls it, or the end of the address.
+        max_bytes: Of the source.
+        max_output_pixels: Of the result; 0 is no limit.
+    """
+
+    url: str
+    filename: str
+    max_bytes: int
+    max_output_pixels: int = 0
+
+
 class JobSpec(_Record):
-    """What was submitted. Never changes.
+    """What was submitted. Never changes, except that `input` becomes known.
 
     Attributes:
         id: "job_" and a ULID: ids sort by time of creation.
         owner: Id of the API key, or "local" on a server without keys.
         created_at: UTC.
         input_key: Of the source in the storage.
-        input: What the probe found.
+        input: What the probe found; None while the source is still to be fetched.
+        source: Where the source is fetched from; None if it came with the request or as an upload.
         options: What to make of it.
         priority: Of the job.
         labels: To find jobs by.
@@ -153,13 +172,21 @@ class JobSpec(_Record):
     owner: str
     created_at: datetime
     input_key: str
-    input: InputInfo
+    input: InputInfo | None
+    source: FetchedSource | None = None
     options: JobOptions
     priority: Priority = Priority.NORMAL
     labels: dict[str, str] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
     webhook: WebhookTarget | None = None
     batch_id: str | None = None
+
+    @property
+    def filename(self) -> str:
+        """What the customer calls the source."""
+        if self.input is not None:
+            return self.input.filename
+        return "video" if self.source is None else self.source.filename
 
 
 class PlannedSegment(_Record):
@@ -214,7 +241,7 @@ class Job(_Record):
     Attributes:
         spec: What was submitted.
         state: Where it is.
-        stage: What is being done; None unless it is in progress.
+        stage: What is being done; None where it waits or has ended.
         version: Grows with every change; the ETag.
         updated_at: Of the last change.
         started_at: When the first attempt began.

@@ -29,7 +29,7 @@ class JobStore(AttemptStore, OverviewStore):
     """
 
     def create(self, spec: JobSpec, *, max_waiting: int, max_of_owner: int = 0) -> Job:
-        """Adds a queued job. The caller enqueues its plan; if it dies before, the reconciler does.
+        """Adds a queued job. The caller enqueues its first task; if it dies before, the reconciler does.
         Harmless to repeat with the same `spec`.
 
         Args:
@@ -52,9 +52,9 @@ class JobStore(AttemptStore, OverviewStore):
             max_waiting,
             max_of_owner,
             int(spec.webhook is not None),
-            spec.input.num_frames or "",
+            "" if spec.input is None else spec.input.num_frames or "",
             spec.model_dump_json(),
-            json.dumps(spec.input.warnings),
+            json.dumps([] if spec.input is None else spec.input.warnings),
             json.dumps(labels),
         )
         if outcome == b"queue_full":

@@ -24,11 +24,11 @@ def known_models(context: ServiceContext) -> list[ModelInfo]:
     offered = context.fleet.models()
     if offered and "models" not in settings.model_fields_set:
         return offered
-    by_name = {model.name: model for model in offered}
-    configured = [by_name.pop(name, None) or _described(name) for name in settings.models]
+    by_name = {name: _described(name) for name in settings.models}
+    by_name |= {model.name: model for model in offered}
     return [
         model.model_copy(update={"is_default": position == 0})
-        for position, model in enumerate([*configured, *by_name.values()])
+        for position, model in enumerate(by_name.values())
     ]
 
 
