@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ulid import ULID
 
 from jobs.options import JobOptions
+from jobs.sources import FetchedSource
 
 
 class JobState(StrEnum):
@@ -29,8 +30,7 @@ class JobState(StrEnum):
 
 
 class Stage(StrEnum):
-    """What is being done to a job: its source is fetched while it is queued, the others while it is in
-    progress."""
+    """What is being done to a job: fetching while it is queued, the others while it is in progress."""
 
     FETCHING = "fetching"
     PLANNING = "planning"
@@ -55,12 +55,7 @@ class _Record(BaseModel):
 
 
 class JobError(_Record):
-    """Why a job failed.
-
-    Attributes:
-        code: Stable name of the kind of error.
-        message: For people.
-    """
+    """Why a job failed: a stable code, and a message for people."""
 
     code: str
     message: str
@@ -134,22 +129,6 @@ class WebhookTarget(_Record):
     events: tuple[str, ...] = ()
 
 
-class FetchedSource(_Record):
-    """An address that a job's source comes from, and what its customer may have.
-
-    Attributes:
-        url: https:// or s3://.
-        filename: What the customer calls it, or the end of the address.
-        max_bytes: Of the source.
-        max_output_pixels: Of the result; 0 is no limit.
-    """
-
-    url: str
-    filename: str
-    max_bytes: int
-    max_output_pixels: int = 0
-
-
 class JobSpec(_Record):
     """What was submitted. Never changes, except that `input` becomes known.
 
@@ -159,7 +138,7 @@ class JobSpec(_Record):
         created_at: UTC.
         input_key: Of the source in the storage.
         input: What the probe found; None while the source is still to be fetched.
-        source: Where the source is fetched from; None if it came with the request or as an upload.
+        source: Where it is fetched from; None if it came with the request or as an upload.
         options: What to make of it.
         priority: Of the job.
         labels: To find jobs by.
@@ -184,9 +163,8 @@ class JobSpec(_Record):
     @property
     def filename(self) -> str:
         """What the customer calls the source."""
-        if self.input is not None:
-            return self.input.filename
-        return "video" if self.source is None else self.source.filename
+        known = self.input or self.source
+        return "video" if known is None else known.filename
 
 
 class PlannedSegment(_Record):

@@ -24,7 +24,8 @@ from jobs.batch_records import Batch, BatchInput, RejectedInput
 from jobs.batch_store import BatchNotFoundError, BatchStore, intake_lock
 from jobs.errors import JobExistsError, JobsError
 from jobs.objects import input_key, job_prefix
-from jobs.records import FetchedSource, InputInfo
+from jobs.records import InputInfo
+from jobs.sources import FetchedSource
 from service.auth import Caller
 from service.batches.service import QUEUE, TASK, cancel_batch
 from service.batches.settling import settle_batch

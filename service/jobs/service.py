@@ -13,7 +13,8 @@ from jobs.errors import JobExistsError, QueueFullError, StoreUnavailableError
 from jobs.fleet import ModelInfo
 from jobs.objects import input_key
 from jobs.options import JobOptions
-from jobs.records import FetchedSource, InputInfo, Job, JobSpec, Stage, WebhookTarget
+from jobs.records import InputInfo, Job, JobSpec, Stage, WebhookTarget
+from jobs.sources import FetchedSource
 from media import MediaError, MediaInfo
 from media.limits import InputLimits
 from media.sandbox import sandboxed_probe

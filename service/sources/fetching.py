@@ -23,8 +23,8 @@ from obstore.exceptions import (
 from obstore.store import S3Store
 from starlette.concurrency import run_in_threadpool
 
-from jobs.records import FetchedSource
 from jobs.settings import ServiceSettings
+from jobs.sources import FetchedSource
 from service.auth import Caller
 from service.context import ServiceContext
 from service.errors import InvalidRequestError

@@ -15,7 +15,8 @@ from jobs.batch_records import BatchInput, BatchSpec
 from jobs.batch_store import BatchStore
 from jobs.connections import impatient_client
 from jobs.errors import JobExistsError, JobStateError
-from jobs.records import FetchedSource, Job, JobError, JobState, Stage, new_id
+from jobs.records import Job, JobError, JobState, Stage, new_id
+from jobs.sources import FetchedSource
 from jobs.store import JobStore
 from jobs.uploads import Upload, UploadStore
 from tests.jobs.made import (

@@ -22,8 +22,9 @@ from jobs.fleet import Fleet
 from jobs.objects import input_key
 from jobs.options import JobOptions
 from jobs.queue import TaskId
-from jobs.records import FetchedSource, Job, JobSpec, JobState, Stage, new_id
+from jobs.records import Job, JobSpec, JobState, Stage, new_id
 from jobs.settings import ServiceSettings
+from jobs.sources import FetchedSource
 from service.outgoing import PinnedTransport, SourceRefusedError, check_url, is_public, resolve
 from service.sources import fetching
 from service.sources.fetching import check_source_url, open_bucket

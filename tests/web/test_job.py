@@ -46,7 +46,7 @@ def test_a_job_whose_address_is_still_being_fetched_shows_what_is_known(
 ) -> None:
     job = fake.add_job(queue_position=1)
     known = job.state["input"]
-    unknown = {name: None for name in known} | {"filename": "clip.mp4", "rotation": 0, "has_audio": False}
+    unknown = dict.fromkeys(known) | {"filename": "clip.mp4", "rotation": 0, "has_audio": False}
     job.change("status", stage="fetching", input=unknown)
     open_job(page, site, job)
     expect(page.locator("#status-text")).to_have_text("Fetching the video")
