@@ -27,6 +27,13 @@ class OverviewStore(ScriptedStore):
         with reported_outage():
             return bool(self.client.scard(f"dv:input:{key}"))
 
+    def is_input_wanted(self, key: str) -> bool:
+        """Whether a job reads the object with this key, or one may be made of it, as of an upload."""
+        with reported_outage(), self.client.pipeline(transaction=True) as pipeline:
+            pipeline.scard(f"dv:input:{key}")
+            pipeline.exists(f"dv:upload:{key.removeprefix('uploads/')}")
+            return any(pipeline.execute())
+
     def counts(self) -> dict[JobState, int]:
         """Jobs by state."""
         with reported_outage():

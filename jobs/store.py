@@ -10,7 +10,7 @@ from jobs._attempt_store import AttemptStore, Beginning, NextSteps
 from jobs._decoding import JOB_KEY, job_from_hash
 from jobs._overview_store import OverviewStore
 from jobs._scripted_store import milliseconds, require_changed, require_job
-from jobs.errors import JobExistsError, OwnerLimitError, QueueFullError
+from jobs.errors import JobExistsError, ObjectNotFoundError, OwnerLimitError, QueueFullError
 from jobs.outages import reported_outage
 from jobs.records import PRIORITIES, Job, JobSpec, JobState
 
@@ -39,6 +39,7 @@ class JobStore(AttemptStore, OverviewStore):
 
         Raises:
             QueueFullError: If there are so many already.
+            ObjectNotFoundError: If its input is an upload that was deleted.
             JobExistsError: If there is another job of that id.
             StoreUnavailableError: If Redis does not answer; the job may be there then.
         """
@@ -61,6 +62,8 @@ class JobStore(AttemptStore, OverviewStore):
             raise QueueFullError(number, max_waiting)
         if outcome == b"owner_full":
             raise OwnerLimitError(number, max_of_owner)
+        if outcome == b"input_gone":
+            raise ObjectNotFoundError(f"the upload {spec.input_key.removeprefix('uploads/')} was deleted")
         if outcome == b"exists":
             raise JobExistsError(spec.id)
         return self.get(spec.id)

@@ -48,7 +48,7 @@ def sweep_expired(store: JobStore, storage: Storage) -> int:
 
 
 def remove_job(store: JobStore, storage: Storage, job_id: str) -> None:
-    """Removes a job, its files, and its input if no other job reads it. Harmless if there is no such job."""
+    """Removes a job, its files, and its input if nobody wants it. Harmless if there is no such job."""
     try:
         input_key = store.get(job_id).spec.input_key
     except JobNotFoundError:
@@ -56,7 +56,7 @@ def remove_job(store: JobStore, storage: Storage, job_id: str) -> None:
     # First the record: a job without files would be worse than files without a job.
     store.delete(job_id)
     storage.delete_prefix(objects.job_prefix(job_id))
-    if input_key is not None and not store.is_input_used(input_key):
+    if input_key is not None and not store.is_input_wanted(input_key):
         storage.delete(input_key)
 
 
@@ -86,7 +86,7 @@ def sweep_litter(
             storage.delete(key)
             count += 1
     for stored in storage.list("uploads/"):
-        if now - stored.modified_at > upload_ttl and not store.is_input_used(stored.key):
+        if now - stored.modified_at > upload_ttl and not store.is_input_wanted(stored.key):
             storage.delete(stored.key)
             count += 1
     if count:

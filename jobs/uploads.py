@@ -10,6 +10,7 @@ import redis
 from pydantic import BaseModel, ConfigDict
 
 from jobs.errors import JobsError
+from jobs.objects import upload_key
 from jobs.outages import reported_outage
 from jobs.records import InputInfo
 
@@ -35,6 +36,13 @@ return 1
 """
 # KEYS: record. ARGV: owner.
 _DISOWN = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'owner', ARGV[1]) end"
+# KEYS: record, lock, expiring, its users. ARGV: id. After it no job can be made of the upload (`CREATE`).
+_DELETE_UNUSED = """
+if redis.call('SCARD', KEYS[4]) > 0 then return 0 end
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('ZREM', KEYS[3], ARGV[1])
+return 1
+"""
 # KEYS: record, expiring. ARGV: id, expires_at in ms.
 _POSTPONE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -129,6 +137,7 @@ class UploadStore:
         self._take = client.register_script(_LOCK)
         self._renew = client.register_script(_RENEW)
         self._disown = client.register_script(_DISOWN)
+        self._delete_unused = client.register_script(_DELETE_UNUSED)
         self._postpone = client.register_script(_POSTPONE)
         self._unlock = client.register_script(_UNLOCK)
 
@@ -223,12 +232,16 @@ class UploadStore:
         with reported_outage():
             self._disown(keys=[_key(upload_id)], args=[_NOBODY])
 
-    def delete(self, upload_id: str) -> None:
-        """Forgets an upload; harmless if there is none."""
-        with reported_outage(), self._client.pipeline() as pipeline:
-            pipeline.delete(_key(upload_id), _lock(upload_id))
-            pipeline.zrem(_EXPIRING, upload_id)
-            pipeline.execute()
+    def delete_unused(self, upload_id: str) -> bool:
+        """Forgets an upload that no job reads; harmless if there is none.
+
+        Returns:
+            False if a job reads it, or an input of a batch will.
+        """
+        users = f"dv:input:{upload_key(upload_id)}"
+        keys = [_key(upload_id), _lock(upload_id), _EXPIRING, users]
+        with reported_outage():
+            return bool(self._delete_unused(keys=keys, args=[upload_id]))
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of uploads whose time is over, the longest first."""

@@ -12,6 +12,8 @@ CREATE = (
 local id, owner, priority, batch = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if get(id, 'spec') == ARGV[9] then return {'ok', 0} end
 if redis.call('EXISTS', job_key(id)) == 1 then return {'exists', 0} end
+local upload = string.match(cjson.decode(ARGV[9]).input_key, '^uploads/(.*)$')
+if upload and redis.call('EXISTS', prefix .. 'upload:' .. upload) == 0 then return {'input_gone', 0} end
 local waiting = 0
 for _, name in ipairs({'high', 'normal', 'low'}) do
   waiting = waiting + redis.call('ZCARD', prefix .. 'waiting:' .. name)

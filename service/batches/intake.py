@@ -23,9 +23,10 @@ from jobs.api_keys import Scope
 from jobs.batch_records import Batch, BatchInput, RejectedInput
 from jobs.batch_store import BatchNotFoundError, BatchStore, intake_lock
 from jobs.errors import JobExistsError, JobsError
-from jobs.objects import input_key, job_prefix
+from jobs.objects import input_key, job_prefix, upload_key
 from jobs.records import InputInfo
 from jobs.sources import FetchedSource
+from jobs.uploads import UploadNotFoundError, UploadStore
 from service.auth import Caller
 from service.batches.service import QUEUE, TASK, cancel_batch
 from service.batches.settling import settle_batch
@@ -34,7 +35,6 @@ from service.errors import ServiceError, from_jobs_error
 from service.jobs.service import clean_filename, enqueue_job, make_spec, probe_file
 from service.jobs.submissions import JobForm, Source, UrlSource
 from service.sources.fetching import describe_address
-from service.sources.service import find_upload
 from service.tasks import TaskKind, enqueue_task
 
 _log = structlog.get_logger(__name__)
@@ -138,8 +138,11 @@ async def _make_job(context: ServiceContext, batch: Batch, item: BatchInput) -> 
         if isinstance(source, UrlSource):
             found = describe_address(context, caller, source.url, filename=form.filename)
         else:
-            upload = await run_in_threadpool(find_upload, context, caller, source)
-            found, key = upload.found, upload.key
+            # Whose it is and whether it has expired was looked at when the batch was accepted.
+            upload = await run_in_threadpool(UploadStore(context.client).get, source.upload_id)
+            if upload.found is None:
+                raise UploadNotFoundError(upload.id)
+            found, key = upload.found, upload_key(upload.id)
             if form.filename is not None:
                 found = found.model_copy(update={"filename": clean_filename(form.filename)})
     spec = await run_in_threadpool(

@@ -17,7 +17,7 @@ from service.auth import Caller, Reader, Writer
 from service.context import Context, ServiceContext
 from service.errors import InvalidRequestError
 from service.forms import FILE_FIELD, is_form, receive_form
-from service.idempotency import IdempotentCall, fingerprint_of, idempotent
+from service.idempotency import IdempotentCall, fingerprint_of, hold_of, idempotent
 from service.jobs import service
 from service.jobs.dependencies import JobId, OwnJob
 from service.jobs.events import job_events
@@ -209,7 +209,7 @@ async def _submit_form(
             key=idempotency_key,
             fingerprint=fingerprint,
             prefix="job",
-            held=context.settings.lease_ttl,
+            held=hold_of(context.settings),
         ) as call:
             return await _made_before(context, caller, call) or await service.submit_file(
                 context, caller, file.path, form, filename=file.filename, job_id=call.id
@@ -225,7 +225,7 @@ async def _submit_source(
         key=idempotency_key,
         fingerprint=fingerprint_of(body.model_dump(mode="json")),
         prefix="job",
-        held=context.settings.lease_ttl,
+        held=hold_of(context.settings),
     ) as call:
         earlier = await _made_before(context, caller, call)
         if earlier is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -39,23 +40,43 @@ _NUM_TRIES = 5
 _LATER = timedelta(seconds=15)
 # Also how soon a cancelled job is noticed.
 _MAX_RENEWAL_SECONDS = 1.0
+# By one process. A customer of slow origins leaves room for others.
+_AT_ONCE, _AT_ONCE_OF_OWNER = 16, 8
+_TURN = timedelta(seconds=2)
 
 
-async def fetch_source(context: ServiceContext, job_id: str) -> None:
+def make_fetching() -> TaskKind:
+    """The task, for one process."""
+    running: Counter[str] = Counter()
+
+    async def run(context: ServiceContext, job_id: str) -> None:
+        try:
+            job = await run_in_threadpool(context.store.get, job_id)
+        except JobNotFoundError:
+            return
+        owner = job.spec.owner
+        if running[owner] >= _AT_ONCE_OF_OWNER:
+            raise Retry("others have their turn", delay=int(_TURN.total_seconds() * 1000))
+        running[owner] += 1
+        try:
+            await fetch_source(context, job)
+        finally:
+            running[owner] -= 1
+
+    return TaskKind(FETCH_QUEUE, FETCH, run, num_threads=_AT_ONCE)
+
+
+async def fetch_source(context: ServiceContext, job: Job) -> None:
     """Fetches the source of a job, looks into it, stores it, and asks for the job to be planned.
 
     Raises:
         Retry: If another process is at it, or a part of the installation does not answer.
     """
-    try:
-        job = await run_in_threadpool(context.store.get, job_id)
-    except JobNotFoundError:
-        return
     token = token_hex(16)
     beginning = await run_in_threadpool(
         partial(
             context.store.begin,
-            job_id,
+            job.id,
             FETCH,
             token,
             ttl=context.settings.lease_ttl,
@@ -72,10 +93,6 @@ async def fetch_source(context: ServiceContext, job_id: str) -> None:
         case "exhausted":
             message = f"the processes that fetched the source died, {beginning.number} times"
             await _fail(context, job, JobError(code="worker_crashed", message=message))
-
-
-# Each mostly waits for its origin.
-FETCHING = TaskKind(FETCH_QUEUE, FETCH, fetch_source, num_threads=8)
 
 
 async def _attempt(context: ServiceContext, job: Job, token: str) -> None:

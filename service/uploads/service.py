@@ -173,10 +173,9 @@ def sweep_uploads(context: ServiceContext) -> int:
 def remove_upload(context: ServiceContext, store: UploadStore, upload_id: str) -> None:
     """Forgets an upload and removes its bytes. While a job reads them it is only hidden, and swept later.
     Blocking; harmless to repeat."""
-    if context.store.is_input_used(upload_key(upload_id)):
+    if not store.delete_unused(upload_id):
         store.disown(upload_id)
         return
-    store.delete(upload_id)
     (uploads_dir(context) / upload_id).unlink(missing_ok=True)
     context.storage.delete(upload_key(upload_id))
 

@@ -44,12 +44,21 @@ def test_expired_jobs_go_with_their_files(store: JobStore, storage: Storage) -> 
     assert keys(storage) == others
 
 
-def test_an_upload_goes_with_the_last_job_that_reads_it(store: JobStore, storage: Storage) -> None:
-    jobs = [create(store, input_key="uploads/1").id for _ in range(2)]
+def test_an_upload_goes_with_the_last_job_that_reads_it_unless_another_may_be_made_of_it(
+    store: JobStore, storage: Storage
+) -> None:
+    jobs = [create(store, input_key="uploads/1").id for _ in range(3)]
     put(storage, "uploads/1")
     remove_job(store, storage, jobs[0])
-    assert storage.exists("uploads/1")
     remove_job(store, storage, jobs[1])
+    jobs.append(create(store, input_key="uploads/1").id)
+    remove_job(store, storage, jobs[2])
+    remove_job(store, storage, jobs[3])
+    assert storage.exists("uploads/1")
+    assert sweep_litter(store, storage, upload_ttl=DAY, now=LATER + DAY) == 0
+    last = create(store, input_key="uploads/1").id
+    store.client.delete("dv:upload:1")
+    remove_job(store, storage, last)
     assert not storage.exists("uploads/1")
 
 

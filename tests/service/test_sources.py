@@ -229,6 +229,69 @@ def test_a_fetch_goes_on_in_another_process_when_its_own_is_killed(
     assert len(asked_ranges) == 2
 
 
+def test_a_fetch_goes_on_in_another_process_when_its_own_is_stopped(
+    settings: ServiceSettings, clip: Path
+) -> None:
+    content = clip.read_bytes()
+    ranges: list[str | None] = []
+    is_over = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        """The first half and then nothing, and only the rest to who asks for it."""
+        with connection, connection.makefile("rb") as file:
+            lines = iter(file.readline, b"\r\n")
+            headers = dict(line.decode().strip().lower().split(": ", 1) for line in lines if b": " in line)
+            ranges.append(headers.get("range"))
+            start = int(ranges[-1][6:-1]) if ranges[-1] else 0
+            end = len(content) if start else len(content) // 2
+            status = f"206 Partial\r\nContent-Range: bytes {start}-{len(content) - 1}/{len(content)}"
+            head = f'HTTP/1.1 {status if start else "200 OK"}\r\nETag: "1"\r\n'
+            head += f"Content-Length: {len(content) - start}\r\nConnection: close\r\n\r\n"
+            connection.sendall(head.encode() + content[start:end])
+            if not start:
+                is_over.wait(30)
+
+    def accept() -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        with running_api(settings) as api:
+            job = submit(api, f"http://127.0.0.1:{listener.getsockname()[1]}/clip.mp4").json()
+            path = api.context.incoming_dir / f"fetch-{job['id']}"
+            wait_until(lambda: ranges and path.exists())
+        assert path.stat().st_size == len(content) // 2
+        with running_api(settings) as api:
+            fetched = settled(api, job["id"])
+            assert api.context.storage.get_bytes(fetched.spec.input_key) == content
+        is_over.set()
+    assert ranges == [None, f"bytes={len(content) // 2}-"]
+
+
+def test_one_customers_slow_origins_leave_room_for_others(api_with_keys: Api, origin: Origin) -> None:
+    api, is_over = api_with_keys, threading.Event()
+    (_, slow), (_, other) = api.make_key(), api.make_key()
+
+    def wait(_: Asked) -> Answer:
+        is_over.wait(60)
+        return Answer(404)
+
+    def ask(url: str, headers: dict[str, str]) -> str:
+        body = {"source": {"type": "url", "url": url}}
+        job_id: str = api.http.post("/v1/jobs", json=body, headers=headers).json()["id"]
+        return job_id
+
+    with running_origin(wait) as stuck:
+        for number in range(20):
+            ask(f"{stuck.url}/{number}.mp4", slow)
+        wait_until(lambda: len(stuck.asked) == 8)
+        assert settled(api, ask(f"{origin.url}/clip.mp4", other)).spec.input is not None
+        assert len(stuck.asked) == 8
+        is_over.set()
+
+
 def test_a_fetch_whose_message_is_lost_is_asked_for_again(api: Api, origin: Origin) -> None:
     spec = JobSpec(
         id=new_id("job"),
