@@ -82,8 +82,9 @@ async def send(
     delivery = Delivery(id=delivery_id, owner=owner, url=target.url, event=event, body=body)
     client: Any = context.async_client
     # What was written first stays: a receiver that gets the event twice gets the same bytes.
-    if await client.hsetnx(_key(delivery_id), "content", delivery.model_dump_json()):
-        await client.expire(_key(delivery_id), _KEPT)
+    await client.hsetnx(_key(delivery_id), "content", delivery.model_dump_json())
+    # Each time: of the first only the answer may have been lost, and the record would stay for ever.
+    await client.expire(_key(delivery_id), _KEPT)
     await run_in_threadpool(enqueue_task, context, QUEUE, TASK, delivery_id)
     return delivery_id
 

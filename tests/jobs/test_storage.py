@@ -146,9 +146,9 @@ def test_other_addresses_are_refused(url: str) -> None:
         Storage(url)
 
 
-@pytest.mark.parametrize("is_movable", [False, True])
+@pytest.mark.parametrize("is_movable", [False, True, None])
 def test_a_stored_file_is_on_the_disk_before_it_has_its_name_and_its_name_is_before_it_is_told(
-    tmp_path: Path, work: Path, is_movable: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, work: Path, is_movable: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, root = work / "film", tmp_path / "storage"
     path.write_bytes(b"film")
@@ -160,7 +160,10 @@ def test_a_stored_file_is_on_the_disk_before_it_has_its_name_and_its_name_is_bef
         synced.append((str(name), target.exists()))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    storage.put_file("jobs/1/input", path, is_movable=is_movable)
+    if is_movable is None:
+        storage.put_bytes("jobs/1/input", b"film")
+    else:
+        storage.put_file("jobs/1/input", path, is_movable=is_movable)
     *folders, content, name = synced
     assert content == ("jobs/1/.input.part", False)
     assert name == ("jobs/1", True)
