@@ -69,10 +69,10 @@ async def running_tasks(context: ServiceContext, kinds: Sequence[TaskKind]) -> A
     """Works off messages of these kinds while the block runs. Unfinished ones go back to their queues."""
     settings = context.settings
     client = patient_client(settings.effective_queue_redis_url)
-    broker = make_broker(client, heartbeat_timeout=settings.heartbeat_timeout)
     bridge = _Bridge(asyncio.get_running_loop())
     workers = []
     for kind in kinds:
+        broker = make_broker(client, heartbeat_timeout=settings.heartbeat_timeout)
         Actor(
             bridge.blocking(context, kind.run),
             broker=broker,

@@ -29,7 +29,7 @@ from service.auth import Caller
 from service.context import ServiceContext
 from service.errors import InvalidRequestError
 from service.jobs.service import clean_filename
-from service.outgoing import PinnedTransport, SourceRefusedError, check_url
+from service.outgoing import HostNotFoundError, PinnedTransport, SourceRefusedError, check_url
 from service.sources.download import Download
 
 if TYPE_CHECKING:
@@ -170,6 +170,8 @@ async def _fetch_http(settings: ServiceSettings, url: str, download: Download) -
                     if download.total is not None and not download.is_complete:
                         raise _InterruptedError(f"{url!r} ended early")
                     return
+        except HostNotFoundError as error:
+            raise _InterruptedError(str(error)) from error
         except (httpx.TransportError, httpx.StreamError) as error:
             raise _InterruptedError(f"{url!r} cannot be fetched: {type(error).__name__}") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -53,6 +53,7 @@ def make_fetching() -> TaskKind:
         try:
             job = await run_in_threadpool(context.store.get, job_id)
         except JobNotFoundError:
+            await run_in_threadpool(remove_download, _path_of(context, job_id))
             return
         owner = job.spec.owner
         if running[owner] >= _AT_ONCE_OF_OWNER:
@@ -90,13 +91,15 @@ async def fetch_source(context: ServiceContext, job: Job) -> None:
             await _attempt(context, job, token)
         case "busy":
             raise Retry("another process fetches it", delay=beginning.number)
+        case "stopped" | "gone":
+            await run_in_threadpool(_remove_unless_wanted, context, job.id, _path_of(context, job.id))
         case "exhausted":
             message = f"the processes that fetched the source died, {beginning.number} times"
             await _fail(context, job, JobError(code="worker_crashed", message=message))
 
 
 async def _attempt(context: ServiceContext, job: Job, token: str) -> None:
-    path = context.incoming_dir / f"fetch-{job.id}"
+    path = _path_of(context, job.id)
     try:
         found = await _leased(context, job, token, _fetch(context, job, path))
         await run_in_threadpool(context.store.set_input, job.id, token, found)
@@ -189,6 +192,10 @@ def _remove_unless_wanted(context: ServiceContext, job_id: str, path: Path) -> N
         is_over = True
     if is_over:
         remove_download(path)
+
+
+def _path_of(context: ServiceContext, job_id: str) -> Path:
+    return context.incoming_dir / f"fetch-{job_id}"
 
 
 def _worker_name() -> str:

@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,10 @@ from jobs.queue import TaskId
 from jobs.records import Job, JobSpec, JobState, Stage, new_id
 from jobs.settings import ServiceSettings
 from jobs.sources import FetchedSource
+from service import outgoing
 from service.outgoing import PinnedTransport, SourceRefusedError, check_url, is_public, resolve
 from service.sources import fetching
+from service.sources.download import Download
 from service.sources.fetching import check_source_url, open_bucket
 from service.webhooks.targets import check_target
 from tests.certificates import self_signed
@@ -89,6 +91,20 @@ def failure(api: Api, url: str) -> str:
     error = fetched(api, url).error
     assert error is not None
     return error.code
+
+
+def address_spec(url: str) -> JobSpec:
+    """A job of an address, of which no process has heard."""
+    job_id = new_id("job")
+    return JobSpec(
+        id=job_id,
+        owner="local",
+        created_at=datetime.now(UTC),
+        input_key=input_key(job_id),
+        input=None,
+        source=FetchedSource(url=url, filename="clip.mp4", max_bytes=1 << 30),
+        options=JobOptions(model="bicubic"),
+    )
 
 
 def left_behind(api: Api) -> list[Path]:
@@ -293,34 +309,17 @@ def test_one_customers_slow_origins_leave_room_for_others(api_with_keys: Api, or
 
 
 def test_a_fetch_whose_message_is_lost_is_asked_for_again(api: Api, origin: Origin) -> None:
-    spec = JobSpec(
-        id=new_id("job"),
-        owner="local",
-        created_at=datetime.now(UTC),
-        input_key="jobs/here/input",
-        input=None,
-        source=FetchedSource(url=f"{origin.url}/clip.mp4", filename="clip.mp4", max_bytes=1 << 30),
-        options=JobOptions(model="bicubic"),
-    )
+    spec = address_spec(f"{origin.url}/clip.mp4")
     api.context.store.create(spec, max_waiting=10)
     assert settled(api, spec.id).spec.input is not None
 
 
 def test_an_attempt_that_died_after_storing_is_not_repeated(api: Api, origin: Origin, clip: Path) -> None:
-    job_id = new_id("job")
-    api.context.storage.put_file(input_key(job_id), clip)
-    spec = JobSpec(
-        id=job_id,
-        owner="local",
-        created_at=datetime.now(UTC),
-        input_key=input_key(job_id),
-        input=None,
-        source=FetchedSource(url=f"{origin.url}/clip.mp4", filename="clip.mp4", max_bytes=1 << 30),
-        options=JobOptions(model="bicubic"),
-    )
+    spec = address_spec(f"{origin.url}/clip.mp4")
+    api.context.storage.put_file(spec.input_key, clip)
     api.context.store.create(spec, max_waiting=10)
-    api.context.queue.enqueue_fetch(job_id)
-    assert settled(api, job_id).spec.input is not None
+    api.context.queue.enqueue_fetch(spec.id)
+    assert settled(api, spec.id).spec.input is not None
     assert origin.asked == []
 
 
@@ -335,6 +334,48 @@ def test_limits_of_the_key_hold_for_what_is_fetched(api_with_keys: Api, origin: 
         error = settled(api_with_keys, job["id"]).error
         assert error is not None
         assert error.code == code
+
+
+def test_a_job_counts_while_its_source_is_fetched(api_with_keys: Api) -> None:
+    is_over = threading.Event()
+
+    def wait(_: Asked) -> Answer:
+        is_over.wait(30)
+        return Answer(404)
+
+    _, headers = api_with_keys.make_key(limits=KeyLimits(max_unfinished_jobs=1))
+    with running_origin(wait) as origin:
+        body = {"source": {"type": "url", "url": f"{origin.url}/clip.mp4"}}
+        assert api_with_keys.http.post("/v1/jobs", json=body, headers=headers).status_code == 202
+        refused = api_with_keys.http.post("/v1/jobs", json=body, headers=headers)
+        is_over.set()
+    assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
+
+
+def test_a_host_that_is_not_found_now_is_looked_for_again(
+    api: Api, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def forgetful(host: str, port: int, *, allow_private: bool) -> list[outgoing.IPAddress]:
+        asked.append(host)
+        if len(asked) < 3:
+            raise outgoing.HostNotFoundError(f"{host} cannot be found")
+        return [ipaddress.ip_address("127.0.0.1")]
+
+    monkeypatch.setattr(outgoing, "resolve", forgetful)
+    monkeypatch.setattr(fetching, "check_source_url", lambda settings, url: None)
+    assert fetched(api, f"http://videos.example.test:{origin.port}/clip.mp4").error is None
+    assert asked == ["videos.example.test"] * 3
+
+
+def test_what_was_fetched_of_a_cancelled_job_is_removed_by_the_next_message(api: Api, origin: Origin) -> None:
+    spec = address_spec(f"{origin.url}/clip.mp4")
+    api.context.store.create(spec, max_waiting=10)
+    api.context.store.cancel(spec.id, ttl=timedelta(hours=1))
+    (api.context.incoming_dir / f"fetch-{spec.id}").write_bytes(b"half")
+    api.context.queue.enqueue_fetch(spec.id)
+    wait_until(lambda: left_behind(api) == [])
 
 
 def test_up_to_three_redirects_are_followed(api: Api, origin: Origin) -> None:
@@ -537,6 +578,34 @@ def test_s3_sources_come_from_allowed_buckets_only(settings: ServiceSettings, s3
         assert submit(api, "s3://secrets/old/clip.mp4").json()["code"] == "source_refused"
         assert submit(api, "s3://films/").json()["code"] == "source_refused"
         assert failure(api, "s3://films/missing.mp4") == "source_failed"
+
+
+@pytest.mark.parametrize("has_changed", [False, True])
+def test_an_object_is_continued_unless_it_has_changed(
+    settings: ServiceSettings, s3: None, clip: Path, has_changed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, added = clip.read_bytes(), []
+    add = Download.add
+
+    def counting(download: Download, piece: bytes) -> None:
+        added.append(len(piece))
+        add(download, piece)
+
+    with running_api(settings.model_copy(update={"source_buckets": ("films",)})) as api:
+        spec = address_spec("s3://films/old/clip.mp4")
+        assert spec.source is not None
+        path = api.context.incoming_dir / f"fetch-{spec.id}"
+        etag = '"other"' if has_changed else open_bucket("films").head("old/clip.mp4")["e_tag"]
+        begun = Download(path, spec.source.url, max_bytes=1 << 30, storage=api.context.storage)
+        with begun:
+            begun.begin(etag=etag or "", total=len(content))
+            begun.add(content[:1000])
+        monkeypatch.setattr(Download, "add", counting)
+        api.context.store.create(spec, max_waiting=10)
+        api.context.queue.enqueue_fetch(spec.id)
+        assert settled(api, spec.id).error is None
+        assert api.context.storage.get_bytes(spec.input_key) == content
+    assert sum(added) == len(content) - (0 if has_changed else 1000)
 
 
 def test_uploads_that_are_unfinished_or_of_others_make_no_job(api_with_keys: Api) -> None:
