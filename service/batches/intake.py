@@ -117,6 +117,10 @@ async def _admit_input(context: ServiceContext, batch: Batch, item: BatchInput) 
         return True
     if problem.status >= 500:
         return False
+    if await run_in_threadpool(context.store.get_many, [item.job_id]):
+        # It was made before this reason to reject it came up.
+        await run_in_threadpool(store.decide, batch.id, item)
+        return True
     rejected = RejectedInput(
         index=item.index, filename=item.filename, code=problem.problem_code, message=str(problem)
     )

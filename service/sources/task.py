@@ -12,6 +12,7 @@ import asyncio
 import os
 import socket
 from collections import Counter
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -125,7 +126,9 @@ async def _attempt(context: ServiceContext, job: Job, token: str) -> None:
         await run_in_threadpool(enqueue_first, context, await run_in_threadpool(context.store.get, job.id))
 
 
-async def _leased(context: ServiceContext, job: Job, token: str, work: Any) -> InputInfo:
+async def _leased(
+    context: ServiceContext, job: Job, token: str, work: Coroutine[Any, Any, InputInfo]
+) -> InputInfo:
     """What a coroutine gives, while the task's lease is kept.
 
     Raises:

@@ -15,8 +15,10 @@ import pytest
 from jobs import batch_store
 from jobs._scripts import lifecycle
 from jobs.api_keys import Scope
+from jobs.batch_store import BatchStore
 from jobs.errors import ObjectNotFoundError
-from jobs.objects import upload_key
+from jobs.fleet import ModelInfo
+from jobs.objects import input_key, upload_key
 from jobs.reconciler import reconcile_once
 from jobs.records import new_id
 from jobs.settings import ServiceSettings
@@ -154,6 +156,24 @@ def test_files_of_a_batch_that_waits_are_not_swept(settings: ServiceSettings, cl
         assert list(context.client.scan_iter("dv:input:*")) == [
             f"dv:input:{context.store.get(job_id).spec.input_key}".encode() for job_id in jobs_of(api)
         ]
+
+
+def test_an_input_whose_job_exists_is_not_rejected_later(settings: ServiceSettings, clip: Path) -> None:
+    with running_api(settings.model_copy(update={"max_waiting_jobs": 1})) as api:
+        ahead, context = make_job(api.context), api.context
+        files = {"file": ("clip.mp4", clip.read_bytes())}
+        batch = api.http.post("/v1/batches", files=files, data={"model": "bicubic"}).json()
+        (item,) = BatchStore(context.client).undecided(batch["id"], limit=10)
+        # Another process has made the job and died, and the model has gone since.
+        made = ahead.spec.model_copy(
+            update={"id": item.job_id, "input_key": input_key(item.job_id), "batch_id": batch["id"]}
+        )
+        context.store.create(made, max_waiting=10)
+        context.client.delete("dv:models")
+        context.fleet.offer([ModelInfo(name="lanczos", kind="interpolation", scale=4)])
+        wait_until(lambda: not BatchStore(context.client).undecided(batch["id"], limit=10))
+        assert api.http.get(f"/v1/batches/{batch['id']}").json()["counts"]["rejected"] == 0
+        assert has_input(api, item.job_id)
 
 
 def test_an_upload_is_not_removed_while_an_input_of_a_batch_waits_for_it(
