@@ -11,7 +11,7 @@ from typing import Any, Literal
 from jobs._decoding import JOB_KEY
 from jobs._scripted_store import ScriptedStore, milliseconds, require_lease
 from jobs.outages import reported_outage
-from jobs.records import FinishedSegment, JobError, OutputInfo, PlannedSegment, Priority
+from jobs.records import FinishedSegment, InputInfo, JobError, OutputInfo, PlannedSegment, Priority
 
 BeginOutcome = Literal["ok", "gone", "stopped", "done", "busy", "elsewhere", "exhausted"]
 EndReason = Literal["finished", "failed", "drained"]
@@ -64,7 +64,7 @@ class AttemptStore(ScriptedStore):
         worker: str,
         num_workers: int,
     ) -> Beginning:
-        """Takes the lease of a task: "plan", "segment:7" or "join"."""
+        """Takes the lease of a task: "fetch", "plan", "segment:7" or "join"."""
         outcome, number = self._run(
             "BEGIN", job_id, task, token, milliseconds(ttl), max_attempts, worker, num_workers
         )
@@ -112,6 +112,18 @@ class AttemptStore(ScriptedStore):
     ) -> None:
         """Gives the lease back, if it is still held."""
         self._run("END", job_id, task, token, reason, worker, milliseconds(cancelled_ttl))
+
+    def set_input(self, job_id: str, token: str, found: InputInfo) -> None:
+        """Says that a job's source was fetched and what it is; the job can be planned.
+
+        Raises:
+            LostLeaseError: If the attempt does not hold the fetch's lease.
+        """
+        frames = found.num_frames or ""
+        outcome = self._run(
+            "FETCHED", job_id, token, found.model_dump_json(), frames, json.dumps(found.warnings)
+        ).decode()
+        require_lease(job_id, "fetch", outcome)
 
     def append_plan(
         self,
@@ -239,11 +251,15 @@ class AttemptStore(ScriptedStore):
         stands for finding out what is next."""
         key = JOB_KEY.format(job_id)
         with reported_outage(), self.client.pipeline(transaction=True) as pipeline:
-            pipeline.hmget(key, "state", "is_planned", "num_segments", "num_finished", "planning_asked")
+            pipeline.hmget(
+                key, "state", "stage", "is_planned", "num_segments", "num_finished", "planning_asked"
+            )
             pipeline.smembers(f"{key}:enqueued")
-            (state, is_planned, num_segments, num_finished, is_asked), enqueued = pipeline.execute()
+            (state, stage, is_planned, num_segments, num_finished, is_asked), enqueued = pipeline.execute()
         if state not in (b"queued", b"in_progress"):
             return set()
+        if stage == b"fetching":
+            return {"fetch"}
         if is_planned == b"1" and int(num_segments) == int(num_finished) > 0:
             return {"join"}
         awaited = {f"segment:{int(index)}" for index in enqueued}

@@ -17,7 +17,7 @@ from jobs.records import Job
 
 _SCRIPTS = {
     lifecycle: ("CREATE", "COMPLETE", "FAIL", "CANCEL", "RETRY", "DELETE"),
-    attempts: ("BEGIN", "RENEW", "END", "SET_FIELDS"),
+    attempts: ("BEGIN", "RENEW", "END", "SET_FIELDS", "FETCHED"),
     segments: ("APPEND_PLAN", "PUBLISH", "ADVANCE"),
 }
 

@@ -13,7 +13,7 @@ from jobs.batch_records import Batch, BatchInput, BatchSpec, RejectedInput
 from jobs.clock import LUA_NOW_MS, redis_now
 from jobs.durable import run_durably
 from jobs.errors import JobsError
-from jobs.objects import input_key
+from jobs.objects import input_key, upload_key
 from jobs.outages import reported_outage
 from jobs.records import JobState
 
@@ -21,8 +21,8 @@ _ACTIVE, _EXPIRING = "dv:batches:active", "dv:batches:expiring"
 _SUFFIXES = ("", ":inputs", ":decided", ":rejected", ":counts", ":jobs", ":intake")
 
 # KEYS: record, inputs, decided, rejected, batches of an owner, active, expiring. ARGV: spec, id, active_until
-# in ms, number of inputs, the inputs, then index and rejection by turns. Files that lie in the storage are
-# noted as used, or they would be swept while the batch waits.
+# in ms, number of inputs, the inputs, then index and rejection by turns. Files and uploads are noted as
+# used, or they would be swept while the batch waits.
 _CREATE = """
 local spec = redis.call('HGET', KEYS[1], 'spec')
 if spec then return spec == ARGV[1] and 1 or 0 end
@@ -33,6 +33,8 @@ for i = 5, last do
   local input = cjson.decode(ARGV[i])
   if input.source == cjson.null then
     redis.call('SADD', 'dv:input:jobs/' .. input.job_id .. '/input', input.job_id)
+  elseif input.source.type == 'upload' then
+    redis.call('SADD', 'dv:input:uploads/' .. input.source.upload_id, input.job_id)
   end
 end
 for i = last + 1, #ARGV, 2 do
@@ -44,14 +46,14 @@ redis.call('ZADD', KEYS[6], 0, ARGV[2])
 redis.call('ZADD', KEYS[7], ARGV[3], ARGV[2])
 return 1
 """
-# KEYS: record, decided, rejected, users of the input's file. ARGV: index, rejection or empty. A deleted batch
-# is not brought back.
+# KEYS: record, decided, rejected, users of the input's object. ARGV: index, rejection or empty, job's id. A
+# deleted batch is not brought back.
 _DECIDE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('SADD', KEYS[2], ARGV[1])
 if ARGV[2] ~= '' then
   redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
-  redis.call('DEL', KEYS[4])
+  redis.call('SREM', KEYS[4], ARGV[3])
 end
 return 1
 """
@@ -199,9 +201,9 @@ class BatchStore:
         """Notes that an input has become a job, or why not."""
         key = _key(batch_id)
         content = "" if rejected is None else rejected.model_dump_json()
-        keys = [key, f"{key}:decided", f"{key}:rejected", _users(item.job_id)]
+        keys = [key, f"{key}:decided", f"{key}:rejected", _users(item)]
         with reported_outage():
-            self._decide(keys=keys, args=[item.index, content])
+            self._decide(keys=keys, args=[item.index, content, item.job_id])
 
     def cancel(self, batch_id: str) -> None:
         """Stops inputs from becoming jobs. The jobs that there are the caller cancels."""
@@ -244,11 +246,15 @@ class BatchStore:
 
     def delete(self, batch_id: str, *, owner: str) -> None:
         """Forgets a batch. Its jobs are the caller's to delete."""
-        users = [_users(job_id) for job_id in self.input_job_ids(batch_id)]
+        key = _key(batch_id)
         with reported_outage(), self._client.pipeline(transaction=True) as pipeline:
-            pipeline.delete(*(f"{_key(batch_id)}{suffix}" for suffix in _SUFFIXES))
-            if users:
-                pipeline.delete(*users)
+            pipeline.lrange(f"{key}:inputs", 0, -1)
+            pipeline.smembers(f"{key}:decided")
+            contents, decided = pipeline.execute()
+            for item in map(BatchInput.model_validate_json, contents):
+                if str(item.index).encode() not in decided:
+                    pipeline.srem(_users(item), item.job_id)
+            pipeline.delete(*(f"{key}{suffix}" for suffix in _SUFFIXES))
             pipeline.zrem(f"dv:batches:{owner}", batch_id)
             pipeline.zrem(_ACTIVE, batch_id)
             pipeline.zrem(_EXPIRING, batch_id)
@@ -264,9 +270,10 @@ def _key(batch_id: str) -> str:
     return f"dv:batch:{batch_id}"
 
 
-def _users(job_id: str) -> str:
-    """Who reads the file of an input that came with the batch."""
-    return f"dv:input:{input_key(job_id)}"
+def _users(item: BatchInput) -> str:
+    """Who reads the object of an input."""
+    upload_id = (item.source or {}).get("upload_id")
+    return f"dv:input:{upload_key(upload_id) if upload_id else input_key(item.job_id)}"
 
 
 def _from_answers(values: dict[bytes, bytes], num_rejected: int, counts: dict[bytes, bytes]) -> Batch:

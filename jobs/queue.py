@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAMESPACE = "dramatiq"
-PLAN, SEGMENT, JOIN = "plan", "segment", "join"
+FETCH, PLAN, SEGMENT, JOIN = "fetch", "plan", "segment", "join"
+# Sources are fetched by API processes; workers take from the queues of the priorities only.
+FETCH_QUEUE = "fetch"
 WEBHOOKS_QUEUE = "webhooks"
 
 # A failed task decides itself what becomes of its job; these retries are for a storage or store that is away.
@@ -42,7 +44,7 @@ class TaskId:
 
     Attributes:
         job_id: Of the job.
-        task: "plan", "segment:7" or "join".
+        task: "fetch", "plan", "segment:7" or "join".
     """
 
     job_id: str
@@ -115,6 +117,10 @@ class JobQueue:
         begun, new = queue_names(priority)
         self._enqueue(begun if is_continuation else new, PLAN, (job_id,))
 
+    def enqueue_fetch(self, job_id: str) -> None:
+        """Asks for a job's source to be fetched."""
+        self._enqueue(FETCH_QUEUE, FETCH, (job_id,))
+
     def enqueue_segment(
         self, job_id: str, index: int, priority: Priority, *, delay: timedelta = timedelta()
     ) -> None:
@@ -130,12 +136,13 @@ class JobQueue:
         name, _, index = task.task.partition(":")
         begun, new = queue_names(priority)
         arguments = (task.job_id, int(index)) if index else (task.job_id,)
-        self._enqueue(new if name == PLAN else begun, name, arguments, delay)
+        queue = {FETCH: FETCH_QUEUE, PLAN: new}.get(name, begun)
+        self._enqueue(queue, name, arguments, delay)
 
     def tasks(self) -> set[TaskId]:
         """All tasks with a message: waiting, delayed, or given to a worker that has not acknowledged it."""
         found = set()
-        for queue in (name for priority in PRIORITIES for name in queue_names(priority)):
+        for queue in (FETCH_QUEUE, *(name for priority in PRIORITIES for name in queue_names(priority))):
             for name in (queue, f"{queue}.DQ"):
                 with _reported_outage():
                     messages = self.broker.client.hvals(f"{NAMESPACE}:{name}.msgs")

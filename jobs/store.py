@@ -11,6 +11,7 @@ from jobs._decoding import JOB_KEY, job_from_hash
 from jobs._overview_store import OverviewStore
 from jobs._scripted_store import milliseconds, require_changed, require_job
 from jobs.errors import JobExistsError, ObjectNotFoundError, OwnerLimitError, QueueFullError
+from jobs.objects import upload_id_of
 from jobs.outages import reported_outage
 from jobs.records import PRIORITIES, Job, JobSpec, JobState
 
@@ -29,7 +30,7 @@ class JobStore(AttemptStore, OverviewStore):
     """
 
     def create(self, spec: JobSpec, *, max_waiting: int, max_of_owner: int = 0) -> Job:
-        """Adds a queued job. The caller enqueues its plan; if it dies before, the reconciler does.
+        """Adds a queued job. The caller enqueues its first task; if it dies before, the reconciler does.
         Harmless to repeat with the same `spec`. It survives a power loss, and where Redis has a replica a
         fail-over; jobs of a batch are made again by it instead.
 
@@ -55,9 +56,9 @@ class JobStore(AttemptStore, OverviewStore):
             max_waiting,
             max_of_owner,
             int(spec.webhook is not None),
-            spec.input.num_frames or "",
+            "" if spec.input is None else spec.input.num_frames or "",
             spec.model_dump_json(),
-            json.dumps(spec.input.warnings),
+            json.dumps([] if spec.input is None else spec.input.warnings),
             json.dumps(labels),
         )
         if outcome == b"queue_full":
@@ -67,7 +68,7 @@ class JobStore(AttemptStore, OverviewStore):
         if outcome == b"exists":
             raise JobExistsError(spec.id)
         if outcome == b"input_gone":
-            raise ObjectNotFoundError("the upload was deleted or has expired; send the video again")
+            raise ObjectNotFoundError(f"the upload {upload_id_of(spec.input_key)} was deleted or has expired")
         return self.get(spec.id)
 
     def get(self, job_id: str, *, owner: str | None = None) -> Job:

@@ -25,6 +25,7 @@ import structlog
 from jobs._scripted_store import milliseconds
 from jobs.errors import JobsError, QueueFullError
 from jobs.records import new_id
+from jobs.settings import ServiceSettings
 from service.errors import ConflictError, InvalidRequestError, ServiceError, from_jobs_error
 from service.repeating import repeating
 
@@ -32,6 +33,8 @@ _log = structlog.get_logger(__name__)
 
 HEADER = "Idempotency-Key"
 _KEPT_SECONDS = 24 * 3600
+# After a kill a client asks again and again; its patience is not much longer than this.
+_LONGEST_HELD = timedelta(seconds=10)
 _MAX_LENGTH = 255
 
 # All of these act only for the request that holds the key: one that was thought dead, and is not, changes
@@ -133,6 +136,11 @@ async def idempotent(
         await record.end("forget" if state == "new" and _is_refusal(error) else "release")
         raise
     await record.end("finish")
+
+
+def hold_of(settings: ServiceSettings) -> timedelta:
+    """How long the key of a request that died stays held."""
+    return min(settings.lease_ttl, _LONGEST_HELD)
 
 
 def fingerprint_of(*parts: Any) -> str:

@@ -15,6 +15,7 @@ if is_final(state) or state == 'cancelling' then return {'stopped', 0} end
 local index = string.match(task, '^segment:(%d+)$')
 if index and redis.call('HEXISTS', job_key(id) .. ':segments', index) == 1 then return {'done', 0} end
 if task == 'plan' and get(id, 'is_planned') == '1' then return {'done', 0} end
+if (task == 'fetch') ~= (get(id, 'stage') == 'fetching') then return {'done', 0} end
 local now = now_ms()
 local lease = redis.call('HGET', job_key(id) .. ':leases', task)
 if lease then
@@ -41,6 +42,7 @@ redis.call('HSET', job_key(id) .. ':leases', task, token .. ' ' .. (now + tonumb
 redis.call('HDEL', job_key(id) .. ':announced', task)
 if task == 'plan' then redis.call('HDEL', job_key(id), 'planning_asked') end
 if attempt > tonumber(get(id, 'attempts')) then redis.call('HSET', job_key(id), 'attempts', attempt) end
+if task == 'fetch' then return {'ok', attempt} end
 if not get(id, 'started_at') then redis.call('HSET', job_key(id), 'started_at', now) end
 local stage = index and 'upscaling' or (task == 'join' and 'joining' or 'planning')
 local before = get(id, 'stage')
@@ -130,6 +132,28 @@ for i = 4, #ARGV, 2 do
   is_changed = is_changed or get(id, ARGV[i]) ~= before
 end
 if is_changed then touch(id) end
+return 'ok'
+"""
+)
+
+# ARGV: id, token, what the probe found, frames or '', warnings. The job's source is there: it can be planned.
+FETCHED = (
+    PRELUDE
+    + """
+local id, token = ARGV[1], ARGV[2]
+local state = get(id, 'state')
+if not state then return 'gone' end
+if get(id, 'input') == ARGV[3] then return 'ok' end
+if state ~= 'queued' then return 'stopped' end
+if not holds(id, 'fetch', token) then return 'lost' end
+redis.call('HDEL', job_key(id) .. ':leases', 'fetch')
+redis.call('HDEL', job_key(id) .. ':attempts', 'fetch')
+redis.call('HDEL', job_key(id), 'stage')
+redis.call('HSET', job_key(id), 'input', ARGV[3])
+if ARGV[4] ~= '' then redis.call('HSET', job_key(id), 'total_frames', ARGV[4]) end
+add_warnings(id, ARGV[5])
+touch(id)
+emit(id, 'status')
 return 'ok'
 """
 )

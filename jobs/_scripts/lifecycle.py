@@ -31,6 +31,7 @@ redis.call('HSET', job_key(id), 'spec', ARGV[9], 'owner', owner, 'priority', pri
   'processed_frames', 0, 'num_segments', 0, 'num_finished', 0, 'next_segment', 0, 'is_planned', 0,
   'attempts', 0, 'labels', ARGV[11])
 if ARGV[8] ~= '' then redis.call('HSET', job_key(id), 'total_frames', ARGV[8]) end
+if cjson.decode(ARGV[9]).input == cjson.null then redis.call('HSET', job_key(id), 'stage', 'fetching') end
 add_warnings(id, ARGV[10])
 redis.call('SADD', prefix .. 'input:' .. input_key, id)
 redis.call('ZADD', prefix .. 'jobs:' .. owner, 0, id)
@@ -125,6 +126,9 @@ return once(ARGV[2], function()
   redis.call('HSET', job_key(id), 'next_segment', 0, 'attempts', 0)
   redis.call('ZREM', prefix .. 'expiring', id)
   count_frames(id)
+  if cjson.decode(get(id, 'spec')).input == cjson.null and not get(id, 'input') then
+    redis.call('HSET', job_key(id), 'stage', 'fetching')
+  end
   set_state(id, 'queued')
   redis.call('ZADD', prefix .. 'waiting:' .. get(id, 'priority'), now_ms(), id)
   return 'ok'

@@ -31,7 +31,7 @@ from service.batches.service import (
 from service.context import Context, ServiceContext
 from service.errors import ConflictError, InvalidRequestError
 from service.forms import FILE_FIELD, is_form, receive_form
-from service.idempotency import IdempotentCall, fingerprint_of, idempotent
+from service.idempotency import IdempotentCall, fingerprint_of, hold_of, idempotent
 from service.jobs.endpoints import IdempotencyKey
 from service.jobs.requests import FORM_FIELDS, file_fingerprint
 from service.problems import responses
@@ -220,7 +220,7 @@ async def _submit_files(
             key=idempotency_key,
             fingerprint=fingerprint_of("files", settings.model_dump(mode="json"), files),
             prefix="batch",
-            held=context.settings.lease_ttl,
+            held=hold_of(context.settings),
         ) as call:
             if not await _is_made(context, caller, call):
                 await run_in_threadpool(
@@ -242,7 +242,7 @@ async def _submit_inputs(
             "inputs", submission.settings.model_dump(mode="json"), lines, submission.prefix
         ),
         prefix="batch",
-        held=context.settings.lease_ttl,
+        held=hold_of(context.settings),
     ) as call:
         if not await _is_made(context, caller, call):
             await run_in_threadpool(create_batch, context, caller, submission, batch_id=call.id)

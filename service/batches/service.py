@@ -85,7 +85,7 @@ def create_file_batch(
     _check_count(context, len(files))
     webhook = job_webhook(settings)
     base = settings.model_dump(exclude={"webhook"})
-    inputs = []
+    inputs, is_wanted = [], False
     try:
         for index, (file, job_id) in enumerate(zip(files, _new_job_ids(len(files)), strict=True)):
             filename = clean_filename(file.filename)
@@ -100,14 +100,14 @@ def create_file_batch(
                     filename=filename,
                 )
             )
-        is_new = _write(context, caller, settings, inputs, [], batch_id=batch_id)
+        is_wanted = _write(context, caller, settings, inputs, [], batch_id=batch_id)
     except StoreUnavailableError:
-        raise  # the batch may be there: the sweeper removes files that no record names
-    except BaseException:
-        _remove_files(context, inputs)
+        is_wanted = True  # the batch may be there: the sweeper removes files that no record names
         raise
-    if not is_new:
-        _remove_files(context, inputs)
+    finally:
+        if not is_wanted:
+            for item in inputs:
+                context.storage.delete_prefix(job_prefix(item.job_id))
 
 
 async def describe_batch(context: ServiceContext, batch_id: str, owner: str) -> BatchSchema:
@@ -170,11 +170,6 @@ def batch_ttl(context: ServiceContext) -> timedelta:
 def _new_job_ids(count: int) -> list[str]:
     """Ids in ascending order, so that jobs are listed in the order of their inputs."""
     return sorted(new_id("job") for _ in range(count))
-
-
-def _remove_files(context: ServiceContext, inputs: Sequence[BatchInput]) -> None:
-    for item in inputs:
-        context.storage.delete_prefix(job_prefix(item.job_id))
 
 
 def _write(

@@ -151,7 +151,8 @@ def _work_seconds(
 def _queue_seconds(
     context: ServiceContext, priority: Priority, speeds: dict[str, float], num_workers: int
 ) -> float | None:
-    """Seconds of work that is there already; None if a model in it was never measured."""
+    """Seconds of work that is there already; None if a model in it was never measured, or a source is
+    still being fetched."""
     store = context.store
     ids = store.active_ids()
     if not ids:
@@ -172,9 +173,9 @@ def _queue_seconds(
 
 def _seconds_left(job: Job, models: dict[str, ModelInfo], speeds: dict[str, float]) -> float | None:
     """Of one worker."""
-    name = job.spec.options.model or ""
-    if name not in models or not speeds.get(name):
+    name, found = job.spec.options.model or "", job.spec.input
+    if name not in models or not speeds.get(name) or found is None:
         return None
-    frames = job.total_frames or output_frames(job.spec.options, job.spec.input) or 0
-    width, height = output_size(job.spec.options, job.spec.input, models[name])
+    frames = job.total_frames or output_frames(job.spec.options, found) or 0
+    width, height = output_size(job.spec.options, found, models[name])
     return max(0, frames - job.processed_frames) * width * height / 1e6 / speeds[name]

@@ -11,21 +11,22 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from jobs.errors import JobNotFoundError
-from jobs.objects import job_prefix
+from jobs.objects import input_key, job_prefix
 from jobs.records import Job, JobState
 from service.auth import Caller, Reader, Writer
 from service.context import Context, ServiceContext
 from service.errors import InvalidRequestError
 from service.forms import FILE_FIELD, is_form, receive_form
-from service.idempotency import IdempotentCall, fingerprint_of, idempotent
+from service.idempotency import IdempotentCall, fingerprint_of, hold_of, idempotent
 from service.jobs import service
 from service.jobs.dependencies import JobId, OwnJob
 from service.jobs.events import job_events
 from service.jobs.requests import FORM_FIELDS, file_fingerprint, parse_form, read_json_request
 from service.jobs.schemas import JobEventSchema, JobListSchema, JobSchema, ListQuery
-from service.jobs.submissions import JobForm, JobRequest
+from service.jobs.submissions import JobForm, JobRequest, UploadSource, UrlSource
 from service.problems import responses
-from service.sources.service import open_source
+from service.sources.fetching import describe_address
+from service.sources.service import find_upload
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -82,7 +83,10 @@ async def create_job(
     caller: Writer,
     idempotency_key: IdempotencyKey = None,
 ) -> JobSchema:
-    """Takes a video as a multipart field, as a finished upload, or from an allowed address, and queues it."""
+    """Takes a video as a multipart field, as a finished upload, or from an allowed address, and queues it.
+
+    An address is fetched afterwards, in the stage `fetching`; what goes wrong there is an error of the job.
+    """
     if is_form(request):
         job = await _submit_form(request, context, caller, idempotency_key)
     else:
@@ -205,7 +209,7 @@ async def _submit_form(
             key=idempotency_key,
             fingerprint=fingerprint,
             prefix="job",
-            held=context.settings.lease_ttl,
+            held=hold_of(context.settings),
         ) as call:
             return await _made_before(context, caller, call) or await service.submit_file(
                 context, caller, file.path, form, filename=file.filename, job_id=call.id
@@ -221,26 +225,23 @@ async def _submit_source(
         key=idempotency_key,
         fingerprint=fingerprint_of(body.model_dump(mode="json")),
         prefix="job",
-        held=context.settings.lease_ttl,
+        held=hold_of(context.settings),
     ) as call:
         earlier = await _made_before(context, caller, call)
         if earlier is not None:
             return earlier
         form = JobForm.model_validate(body.model_dump(exclude={"source"}))
-        async with open_source(context, caller, body.source) as source:
-            if source.path is not None:
-                return await service.submit_file(
-                    context, caller, source.path, form, filename=source.filename, job_id=call.id
-                )
-            return await run_in_threadpool(
-                service.submit_stored,
-                context,
-                caller,
-                form,
-                source.found,
-                key=source.key,
-                job_id=call.id,
-            )
+        return await run_in_threadpool(_make_of_source, context, caller, form, body.source, call.id)
+
+
+def _make_of_source(
+    context: ServiceContext, caller: Caller, form: JobForm, source: UploadSource | UrlSource, job_id: str
+) -> Job:
+    if isinstance(source, UrlSource):
+        address = describe_address(context, caller, source.url, filename=form.filename)
+        return service.submit_source(context, caller, form, address, key=input_key(job_id), job_id=job_id)
+    upload = find_upload(context, caller, source)
+    return service.submit_source(context, caller, form, upload.found, key=upload.key, job_id=job_id)
 
 
 async def _made_before(context: ServiceContext, caller: Caller, call: IdempotentCall) -> Job | None:

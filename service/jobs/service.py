@@ -13,7 +13,8 @@ from jobs.errors import JobExistsError, QueueFullError, StoreUnavailableError
 from jobs.fleet import ModelInfo
 from jobs.objects import input_key
 from jobs.options import JobOptions
-from jobs.records import InputInfo, Job, JobSpec, WebhookTarget
+from jobs.records import InputInfo, Job, JobSpec, Stage, WebhookTarget
+from jobs.sources import FetchedSource
 from media import MediaError, MediaInfo
 from media.limits import InputLimits
 from media.sandbox import sandboxed_probe
@@ -107,10 +108,16 @@ async def submit_file(
         raise
 
 
-def submit_stored(
-    context: ServiceContext, caller: Caller, form: JobForm, found: InputInfo, *, key: str, job_id: str
+def submit_source(
+    context: ServiceContext,
+    caller: Caller,
+    form: JobForm,
+    found: InputInfo | FetchedSource,
+    *,
+    key: str,
+    job_id: str,
 ) -> Job:
-    """Makes a job of an object in the storage that was probed before. Blocking.
+    """Makes a job of an object in the storage, or of one that is still to be fetched. Blocking.
 
     Raises:
         ServiceError: If the options or the caller's quota do not allow it.
@@ -129,7 +136,7 @@ def make_spec(
     context: ServiceContext,
     caller: Caller,
     form: JobForm,
-    found: InputInfo,
+    found: InputInfo | FetchedSource,
     *,
     key: str,
     job_id: str,
@@ -137,16 +144,30 @@ def make_spec(
 ) -> JobSpec:
     """The record of a job that may be made, once it is checked. Blocking.
 
+    Args:
+        context: Of the process.
+        caller: Who asks.
+        form: What to make of the source.
+        found: What was found in the source, or where it is to be fetched from.
+        key: Of the source in the storage, now or later.
+        job_id: Of the job.
+        batch_id: Of its batch.
+
     Raises:
         ServiceError: If the options or the caller's quota do not allow it.
     """
-    model = check_request(context, caller, form, found)
+    model = find_model(context, form.options.model)
+    if form.webhook is not None:
+        check_target(form.webhook.url, allow_private=context.settings.allow_private_targets)
+    if isinstance(found, InputInfo):
+        check_found(form.options, found, model, max_output_pixels=caller.limits.max_output_pixels)
     return JobSpec(
         id=job_id,
         owner=caller.owner,
         created_at=datetime.now(UTC),
         input_key=key,
-        input=found,
+        input=found if isinstance(found, InputInfo) else None,
+        source=found if isinstance(found, FetchedSource) else None,
         options=form.options.model_copy(update={"model": model.name}),
         priority=form.priority,
         labels=form.labels,
@@ -190,33 +211,35 @@ def retry_job(context: ServiceContext, job_id: str) -> Job:
 def enqueue_first(context: ServiceContext, job: Job) -> None:
     """Asks for a queued job's first task. Where the queue is away the reconciler does it later."""
     try:
-        context.queue.enqueue_plan(job.id, job.spec.priority)
+        if job.stage is Stage.FETCHING:
+            context.queue.enqueue_fetch(job.id)
+        else:
+            context.queue.enqueue_plan(job.id, job.spec.priority)
     except StoreUnavailableError as error:
         _log.warning("job.not_enqueued", job_id=job.id, error=str(error))
 
 
-def check_request(context: ServiceContext, caller: Caller, form: JobForm, found: InputInfo) -> ModelInfo:
-    """Checks what a job asks for against the model, the input and the caller's limits.
+def check_found(options: JobOptions, found: InputInfo, model: ModelInfo, *, max_output_pixels: int) -> None:
+    """Checks what a job asks for against its input and the customer's limits.
 
-    Returns:
-        The model.
+    Args:
+        options: Of the job.
+        found: Its input.
+        model: Its model.
+        max_output_pixels: Of the result; 0 is no limit.
 
     Raises:
-        InvalidRequestError: If the model does not exist or cannot do it.
-        QuotaError: If the result is larger than the key allows.
+        InvalidRequestError: If the model cannot do it.
+        QuotaError: If the result is larger than allowed.
     """
-    model = find_model(context, form.options.model)
-    if form.webhook is not None:
-        check_target(form.webhook.url, allow_private=context.settings.allow_private_targets)
-    check_range(form.options, found)
-    width, height = output_size(form.options, found, model)
-    pixels = width * height * (output_frames(form.options, found) or 0)
-    if caller.limits.max_output_pixels and pixels > caller.limits.max_output_pixels:
+    check_range(options, found)
+    width, height = output_size(options, found, model)
+    pixels = width * height * (output_frames(options, found) or 0)
+    if max_output_pixels and pixels > max_output_pixels:
         raise QuotaError(
             f"the result would have {pixels / 1e9:.2f} gigapixels, your key allows "
-            f"{caller.limits.max_output_pixels / 1e9:.2f}; choose a smaller scale or a part of the video"
+            f"{max_output_pixels / 1e9:.2f}; choose a smaller scale or a part of the video"
         )
-    return model
 
 
 def check_range(options: JobOptions, found: InputInfo) -> None:

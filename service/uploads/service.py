@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -17,6 +16,7 @@ from jobs.clock import redis_now
 from jobs.errors import JobsError
 from jobs.objects import upload_key
 from jobs.records import new_id
+from jobs.syncing import sync
 from jobs.uploads import Upload, UploadStatus, UploadStore
 from service.auth import Caller
 from service.context import ServiceContext
@@ -71,7 +71,7 @@ def create_upload(context: ServiceContext, caller: Caller, *, size_bytes: int, m
     folder = uploads_dir(context)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / upload.id).touch()
-    _sync_folder(folder)
+    sync(folder)
     UploadStore(context.client).create(upload)
     return upload
 
@@ -252,12 +252,3 @@ async def _keep_lock(store: UploadStore, upload_id: str, token: str) -> None:
         except (ServiceError, JobsError) as error:
             # Writing goes on: the offset moves only if the lock still is this request's.
             _log.warning("upload.lock_not_renewed", upload_id=upload_id, error=str(error))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a new file's name survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

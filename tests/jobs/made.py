@@ -61,6 +61,9 @@ def make_spec(
 
 
 def create(store: JobStore, **values: Any) -> Job:
+    upload_id = (values.get("input_key") or "").partition("uploads/")[2]
+    if upload_id:
+        store.client.hset(f"dv:upload:{upload_id}", "owner", "local")
     return store.create(make_spec(**values), max_waiting=1000)
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks.orphans import find_orphans
+from jobs.batch_records import RejectedInput
 from jobs.batch_store import BatchStore
 from jobs.records import JobError
 from jobs.storage import Storage
@@ -60,7 +61,7 @@ def test_whoever_still_works_on_a_deleted_batch_does_not_bring_it_back(
     batch_id, _ = make_batch(store, num_files=2)
     batches = BatchStore(store.client)
     inputs = batches.undecided(batch_id, limit=2)
-    batches.decide(batch_id, inputs[0])
+    batches.decide(batch_id, inputs[0], RejectedInput(index=0, code="x", message="x"))
     batches.delete(batch_id, owner="local")
     batches.decide(batch_id, inputs[1])
     batches._move_cursor(keys=[f"dv:batch:{batch_id}"], args=[2])

@@ -15,10 +15,23 @@ from jobs.batch_records import BatchInput, BatchSpec
 from jobs.batch_store import BatchStore
 from jobs.connections import impatient_client
 from jobs.errors import JobExistsError, JobStateError
-from jobs.records import Job, JobError, new_id
+from jobs.records import Job, JobError, JobState, Stage, new_id
+from jobs.sources import FetchedSource
 from jobs.store import JobStore
 from jobs.uploads import Upload, UploadStore
-from tests.jobs.made import MINUTE, append, begin, complete, create, end, finished, make_spec, output, plan
+from tests.jobs.made import (
+    INPUT,
+    MINUTE,
+    append,
+    begin,
+    complete,
+    create,
+    end,
+    finished,
+    make_spec,
+    output,
+    plan,
+)
 from tests.redis_proxy import RedisProxy, calls, redis_proxy, runs
 from tests.redis_server import RedisServer
 
@@ -142,6 +155,25 @@ CASES: dict[str, tuple[str, Callable[[JobStore, str], None], Act]] = {
     "retry": (lifecycle.RETRY, _fail, lambda store, job_id: store.retry(job_id).state),
     "delete": (lifecycle.DELETE, _nothing, lambda store, job_id: store.delete(job_id)),
 }
+
+
+def test_a_source_whose_arrival_is_answered_late_arrives_once(
+    store: JobStore, proxy: RedisProxy, lossy_client: redis.Redis
+) -> None:
+    source = FetchedSource(url="https://videos.example.com/clip.mp4", filename="clip.mp4", max_bytes=1000)
+    spec = make_spec().model_copy(update={"input": None, "source": source})
+    job = store.create(spec, max_waiting=10)
+    assert (job.stage, store.awaited_tasks(job.id)) == (Stage.FETCHING, {"fetch"})
+    assert begin(store, job.id, "plan").outcome == "done"
+    assert begin(store, job.id, "fetch").outcome == "ok"
+    assert store.get(job.id).state is JobState.QUEUED
+    proxy.lose_answer(runs(attempts.FETCHED))
+    JobStore(lossy_client).set_input(job.id, "token", INPUT)
+    fetched = store.get(job.id)
+    assert (proxy.num_lost, fetched.spec.input, fetched.stage) == (1, INPUT, None)
+    assert (fetched.version, fetched.total_frames) == (job.version + 1, INPUT.num_frames)
+    assert begin(store, job.id, "fetch").outcome == "done"
+    assert begin(store, job.id, "plan").outcome == "ok"
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -15,7 +15,7 @@ from jobs.storage import Storage
 from jobs.store import JobStore
 from jobs.sweeper import GRACE, sweep_expired, sweep_litter
 from jobs.uploads import Upload, UploadStore
-from tests.jobs.made import MINUTE, begin, complete, create, finished, make_batch, output, plan
+from tests.jobs.made import MINUTE, begin, complete, create, finished, make_batch, make_spec, output, plan
 
 DAY = timedelta(days=1)
 LATER = datetime.now(UTC) + 2 * GRACE
@@ -109,8 +109,8 @@ def test_an_upload_whose_time_is_not_over_outlives_its_jobs(store: JobStore, sto
 def test_an_upload_is_given_to_a_job_or_removed_but_not_both(store: JobStore, storage: Storage) -> None:
     key = make_upload(store, storage, "1", ttl=-DAY)
     assert UploadStore(store.client).remove("1", only_expired=True) == "removed"
-    with pytest.raises(ObjectNotFoundError, match="upload"):
-        create(store, input_key=key)
+    with pytest.raises(ObjectNotFoundError, match="upload 1 was deleted or has expired"):
+        store.create(make_spec(input_key=key), max_waiting=10)
 
 
 def test_files_of_a_batch_that_waits_for_long_stay(store: JobStore, storage: Storage) -> None:

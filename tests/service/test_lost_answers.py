@@ -14,15 +14,26 @@ import pytest
 
 from jobs import batch_store
 from jobs._scripts import lifecycle
+from jobs.api_keys import Scope
+from jobs.batch_store import BatchStore
+from jobs.errors import ObjectNotFoundError
+from jobs.fleet import ModelInfo
+from jobs.objects import input_key, upload_key
 from jobs.reconciler import reconcile_once
+from jobs.records import new_id
 from jobs.settings import ServiceSettings
 from jobs.sweeper import sweep_litter
+from jobs.uploads import UploadStore
+from service.auth import Caller
+from service.jobs.service import submit_source
+from service.jobs.submissions import JobForm
 from tests.redis_proxy import RedisProxy, redis_proxy, runs
 from tests.redis_server import free_port
 from tests.service.api_process import api_process
 from tests.service.conftest import Api, running_api, wait_until
 from tests.service.made import TTL, fail, make_job
 from tests.service.outages import own_server
+from tests.service.test_batches import upload
 
 
 @contextmanager
@@ -145,6 +156,53 @@ def test_files_of_a_batch_that_waits_are_not_swept(settings: ServiceSettings, cl
         assert list(context.client.scan_iter("dv:input:*")) == [
             f"dv:input:{context.store.get(job_id).spec.input_key}".encode() for job_id in jobs_of(api)
         ]
+
+
+def test_an_input_whose_job_exists_is_not_rejected_later(settings: ServiceSettings, clip: Path) -> None:
+    with running_api(settings.model_copy(update={"max_waiting_jobs": 1})) as api:
+        ahead, context = make_job(api.context), api.context
+        files = {"file": ("clip.mp4", clip.read_bytes())}
+        batch = api.http.post("/v1/batches", files=files, data={"model": "bicubic"}).json()
+        (item,) = BatchStore(context.client).undecided(batch["id"], limit=10)
+        # Another process has made the job and died, and the model has gone since.
+        made = ahead.spec.model_copy(
+            update={"id": item.job_id, "input_key": input_key(item.job_id), "batch_id": batch["id"]}
+        )
+        context.store.create(made, max_waiting=10)
+        context.client.delete("dv:models")
+        context.fleet.offer([ModelInfo(name="lanczos", kind="interpolation", scale=4)])
+        wait_until(lambda: not BatchStore(context.client).undecided(batch["id"], limit=10))
+        assert api.http.get(f"/v1/batches/{batch['id']}").json()["counts"]["rejected"] == 0
+        assert has_input(api, item.job_id)
+
+
+def test_an_upload_is_not_removed_while_an_input_of_a_batch_waits_for_it(
+    settings: ServiceSettings, clip: Path
+) -> None:
+    with running_api(settings.model_copy(update={"max_waiting_jobs": 1})) as api:
+        ahead, context = make_job(api.context), api.context
+        upload_id = upload(api.http, clip.read_bytes())
+        source = {"type": "upload", "upload_id": upload_id}
+        batch = api.http.post("/v1/batches", json={"inputs": [{"source": source}]}).json()
+        assert UploadStore(context.client).remove(upload_id) == "used"
+        context.store.delete(ahead.id)
+        wait_until(lambda: jobs_of(api))
+        assert has_input(api, jobs_of(api)[0])
+        api.http.delete(f"/v1/batches/{batch['id']}")
+        assert UploadStore(context.client).remove(upload_id) == "removed"
+
+
+def test_no_job_is_made_of_an_upload_that_goes_at_the_same_time(api: Api, clip: Path) -> None:
+    upload_id = upload(api.http, clip.read_bytes())
+    context = api.context
+    found = UploadStore(context.client).get(upload_id)
+    assert UploadStore(context.client).remove(upload_id) == "removed"
+    caller = Caller("local", "", (Scope.WRITE,))
+    assert found.found is not None
+    with pytest.raises(ObjectNotFoundError):
+        submit_source(
+            context, caller, JobForm(), found.found, key=upload_key(upload_id), job_id=new_id("job")
+        )
 
 
 def test_a_job_that_cannot_be_enqueued_is_accepted_and_enqueued_later(
