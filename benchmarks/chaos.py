@@ -1,7 +1,8 @@
-"""Kills workers, API and Redis at random moments under load, and checks that nothing is lost or done twice.
+"""Kills workers, API and Redis at random moments under load, has Redis fail over to its replica and loses its
+answers, and checks that nothing is lost, done twice or left behind.
 
-    python -m benchmarks.chaos                                    # 30 jobs, 40 kills
-    python -m benchmarks.chaos --jobs 6 --kills 6 --workers 2     # the short form that the tests run
+    python -m benchmarks.chaos                                    # 30 jobs, 60 faults
+    python -m benchmarks.chaos --jobs 6 --faults 8 --workers 2    # the short form that the tests run
 
 Every clip is first upscaled undisturbed; each job's file must have the same bytes. Jobs are submitted with
 idempotency keys through the Python client, which repeats what a killed API did not answer.
@@ -19,17 +20,26 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import httpx
 
-from benchmarks.installation import Installation, Part
+from benchmarks.installation import Installation
 from benchmarks.made_clips import make_clip
+from benchmarks.orphans import Orphans, find_orphans
 from benchmarks.results_file import RESULTS, write_results
+from benchmarks.watched_pair import WatchedPair, watched_pair
 from dovetail_client import Dovetail, DovetailError
+from jobs.connections import impatient_client
+from jobs.queue import JobQueue, make_broker
+from jobs.storage import Storage
 
-# Workers die more often than servers; so they do here.
-WEIGHTS: dict[Part, int] = {"worker": 7, "api": 2, "redis": 1}
+Fault = Literal["worker", "api", "redis", "failover", "answer"]
+# Workers die more often than servers, and an answer is soon lost; so it is here.
+WEIGHTS: dict[Fault, int] = {"worker": 6, "api": 2, "redis": 1, "failover": 1, "answer": 3}
+_REST_SECONDS = 60
+# So that a Redis that is started again at once is not taken for gone.
+_DOWN_MS = 3000
 
 
 @dataclass
@@ -39,33 +49,41 @@ class ChaosReport:
     Attributes:
         num_jobs: Submitted.
         states: Final states of the jobs.
-        kills: By part.
+        faults: By kind: kills of workers, APIs and Redis, fail-overs, lost answers.
         num_different: Jobs whose file differs from the undisturbed one.
         num_published_twice: Segments with more than one publication in their job's events.
+        num_unasked: Jobs in the list that nobody has submitted, or twice.
+        num_orphans: Files without a job, jobs without a file, keys and messages that nobody owns.
+        orphans: Their names.
         num_attempts: Most attempts that a task of each job took, by number.
         seconds: From the first submission to the last final state.
     """
 
     num_jobs: int
     states: dict[str, int] = field(default_factory=dict)
-    kills: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
     num_different: int = 0
     num_published_twice: int = 0
+    num_unasked: int = 0
+    num_orphans: int = 0
+    orphans: Orphans = field(default_factory=Orphans)
     num_attempts: dict[int, int] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
     def is_good(self) -> bool:
-        """Whether all jobs completed, each with the right bytes and no segment twice."""
+        """Whether all jobs completed, each with the right bytes, no segment twice, and nothing is left."""
         is_complete = self.states == {"completed": self.num_jobs}
-        return is_complete and not self.num_different and not self.num_published_twice
+        return is_complete and not (
+            self.num_different or self.num_published_twice or self.num_unasked or self.num_orphans
+        )
 
 
 def run_chaos(
     folder: Path,
     *,
     num_jobs: int,
-    num_kills: int,
+    num_faults: int,
     num_workers: int,
     pause: float,
     model: str,
@@ -73,16 +91,16 @@ def run_chaos(
     num_clips: int = 5,
     clip_seconds: float = 8.0,
 ) -> ChaosReport:
-    """Runs an installation, submits jobs, kills its parts meanwhile, and waits for the end.
+    """Runs an installation, submits jobs, disturbs it meanwhile, and waits for the end.
 
     Args:
         folder: For everything.
         num_jobs: To submit.
-        num_kills: To do, unless all jobs end before.
+        num_faults: To make, unless all jobs end before.
         num_workers: Of the installation.
-        pause: Mean seconds between kills.
+        pause: Mean seconds between faults.
         model: Of the jobs.
-        seed: Of what is killed when.
+        seed: Of what happens when.
         num_clips: Different inputs.
         clip_seconds: Length of each.
     """
@@ -97,14 +115,19 @@ def run_chaos(
     }
     report = ChaosReport(num_jobs)
     with (
-        Installation(folder, num_workers=num_workers, environment=environment) as installation,
+        watched_pair(down_ms=_DOWN_MS) as pair,
+        Installation(
+            folder, num_workers=num_workers, environment=environment, redis_url=pair.url
+        ) as installation,
         Dovetail(installation.url, max_retries=60) as client,
     ):
-        wanted = [client.wait(client.submit(clip, model=model).id, timeout=300).output for clip in clips]
+        undisturbed = [client.wait(client.submit(clip, model=model).id, timeout=300) for clip in clips]
+        wanted = [job.output for job in undisturbed]
         start = time.monotonic()
         is_over = threading.Event()
         killer = threading.Thread(
-            target=_kill_parts, args=(installation, num_kills, pause, random.Random(seed), report, is_over)
+            target=_disturb,
+            args=(installation, pair, num_faults, pause, random.Random(seed), report, is_over),
         )
         killer.start()
         try:
@@ -114,6 +137,7 @@ def run_chaos(
             is_over.set()
             killer.join()
         report.seconds = round(time.monotonic() - start, 1)
+        report.faults |= {"answer": pair.num_lost}  # some were to be lost by a server that was killed before
         installation.wait_until_ready()
         for number, job in enumerate(jobs):
             expected = wanted[number % num_clips]
@@ -121,27 +145,64 @@ def run_chaos(
             if job.output is None or job.output.sha256 != expected.sha256:
                 report.num_different += 1
             report.num_published_twice += _count_twice(installation.url, job.id)
+        listed = Counter(job.id for job in client.list())
+        report.num_unasked = (listed - Counter(job.id for job in [*undisturbed, *jobs])).total()
+        report.orphans = _orphans_at_rest(installation)
+        report.num_orphans = report.orphans.count
         report.states = dict(Counter(str(job.status) for job in jobs))
         report.num_attempts = dict(sorted(Counter(job.attempts for job in jobs).items()))
     return report
 
 
-def _kill_parts(
+def _disturb(
     installation: Installation,
-    num_kills: int,
+    pair: WatchedPair,
+    num_faults: int,
     pause: float,
     dice: random.Random,
     report: ChaosReport,
     is_over: threading.Event,
 ) -> None:
-    kills: Counter[str] = Counter()
-    while kills.total() < num_kills and not is_over.wait(dice.uniform(0.5, 1.5) * pause):
-        part = dice.choices(list(get_args(Part)), [WEIGHTS[name] for name in get_args(Part)])[0]
-        running = installation.processes(part)
-        if running:
-            installation.kill(dice.choice(running))
-            kills[part] += 1
-            report.kills = dict(kills)
+    faults: Counter[str] = Counter()
+    kinds = list(get_args(Fault))
+    while faults.total() < num_faults and not is_over.wait(dice.uniform(0.5, 1.5) * pause):
+        fault = dice.choices(kinds, [WEIGHTS[name] for name in kinds])[0]
+        if _make(fault, installation, pair, dice):
+            faults[fault] += 1
+            report.faults = dict(faults)
+
+
+def _make(fault: Fault, installation: Installation, pair: WatchedPair, dice: random.Random) -> bool:
+    """Makes one; whether there was anything to disturb."""
+    if fault == "redis":
+        pair.crash()
+        pair.wait_until_watched()
+    elif fault == "failover":
+        pair.fail_over()
+        pair.rejoin()
+    elif fault == "answer":
+        pair.lose_answers(1)
+    elif running := installation.processes(fault):
+        installation.kill(dice.choice(running))
+    else:
+        return False
+    return True
+
+
+def _orphans_at_rest(installation: Installation) -> Orphans:
+    """What nobody owns when messages of the killed have come back and been dropped."""
+    settings = installation.settings
+    deadline = time.monotonic() + _REST_SECONDS
+    with (
+        impatient_client(settings.redis_url) as client,
+        impatient_client(settings.effective_queue_redis_url) as queue_client,
+    ):
+        queue = JobQueue(make_broker(queue_client, heartbeat_timeout=settings.heartbeat_timeout))
+        while True:
+            found = find_orphans(client, Storage(settings.effective_storage_url), queue)
+            if not found.count or time.monotonic() > deadline:
+                return found
+            time.sleep(1)
 
 
 def _count_twice(url: str, job_id: str) -> int:
@@ -159,9 +220,9 @@ def main() -> int:
     """Runs it and writes the numbers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--jobs", type=int, default=30)
-    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--faults", type=int, default=60)
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--pause", type=float, default=3.0, help="mean seconds between kills")
+    parser.add_argument("--pause", type=float, default=3.0, help="mean seconds between faults")
     parser.add_argument("--clip-seconds", type=float, default=30.0, help="length of each input")
     parser.add_argument("--model", default="standin:sleep=0.02,scale=2")
     parser.add_argument("--seed", type=int, default=0)
@@ -172,7 +233,7 @@ def main() -> int:
         report = run_chaos(
             arguments.folder or Path(name),
             num_jobs=arguments.jobs,
-            num_kills=arguments.kills,
+            num_faults=arguments.faults,
             num_workers=arguments.workers,
             pause=arguments.pause,
             model=arguments.model,

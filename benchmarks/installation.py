@@ -20,8 +20,10 @@ import httpx
 import psutil
 import redis
 
+from jobs.connections import impatient_client
 from jobs.embedded_redis import EmbeddedRedis
 from jobs.fleet import Fleet
+from jobs.settings import CommonSettings
 
 Part = Literal["worker", "api", "redis"]
 
@@ -41,16 +43,24 @@ class Installation:
         folder: For its data and its log, `serve.log`.
         num_workers: Worker processes.
         environment: Settings besides `QUICK`.
+        redis_url: Of a server that somebody else runs; None brings its own.
     """
 
     def __init__(
-        self, folder: Path, *, num_workers: int, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        num_workers: int,
+        environment: Mapping[str, str] | None = None,
+        redis_url: str | None = None,
     ) -> None:
         self.folder = folder
         self.url = f"http://127.0.0.1:{_free_port()}"
         self._num_workers = num_workers
         self._environment = {**os.environ, **QUICK, **(environment or {})}
         self._environment.pop("DOVETAIL_REDIS_URL", None)
+        if redis_url is not None:
+            self._environment["DOVETAIL_REDIS_URL"] = redis_url
         self._process: psutil.Popen | None = None
 
     def start(self) -> None:
@@ -86,9 +96,16 @@ class Installation:
                 raise RuntimeError(f"the installation does not get ready; see {self.folder / 'serve.log'}")
             time.sleep(0.1)
 
+    @property
+    def settings(self) -> CommonSettings:
+        """Where its records, messages and files are."""
+        data_dir = self.folder / "data"
+        url = self._environment.get("DOVETAIL_REDIS_URL") or EmbeddedRedis(data_dir / "redis").url
+        return CommonSettings(data_dir=data_dir, redis_url=url)
+
     def redis_client(self) -> redis.Redis:
         """A client of the store."""
-        return redis.Redis.from_url(EmbeddedRedis(self.folder / "data" / "redis").url)
+        return impatient_client(self.settings.redis_url)
 
     def fleet(self) -> Fleet:
         """The register of workers."""

@@ -36,7 +36,9 @@ def moment_of_job(job: Job) -> Moment:
     """How far a job is."""
     if job.status != "in_progress":
         detail = "" if job.queue_position is None else f"number {job.queue_position} in the queue"
-        return Moment(job.status, 1.0 if job.status == "completed" else 0.0, detail)
+        # An address is fetched while its job waits.
+        stage = job.stage if job.status == "queued" and job.stage else str(job.status)
+        return Moment(stage, 1.0 if job.status == "completed" else 0.0, detail)
     stage = job.stage or "in progress"
     if stage != "upscaling":
         return Moment(stage, job.progress / 100)

@@ -12,7 +12,7 @@ from jobs._decoding import JOB_KEY
 from jobs._scripted_store import ScriptedStore, milliseconds, require_lease
 from jobs.errors import QuotaExceededError
 from jobs.outages import reported_outage
-from jobs.records import FinishedSegment, JobError, OutputInfo, PlannedSegment, Priority
+from jobs.records import FinishedSegment, InputInfo, JobError, OutputInfo, PlannedSegment, Priority
 
 BeginOutcome = Literal["ok", "gone", "stopped", "done", "busy", "elsewhere", "exhausted"]
 EndReason = Literal["finished", "failed", "drained"]
@@ -65,22 +65,40 @@ class AttemptStore(ScriptedStore):
         worker: str,
         num_workers: int,
     ) -> Beginning:
-        """Takes the lease of a task: "plan", "segment:7" or "join"."""
+        """Takes the lease of a task: "fetch", "plan", "segment:7" or "join"."""
         outcome, number = self._run(
             "BEGIN", job_id, task, token, milliseconds(ttl), max_attempts, worker, num_workers
         )
         return Beginning(outcome.decode(), int(number))
 
     def renew(
-        self, job_id: str, task: str, token: str, *, ttl: timedelta, num_frames: int | None = None
+        self,
+        job_id: str,
+        task: str,
+        token: str,
+        *,
+        ttl: timedelta,
+        num_frames: int | None = None,
+        is_stopping: bool = False,
     ) -> None:
         """Keeps the lease, and counts the frames of this attempt so far.
+
+        Args:
+            job_id: Of the job.
+            task: Of the lease.
+            token: Under which it was taken.
+            ttl: For how long from now.
+            num_frames: Done by this attempt; None if nothing is new.
+            is_stopping: Whether its worker has been told to stop. The attempt does not count then, even if
+                nothing more is heard of it.
 
         Raises:
             LostLeaseError: If another attempt has it, or the job is final, being cancelled or gone.
         """
         frames = -1 if num_frames is None else num_frames
-        outcome = self._run("RENEW", job_id, task, token, milliseconds(ttl), frames).decode()
+        outcome = self._run(
+            "RENEW", job_id, task, token, milliseconds(ttl), frames, int(is_stopping)
+        ).decode()
         require_lease(job_id, task, outcome)
 
     def end(
@@ -95,6 +113,30 @@ class AttemptStore(ScriptedStore):
     ) -> None:
         """Gives the lease back, if it is still held."""
         self._run("END", job_id, task, token, reason, worker, milliseconds(cancelled_ttl))
+
+    def set_input(self, job_id: str, token: str, found: InputInfo, *, max_stored_bytes: int = 0) -> None:
+        """Says that a job's source was fetched and what it is; the job can be planned.
+
+        Raises:
+            LostLeaseError: If the attempt does not hold the fetch's lease.
+            QuotaExceededError: If the job's owner may not store so much.
+        """
+        frames = found.num_frames or ""
+        outcome = self._run(
+            "FETCHED",
+            job_id,
+            token,
+            found.model_dump_json(),
+            frames,
+            json.dumps(found.warnings),
+            max_stored_bytes,
+        ).decode()
+        if outcome == "stored_full":
+            raise QuotaExceededError(
+                f"the source has {found.size_bytes} bytes, and with it your uploads and jobs would take more "
+                f"than the {max_stored_bytes} that your key allows; delete some, and retry"
+            )
+        require_lease(job_id, "fetch", outcome)
 
     def append_plan(
         self,
@@ -174,7 +216,7 @@ class AttemptStore(ScriptedStore):
 
     def advance(self, job_id: str, *, window: int) -> NextSteps:
         """Takes what is to be enqueued next, so that at most `window` segments of the job are under way."""
-        priority, is_join_due, is_planning_due, *indices = self._run("ADVANCE", job_id, window)
+        priority, is_join_due, is_planning_due, *indices = self._run_once("ADVANCE", job_id, window)
         return NextSteps(
             Priority(priority.decode()) if priority else None,
             tuple(int(index) for index in indices),
@@ -238,11 +280,15 @@ class AttemptStore(ScriptedStore):
         stands for finding out what is next."""
         key = JOB_KEY.format(job_id)
         with reported_outage(), self.client.pipeline(transaction=True) as pipeline:
-            pipeline.hmget(key, "state", "is_planned", "num_segments", "num_finished", "planning_asked")
+            pipeline.hmget(
+                key, "state", "stage", "is_planned", "num_segments", "num_finished", "planning_asked"
+            )
             pipeline.smembers(f"{key}:enqueued")
-            (state, is_planned, num_segments, num_finished, is_asked), enqueued = pipeline.execute()
+            (state, stage, is_planned, num_segments, num_finished, is_asked), enqueued = pipeline.execute()
         if state not in (b"queued", b"in_progress"):
             return set()
+        if stage == b"fetching":
+            return {"fetch"}
         if is_planned == b"1" and int(num_segments) == int(num_finished) > 0:
             return {"join"}
         awaited = {f"segment:{int(index)}" for index in enqueued}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from jobs.records import Job, JobError, JobSpec, JobState, OutputInfo, Stage
+from jobs.records import InputInfo, Job, JobError, JobSpec, JobState, OutputInfo, Stage
 
 JOB_KEY = "dv:job:{}"
 
@@ -16,6 +16,8 @@ def job_from_hash(values: Mapping[bytes, bytes]) -> Job:
     text = {name.decode(): value.decode() for name, value in values.items()}
     stage, output, error = text.get("stage"), text.get("output"), text.get("error")
     spec = JobSpec.model_validate_json(text["spec"])
+    if "input" in text:
+        spec = spec.model_copy(update={"input": InputInfo.model_validate_json(text["input"])})
     return Job.model_construct(
         spec=spec,
         state=JobState(text["state"]),

@@ -23,7 +23,7 @@ class OverviewStore(ScriptedStore):
             return [i.decode() for i in self.client.zrangebyscore("dv:expiring", 0, now, start=0, num=limit)]
 
     def is_input_used(self, key: str) -> bool:
-        """Whether a job reads the object with this key; several may read one upload."""
+        """Whether a job reads the object with this key, or a batch will make one that does."""
         with reported_outage():
             return bool(self.client.scard(f"dv:input:{key}"))
 

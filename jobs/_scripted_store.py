@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import timedelta
 from typing import Any
 
@@ -9,13 +10,14 @@ import redis
 
 from jobs._decoding import job_from_hash
 from jobs._scripts import attempts, lifecycle, segments
+from jobs.durable import run_durably
 from jobs.errors import JobNotFoundError, JobStateError, LostLeaseError
 from jobs.outages import reported_outage
 from jobs.records import Job
 
 _SCRIPTS = {
     lifecycle: ("CREATE", "COMPLETE", "FAIL", "CANCEL", "RETRY", "DELETE"),
-    attempts: ("BEGIN", "RENEW", "END", "SET_FIELDS"),
+    attempts: ("BEGIN", "RENEW", "END", "SET_FIELDS", "FETCHED"),
     segments: ("APPEND_PLAN", "PUBLISH", "ADVANCE"),
 }
 
@@ -39,6 +41,14 @@ class ScriptedStore:
     def _run(self, name: str, *arguments: Any) -> Any:
         with reported_outage():
             return self._scripts[name](args=arguments)
+
+    def _run_durably(self, name: str, *arguments: Any) -> Any:
+        with reported_outage():
+            return run_durably(self._scripts[name], args=arguments)
+
+    def _run_once(self, name: str, *arguments: Any) -> Any:
+        """Runs a script that tells by its last argument whether this call has run before."""
+        return self._run(name, *arguments, secrets.token_hex(8))
 
 
 def require_job(job_id: str, values: dict[bytes, bytes], owner: str | None) -> Job:

@@ -11,6 +11,7 @@ from typing import Any
 import redis
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.clock import redis_now
 from jobs.errors import JobsError
 from jobs.records import Priority, new_id
 from jobs.webhook_secrets import SECRETS, make_secrets
@@ -144,7 +145,7 @@ class ApiKeyStore:
         if content is None:
             return None
         key = ApiKey.model_validate_json(content)
-        return None if key.expires_at is not None and key.expires_at <= datetime.now(UTC) else key
+        return None if key.expires_at is not None and key.expires_at <= redis_now(self._client) else key
 
     def list(self) -> list[ApiKey]:
         """All keys, the oldest first."""

@@ -8,35 +8,78 @@ from typing import Any
 
 import redis
 
+from jobs._scripted_store import milliseconds
 from jobs.batch_records import Batch, BatchInput, BatchSpec, RejectedInput
+from jobs.clock import LUA_NOW_MS, redis_now
+from jobs.durable import run_durably
 from jobs.errors import JobsError
+from jobs.objects import input_key, upload_key
 from jobs.outages import reported_outage
 from jobs.records import JobState
 
 _ACTIVE, _EXPIRING = "dv:batches:active", "dv:batches:expiring"
 _SUFFIXES = ("", ":inputs", ":decided", ":rejected", ":counts", ":jobs", ":intake")
 
-# KEYS: record, decided, rejected. ARGV: index, rejection or empty. A deleted batch is not brought back.
+# KEYS: record, inputs, decided, rejected, batches of an owner, active, expiring. ARGV: spec, id, active_until
+# in ms, number of inputs, the inputs, then index and rejection by turns. Files and uploads are noted as
+# used, or they would be swept while the batch waits.
+_CREATE = """
+local spec = redis.call('HGET', KEYS[1], 'spec')
+if spec then return spec == ARGV[1] and 1 or 0 end
+redis.call('HSET', KEYS[1], 'spec', ARGV[1])
+local last = 4 + tonumber(ARGV[4])
+for i = 5, last do
+  redis.call('RPUSH', KEYS[2], ARGV[i])
+  local input = cjson.decode(ARGV[i])
+  if input.source == cjson.null then
+    redis.call('SADD', 'dv:input:jobs/' .. input.job_id .. '/input', input.job_id)
+  elseif input.source.type == 'upload' then
+    redis.call('SADD', 'dv:input:uploads/' .. input.source.upload_id, input.job_id)
+  end
+end
+for i = last + 1, #ARGV, 2 do
+  redis.call('SADD', KEYS[3], ARGV[i])
+  redis.call('HSET', KEYS[4], ARGV[i], ARGV[i + 1])
+end
+redis.call('ZADD', KEYS[5], 0, ARGV[2])
+redis.call('ZADD', KEYS[6], 0, ARGV[2])
+redis.call('ZADD', KEYS[7], ARGV[3], ARGV[2])
+return 1
+"""
+# KEYS: record, decided, rejected, users of the input's object. ARGV: index, rejection or empty, job's id. A
+# deleted batch is not brought back.
 _DECIDE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('SADD', KEYS[2], ARGV[1])
-if ARGV[2] ~= '' then redis.call('HSET', KEYS[3], ARGV[1], ARGV[2]) end
+if ARGV[2] ~= '' then
+  redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
+  redis.call('SREM', KEYS[4], ARGV[3])
+end
 return 1
 """
-# KEYS: record. ARGV: name, value.
-_SET_ONCE = """
+# KEYS: record. ARGV: name, and the value, or nothing for the time in ms.
+_SET_ONCE = (
+    LUA_NOW_MS
+    + """
 if redis.call('EXISTS', KEYS[1]) == 0 then return false end
-redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
+redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2] or now_ms())
 return redis.call('HGET', KEYS[1], ARGV[1])
 """
-# KEYS: record, active, expiring. ARGV: id, expires_at in ms.
-_SETTLE = """
+)
+# KEYS: record, active, expiring. ARGV: id, ttl in ms.
+_SETTLE = (
+    LUA_NOW_MS
+    + """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'expires_at', ARGV[2])
+local at = now_ms() + tonumber(ARGV[2])
+redis.call('HSET', KEYS[1], 'expires_at', at)
 redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
+redis.call('ZADD', KEYS[3], at, ARGV[1])
 return 1
 """
+)
+# KEYS: record. ARGV: position.
+_MOVE_CURSOR = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'cursor', ARGV[1]) end"
 
 
 class BatchNotFoundError(JobsError):
@@ -60,9 +103,11 @@ class BatchStore:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client: Any = client
+        self._create = client.register_script(_CREATE)
         self._decide = client.register_script(_DECIDE)
         self._set_once = client.register_script(_SET_ONCE)
         self._settle = client.register_script(_SETTLE)
+        self._move_cursor = client.register_script(_MOVE_CURSOR)
 
     def create(
         self,
@@ -71,29 +116,30 @@ class BatchStore:
         rejected: list[RejectedInput],
         *,
         active_until: datetime,
-    ) -> None:
-        """Adds a batch with all its inputs, at once or not at all.
+    ) -> bool:
+        """Adds a batch with all its inputs, at once or not at all. Harmless to repeat.
 
         Args:
             spec: What was submitted.
             inputs: To become jobs.
             rejected: Those that cannot.
             active_until: After which it is forgotten even if it never ends.
+
+        Returns:
+            Whether this is the batch; False if another of its id is there.
         """
         key = _key(spec.id)
-        with reported_outage(), self._client.pipeline(transaction=True) as pipeline:
-            pipeline.hset(key, "spec", spec.model_dump_json())
-            for start in range(0, len(inputs), 1000):
-                page = inputs[start : start + 1000]
-                pipeline.rpush(f"{key}:inputs", *(item.model_dump_json() for item in page))
-            if rejected:
-                pipeline.sadd(f"{key}:decided", *(item.index for item in rejected))
-                mapping = {str(item.index): item.model_dump_json() for item in rejected}
-                pipeline.hset(f"{key}:rejected", mapping=mapping)
-            pipeline.zadd(f"dv:batches:{spec.owner}", {spec.id: 0})
-            pipeline.zadd(_ACTIVE, {spec.id: 0})
-            pipeline.zadd(_EXPIRING, {spec.id: _ms(active_until)})
-            pipeline.execute()
+        arguments: list[Any] = [spec.model_dump_json(), spec.id, _ms(active_until), len(inputs)]
+        arguments += [item.model_dump_json() for item in inputs]
+        for item in rejected:
+            arguments += [item.index, item.model_dump_json()]
+        keys = [key, *(f"{key}:{name}" for name in ("inputs", "decided", "rejected"))]
+        with reported_outage():
+            return bool(
+                run_durably(
+                    self._create, keys=[*keys, f"dv:batches:{spec.owner}", _ACTIVE, _EXPIRING], args=arguments
+                )
+            )
 
     def get(self, batch_id: str, *, owner: str | None = None) -> Batch:
         """Reads a batch.
@@ -149,15 +195,15 @@ class BatchStore:
                     return left
                 cursor += len(inputs)
                 # A hint only: where it is lost, decided inputs are passed over again.
-                if self._client.hexists(key, "spec"):
-                    self._client.hset(key, "cursor", cursor)
+                self._move_cursor(keys=[key], args=[cursor])
 
-    def decide(self, batch_id: str, index: int, rejected: RejectedInput | None = None) -> None:
+    def decide(self, batch_id: str, item: BatchInput, rejected: RejectedInput | None = None) -> None:
         """Notes that an input has become a job, or why not."""
         key = _key(batch_id)
         content = "" if rejected is None else rejected.model_dump_json()
+        keys = [key, f"{key}:decided", f"{key}:rejected", _users(item)]
         with reported_outage():
-            self._decide(keys=[key, f"{key}:decided", f"{key}:rejected"], args=[index, content])
+            self._decide(keys=keys, args=[item.index, content, item.job_id])
 
     def cancel(self, batch_id: str) -> None:
         """Stops inputs from becoming jobs. The jobs that there are the caller cancels."""
@@ -166,16 +212,14 @@ class BatchStore:
 
     def complete_once(self, batch_id: str) -> datetime | None:
         """When the batch was done: now, unless that was noted before; None if it is gone."""
-        now = str(_ms(datetime.now(UTC)))
         with reported_outage():
-            at = self._set_once(keys=[_key(batch_id)], args=["completed_at", now])
+            at = self._set_once(keys=[_key(batch_id)], args=["completed_at"])
         return None if at is None else _time(at)
 
     def settle(self, batch_id: str, *, ttl: timedelta) -> None:
         """Ends the batch: nothing needs to be looked after any more until it expires."""
-        expires_at = _ms(datetime.now(UTC) + ttl)
         with reported_outage():
-            self._settle(keys=[_key(batch_id), _ACTIVE, _EXPIRING], args=[batch_id, expires_at])
+            self._settle(keys=[_key(batch_id), _ACTIVE, _EXPIRING], args=[batch_id, milliseconds(ttl)])
 
     def active_ids(self) -> list[str]:
         """Ids of batches that are not settled."""
@@ -184,7 +228,7 @@ class BatchStore:
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of batches whose time is over."""
-        now = _ms(datetime.now(UTC))
+        now = _ms(redis_now(self._client))
         with reported_outage():
             found = self._client.zrangebyscore(_EXPIRING, 0, now, start=0, num=limit)
         return [item.decode() for item in found]
@@ -204,8 +248,15 @@ class BatchStore:
 
     def delete(self, batch_id: str, *, owner: str) -> None:
         """Forgets a batch. Its jobs are the caller's to delete."""
+        key = _key(batch_id)
         with reported_outage(), self._client.pipeline(transaction=True) as pipeline:
-            pipeline.delete(*(f"{_key(batch_id)}{suffix}" for suffix in _SUFFIXES))
+            pipeline.lrange(f"{key}:inputs", 0, -1)
+            pipeline.smembers(f"{key}:decided")
+            contents, decided = pipeline.execute()
+            for item in map(BatchInput.model_validate_json, contents):
+                if str(item.index).encode() not in decided:
+                    pipeline.srem(_users(item), item.job_id)
+            pipeline.delete(*(f"{key}{suffix}" for suffix in _SUFFIXES))
             pipeline.zrem(f"dv:batches:{owner}", batch_id)
             pipeline.zrem(_ACTIVE, batch_id)
             pipeline.zrem(_EXPIRING, batch_id)
@@ -219,6 +270,12 @@ def intake_lock(batch_id: str) -> str:
 
 def _key(batch_id: str) -> str:
     return f"dv:batch:{batch_id}"
+
+
+def _users(item: BatchInput) -> str:
+    """Who reads the object of an input."""
+    upload_id = (item.source or {}).get("upload_id")
+    return f"dv:input:{upload_key(upload_id) if upload_id else input_key(item.job_id)}"
 
 
 def _from_answers(values: dict[bytes, bytes], num_rejected: int, counts: dict[bytes, bytes]) -> Batch:
@@ -238,5 +295,5 @@ def _ms(at: datetime) -> int:
     return int(at.timestamp() * 1000)
 
 
-def _time(milliseconds: bytes) -> datetime:
-    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+def _time(unix_ms: bytes) -> datetime:
+    return datetime.fromtimestamp(int(unix_ms) / 1000, UTC)

@@ -1,16 +1,29 @@
-"""Redis clients: one that waits for Redis for ever, for workers, and ones that give up soon, for the API."""
+"""Redis clients: one that waits for Redis for ever, for workers, and ones that give up soon, for the API.
+
+An address may name Sentinels instead of a server. Each new connection asks them then which server is the
+master; connections to one that no longer is break, or are refused when they write, and are made anew.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import redis
 import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
+from redis.commands.core import Script
 from redis.retry import Retry
 
+SENTINEL_SCHEME = "redis+sentinel"
 CONNECT_SECONDS = 5
+# A worker waits for Redis for ever, but not for a machine that has lost its power, or a server that hangs: it
+# connects anew, to whoever is the master then. No command takes as long.
+PATIENT_SECONDS = 30
 # A customer's request should rather get a 503 with Retry-After than hang.
 API_SECONDS = 3
 # Of one client. redis-py's usual pool raises when its 100 connections are taken, which would be a 503 for
@@ -18,6 +31,15 @@ API_SECONDS = 3
 # dozen connections are busy all the time before anybody waits long.
 MAX_CONNECTIONS = 64
 WAIT_SECONDS = 10
+# Of one script in a row, each by another server.
+_MAX_LOADS = 3
+# Of one Sentinel; there are others.
+_ASKING: dict[str, Any] = {"socket_connect_timeout": 1, "socket_timeout": 1}
+# redis-py types only part of itself.
+_SENTINEL: Any = redis.sentinel.Sentinel
+_ASYNC_SENTINEL: Any = redis.asyncio.sentinel.Sentinel
+_BLOCKING_POOL: Any = redis.BlockingConnectionPool
+_DEMOTED = "another server has become the master"
 
 
 def patient_client(url: str) -> redis.Redis:
@@ -28,6 +50,7 @@ def patient_client(url: str) -> redis.Redis:
         retry=Retry(ExponentialBackoff(cap=5, base=0.2), -1),
         health_check_interval=30,
         socket_connect_timeout=CONNECT_SECONDS,
+        socket_timeout=PATIENT_SECONDS,
         socket_keepalive=True,
     )
 
@@ -45,21 +68,158 @@ def impatient_client(url: str) -> redis.Redis:
 
 def async_client(url: str) -> redis.asyncio.Redis:
     """The same for the event loop."""
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
-        url,
-        max_connections=MAX_CONNECTIONS,
-        timeout=WAIT_SECONDS,
-        retry=AsyncRetry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-        health_check_interval=30,
-        socket_connect_timeout=API_SECONDS,
-        socket_timeout=API_SECONDS,
+    options: dict[str, Any] = {
+        "max_connections": MAX_CONNECTIONS,
+        "timeout": WAIT_SECONDS,
+        "retry": AsyncRetry(ExponentialBackoff(cap=0.5, base=0.05), 2),
+        "health_check_interval": 30,
+        "socket_connect_timeout": API_SECONDS,
+        "socket_timeout": API_SECONDS,
+    }
+    if urlsplit(url).scheme != SENTINEL_SCHEME:
+        return redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool.from_url(url, **options))
+    address = SentinelAddress.parse(url)
+    pool = redis.asyncio.BlockingConnectionPool(
+        connection_class=_AsyncMasterConnection,
+        address=address,
+        **address.login,
+        **options,
     )
     return redis.asyncio.Redis.from_pool(pool)
 
 
+@dataclass(frozen=True)
+class SentinelAddress:
+    """What `redis+sentinel://[user:password@]host:port,host:port/service/database` says.
+
+    Attributes:
+        sentinels: Where they listen.
+        service: What they call the servers.
+        login: Database, user and password of the servers; the Sentinels are asked without.
+    """
+
+    sentinels: tuple[tuple[str, int], ...]
+    service: str
+    login: dict[str, Any]
+
+    @classmethod
+    def parse(cls, url: str) -> SentinelAddress:
+        """Reads an address.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        parts = urlsplit(url)
+        credentials, _, hosts = parts.netloc.rpartition("@")
+        user, _, password = credentials.partition(":")
+        service, _, database = parts.path.strip("/").partition("/")
+        try:
+            sentinels = tuple(_host_and_port(host) for host in hosts.split(","))
+            login = {"db": int(database or 0)}
+        except ValueError:
+            sentinels, login = (), {}
+        if not sentinels or not service:
+            shown = url.replace(f"{credentials}@", "...@") if credentials else url
+            raise ValueError(
+                f"{shown!r} is no address of Sentinels; write {SENTINEL_SCHEME}://host:26379,host:26379/service/0"
+            )
+        found = {"username": unquote(user) or None, "password": unquote(password) or None}
+        return cls(sentinels, service, login | found)
+
+    def with_next_database(self, url: str) -> str:
+        """The same address with the next database."""
+        parts = urlsplit(url)
+        return parts._replace(path=f"/{self.service}/{self.login['db'] + 1}").geturl()
+
+
+class _Client(redis.Redis):
+    """A client whose scripts run also where another server takes over between loading and running one."""
+
+    def register_script(self, script: Any) -> Script:
+        return _Script(self, script)
+
+
+class _Script(Script):
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        for _ in range(_MAX_LOADS):
+            try:
+                return super().__call__(*args, **options)
+            except redis.exceptions.NoScriptError:
+                continue
+        return super().__call__(*args, **options)
+
+
+class _MasterConnection(redis.Connection):
+    """Asks the Sentinels for each attempt to connect. redis-py's own kind asks when a command begins, and
+    then tries a server that is dead for as long as the command is patient.
+
+    Args:
+        address: Of the Sentinels.
+        options: Of any connection.
+    """
+
+    def __init__(self, *, address: SentinelAddress, **options: Any) -> None:
+        self._address = address
+        super().__init__(**options)  # type: ignore[no-untyped-call] # redis-py types only part of itself
+
+    def _connect(self) -> Any:
+        sentinel = _SENTINEL(list(self._address.sentinels), **_ASKING)
+        try:
+            self.host, self.port = sentinel.discover_master(self._address.service)
+        finally:
+            for client in sentinel.sentinels:
+                client.close()
+        return super()._connect()  # type: ignore[no-untyped-call] # as above
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        """As in `redis.Connection`."""
+        try:
+            return super().read_response(*args, **options)
+        except redis.exceptions.ReadOnlyError as error:
+            self.disconnect()  # type: ignore[no-untyped-call] # as above
+            raise redis.ConnectionError(_DEMOTED) from error
+
+
+class _AsyncMasterConnection(redis.asyncio.Connection):
+    def __init__(self, *, address: SentinelAddress, **options: Any) -> None:
+        self._address = address
+        super().__init__(**options)
+
+    async def _connect(self) -> None:
+        sentinel = _ASYNC_SENTINEL(list(self._address.sentinels), **_ASKING)
+        try:
+            self.host, self.port = await sentinel.discover_master(self._address.service)
+        finally:
+            for client in sentinel.sentinels:
+                await client.aclose()
+        await super()._connect()  # type: ignore[no-untyped-call] # as above
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        """As in `redis.asyncio.Connection`."""
+        try:
+            return await super().read_response(*args, **options)
+        except redis.exceptions.ReadOnlyError as error:
+            await self.disconnect()
+            raise redis.ConnectionError(_DEMOTED) from error
+
+
 def _waiting_client(url: str, **options: Any) -> redis.Redis:
     """A client whose threads wait for a connection while all are taken."""
-    pool = redis.BlockingConnectionPool.from_url(
-        url, max_connections=MAX_CONNECTIONS, timeout=WAIT_SECONDS, **options
+    options |= {"max_connections": MAX_CONNECTIONS, "timeout": WAIT_SECONDS}
+    if urlsplit(url).scheme != SENTINEL_SCHEME:
+        return _Client.from_pool(redis.BlockingConnectionPool.from_url(url, **options))
+    address = SentinelAddress.parse(url)
+    pool = _BLOCKING_POOL(
+        connection_class=_MasterConnection,
+        address=address,
+        **address.login,
+        **options,
     )
-    return redis.Redis.from_pool(pool)
+    return _Client.from_pool(pool)
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host:
+        raise ValueError(text)
+    return host.strip("[]"), int(port)

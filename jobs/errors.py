@@ -28,6 +28,13 @@ class JobStateError(JobsError):
     code = "wrong_state"
 
 
+class JobExistsError(JobStateError):
+    """Raised when a job of that id was made before, by another request or another attempt at this one."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"there is a job {job_id} already")
+
+
 class QueueFullError(JobsError):
     """Raised when as many jobs wait as the queue takes.
 

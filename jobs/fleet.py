@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from datetime import timedelta
 from typing import Any, Literal
 
 import redis
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from jobs.clock import redis_now
 from jobs.records import Job
 
 _ALIVE = timedelta(seconds=20)
 """A worker reports every few seconds, also while it works."""
 _SPEED_FADING = 0.9
+# KEYS: workers. ARGV: id, what was read of it. It may have reported meanwhile.
+_FORGET = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end"
 
 
 class ModelInfo(BaseModel):
-    """A model that workers offer.
+    """A model that jobs may name.
 
     Attributes:
         name: What jobs call it.
-        kind: "diffusion", "per_frame", "propagation", "interpolation" or "standin".
+        kind: "diffusion", "per_frame", "propagation", "interpolation" or "standin"; "unknown" where no worker
+            has loaded it yet and it has no description here.
         scale: Factor when a job gives none.
         licence: SPDX identifier or a sentence.
         source: Where it comes from.
         is_default: Taken by jobs that name none.
         is_listed: Whether customers are told of it.
+        is_measured: Whether a worker has loaded it, and `shape` and `memory_bytes` are known.
         shape: What the planner needs to know of it, as JSON; by default that of a model without a network.
         device: "cuda" or "cpu".
         memory_bytes: Free memory of the device when the worker started.
@@ -36,12 +40,13 @@ class ModelInfo(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
     name: str
-    kind: Literal["diffusion", "per_frame", "propagation", "interpolation", "standin"]
+    kind: Literal["diffusion", "per_frame", "propagation", "interpolation", "standin", "unknown"]
     scale: int
     licence: str = ""
     source: str = ""
     is_default: bool = False
     is_listed: bool = True
+    is_measured: bool = True
     shape: dict[str, Any] = {"kind": "frames"}
     device: str = "cpu"
     memory_bytes: int = 0
@@ -55,12 +60,13 @@ class WorkerInfo(BaseModel):
         host: Host name.
         pid: Process.
         device: "cuda:0 NVIDIA H200" or "cpu".
+        models: Names of those that it has.
         task: "job_...:segment:7" while it works, else "".
         is_draining: Whether it will take no more.
         gpu_memory_used_bytes: Of its device.
         gpu_memory_total_bytes: Of its device; 0 without one.
         host_memory_bytes: Resident memory of the process.
-        reported_at: Unix time in seconds.
+        reported_at: Unix time in seconds, by the clock of Redis; `Fleet.report` sets it.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -69,12 +75,13 @@ class WorkerInfo(BaseModel):
     host: str
     pid: int
     device: str = "cpu"
+    models: tuple[str, ...] = ()
     task: str = ""
     is_draining: bool = False
     gpu_memory_used_bytes: int = 0
     gpu_memory_total_bytes: int = 0
     host_memory_bytes: int = 0
-    reported_at: float = Field(default_factory=time.time)
+    reported_at: float = 0.0
 
 
 class Fleet:
@@ -86,10 +93,12 @@ class Fleet:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client: Any = client
+        self._forget = client.register_script(_FORGET)
 
     def report(self, worker: WorkerInfo) -> None:
         """Says that a worker is alive."""
-        self._client.hset("dv:workers", worker.id, worker.model_dump_json())
+        seen = worker.model_copy(update={"reported_at": redis_now(self._client).timestamp()})
+        self._client.hset("dv:workers", worker.id, seen.model_dump_json())
 
     def sign_off(self, worker_id: str) -> None:
         """Says that a worker stops."""
@@ -97,14 +106,18 @@ class Fleet:
 
     def workers(self) -> list[WorkerInfo]:
         """All that are alive; forgets the others."""
-        oldest = time.time() - _ALIVE.total_seconds()
+        with self._client.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall("dv:workers")
+            pipeline.time()
+            found, (seconds, micros) = pipeline.execute()
+        oldest = seconds + micros / 1e6 - _ALIVE.total_seconds()
         alive = []
-        for key, content in self._client.hgetall("dv:workers").items():
+        for key, content in found.items():
             worker = WorkerInfo.model_validate_json(content)
             if worker.reported_at >= oldest:
                 alive.append(worker)
             else:
-                self._client.hdel("dv:workers", key)
+                self._forget(keys=["dv:workers"], args=[key, content])
         return alive
 
     def offer(self, models: list[ModelInfo]) -> None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 
 def upload_key(upload_id: str) -> str:
-    """A finished upload that no job has taken yet."""
+    """A finished upload; any number of jobs may read it."""
     return f"uploads/{upload_id}"
+
+
+def upload_id_of(key: str) -> str | None:
+    """The upload whose bytes lie under a key; None if it is another object's."""
+    return key.removeprefix("uploads/") if key.startswith("uploads/") else None
 
 
 def job_prefix(job_id: str) -> str:
@@ -13,9 +18,9 @@ def job_prefix(job_id: str) -> str:
     return f"jobs/{job_id}/"
 
 
-def input_key(job_id: str) -> str:
-    """The source."""
-    return f"jobs/{job_id}/input"
+def input_key(job_id: str, token: str = "") -> str:
+    """The source. Where several requests may make the same job, each has a token and an object of its own."""
+    return f"jobs/{job_id}/input" + (f"-{token[:8]}" if token else "")
 
 
 def segment_key(job_id: str, index: int, token: str) -> str:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import redis
 from dramatiq import Message
-from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import BrokerConnectionError
 from dramatiq.middleware import Callbacks, CurrentMessage, Middleware, Retries
 
+from jobs.broker import QueueBroker
 from jobs.errors import StoreUnavailableError
 from jobs.records import PRIORITIES, Priority
 from jobs.turns import TurnIndex
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAMESPACE = "dramatiq"
-PLAN, SEGMENT, JOIN = "plan", "segment", "join"
+FETCH, PLAN, SEGMENT, JOIN = "fetch", "plan", "segment", "join"
+# Sources are fetched by API processes; workers take from the queues of the priorities only.
+FETCH_QUEUE = "fetch"
 WEBHOOKS_QUEUE = "webhooks"
 
 # A failed task decides itself what becomes of its job; these retries are for a storage or store that is away.
@@ -43,7 +45,7 @@ class TaskId:
 
     Attributes:
         job_id: Of the job.
-        task: "plan", "segment:7" or "join".
+        task: "fetch", "plan", "segment:7" or "join".
     """
 
     job_id: str
@@ -55,8 +57,8 @@ def make_broker(
     *,
     heartbeat_timeout: timedelta,
     middleware: Iterable[Middleware] = (),
-    broker_class: type[RedisBroker] = RedisBroker,
-) -> RedisBroker:
+    broker_class: type[QueueBroker] = QueueBroker,
+) -> QueueBroker:
     """The broker of one process.
 
     TimeLimit (kills a task after 10 minutes) and AgeLimit are left out: a segment takes as long as it takes.
@@ -111,7 +113,7 @@ class JobQueue:
         StoreUnavailableError: By every method, when Redis does not answer.
     """
 
-    def __init__(self, broker: RedisBroker) -> None:
+    def __init__(self, broker: QueueBroker) -> None:
         self.broker = broker
 
     def enqueue_plan(
@@ -126,6 +128,10 @@ class JobQueue:
         """Asks for a job to be planned, or planned on."""
         begun, new = queue_names(priority)
         self._enqueue(begun if is_continuation else new, PLAN, (job_id,), owner=owner, weight=weight)
+
+    def enqueue_fetch(self, job_id: str, *, owner: str, weight: int = 1) -> None:
+        """Asks for a job's source to be fetched."""
+        self._enqueue(FETCH_QUEUE, FETCH, (job_id,), owner=owner, weight=weight)
 
     def enqueue_segment(
         self,
@@ -157,12 +163,13 @@ class JobQueue:
         name, _, index = task.task.partition(":")
         begun, new = queue_names(priority)
         arguments = (task.job_id, int(index)) if index else (task.job_id,)
-        self._enqueue(new if name == PLAN else begun, name, arguments, delay, owner=owner, weight=weight)
+        queue = {FETCH: FETCH_QUEUE, PLAN: new}.get(name, begun)
+        self._enqueue(queue, name, arguments, delay, owner=owner, weight=weight)
 
     def tasks(self) -> set[TaskId]:
         """All tasks with a message: waiting, delayed, or given to a worker that has not acknowledged it."""
         found = set()
-        for queue in (name for priority in PRIORITIES for name in queue_names(priority)):
+        for queue in (FETCH_QUEUE, *(name for priority in PRIORITIES for name in queue_names(priority))):
             for name in (queue, f"{queue}.DQ"):
                 with _reported_outage():
                     messages = self.broker.client.hvals(f"{NAMESPACE}:{name}.msgs")

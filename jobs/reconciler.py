@@ -15,7 +15,7 @@ import redis
 import structlog
 
 from jobs.errors import JobNotFoundError, JobStateError
-from jobs.queue import PLAN, JobQueue, TaskId
+from jobs.queue import FETCH, PLAN, JobQueue, TaskId
 from jobs.records import JobState
 from jobs.store import JobStore
 
@@ -52,11 +52,11 @@ def reconcile_once(
     """
     ids = store.active_ids()
     known = queue.tasks()
-    # A job that waits to be planned is healthy; there may be a hundred thousand of them.
-    to_be_planned = {task.job_id for task in known if task.task == PLAN}
+    # A job whose first task waits is healthy; there may be a hundred thousand of them.
+    to_be_begun = {task.job_id for task in known if task.task in (FETCH, PLAN)}
     missing: set[TaskId] = set()
     for job_id in ids:
-        if job_id not in to_be_planned:
+        if job_id not in to_be_begun:
             missing |= _missing_tasks(store, job_id, known, cancelled_ttl)
     for task in missing & suspects:
         _enqueue(store, queue, task)

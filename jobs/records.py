@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ulid import ULID
 
 from jobs.options import JobOptions
+from jobs.sources import FetchedSource
 
 
 class JobState(StrEnum):
@@ -29,8 +30,9 @@ class JobState(StrEnum):
 
 
 class Stage(StrEnum):
-    """What is being done to a job that is in progress."""
+    """What is being done to a job: fetching while it is queued, the others while it is in progress."""
 
+    FETCHING = "fetching"
     PLANNING = "planning"
     UPSCALING = "upscaling"
     JOINING = "joining"
@@ -53,12 +55,7 @@ class _Record(BaseModel):
 
 
 class JobError(_Record):
-    """Why a job failed.
-
-    Attributes:
-        code: Stable name of the kind of error.
-        message: For people.
-    """
+    """Why a job failed: a stable code, and a message for people."""
 
     code: str
     message: str
@@ -133,14 +130,15 @@ class WebhookTarget(_Record):
 
 
 class JobSpec(_Record):
-    """What was submitted. Never changes.
+    """What was submitted. Never changes, except that `input` becomes known.
 
     Attributes:
         id: "job_" and a ULID: ids sort by time of creation.
         owner: Id of the API key, or "local" on a server without keys.
         created_at: UTC.
         input_key: Of the source in the storage.
-        input: What the probe found.
+        input: What the probe found; None while the source is still to be fetched.
+        source: Where it is fetched from; None if it came with the request or as an upload.
         options: What to make of it.
         priority: Of the job.
         labels: To find jobs by.
@@ -157,7 +155,8 @@ class JobSpec(_Record):
     owner: str
     created_at: datetime
     input_key: str
-    input: InputInfo
+    input: InputInfo | None
+    source: FetchedSource | None = None
     options: JobOptions
     priority: Priority = Priority.NORMAL
     labels: dict[str, str] = Field(default_factory=dict)
@@ -167,6 +166,12 @@ class JobSpec(_Record):
     weight: int = 1
     max_output_pixels: int = 0
     max_stored_bytes: int = 0
+
+    @property
+    def filename(self) -> str:
+        """What the customer calls the source."""
+        known = self.input or self.source
+        return "video" if known is None else known.filename
 
 
 class PlannedSegment(_Record):
@@ -221,7 +226,7 @@ class Job(_Record):
     Attributes:
         spec: What was submitted.
         state: Where it is.
-        stage: What is being done; None unless it is in progress.
+        stage: What is being done; None where it waits or has ended.
         version: Grows with every change; the ETag.
         updated_at: Of the last change.
         started_at: When the first attempt began.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from jobs.connections import SENTINEL_SCHEME, SentinelAddress
 
 GIB = 1 << 30
 
@@ -22,7 +25,17 @@ def _read_seconds(value: object) -> object:
         return value
 
 
+def _read_names(value: object) -> object:
+    """Takes "a, b" and '["a", "b"]' alike."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
 Duration = Annotated[timedelta, BeforeValidator(_read_seconds)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_names)]
 
 
 class CommonSettings(BaseSettings):
@@ -31,7 +44,8 @@ class CommonSettings(BaseSettings):
     Attributes:
         data_dir: Folder for everything that has no other place: uploads in progress, the embedded server's
             data, and objects unless `storage_url` says otherwise.
-        redis_url: Of the store (job records).
+        redis_url: Of the store (job records): a server, or its Sentinels as
+            redis+sentinel://host:26379,host:26379/service/0.
         queue_redis_url: Of the queue: a database of its own, since keys of others slow its maintenance (188
             to 8,313 us per message with 100,000 of them). None is the store's server, next database.
         storage_url: Folder or `s3://bucket/prefix`; None is a folder in `data_dir`.
@@ -48,6 +62,9 @@ class CommonSettings(BaseSettings):
         min_free_bytes: Room on the disk of `data_dir` that nothing is allowed to take.
         max_input_pixels: Width times height of one frame of an input.
         max_input_seconds: Length of an input.
+        models: Names that `dovetail upscale --model` takes, as JSON or separated by commas; the first is the
+            default of jobs without a model. Jobs may name them before any worker has started. Without this
+            setting jobs may name what workers have told of, and until the first one has, the default.
         sandbox: Whether files must be read in confined processes: require does not start where this machine
             has not what it takes, prefer goes on with what there is. None requires it unless everything is
             on loopback.
@@ -69,6 +86,7 @@ class CommonSettings(BaseSettings):
     min_free_bytes: Annotated[int, Field(ge=0)] = 1 * GIB
     max_input_pixels: Annotated[int, Field(ge=1)] = 8192 * 4320
     max_input_seconds: Annotated[float, Field(gt=0)] = 24 * 3600
+    models: Annotated[Names, Field(min_length=1)] = ("dovetail-nano-2", "dovetail-nano", "bicubic", "lanczos")
     sandbox: Literal["require", "prefer"] | None = None
 
     @model_validator(mode="after")
@@ -79,6 +97,13 @@ class CommonSettings(BaseSettings):
                 f"({self.heartbeat_timeout.total_seconds():g} s)"
             )
         return self
+
+    @field_validator("redis_url", "queue_redis_url")
+    @classmethod
+    def _check_sentinels(cls, value: str | None) -> str | None:
+        if value is not None and urlsplit(value).scheme == SENTINEL_SCHEME:
+            SentinelAddress.parse(value)
+        return value
 
     @property
     def effective_queue_redis_url(self) -> str:
@@ -107,7 +132,6 @@ class WorkerSettings(CommonSettings):
     """Settings of `dovetail worker`.
 
     Attributes:
-        models: Names that `dovetail upscale --model` takes; the first is the default of jobs without a model.
         models_dir: Folder of pulled models; None is that of the user, as for `dovetail models`.
         device: auto, cpu, cuda, cuda:1, ...
         dtype: auto, float32, bfloat16 or float16.
@@ -124,7 +148,6 @@ class WorkerSettings(CommonSettings):
         allow_standins: Whether jobs may name models that only imitate a GPU's speed; for load tests.
     """
 
-    models: tuple[str, ...] = ("dovetail-nano-2", "dovetail-nano", "bicubic", "lanczos")
     models_dir: Path | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -213,6 +236,8 @@ def _next_database(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return url
+    if parts.scheme == SENTINEL_SCHEME:
+        return SentinelAddress.parse(url).with_next_database(url)
     number = parts.path.strip("/") or "0"
     if not number.isdigit():
         raise ValueError(f"redis_url {url!r} has no database number; write redis://host:port/0")

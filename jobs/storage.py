@@ -17,6 +17,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from jobs.errors import ObjectNotFoundError, StorageError, StorageFullError
+from jobs.syncing import make_synced_folder, sync
 
 CHUNK_BYTES = 1 << 20
 _PART_BYTES = 16 << 20
@@ -73,7 +74,7 @@ class Storage:
             raise StorageError(f"{url!r} is not a storage; give a folder or s3://bucket/prefix")
 
     def put_file(self, key: str, path: Path, *, is_movable: bool = False) -> None:
-        """Stores a file.
+        """Stores a file. In a folder it is on the disk when this returns, and so is its name.
 
         Args:
             key: Name.
@@ -89,31 +90,26 @@ class Storage:
                 self._store.put(key, file, use_multipart=True, chunk_size=_PART_BYTES)
             return
         self.check_room(0 if is_movable else path.stat().st_size)
-        target = self._local(key)
-        part = target.with_name(f".{target.name}.part")
-        with _reported(key):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                if is_movable:
-                    shutil.move(path, part)
-                else:
-                    shutil.copyfile(path, part)
-                part.replace(target)
-            except BaseException:
-                if not is_movable:
-                    part.unlink(missing_ok=True)
-                raise
+        with self._placing(key, is_movable=is_movable) as part:
+            if is_movable:
+                shutil.move(path, part)
+            else:
+                shutil.copyfile(path, part)
 
     def put_bytes(self, key: str, content: bytes) -> None:
-        """Stores a small object.
+        """Stores a small object. In a folder it is on the disk when this returns, and so is its name.
 
         Raises:
             StorageFullError: If there is no room.
             StorageError: If it cannot be stored.
         """
+        if self.folder is None:
+            with _reported(key):
+                self._store.put(key, content)
+            return
         self.check_room(len(content))
-        with _reported(key):
-            self._store.put(key, content)
+        with self._placing(key) as part:
+            part.write_bytes(content)
 
     def get_bytes(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
         """Reads an object, or a range of it that lies within it, at once.
@@ -245,6 +241,28 @@ class Storage:
         """
         with _reported("(listing)"):
             next(iter(self._store.list("uploads/", chunk_size=1)), None)
+
+    @contextmanager
+    def _placing(self, key: str, *, is_movable: bool = False) -> Iterator[Path]:
+        """A place for the file that becomes the object at the end of the block, on the disk and whole.
+
+        Args:
+            key: Of the object.
+            is_movable: Whether the file is the only one of its content, and stays where it is after an error.
+        """
+        target = self._local(key)
+        part = target.with_name(f".{target.name}.part")
+        with _reported(key):
+            make_synced_folder(target.parent)
+            try:
+                yield part
+                sync(part)
+                part.replace(target)
+                sync(target.parent)
+            except BaseException:
+                if not is_movable:
+                    part.unlink(missing_ok=True)
+                raise
 
     def _local(self, key: str) -> Path:
         assert self.folder is not None

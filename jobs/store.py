@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
-from jobs._attempt_store import AttemptStore, Beginning, NextSteps
+from jobs._attempt_store import AttemptStore, Beginning, EndReason, NextSteps
 from jobs._decoding import JOB_KEY
 from jobs._list_store import ListStore
 from jobs._overview_store import OverviewStore
 from jobs._scripted_store import milliseconds, require_changed, require_job
-from jobs.errors import JobStateError, OwnerLimitError, QueueFullError, StoredBytesLimitError
+from jobs.errors import (
+    JobExistsError,
+    ObjectNotFoundError,
+    OwnerLimitError,
+    QueueFullError,
+    StoredBytesLimitError,
+)
+from jobs.objects import upload_id_of
 from jobs.outages import reported_outage
 from jobs.records import PRIORITIES, Job, JobSpec, JobState
 
-__all__ = ["Beginning", "JobStore", "NextSteps"]
+__all__ = ["Beginning", "EndReason", "JobStore", "NextSteps"]
 
 
 class JobStore(AttemptStore, ListStore, OverviewStore):
@@ -29,7 +36,9 @@ class JobStore(AttemptStore, ListStore, OverviewStore):
     """
 
     def create(self, spec: JobSpec, *, max_waiting: int, max_of_owner: int = 0) -> Job:
-        """Adds a queued job. The caller enqueues its plan; if it dies before, the reconciler does.
+        """Adds a queued job. The caller enqueues its first task; if it dies before, the reconciler does.
+        Harmless to repeat with the same `spec`. It survives a power loss, and where Redis has a replica a
+        fail-over; jobs of a batch are made again by it instead.
 
         Args:
             spec: What was submitted.
@@ -39,10 +48,13 @@ class JobStore(AttemptStore, ListStore, OverviewStore):
         Raises:
             QueueFullError: If there are so many already.
             QuotaExceededError: If its owner has, or stores, as much as they may.
-            JobStateError: If there is a job of that id.
+            JobExistsError: If there is another job of that id.
+            ObjectNotFoundError: If it was to read an upload that has been removed.
+            StoreUnavailableError: If Redis does not answer; the job may be there then.
         """
         labels = [f"{name}:{value}" for name, value in spec.labels.items()]
-        outcome, number = self._run(
+        run = self._run_durably if spec.batch_id is None else self._run
+        outcome, number = run(
             "CREATE",
             spec.id,
             spec.owner,
@@ -51,17 +63,18 @@ class JobStore(AttemptStore, ListStore, OverviewStore):
             max_waiting,
             max_of_owner,
             int(spec.webhook is not None),
-            spec.input.num_frames or "",
+            "" if spec.input is None else spec.input.num_frames or "",
             spec.model_dump_json(),
-            json.dumps(spec.input.warnings),
+            json.dumps([] if spec.input is None else spec.input.warnings),
             json.dumps(labels),
             spec.max_stored_bytes,
         )
-        _require_room(
-            outcome, number, max_waiting, max_of_owner, spec.input.size_bytes, spec.max_stored_bytes
-        )
+        more_bytes = 0 if spec.input is None else spec.input.size_bytes
+        _require_room(outcome, number, max_waiting, max_of_owner, more_bytes, spec.max_stored_bytes)
         if outcome == b"exists":
-            raise JobStateError(f"there is a job {spec.id} already")
+            raise JobExistsError(spec.id)
+        if outcome == b"input_gone":
+            raise ObjectNotFoundError(f"the upload {upload_id_of(spec.input_key)} was deleted or has expired")
         return self.get(spec.id)
 
     def get(self, job_id: str, *, owner: str | None = None) -> Job:
@@ -98,7 +111,7 @@ class JobStore(AttemptStore, ListStore, OverviewStore):
             JobNotFoundError: If there is none.
             JobStateError: If it is in a final state.
         """
-        outcome = self._run("CANCEL", job_id, milliseconds(ttl)).decode()
+        outcome = self._run_once("CANCEL", job_id, milliseconds(ttl)).decode()
         require_changed(job_id, outcome, "cancelled")
         return self.get(job_id)
 
@@ -119,18 +132,22 @@ class JobStore(AttemptStore, ListStore, OverviewStore):
             JobNotFoundError: If there is none.
             JobStateError: If it has neither failed nor been cancelled.
         """
-        outcome, number = self._run("RETRY", job_id, max_waiting, max_of_owner, max_stored_bytes)
+        outcome, number = self._run_once("RETRY", job_id, max_waiting, max_of_owner, max_stored_bytes)
         _require_room(outcome, number, max_waiting, max_of_owner, 0, max_stored_bytes)
         require_changed(job_id, outcome.decode(), "tried again")
         return self.get(job_id)
 
-    def delete(self, job_id: str) -> bool:
+    def delete(self, job_id: str, *, only_expired: bool = False) -> bool:
         """Forgets a job. Its attempts stop when they notice; its files are the caller's to remove.
 
+        Args:
+            job_id: Which.
+            only_expired: Whether to leave it alone unless its time is over at this moment.
+
         Returns:
-            Whether there was one.
+            Whether it was there and is gone.
         """
-        return bool(self._run("DELETE", job_id))
+        return bool(self._run_once("DELETE", job_id, int(only_expired)))
 
 
 def _require_room(

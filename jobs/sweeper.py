@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
 import structlog
 
 from jobs import objects
+from jobs.clock import redis_now
 from jobs.errors import JobNotFoundError
 from jobs.reconciler import Leader
 from jobs.records import Job, JobState
 from jobs.settings import CommonSettings
 from jobs.storage import Storage, StoredObject
 from jobs.store import JobStore
+from jobs.uploads import UploadStore
 
 _log: Any = structlog.get_logger(__name__)
 
@@ -41,36 +43,49 @@ def sweep_expired(store: JobStore, storage: Storage) -> int:
     count = 0
     while ids := store.expired_ids(limit=_BATCH):
         for job_id in ids:
-            remove_job(store, storage, job_id)
-            count += 1
-            _log.info("sweeper.expired", job_id=job_id)
+            if _remove_expired(store, storage, job_id):
+                count += 1
+                _log.info("sweeper.expired", job_id=job_id)
     return count
 
 
-def remove_job(store: JobStore, storage: Storage, job_id: str) -> None:
-    """Removes a job, its files, and its input if no other job reads it. Harmless if there is no such job."""
+def _remove_expired(store: JobStore, storage: Storage, job_id: str) -> bool:
+    """Removes a job, its files, and the upload it reads if that has expired too and no other job reads it.
+
+    Returns:
+        Whether it was removed; False where it has been tried again since it was listed.
+    """
     try:
-        input_key = store.get(job_id).spec.input_key
+        upload_id = objects.upload_id_of(store.get(job_id).spec.input_key)
     except JobNotFoundError:
-        input_key = None
+        upload_id = None
     # First the record: a job without files would be worse than files without a job.
-    store.delete(job_id)
+    if not store.delete(job_id, only_expired=True):
+        return False
     storage.delete_prefix(objects.job_prefix(job_id))
-    if input_key is not None and not store.is_input_used(input_key):
-        storage.delete(input_key)
+    if upload_id is not None:
+        _remove_upload(store, storage, upload_id)
+    return True
+
+
+def _remove_upload(store: JobStore, storage: Storage, upload_id: str) -> bool:
+    is_removed = UploadStore(store.client).remove(upload_id, only_expired=True) == "removed"
+    if is_removed:
+        storage.delete(objects.upload_key(upload_id))
+    return is_removed
 
 
 def sweep_litter(
     store: JobStore, storage: Storage, *, upload_ttl: timedelta, now: datetime | None = None
 ) -> int:
     """Removes objects that no record names: of killed attempts and deleted jobs, segments of completed jobs,
-    uploads that no job took. Young ones are left alone.
+    uploads without a record. Young ones are left alone.
 
     Args:
         store: Job records.
         storage: Objects.
         upload_ttl: How long an upload waits for its job.
-        now: UTC; None is now.
+        now: UTC; None is now, by the store's clock.
 
     Returns:
         How many.
@@ -79,16 +94,16 @@ def sweep_litter(
         StoreUnavailableError: If the store does not answer.
         StorageError: If the storage does not.
     """
-    now = now or datetime.now(UTC)
+    now = now or redis_now(store.client)
     count = 0
     for job_id, found in groupby(storage.list("jobs/"), key=_job_id):
         for key in _litter(store, job_id, list(found), now):
             storage.delete(key)
             count += 1
     for stored in storage.list("uploads/"):
-        if now - stored.modified_at > upload_ttl and not store.is_input_used(stored.key):
-            storage.delete(stored.key)
-            count += 1
+        upload_id = objects.upload_id_of(stored.key)
+        if upload_id is not None and now - stored.modified_at > upload_ttl:
+            count += _remove_upload(store, storage, upload_id)
     if count:
         _log.info("sweeper.swept", num_objects=count)
     return count
@@ -146,7 +161,8 @@ def _litter(store: JobStore, job_id: str, found: list[StoredObject], now: dateti
     try:
         job = store.get(job_id)
     except JobNotFoundError:
-        return old
+        # A file of a batch whose turn to become a job has not come yet is used.
+        return [key for key in old if not store.is_input_used(key)]
     if job.completed_at is not None and now - job.completed_at <= GRACE:
         return []
     named = _named_keys(store, job)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import redis
 from pydantic import BaseModel, ConfigDict
 
-from jobs._scripts.stored import STORED
+from jobs._scripted_store import milliseconds
+from jobs._scripts import uploads
+from jobs.clock import redis_now
 from jobs.errors import JobsError, StoredBytesLimitError, UploadsLimitError
+from jobs.objects import upload_key
 from jobs.outages import reported_outage
 from jobs.records import InputInfo
 
@@ -18,70 +21,9 @@ _EXPIRING = "dv:uploads:expiring"
 # No key has this id.
 _NOBODY = "nobody"
 
-# KEYS: record, expiring, unfinished. ARGV: id, owner, size, expires_at in ms, limit of unfinished ones, limit
-# of bytes, then fields of the record. Returns a word and a number.
-_CREATE = (
-    STORED
-    + """
-local id, owner, size = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local unfinished, most = redis.call('SCARD', KEYS[3]), tonumber(ARGV[5])
-if most > 0 and unfinished >= most then return {'uploads_full', unfinished} end
-if not fits_stored(owner, id, size, tonumber(ARGV[6])) then
-  return {'stored_full', stored_bytes(owner, 'sum')}
-end
-set_stored(owner, id, size)
-for i = 7, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-redis.call('HSET', KEYS[1], 'payer', owner)
-redis.call('ZADD', KEYS[2], ARGV[4], id)
-redis.call('SADD', KEYS[3], id)
-return {'ok', 0}
-"""
-)
-# KEYS: record, lock, expiring. ARGV: id. What it took counts no more, whoever owns it now.
-_DELETE = (
-    STORED
-    + """
-local payer = redis.call('HGET', KEYS[1], 'payer')
-if payer then
-  set_stored(payer, ARGV[1], 0)
-  redis.call('SREM', 'dv:uploads:unfinished:' .. payer, ARGV[1])
-end
-redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('ZREM', KEYS[3], ARGV[1])
-"""
-)
-# All of these act only for the writer that holds the lock: one that was thought dead, and is not, must not
-# move the offset of its successor.
-# KEYS: record, lock. ARGV: token, offset.
-_ADVANCE = """
-if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'offset', ARGV[2])
-return 1
-"""
-# KEYS: record, lock, expiring. ARGV: token, id, found, expires_at in ms.
-_FINISH = """
-if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'offset', redis.call('HGET', KEYS[1], 'size'), 'found', ARGV[3],
-  'expires_at', ARGV[4])
-redis.call('ZADD', KEYS[3], ARGV[4], ARGV[2])
-redis.call('SREM', 'dv:uploads:unfinished:' .. redis.call('HGET', KEYS[1], 'owner'), ARGV[2])
-return 1
-"""
-# KEYS: record. ARGV: owner.
-_DISOWN = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'owner', ARGV[1]) end"
-# KEYS: record, expiring. ARGV: id, expires_at in ms.
-_POSTPONE = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'expires_at', ARGV[2])
-return redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
-"""
-# KEYS: lock. ARGV: token, ttl in ms.
-_RENEW = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
-"""
-# KEYS: lock. ARGV: token.
-_UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+Removal = Literal["removed", "used", "kept"]
+"""What became of an upload that was to be removed: it is gone, also if there was none; a job reads it; or its
+time is not over."""
 
 
 class UploadStatus(StrEnum):
@@ -103,6 +45,7 @@ class Upload(BaseModel):
         metadata: Their `Upload-Metadata` as it came.
         created_at: UTC.
         expires_at: When it is removed, unless a job reads it.
+        is_expired: Whether that was over when the record was read, by the store's clock.
         found: What the probe found; None until all bytes are there and in the storage.
     """
 
@@ -116,6 +59,7 @@ class Upload(BaseModel):
     metadata: str = ""
     created_at: datetime
     expires_at: datetime
+    is_expired: bool = False
     found: InputInfo | None = None
 
     @property
@@ -151,14 +95,15 @@ class UploadStore:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client: Any = client
-        self._create = client.register_script(_CREATE)
-        self._delete = client.register_script(_DELETE)
-        self._advance = client.register_script(_ADVANCE)
-        self._finish = client.register_script(_FINISH)
-        self._renew = client.register_script(_RENEW)
-        self._disown = client.register_script(_DISOWN)
-        self._postpone = client.register_script(_POSTPONE)
-        self._unlock = client.register_script(_UNLOCK)
+        self._create = client.register_script(uploads.CREATE)
+        self._advance = client.register_script(uploads.ADVANCE)
+        self._finish = client.register_script(uploads.FINISH)
+        self._take = client.register_script(uploads.LOCK)
+        self._renew = client.register_script(uploads.RENEW)
+        self._disown = client.register_script(uploads.DISOWN)
+        self._postpone = client.register_script(uploads.POSTPONE)
+        self._unlock = client.register_script(uploads.UNLOCK)
+        self._remove = client.register_script(uploads.REMOVE)
 
     def create(self, upload: Upload, *, max_unfinished: int = 0, max_stored_bytes: int = 0) -> None:
         """Adds an upload; its whole size counts from now on.
@@ -215,16 +160,18 @@ class UploadStore:
         with reported_outage(), self._client.pipeline(transaction=False) as pipeline:
             for upload_id in upload_ids:
                 pipeline.hgetall(_key(upload_id))
-            answers = pipeline.execute()
+            pipeline.time()
+            *answers, (seconds, micros) = pipeline.execute()
+        now = datetime.fromtimestamp(seconds + micros / 1e6, UTC)
         return [
-            _from_hash(upload_id, values) if values else None
+            _from_hash(upload_id, values, now) if values else None
             for upload_id, values in zip(upload_ids, answers, strict=True)
         ]
 
     def lock(self, upload_id: str, token: str, *, ttl: timedelta) -> bool:
         """Makes the caller the only writer, unless there is another one."""
         with reported_outage():
-            return bool(self._client.set(_lock(upload_id), token, nx=True, px=_duration_ms(ttl)))
+            return bool(self._take(keys=[_lock(upload_id)], args=[token, milliseconds(ttl)]))
 
     def renew(self, upload_id: str, token: str, *, ttl: timedelta) -> None:
         """Stays the only writer.
@@ -233,7 +180,7 @@ class UploadStore:
             LostUploadLockError: If the lock has gone to another writer, or expired.
         """
         with reported_outage():
-            kept = self._renew(keys=[_lock(upload_id)], args=[token, _duration_ms(ttl)])
+            kept = self._renew(keys=[_lock(upload_id)], args=[token, milliseconds(ttl)])
         _require(kept, upload_id)
 
     def unlock(self, upload_id: str, token: str) -> None:
@@ -251,8 +198,8 @@ class UploadStore:
             kept = self._advance(keys=[_key(upload_id), _lock(upload_id)], args=[token, offset])
         _require(kept, upload_id)
 
-    def finish(self, upload_id: str, token: str, found: InputInfo, *, expires_at: datetime) -> None:
-        """Says that the upload is a video and in the storage.
+    def finish(self, upload_id: str, token: str, found: InputInfo, *, ttl: timedelta) -> None:
+        """Says that the upload is a video and in the storage, and kept for so long from now.
 
         Raises:
             LostUploadLockError: If another writer has taken over, or the upload is gone.
@@ -260,28 +207,35 @@ class UploadStore:
         with reported_outage():
             kept = self._finish(
                 keys=[_key(upload_id), _lock(upload_id), _EXPIRING],
-                args=[token, upload_id, found.model_dump_json(), _ms(expires_at)],
+                args=[token, upload_id, found.model_dump_json(), milliseconds(ttl)],
             )
         _require(kept, upload_id)
 
-    def postpone(self, upload_id: str, expires_at: datetime) -> None:
-        """Moves the time at which the upload is removed."""
+    def postpone(self, upload_id: str, ttl: timedelta) -> None:
+        """Has the upload kept for so long from now."""
         with reported_outage():
-            self._postpone(keys=[_key(upload_id), _EXPIRING], args=[upload_id, _ms(expires_at)])
+            self._postpone(keys=[_key(upload_id), _EXPIRING], args=[upload_id, milliseconds(ttl)])
 
     def disown(self, upload_id: str) -> None:
         """Makes an upload nobody's: its bytes stay for the jobs that read them, until it expires."""
         with reported_outage():
             self._disown(keys=[_key(upload_id)], args=[_NOBODY])
 
-    def delete(self, upload_id: str) -> None:
-        """Forgets an upload; harmless if there is none."""
+    def remove(self, upload_id: str, *, only_expired: bool = False) -> Removal:
+        """Forgets an upload, unless a job reads it; its bytes are the caller's to remove then.
+
+        Args:
+            upload_id: Which.
+            only_expired: Whether to keep it unless its time is over at this moment.
+        """
+        keys = [_key(upload_id), _lock(upload_id), _EXPIRING, f"dv:input:{upload_key(upload_id)}"]
         with reported_outage():
-            self._delete(keys=[_key(upload_id), _lock(upload_id), _EXPIRING], args=[upload_id])
+            outcome: Removal = self._remove(keys=keys, args=[upload_id, int(only_expired)]).decode()
+        return outcome
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of uploads whose time is over, the longest first."""
-        now = _ms(datetime.now(UTC))
+        now = _ms(redis_now(self._client))
         with reported_outage():
             found = self._client.zrangebyscore(_EXPIRING, 0, now, start=0, num=limit)
         return [item.decode() for item in found]
@@ -295,10 +249,11 @@ def _lock(upload_id: str) -> str:
     return f"dv:upload:{upload_id}:lock"
 
 
-def _from_hash(upload_id: str, values: dict[bytes, bytes]) -> Upload | None:
+def _from_hash(upload_id: str, values: dict[bytes, bytes], now: datetime) -> Upload | None:
     text = {name.decode(): value.decode() for name, value in values.items()}
     if "owner" not in text:
         return None
+    expires_at = _time(text["expires_at"])
     return Upload(
         id=upload_id,
         owner=text["owner"],
@@ -307,7 +262,8 @@ def _from_hash(upload_id: str, values: dict[bytes, bytes]) -> Upload | None:
         filename=text.get("filename"),
         metadata=text["metadata"],
         created_at=_time(text["created_at"]),
-        expires_at=_time(text["expires_at"]),
+        expires_at=expires_at,
+        is_expired=expires_at <= now,
         found=InputInfo.model_validate_json(text["found"]) if "found" in text else None,
     )
 
@@ -321,9 +277,5 @@ def _ms(at: datetime) -> int:
     return int(at.timestamp() * 1000)
 
 
-def _duration_ms(duration: timedelta) -> int:
-    return int(duration.total_seconds() * 1000)
-
-
-def _time(milliseconds: str) -> datetime:
-    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+def _time(unix_ms: str) -> datetime:
+    return datetime.fromtimestamp(int(unix_ms) / 1000, UTC)

@@ -63,7 +63,7 @@ class RateLimiter:
 
     def __init__(self, context: ServiceContext) -> None:
         storage = RedisStorage(
-            f"async+{context.settings.redis_url}",
+            "async+redis://",  # the pool knows the address
             implementation="redispy",
             connection_pool=context.async_client.connection_pool,  # type: ignore[arg-type] # passed on as it is
         )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
-from service.batches.background import running_batches
+from service.batches.intake import ADMIT
+from service.batches.settling import looking_after_batches
 from service.context import ServiceContext
 from service.housekeeping import housekeeping
+from service.sources.task import make_fetching
+from service.tasks import running_tasks
 from service.uploads.sweeping import sweeping_uploads
 from service.webhooks.dispatch import running_webhooks
 
@@ -16,6 +19,11 @@ from service.webhooks.dispatch import running_webhooks
 async def run_background(context: ServiceContext) -> AsyncIterator[None]:
     """Runs it while the block does."""
     async with AsyncExitStack() as stack:
-        for run in (sweeping_uploads, running_webhooks, running_batches, housekeeping):
+        for run in (sweeping_uploads, _making_jobs, running_webhooks, looking_after_batches, housekeeping):
             await stack.enter_async_context(run(context))
         yield
+
+
+def _making_jobs(context: ServiceContext) -> AbstractAsyncContextManager[None]:
+    """Makes jobs of the inputs of batches, and fetches the sources of jobs, while the block runs."""
+    return running_tasks(context, [ADMIT, make_fetching()])

@@ -41,6 +41,10 @@ class SourceRefusedError(InvalidRequestError):
     code, title = "source_refused", "Address refused"
 
 
+class HostNotFoundError(SourceRefusedError):
+    """Raised when no name server knows a host now; it may be known in a moment."""
+
+
 def check_url(url: str, *, allow_private: bool) -> SplitResult:
     """Checks an address as far as it goes without asking a name server.
 
@@ -99,6 +103,7 @@ async def resolve(host: str, port: int, *, allow_private: bool) -> list[IPAddres
     """Addresses of a host, all of them acceptable.
 
     Raises:
+        HostNotFoundError: If nobody knows them.
         SourceRefusedError: If there are none, or one of them is not public.
     """
     literal = _literal(host)
@@ -110,7 +115,7 @@ async def resolve(host: str, port: int, *, allow_private: bool) -> list[IPAddres
             async with asyncio.timeout(_RESOLVE_SECONDS):
                 answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError, TimeoutError) as error:
-            raise SourceRefusedError(f"the host {host!r} cannot be found") from error
+            raise HostNotFoundError(f"the host {host!r} cannot be found") from error
         # A zone ("%eth0") marks an address of this machine's own network.
         found = [ipaddress.ip_address(str(answer[4][0])) for answer in answers]
     if not found:

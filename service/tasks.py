@@ -1,4 +1,4 @@
-"""Messages that the API processes work off themselves: webhooks and the inputs of batches.
+"""Messages that the API processes work off themselves: webhooks, the inputs of batches, sources by address.
 
 A dramatiq worker per queue, with a few threads; what they run are coroutines on the process's event loop.
 A killed process's messages go to another one after `heartbeat_timeout`.
@@ -71,10 +71,10 @@ async def running_tasks(context: ServiceContext, kinds: Sequence[TaskKind]) -> A
     """Works off messages of these kinds while the block runs. Unfinished ones go back to their queues."""
     settings = context.settings
     client = patient_client(settings.effective_queue_redis_url)
-    broker = make_broker(client, heartbeat_timeout=settings.heartbeat_timeout)
     bridge = _Bridge(asyncio.get_running_loop())
     workers = []
     for kind in kinds:
+        broker = make_broker(client, heartbeat_timeout=settings.heartbeat_timeout)
         Actor(
             bridge.blocking(context, kind.run),
             broker=broker,
@@ -133,18 +133,21 @@ class _Bridge:
 
 
 async def _stopped(workers: Sequence[Worker]) -> None:
-    """Stops workers without blocking the loop, nor the end of the process while Redis is away."""
+    """Stops workers, all at a time, without blocking the loop, nor the end of the process while Redis is
+    away."""
     loop = asyncio.get_running_loop()
-    done = asyncio.Event()
 
-    def stop() -> None:
-        for worker in workers:
-            worker.stop(timeout=int(_STOP_SECONDS * 1000))
-        loop.call_soon_threadsafe(done.set)
+    def stop(worker: Worker, stopped: asyncio.Event) -> None:
+        worker.stop(timeout=int(_STOP_SECONDS * 1000))
+        loop.call_soon_threadsafe(stopped.set)
 
-    threading.Thread(target=stop, daemon=True, name="stop-tasks").start()
+    events = []
+    for worker in workers:
+        stopped = asyncio.Event()
+        events.append(stopped.wait())
+        threading.Thread(target=stop, args=(worker, stopped), daemon=True, name="stop-tasks").start()
     try:
-        await asyncio.wait_for(done.wait(), 2 * _STOP_SECONDS)
+        await asyncio.wait_for(asyncio.gather(*events), 2 * _STOP_SECONDS)
     except TimeoutError:
         return
 

@@ -41,10 +41,11 @@ class RedisServer:
     _server: ValkeyServer
 
     @classmethod
-    def start_in(cls, folder: Path, *, port: int | None = None) -> RedisServer:
+    def start_in(cls, folder: Path, *, port: int | None = None, appendfsync: str = "always") -> RedisServer:
         """Starts a server with the data that lies in a folder."""
         # By itself it takes the first free port of a short range, as another test process may just then.
-        server = ValkeyServer(port or free_port(), data_dir=folder, persist=True, config=_CONFIG)
+        config = {**_CONFIG, "appendfsync": appendfsync}
+        server = ValkeyServer(port or free_port(), data_dir=folder, persist=True, config=config)
         server.start()
         return cls(folder, server.port, server)
 
@@ -68,6 +69,22 @@ class RedisServer:
         assert process is not None
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
+
+    @property
+    def log_bytes(self) -> int:
+        """Length of the append-only file that is written to now."""
+        return self._log_path.stat().st_size
+
+    def lose_power(self, kept_bytes: int) -> None:
+        """Ends the server, and forgets what is in its append-only file behind so many bytes: what had not
+        been synced when the power went."""
+        self.kill()
+        os.truncate(self._log_path, kept_bytes)
+
+    @property
+    def _log_path(self) -> Path:
+        (path,) = (self.folder / "appendonlydir").glob("*.incr.aof")
+        return path
 
     def restart(self) -> None:
         """Starts it again after `kill`, with its data, where it was."""

@@ -30,6 +30,7 @@ class FleetReporter:
         fleet: The register, through a client that gives up soon.
         worker_id: Name in the register.
         device: Of the worker's models.
+        models: Their names.
         stopping: Whether it drains.
         task: What runs now.
     """
@@ -40,11 +41,12 @@ class FleetReporter:
         worker_id: str,
         device: torch.device,
         *,
+        models: tuple[str, ...],
         stopping: StopSignal,
         task: Callable[[], TaskId | None],
     ) -> None:
         self._fleet, self._worker_id, self._device = fleet, worker_id, device
-        self._stopping, self._task = stopping, task
+        self._models, self._stopping, self._task = models, stopping, task
         self._host, self._process = socket.gethostname(), psutil.Process()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dovetail-fleet", daemon=True)
@@ -61,6 +63,7 @@ class FleetReporter:
             host=self._host,
             pid=os.getpid(),
             device=self._device_name(),
+            models=self._models,
             task="" if task is None else f"{task.job_id}:{task.task}",
             is_draining=self._stopping.is_draining,
             gpu_memory_used_bytes=used,

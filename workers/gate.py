@@ -16,9 +16,9 @@ from typing import Any
 
 import redis
 from dramatiq import Message, MessageProxy
-from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 
+from jobs.broker import QueueBroker
 from jobs.queue import queue_names
 from jobs.records import PRIORITIES, Priority
 from jobs.turns import Turns
@@ -77,12 +77,12 @@ class Gate:
             self._finished.wait(seconds)
 
 
-class GatedBroker(RedisBroker):
+class GatedBroker(QueueBroker):
     """A broker whose consumers take messages through one gate: of the highest priority that has any, in the
     turns of their keys."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)  # type: ignore[no-untyped-call] # dramatiq types only part of itself
+        super().__init__(**options)
         self.gate = Gate()
         self.turns = Turns(self.client, self.namespace)
 

@@ -108,6 +108,7 @@ def running_worker(
             Fleet(stack.enter_context(impatient_client(settings.redis_url))),
             context.worker_id,
             context.models.get().device,
+            models=context.models.names,
             stopping=context.stopping,
             task=lambda: context.task,
         )
@@ -223,7 +224,7 @@ def _drain(
     context: WorkerContext, broker: GatedBroker, consumer: dramatiq.Worker, should_hurry: Callable[[], bool]
 ) -> None:
     """Takes no more tasks, gives the running one its time, and gives back what was not begun."""
-    context.stopping.drain()
+    context.stopping.drain(within_seconds=context.settings.drain_seconds)
     broker.gate.close()
     _log.info("worker.draining", task=context.task and context.task.task)
     if not _wait_until_idle(broker, context.settings.drain_seconds, should_hurry):

@@ -15,6 +15,7 @@ if is_final(state) or state == 'cancelling' then return {'stopped', 0} end
 local index = string.match(task, '^segment:(%d+)$')
 if index and redis.call('HEXISTS', job_key(id) .. ':segments', index) == 1 then return {'done', 0} end
 if task == 'plan' and get(id, 'is_planned') == '1' then return {'done', 0} end
+if (task == 'fetch') ~= (get(id, 'stage') == 'fetching') then return {'done', 0} end
 local now = now_ms()
 local lease = redis.call('HGET', job_key(id) .. ':leases', task)
 if lease then
@@ -25,13 +26,23 @@ if lease then
   if left > 0 then return {'busy', left} end
 end
 if redis.call('HGET', job_key(id) .. ':failed_on', task) == ARGV[6] and tonumber(ARGV[7]) > 1 then
-  if redis.call('HINCRBY', job_key(id) .. ':handed_on', task, 1) <= 10 then return {'elsewhere', 1000} end
+  -- "how often, by whose call the last time"
+  local handed_on = redis.call('HGET', job_key(id) .. ':handed_on', task) or '0 '
+  local count, last = string.match(handed_on, '^(%d+) (.*)$')
+  if last ~= token then
+    count = count + 1
+    redis.call('HSET', job_key(id) .. ':handed_on', task, count .. ' ' .. token)
+  end
+  if tonumber(count) <= 10 then return {'elsewhere', 1000} end
 end
+local made = tonumber(redis.call('HGET', job_key(id) .. ':attempts', task) or '0')
+if made >= tonumber(ARGV[5]) then return {'exhausted', made} end
 local attempt = redis.call('HINCRBY', job_key(id) .. ':attempts', task, 1)
-if attempt > tonumber(ARGV[5]) then return {'exhausted', attempt - 1} end
 redis.call('HSET', job_key(id) .. ':leases', task, token .. ' ' .. (now + tonumber(ARGV[4])))
+redis.call('HDEL', job_key(id) .. ':announced', task)
 if task == 'plan' then redis.call('HDEL', job_key(id), 'planning_asked') end
 if attempt > tonumber(get(id, 'attempts')) then redis.call('HSET', job_key(id), 'attempts', attempt) end
+if task == 'fetch' then return {'ok', attempt} end
 if not get(id, 'started_at') then redis.call('HSET', job_key(id), 'started_at', now) end
 local stage = index and 'upscaling' or (task == 'join' and 'joining' or 'planning')
 local before = get(id, 'stage')
@@ -47,7 +58,9 @@ return {'ok', attempt}
 """
 )
 
-# ARGV: id, task, token, ttl_ms, frames of this attempt or -1. Returns what the attempt should do.
+# ARGV: id, task, token, ttl_ms, frames of this attempt or -1, is_stopping: whether its worker has been told
+# to stop. From then on the attempt does not count, unless it still fails by itself: the worker may be killed
+# before it can say anything more. Returns what the attempt should do.
 RENEW = (
     PRELUDE
     + """
@@ -57,6 +70,10 @@ if not state or is_final(state) or state == 'cancelling' then return 'stopped' e
 if not holds(id, task, token) then return 'lost' end
 local now = now_ms()
 redis.call('HSET', job_key(id) .. ':leases', task, token .. ' ' .. (now + tonumber(ARGV[4])))
+if ARGV[6] == '1' and redis.call('HGET', job_key(id) .. ':announced', task) ~= token then
+  redis.call('HSET', job_key(id) .. ':announced', task, token)
+  uncount(id, task)
+end
 if tonumber(ARGV[5]) >= 0 then
   local before = get(id, 'processed_frames')
   redis.call('HSET', job_key(id) .. ':partial', task, ARGV[5])
@@ -84,11 +101,13 @@ if not holds(id, task, token) then return 'lost' end
 redis.call('HDEL', job_key(id) .. ':leases', task)
 redis.call('HDEL', job_key(id) .. ':partial', task)
 count_frames(id)
+local is_uncounted = redis.call('HDEL', job_key(id) .. ':announced', task) == 1
 if how == 'finished' then redis.call('HDEL', job_key(id) .. ':attempts', task) end
-if how == 'drained' and tonumber(redis.call('HGET', job_key(id) .. ':attempts', task) or '0') > 0 then
-  redis.call('HINCRBY', job_key(id) .. ':attempts', task, -1)
+if how == 'drained' and not is_uncounted then uncount(id, task) end
+if how == 'failed' then
+  redis.call('HSET', job_key(id) .. ':failed_on', task, ARGV[5])
+  if is_uncounted then redis.call('HINCRBY', job_key(id) .. ':attempts', task, 1) end
 end
-if how == 'failed' then redis.call('HSET', job_key(id) .. ':failed_on', task, ARGV[5]) end
 if state == 'cancelling' and live_leases(id, '') == 0 then
   set_state(id, 'cancelled')
   expire_after(id, tonumber(ARGV[6]))
@@ -105,11 +124,39 @@ SET_FIELDS = (
 local id, task, token = ARGV[1], ARGV[2], ARGV[3]
 if not get(id, 'state') then return 'gone' end
 if not holds(id, task, token) then return 'lost' end
+local is_changed = false
 for i = 4, #ARGV, 2 do
+  local before = get(id, ARGV[i])
   if ARGV[i] == 'warnings' then add_warnings(id, ARGV[i + 1])
   else redis.call('HSET', job_key(id), ARGV[i], ARGV[i + 1]) end
+  is_changed = is_changed or get(id, ARGV[i]) ~= before
 end
+if is_changed then touch(id) end
+return 'ok'
+"""
+)
+
+# ARGV: id, token, what the probe found, frames or '', warnings. The job's source is there: it can be planned.
+FETCHED = (
+    PRELUDE
+    + """
+local id, token = ARGV[1], ARGV[2]
+local state = get(id, 'state')
+if not state then return 'gone' end
+if get(id, 'input') == ARGV[3] then return 'ok' end
+if state ~= 'queued' then return 'stopped' end
+if not holds(id, 'fetch', token) then return 'lost' end
+local owner, bytes = get(id, 'owner'), cjson.decode(ARGV[3]).size_bytes
+if not fits_stored(owner, id, bytes, tonumber(ARGV[6])) then return 'stored_full' end
+set_stored(owner, id, bytes)
+redis.call('HDEL', job_key(id) .. ':leases', 'fetch')
+redis.call('HDEL', job_key(id) .. ':attempts', 'fetch')
+redis.call('HDEL', job_key(id), 'stage')
+redis.call('HSET', job_key(id), 'input', ARGV[3])
+if ARGV[4] ~= '' then redis.call('HSET', job_key(id), 'total_frames', ARGV[4]) end
+add_warnings(id, ARGV[5])
 touch(id)
+emit(id, 'status')
 return 'ok'
 """
 )

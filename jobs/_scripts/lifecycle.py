@@ -10,7 +10,11 @@ CREATE = (
     PRELUDE
     + """
 local id, owner, priority, batch = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+if get(id, 'spec') == ARGV[9] then return {'ok', 0} end
 if redis.call('EXISTS', job_key(id)) == 1 then return {'exists', 0} end
+local input_key = cjson.decode(ARGV[9]).input_key
+local upload = string.match(input_key, '^uploads/(.+)$')
+if upload and redis.call('EXISTS', prefix .. 'upload:' .. upload) == 0 then return {'input_gone', 0} end
 local refusal = refuse_another(owner, tonumber(ARGV[5]), tonumber(ARGV[6]))
 if refusal then return refusal end
 redis.call('HSET', job_key(id), 'spec', ARGV[9])
@@ -26,16 +30,17 @@ redis.call('HSET', job_key(id), 'owner', owner, 'priority', priority, 'batch_id'
   'processed_frames', 0, 'num_segments', 0, 'num_finished', 0, 'next_segment', 0, 'is_planned', 0,
   'attempts', 0, 'labels', ARGV[11])
 if ARGV[8] ~= '' then redis.call('HSET', job_key(id), 'total_frames', ARGV[8]) end
+if cjson.decode(ARGV[9]).input == cjson.null then redis.call('HSET', job_key(id), 'stage', 'fetching') end
 add_warnings(id, ARGV[10])
-redis.call('SADD', prefix .. 'input:' .. cjson.decode(ARGV[9]).input_key, id)
+redis.call('SADD', prefix .. 'input:' .. input_key, id)
 redis.call('ZADD', prefix .. 'jobs:' .. owner, 0, id)
 redis.call('ZADD', prefix .. 'jobs:' .. owner .. ':state:queued', 0, id)
 for _, label in ipairs(cjson.decode(ARGV[11])) do
   redis.call('ZADD', prefix .. 'jobs:' .. owner .. ':label:' .. label, 0, id)
 end
-if batch ~= '' then
+if batch ~= '' and redis.call('EXISTS', prefix .. 'batch:' .. batch) == 1 then
   redis.call('ZADD', prefix .. 'batch:' .. batch .. ':jobs', 0, id)
-  redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', 'queued', 1)
+  count_in_batch(batch, 'queued', 1)
 end
 redis.call('HINCRBY', prefix .. 'counts', 'queued', 1)
 redis.call('ZADD', prefix .. 'waiting:' .. priority, now, id)
@@ -84,80 +89,99 @@ return 'ok'
 """
 )
 
-# ARGV: id, ttl_ms.
+# ARGV: id, ttl_ms, call.
 CANCEL = (
     PRELUDE
     + """
-local id = ARGV[1]
-local state = get(id, 'state')
-if not state then return 'gone' end
-if is_final(state) then return state end
-if live_leases(id, '') == 0 then
-  set_state(id, 'cancelled')
-  expire_after(id, tonumber(ARGV[2]))
-elseif state ~= 'cancelling' then
-  set_state(id, 'cancelling')
-end
-return 'ok'
+return once(ARGV[3], function()
+  local id = ARGV[1]
+  local state = get(id, 'state')
+  if not state then return 'gone' end
+  if is_final(state) then return state end
+  if live_leases(id, '') == 0 then
+    set_state(id, 'cancelled')
+    expire_after(id, tonumber(ARGV[2]))
+  elseif state ~= 'cancelling' then
+    set_state(id, 'cancelling')
+  end
+  return 'ok'
+end)
 """
 )
 
-# ARGV: id, max_waiting, max_of_owner, max_stored_bytes. Returns a word and a number.
+# ARGV: id, max_waiting, max_of_owner, max_stored_bytes, call. Returns a word and a number.
 RETRY = (
     PRELUDE
     + """
-local id = ARGV[1]
-local state, owner = get(id, 'state'), get(id, 'owner')
-if not state then return {'gone', 0} end
-if state ~= 'failed' and state ~= 'cancelled' then return {state, 0} end
-local refusal = refuse_another(owner, tonumber(ARGV[2]), tonumber(ARGV[3]))
-if refusal then return refusal end
-if not fits_stored(owner, id, stored_bytes(owner, id), tonumber(ARGV[4])) then
-  return {'stored_full', stored_bytes(owner, 'sum')}
-end
-redis.call('HDEL', job_key(id), 'error', 'completed_at', 'expires_at', 'started_at', 'upscaling_started_at',
-  'planning_asked')
-redis.call('DEL', job_key(id) .. ':attempts', job_key(id) .. ':failed_on', job_key(id) .. ':handed_on',
-  job_key(id) .. ':leases', job_key(id) .. ':partial', job_key(id) .. ':enqueued')
-redis.call('HSET', job_key(id), 'next_segment', 0, 'attempts', 0)
-redis.call('ZREM', prefix .. 'expiring', id)
-count_frames(id)
-set_state(id, 'queued')
-redis.call('ZADD', prefix .. 'waiting:' .. get(id, 'priority'), now_ms(), id)
-return {'ok', 0}
+return once(ARGV[5], function()
+  local id = ARGV[1]
+  local state, owner = get(id, 'state'), get(id, 'owner')
+  if not state then return {'gone', 0} end
+  if state ~= 'failed' and state ~= 'cancelled' then return {state, 0} end
+  local refusal = refuse_another(owner, tonumber(ARGV[2]), tonumber(ARGV[3]))
+  if refusal then return refusal end
+  if not fits_stored(owner, id, stored_bytes(owner, id), tonumber(ARGV[4])) then
+    return {'stored_full', stored_bytes(owner, 'sum')}
+  end
+  redis.call('HDEL', job_key(id), 'error', 'completed_at', 'expires_at', 'started_at', 'upscaling_started_at',
+    'planning_asked')
+  for _, suffix in ipairs({':attempts', ':failed_on', ':handed_on', ':leases', ':announced', ':partial',
+      ':enqueued'}) do
+    redis.call('DEL', job_key(id) .. suffix)
+  end
+  redis.call('HSET', job_key(id), 'next_segment', 0, 'attempts', 0)
+  redis.call('ZREM', prefix .. 'expiring', id)
+  count_frames(id)
+  if cjson.decode(get(id, 'spec')).input == cjson.null and not get(id, 'input') then
+    redis.call('HSET', job_key(id), 'stage', 'fetching')
+  end
+  set_state(id, 'queued')
+  redis.call('ZADD', prefix .. 'waiting:' .. get(id, 'priority'), now_ms(), id)
+  return {'ok', 0}
+end)
 """
 )
 
-# ARGV: id.
+# ARGV: id, only_expired: whether to leave it alone unless its time is over, also if it was when somebody
+# looked: it may have been tried again since; call.
 DELETE = (
     PRELUDE
     + """
-local id = ARGV[1]
-local state, owner = get(id, 'state'), get(id, 'owner')
-if not state then return 0 end
-set_stored(owner, id, 0)
-redis.call('ZREM', prefix .. 'jobs:' .. owner, id)
-redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':state:' .. state, id)
-for _, label in ipairs(cjson.decode(get(id, 'labels') or '[]')) do
-  redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':label:' .. label, id)
-end
-redis.call('HINCRBY', prefix .. 'counts', state, -1)
-redis.call('SREM', prefix .. 'input:' .. cjson.decode(get(id, 'spec')).input_key, id)
-local batch = get(id, 'batch_id')
-if batch and batch ~= '' then
-  redis.call('ZREM', prefix .. 'batch:' .. batch .. ':jobs', id)
-  redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', state, -1)
-  redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', 'deleted', 1)
-end
-redis.call('ZREM', prefix .. 'waiting:' .. get(id, 'priority'), id)
-redis.call('ZREM', prefix .. 'active', id)
-redis.call('ZREM', prefix .. 'expiring', id)
-emit(id, 'deleted')
-redis.call('EXPIRE', prefix .. 'events:' .. id, 60)
-for _, suffix in ipairs({'', ':segments', ':plan', ':partial', ':attempts', ':enqueued', ':leases',
-    ':failed_on', ':handed_on'}) do
-  redis.call('DEL', job_key(id) .. suffix)
-end
-return 1
+return once(ARGV[3], function()
+  local id = ARGV[1]
+  local state, owner = get(id, 'state'), get(id, 'owner')
+  if not state then
+    redis.call('ZREM', prefix .. 'expiring', id)
+    return 0
+  end
+  if ARGV[2] == '1' then
+    local at = redis.call('ZSCORE', prefix .. 'expiring', id)
+    if not at or tonumber(at) > now_ms() or not is_final(state) then return 0 end
+  end
+  set_stored(owner, id, 0)
+  redis.call('ZREM', prefix .. 'jobs:' .. owner, id)
+  redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':state:' .. state, id)
+  for _, label in ipairs(cjson.decode(get(id, 'labels') or '[]')) do
+    redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':label:' .. label, id)
+  end
+  redis.call('HINCRBY', prefix .. 'counts', state, -1)
+  redis.call('SREM', prefix .. 'input:' .. cjson.decode(get(id, 'spec')).input_key, id)
+  local batch = get(id, 'batch_id')
+  if batch and batch ~= '' then
+    redis.call('ZREM', prefix .. 'batch:' .. batch .. ':jobs', id)
+  end
+  count_in_batch(batch, state, -1)
+  count_in_batch(batch, 'deleted', 1)
+  redis.call('ZREM', prefix .. 'waiting:' .. get(id, 'priority'), id)
+  redis.call('ZREM', prefix .. 'active', id)
+  redis.call('ZREM', prefix .. 'expiring', id)
+  emit(id, 'deleted')
+  redis.call('EXPIRE', prefix .. 'events:' .. id, 60)
+  for _, suffix in ipairs({'', ':segments', ':plan', ':partial', ':attempts', ':enqueued', ':leases',
+      ':announced', ':failed_on', ':handed_on'}) do
+    redis.call('DEL', job_key(id) .. suffix)
+  end
+  return 1
+end)
 """
 )

@@ -4,21 +4,22 @@ Leases live in one hash per job (task -> "token expiry_ms"): an attempt may writ
 names its token, even after the expiry, because nobody has taken over; so a paused process never loses work
 that nobody else has begun, and never overwrites another one's.
 
+`once` keeps the answer to a call, a random name that its client gives it, for longer than the client sends it
+again.
+
 Keys are derived from the job's id inside the scripts, so the store needs one Redis server, not a cluster.
 """
 
 from __future__ import annotations
 
 from jobs._scripts.stored import STORED
+from jobs.clock import LUA_NOW_MS
 
 PRELUDE = (
-    STORED
+    LUA_NOW_MS
+    + STORED
     + """
 local prefix = 'dv:'
-local function now_ms()
-  local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
-end
 local function job_key(id) return prefix .. 'job:' .. id end
 local function get(id, field) return redis.call('HGET', job_key(id), field) end
 local function touch(id)
@@ -47,6 +48,17 @@ local function holds(id, task, token)
   local lease = redis.call('HGET', job_key(id) .. ':leases', task)
   return lease and string.match(lease, '^(%S+)') == token
 end
+local function count_in_batch(batch, name, change)
+  -- A job may outlive its batch, and must not bring a part of it back.
+  if batch and batch ~= '' and redis.call('EXISTS', prefix .. 'batch:' .. batch) == 1 then
+    redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', name, change)
+  end
+end
+local function uncount(id, task)
+  if tonumber(redis.call('HGET', job_key(id) .. ':attempts', task) or '0') > 0 then
+    redis.call('HINCRBY', job_key(id) .. ':attempts', task, -1)
+  end
+end
 local function is_final(state) return state == 'completed' or state == 'failed' or state == 'cancelled' end
 local function set_state(id, new)
   local old, owner, priority = get(id, 'state'), get(id, 'owner'), get(id, 'priority')
@@ -57,10 +69,8 @@ local function set_state(id, new)
   redis.call('HINCRBY', prefix .. 'counts', new, 1)
   if new ~= 'queued' then redis.call('ZREM', prefix .. 'waiting:' .. priority, id) end
   local batch = get(id, 'batch_id')
-  if batch and batch ~= '' then
-    redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', old, -1)
-    redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', new, 1)
-  end
+  count_in_batch(batch, old, -1)
+  count_in_batch(batch, new, 1)
   if is_final(new) then
     redis.call('ZREM', prefix .. 'active', id)
     redis.call('HSET', job_key(id), 'completed_at', now_ms())
@@ -106,7 +116,10 @@ end
 -- A job's own input; that of an upload counts with the upload.
 local function input_bytes(id)
   local spec = cjson.decode(get(id, 'spec'))
-  return string.sub(spec.input_key, 1, 8) == 'uploads/' and 0 or spec.input.size_bytes
+  if string.sub(spec.input_key, 1, 8) == 'uploads/' then return 0 end
+  if spec.input ~= cjson.null then return spec.input.size_bytes end
+  -- Of an address, as far as it has been fetched.
+  return cjson.decode(get(id, 'input') or '{"size_bytes": 0}').size_bytes
 end
 local function add_warnings(id, list)
   local have = cjson.decode(get(id, 'warnings') or '[]')
@@ -116,6 +129,14 @@ local function add_warnings(id, list)
     if not seen[text] and #have < 100 then have[#have + 1] = text; seen[text] = true end
   end
   if #have > 0 then redis.call('HSET', job_key(id), 'warnings', cjson.encode(have)) end
+end
+local function once(call, act)
+  local key = prefix .. 'answers:' .. call
+  local before = redis.call('GET', key)
+  if before then return cjson.decode(before)[1] end
+  local answer = act()
+  redis.call('SET', key, cjson.encode({answer}), 'EX', 600)
+  return answer
 end
 """
 )

@@ -29,7 +29,7 @@ def open_archive(context: ServiceContext, batch_id: str) -> ZipStream:
     archive = ZipStream(compress_type=ZIP_STORED, sized=True)
     names: set[str] = set()
     for job, output in _finished(context, batch_id):
-        name = unique_name(job.spec.input.filename, names, container=job.spec.options.container)
+        name = unique_name(job.spec.filename, names, container=job.spec.options.container)
         pieces = _pieces(context.storage, output.key, output.size_bytes)
         archive.add(pieces, name, size=output.size_bytes)
     if not names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -11,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from zipstream import ZipStream
 
 from jobs.batch_records import Batch
-from jobs.batch_store import BatchStore
+from jobs.batch_store import BatchNotFoundError, BatchStore
 from service.auth import Caller, Reader, Writer
 from service.batches.archive import open_archive
 from service.batches.requests import CSV_TYPE, NDJSON_TYPES, read_submission, shared_settings
@@ -33,7 +34,7 @@ from service.batches.service import (
 from service.context import Context, ServiceContext
 from service.errors import ConflictError, InvalidRequestError
 from service.forms import FILE_FIELD, is_form, receive_form
-from service.idempotency import fingerprint_of, idempotent
+from service.idempotency import IdempotentCall, fingerprint_of, hold_of, idempotent
 from service.jobs.endpoints import IdempotencyKey
 from service.jobs.requests import FORM_FIELDS, file_fingerprint
 from service.problems import responses
@@ -228,14 +229,15 @@ async def _submit_files(
             owner=caller.owner,
             key=idempotency_key,
             fingerprint=fingerprint_of("files", settings.model_dump(mode="json"), files),
+            prefix="batch",
+            held=hold_of(context.settings),
         ) as call:
-            if call.earlier is not None:
-                return call.earlier
-            batch = await context.lanes.storage.run(
-                caller.owner, create_file_batch, context, caller, settings, received.files
-            )
-            call.finish(batch.id)
-            return batch.id
+            if not await _is_made(context, caller, call):
+                await context.lanes.storage.run(
+                    caller.owner,
+                    partial(create_file_batch, context, caller, settings, received.files, batch_id=call.id),
+                )
+            return call.id
 
 
 async def _submit_inputs(
@@ -250,12 +252,25 @@ async def _submit_inputs(
         fingerprint=fingerprint_of(
             "inputs", submission.settings.model_dump(mode="json"), lines, submission.prefix
         ),
+        prefix="batch",
+        held=hold_of(context.settings),
     ) as call:
-        if call.earlier is not None:
-            return call.earlier
-        batch = await context.lanes.listing.run(caller.owner, create_batch, context, caller, submission)
-        call.finish(batch.id)
-        return batch.id
+        if not await _is_made(context, caller, call):
+            await context.lanes.listing.run(
+                caller.owner, partial(create_batch, context, caller, submission, batch_id=call.id)
+            )
+        return call.id
+
+
+async def _is_made(context: ServiceContext, caller: Caller, call: IdempotentCall) -> bool:
+    """Whether an earlier request with the same key has made the batch."""
+    if call.may_exist:
+        try:
+            await run_in_threadpool(BatchStore(context.client).get, call.id, owner=caller.owner)
+        except BatchNotFoundError:
+            return False
+        return True
+    return call.is_done
 
 
 async def _accepted(

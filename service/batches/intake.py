@@ -22,17 +22,20 @@ from starlette.concurrency import run_in_threadpool
 from jobs.api_keys import Scope
 from jobs.batch_records import Batch, BatchInput, RejectedInput
 from jobs.batch_store import BatchNotFoundError, BatchStore, intake_lock
-from jobs.errors import JobsError, JobStateError
-from jobs.objects import input_key, job_prefix
+from jobs.errors import JobExistsError, JobsError
+from jobs.objects import input_key, job_prefix, upload_key
+from jobs.records import InputInfo
+from jobs.sources import FetchedSource
 from jobs.stored_bytes import StoredBytes
+from jobs.uploads import UploadNotFoundError, UploadStore
 from service.auth import Caller
 from service.batches.service import QUEUE, TASK, cancel_batch
 from service.batches.settling import settle_batch
 from service.context import ServiceContext
 from service.errors import ServiceError, from_jobs_error
-from service.jobs.service import check_request, clean_filename, enqueue_job, probe_file
-from service.jobs.submissions import JobForm, Source
-from service.sources.service import open_source
+from service.jobs.service import clean_filename, enqueue_job, make_spec, probe_file
+from service.jobs.submissions import JobForm, Source, UrlSource
+from service.sources.fetching import describe_address
 from service.tasks import TaskKind, enqueue_task
 
 _log = structlog.get_logger(__name__)
@@ -80,7 +83,7 @@ async def admit(context: ServiceContext, batch_id: str) -> None:
     await run_in_threadpool(enqueue_task, context, QUEUE, TASK, batch_id)
 
 
-# Each mostly waits: for probes, downloads and the store.
+# Each mostly waits: for probes and the store.
 ADMIT = TaskKind(QUEUE, TASK, admit, num_threads=8)
 
 
@@ -102,23 +105,27 @@ async def _admit_input(context: ServiceContext, batch: Batch, item: BatchInput) 
         await _make_job(context, batch, item)
     except ServiceError as error:
         problem = error
-    except JobStateError:
+    except JobExistsError:
         # An earlier attempt has made the job and died before it could say so.
-        await run_in_threadpool(store.decide, batch.id, item.index)
+        await run_in_threadpool(store.decide, batch.id, item)
         return True
     except JobsError as error:
         problem = from_jobs_error(error)
         if error.code in _PASSING:
             return False
     else:
-        await run_in_threadpool(store.decide, batch.id, item.index)
+        await run_in_threadpool(store.decide, batch.id, item)
         return True
     if problem.status >= 500:
         return False
+    if await run_in_threadpool(context.store.get_many, [item.job_id]):
+        # It was made before this reason to reject it came up.
+        await run_in_threadpool(store.decide, batch.id, item)
+        return True
     rejected = RejectedInput(
         index=item.index, filename=item.filename, code=problem.problem_code, message=str(problem)
     )
-    await run_in_threadpool(store.decide, batch.id, item.index, rejected)
+    await run_in_threadpool(store.decide, batch.id, item, rejected)
     await run_in_threadpool(StoredBytes(context.client).set, batch.spec.owner, {item.job_id: 0})
     await run_in_threadpool(context.storage.delete_prefix, job_prefix(item.job_id))
     return True
@@ -128,26 +135,26 @@ async def _make_job(context: ServiceContext, batch: Batch, item: BatchInput) -> 
     caller = Caller(batch.spec.owner, "", (Scope.WRITE,), batch.spec.limits)
     form = JobForm.model_validate(item.form)
     key = input_key(item.job_id)
+    found: InputInfo | FetchedSource
     if item.source is None:
         async with context.local_object(caller.owner, key) as path:
             found = await probe_file(context, path, form.filename, owner=caller.owner)
-        await run_in_threadpool(check_request, context, caller, form, found)
     else:
-        async with open_source(context, caller, _SOURCE.validate_python(item.source)) as source:
-            found = source.found
+        source = _SOURCE.validate_python(item.source)
+        if isinstance(source, UrlSource):
+            found = describe_address(context, caller, source.url, filename=form.filename)
+        else:
+            # Whose it is and whether it has expired was looked at when the batch was accepted.
+            upload = await run_in_threadpool(UploadStore(context.client).get, source.upload_id)
+            if upload.found is None:
+                raise UploadNotFoundError(upload.id)
+            found, key = upload.found, upload_key(upload.id)
             if form.filename is not None:
                 found = found.model_copy(update={"filename": clean_filename(form.filename)})
-            # Before the file goes anywhere.
-            await run_in_threadpool(check_request, context, caller, form, found)
-            if source.path is not None:
-                await context.lanes.storage.run(
-                    caller.owner, context.storage.put_file, key, source.path, is_movable=True
-                )
-            else:
-                key = source.key
-    await run_in_threadpool(
-        enqueue_job, context, caller, form, found, key=key, job_id=item.job_id, batch_id=batch.id
+    spec = await run_in_threadpool(
+        make_spec, context, caller, form, found, key=key, job_id=item.job_id, batch_id=batch.id
     )
+    await run_in_threadpool(enqueue_job, context, caller, spec)
 
 
 async def _follow_cancellation(context: ServiceContext, batch_id: str, inputs: list[BatchInput]) -> None:

@@ -227,7 +227,7 @@ class BatchResultSchema(BaseModel):
         output, error = job.output, job.error
         return cls(
             job_id=job.id,
-            filename=job.spec.input.filename,
+            filename=job.spec.filename,
             status=job.state,
             container=job.spec.options.container,
             content=None if output is None else f"/v1/jobs/{job.id}/content",

@@ -43,7 +43,7 @@ _LISTED_AT_ONCE = 1000
 _JOBS_AT_ONCE = 200
 
 
-def create_batch(context: ServiceContext, caller: Caller, submission: Submission) -> Batch:
+def create_batch(context: ServiceContext, caller: Caller, submission: Submission, *, batch_id: str) -> None:
     """Writes the record of a batch without files in it. Its jobs are made in the background. Blocking.
 
     Raises:
@@ -66,12 +66,17 @@ def create_batch(context: ServiceContext, caller: Caller, submission: Submission
             rejected.append(made)
     inputs, refused = _checked(context, caller, inputs, lines)
     rejected = sorted([*rejected, *refused], key=lambda item: item.index)
-    return _write(context, caller, settings, inputs, rejected)
+    _write(context, caller, settings, inputs, rejected, batch_id=batch_id)
 
 
 def create_file_batch(
-    context: ServiceContext, caller: Caller, settings: JobSettings, files: Sequence[ReceivedFile]
-) -> Batch:
+    context: ServiceContext,
+    caller: Caller,
+    settings: JobSettings,
+    files: Sequence[ReceivedFile],
+    *,
+    batch_id: str,
+) -> None:
     """Writes the record of a batch of files, which are moved into the storage first. Blocking.
 
     Raises:
@@ -86,7 +91,7 @@ def create_file_batch(
     sizes = {job_id: file.path.stat().st_size for file, job_id in zip(files, job_ids, strict=True)}
     # As their jobs will: these may have to wait for long.
     StoredBytes(context.client).set(caller.owner, sizes, limit=caller.limits.max_stored_bytes)
-    inputs = []
+    inputs, is_wanted = [], False
     try:
         for index, (file, job_id) in enumerate(zip(files, job_ids, strict=True)):
             filename = clean_filename(file.filename)
@@ -101,12 +106,15 @@ def create_file_batch(
                     filename=filename,
                 )
             )
-        return _write(context, caller, settings, inputs, [])
-    except BaseException:
-        StoredBytes(context.client).set(caller.owner, dict.fromkeys(sizes, 0))
-        for item in inputs:
-            context.storage.delete_prefix(job_prefix(item.job_id))
+        is_wanted = _write(context, caller, settings, inputs, [], batch_id=batch_id)
+    except StoreUnavailableError:
+        is_wanted = True  # the batch may be there: the sweeper removes files that no record names
         raise
+    finally:
+        if not is_wanted:
+            StoredBytes(context.client).set(caller.owner, dict.fromkeys(sizes, 0))
+            for item in inputs:
+                context.storage.delete_prefix(job_prefix(item.job_id))
 
 
 async def describe_batch(context: ServiceContext, batch_id: str, owner: str) -> BatchSchema:
@@ -186,7 +194,10 @@ def _write(
     settings: JobSettings,
     inputs: list[BatchInput],
     rejected: list[RejectedInput],
-) -> Batch:
+    *,
+    batch_id: str,
+) -> bool:
+    """Whether this call has made the batch; False if an earlier attempt at the same request has."""
     if not inputs:
         raise InvalidRequestError(
             f"none of the {len(rejected)} inputs can become a job; the first: {rejected[0].message}",
@@ -202,7 +213,7 @@ def _write(
     webhook = settings.webhook
     now = datetime.now(UTC)
     spec = BatchSpec(
-        id=new_id("batch"),
+        id=batch_id,
         owner=caller.owner,
         limits=caller.limits,
         created_at=now,
@@ -212,11 +223,11 @@ def _write(
         webhook=None if webhook is None else WebhookTarget(url=webhook.url, events=tuple(webhook.events)),
     )
     store = BatchStore(context.client)
-    store.create(spec, inputs, rejected, active_until=now + _LONGEST)
+    is_new = store.create(spec, inputs, rejected, active_until=now + _LONGEST)
     # Where this fails, the record is there: whoever looks after active batches asks again.
     with suppress(StoreUnavailableError):
         enqueue_task(context, QUEUE, TASK, spec.id)
-    return store.get(spec.id)
+    return is_new
 
 
 def _check_shared(context: ServiceContext, caller: Caller, settings: JobSettings) -> None:

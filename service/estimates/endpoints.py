@@ -13,8 +13,9 @@ from service.context import Context, ServiceContext
 from service.estimates.schemas import EstimateRequest, EstimateSchema
 from service.estimates.service import describe_unseen, estimate
 from service.jobs.requests import read_json, validate
+from service.jobs.submissions import UrlSource
 from service.problems import responses
-from service.sources.service import open_source
+from service.sources.service import find_upload, look_into_address
 
 router = APIRouter(prefix="/v1/estimate", tags=["estimates"])
 
@@ -46,5 +47,6 @@ async def _look_into(body: EstimateRequest, context: ServiceContext, caller: Cal
     if body.input is not None:
         return describe_unseen(body.input)
     assert body.source is not None
-    async with open_source(context, caller, body.source) as source:
-        return source.found
+    if isinstance(body.source, UrlSource):
+        return await look_into_address(context, caller, body.source.url)
+    return (await run_in_threadpool(find_upload, context, caller, body.source)).found

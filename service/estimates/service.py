@@ -17,6 +17,7 @@ from service.errors import InvalidRequestError
 from service.estimates.schemas import EstimateInput, EstimateSchema, OutputSize, TilesSchema
 from service.jobs.service import check_range, find_model
 from service.jobs.sizes import output_frames, output_size
+from service.models.catalogue import known_models
 
 # As the workers' planner assumes where a source does not tell its length; longer than any chunk.
 _UNKNOWN_FRAMES = 1000
@@ -46,7 +47,6 @@ def estimate(
 
     Raises:
         InvalidRequestError: If the model does not exist or the options are impossible for this input.
-        UnavailableError: If no worker has told yet which models there are.
     """
     model = find_model(context, options.model)
     check_range(options, found)
@@ -56,6 +56,8 @@ def estimate(
     planned = _plan(model, found, frames or _UNKNOWN_FRAMES, (width, height))
     speeds, num_workers = context.fleet.speeds(), _count_workers(context)
     warnings = [planned.problem] if planned.problem else []
+    if not model.is_measured:
+        warnings.append("no worker has loaded the model yet, so the memory it takes is not known")
     if num_workers == 0:
         warnings.append("no worker is alive; jobs wait until one starts")
     if frames is None:
@@ -97,6 +99,8 @@ def describe_unseen(given: EstimateInput) -> InputInfo:
 
 
 def _plan(model: ModelInfo, found: InputInfo, num_frames: int, out: tuple[int, int]) -> _PlanEstimate:
+    if not model.is_measured:
+        return _PlanEstimate(None, None)
     try:
         request = ChunkRequest(
             num_frames=num_frames,
@@ -147,14 +151,15 @@ def _work_seconds(
 def _queue_seconds(
     context: ServiceContext, priority: Priority, speeds: dict[str, float], num_workers: int
 ) -> float | None:
-    """Seconds of work that is there already; None if a model in it was never measured."""
+    """Seconds of work that is there already; None if a model in it was never measured, or a source is
+    still being fetched."""
     store = context.store
     ids = store.active_ids()
     if not ids:
         return 0.0
     if not num_workers:
         return None
-    models = {model.name: model for model in context.fleet.models()}
+    models = {model.name: model for model in known_models(context)}
     total = 0.0
     sample = store.get_many(ids[:_MAX_SAMPLE])
     for job in sample:
@@ -168,9 +173,9 @@ def _queue_seconds(
 
 def _seconds_left(job: Job, models: dict[str, ModelInfo], speeds: dict[str, float]) -> float | None:
     """Of one worker."""
-    name = job.spec.options.model or ""
-    if name not in models or not speeds.get(name):
+    name, found = job.spec.options.model or "", job.spec.input
+    if name not in models or not speeds.get(name) or found is None:
         return None
-    frames = job.total_frames or output_frames(job.spec.options, job.spec.input) or 0
-    width, height = output_size(job.spec.options, job.spec.input, models[name])
+    frames = job.total_frames or output_frames(job.spec.options, found) or 0
+    width, height = output_size(job.spec.options, found, models[name])
     return max(0, frames - job.processed_frames) * width * height / 1e6 / speeds[name]

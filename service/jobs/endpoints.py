@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from jobs.objects import job_prefix
+from jobs.errors import JobNotFoundError
+from jobs.objects import input_key, job_prefix
 from jobs.records import Job, JobState
-from service.auth import OPEN_STREAM, Caller, Reader, Writer, effective_limits
+from service.auth import OPEN_STREAM, Caller, Reader, Writer
 from service.context import Context, ServiceContext
 from service.errors import InvalidRequestError
 from service.forms import FILE_FIELD, is_form, receive_form
-from service.idempotency import fingerprint_of, idempotent
+from service.idempotency import IdempotentCall, fingerprint_of, hold_of, idempotent
+from service.jobs import service
 from service.jobs.dependencies import JobId, OwnJob
 from service.jobs.events import job_events
 from service.jobs.requests import FORM_FIELDS, file_fingerprint, parse_form, read_json_request
 from service.jobs.schemas import JobEventSchema, JobListSchema, JobSchema, ListQuery
-from service.jobs.service import submit_file, submit_stored
-from service.jobs.submissions import JobForm, JobRequest
+from service.jobs.submissions import JobForm, JobRequest, UploadSource, UrlSource
 from service.problems import responses
 from service.quotas import check_priority
-from service.sources.service import open_source
+from service.sources.fetching import describe_address
+from service.sources.service import find_upload
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -82,7 +84,10 @@ async def create_job(
     caller: Writer,
     idempotency_key: IdempotencyKey = None,
 ) -> JobSchema:
-    """Takes a video as a multipart field, as a finished upload, or from an allowed address, and queues it."""
+    """Takes a video as a multipart field, as a finished upload, or from an allowed address, and queues it.
+
+    An address is fetched afterwards, in the stage `fetching`; what goes wrong there is an error of the job.
+    """
     if is_form(request):
         job = await _submit_form(request, context, caller, idempotency_key)
     else:
@@ -153,17 +158,7 @@ async def retry_job(job_id: JobId, response: Response, context: Context, caller:
     """Queues a failed or cancelled job again; its finished segments are kept."""
     job = await context.reader.get(job_id, owner=caller.owner)
     check_priority(caller, job.spec.priority)
-    job = await run_in_threadpool(
-        context.store.retry,
-        job_id,
-        max_waiting=context.settings.max_waiting_jobs,
-        max_of_owner=caller.limits.max_unfinished_jobs,
-        max_stored_bytes=caller.limits.max_stored_bytes,
-    )
-    spec = job.spec
-    await run_in_threadpool(
-        context.queue.enqueue_plan, job.id, spec.priority, owner=spec.owner, weight=spec.weight
-    )
+    job = await run_in_threadpool(service.retry_job, context, caller, job_id)
     return await _accepted(context, response, job)
 
 
@@ -214,13 +209,16 @@ async def _submit_form(
             form.model_dump(mode="json"), file.filename, await run_in_threadpool(file_fingerprint, file.path)
         )
         async with idempotent(
-            context.async_client, owner=caller.owner, key=idempotency_key, fingerprint=fingerprint
+            context.async_client,
+            owner=caller.owner,
+            key=idempotency_key,
+            fingerprint=fingerprint,
+            prefix="job",
+            held=hold_of(context.settings),
         ) as call:
-            if call.earlier is not None:
-                return await context.reader.get(call.earlier, owner=caller.owner)
-            job = await submit_file(context, caller, file.path, form, filename=file.filename)
-            call.finish(job.id)
-            return job
+            return await _made_before(context, caller, call) or await service.submit_file(
+                context, caller, file.path, form, filename=file.filename, job_id=call.id
+            )
 
 
 async def _submit_source(
@@ -231,25 +229,38 @@ async def _submit_source(
         owner=caller.owner,
         key=idempotency_key,
         fingerprint=fingerprint_of(body.model_dump(mode="json")),
+        prefix="job",
+        held=hold_of(context.settings),
     ) as call:
-        if call.earlier is not None:
-            return await context.reader.get(call.earlier, owner=caller.owner)
+        earlier = await _made_before(context, caller, call)
+        if earlier is not None:
+            return earlier
         form = JobForm.model_validate(body.model_dump(exclude={"source"}))
-        with _fetching(context, caller) if body.source.type == "url" else nullcontext():
-            async with open_source(context, caller, body.source) as source:
-                if source.path is not None:
-                    job = await submit_file(context, caller, source.path, form, filename=source.filename)
-                else:
-                    job = await run_in_threadpool(
-                        submit_stored, context, caller, form, source.found, key=source.key
-                    )
-        call.finish(job.id)
-        return job
+        return await run_in_threadpool(_make_of_source, context, caller, form, body.source, call.id)
 
 
-def _fetching(context: ServiceContext, caller: Caller) -> AbstractContextManager[None]:
-    limit = effective_limits(context, caller).max_uploads_at_once
-    return context.in_flight.hold("uploads", caller.owner, limit)
+def _make_of_source(
+    context: ServiceContext, caller: Caller, form: JobForm, source: UploadSource | UrlSource, job_id: str
+) -> Job:
+    if isinstance(source, UrlSource):
+        address = describe_address(context, caller, source.url, filename=form.filename)
+        return service.submit_source(context, caller, form, address, key=input_key(job_id), job_id=job_id)
+    upload = find_upload(context, caller, source)
+    return service.submit_source(context, caller, form, upload.found, key=upload.key, job_id=job_id)
+
+
+async def _made_before(context: ServiceContext, caller: Caller, call: IdempotentCall) -> Job | None:
+    """The job that an earlier request with the same key has made.
+
+    Raises:
+        JobNotFoundError: If it was made, and is gone.
+    """
+    if call.is_done:
+        return await context.reader.get(call.id, owner=caller.owner)
+    if call.may_exist:
+        with suppress(JobNotFoundError):
+            return await context.reader.get(call.id, owner=caller.owner)
+    return None
 
 
 def _poll_headers(version: int, position: int | None, state: JobState) -> dict[str, str]:

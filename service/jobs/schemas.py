@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from jobs.options import JobOptions
-from jobs.records import Job, JobState, Priority, Stage
+from jobs.records import Job, JobSpec, JobState, Priority, Stage
 from service.jobs.submissions import MAX_LABELS
 
 LabelFilter = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}:[^\x00-\x1f:]{0,200}$")]
@@ -16,19 +16,37 @@ _EXAMPLE_ID = "job_01k9zq3v5n8w2c7m4t6y1x0abc"
 
 
 class InputSchema(BaseModel):
-    """What was found in the upload."""
+    """What was found in the source. While it is still being fetched only its name is known."""
 
     filename: str
-    size_bytes: int
-    format: str
-    codec: str
-    width: int
-    height: int
+    size_bytes: int | None
+    format: str | None
+    codec: str | None
+    width: int | None
+    height: int | None
     rotation: int
-    frame_rate: float
+    frame_rate: float | None
     duration_seconds: float | None
     num_frames: int | None
     has_audio: bool
+
+    @classmethod
+    def of(cls, spec: JobSpec) -> Self:
+        """A source as customers see it."""
+        found = spec.input
+        return cls.model_construct(
+            filename=spec.filename,
+            size_bytes=found and found.size_bytes,
+            format=found and found.format_name,
+            codec=found and found.codec,
+            width=found and found.width,
+            height=found and found.height,
+            rotation=found.rotation if found else 0,
+            frame_rate=found and found.frame_rate,
+            duration_seconds=found and found.duration_seconds,
+            num_frames=found and found.num_frames,
+            has_audio=found is not None and found.has_audio,
+        )
 
 
 class OutputSchema(BaseModel):
@@ -128,7 +146,10 @@ class JobSchema(BaseModel):
     id: str
     object: Literal["job"] = "job"
     status: JobState
-    stage: Annotated[Stage | None, Field(description="What is being done while it is in progress.")]
+    stage: Annotated[
+        Stage | None,
+        Field(description="What is being done: fetching while queued, the others while in progress."),
+    ]
     progress: Annotated[int, Field(ge=0, le=100, description="100 only when the file is there.")]
     processed_frames: int
     total_frames: Annotated[int | None, Field(description="An estimate until the plan is complete.")]
@@ -155,7 +176,7 @@ class JobSchema(BaseModel):
     @classmethod
     def of(cls, job: Job, queue_position: int | None) -> Self:
         """A job as customers see it."""
-        spec, found, output = job.spec, job.spec.input, job.output
+        spec, output = job.spec, job.output
         return cls.model_construct(
             id=spec.id,
             object="job",
@@ -173,19 +194,7 @@ class JobSchema(BaseModel):
             started_at=job.started_at,
             completed_at=job.completed_at,
             expires_at=job.expires_at,
-            input=InputSchema.model_construct(
-                filename=found.filename,
-                size_bytes=found.size_bytes,
-                format=found.format_name,
-                codec=found.codec,
-                width=found.width,
-                height=found.height,
-                rotation=found.rotation,
-                frame_rate=found.frame_rate,
-                duration_seconds=found.duration_seconds,
-                num_frames=found.num_frames,
-                has_audio=found.has_audio,
-            ),
+            input=InputSchema.of(spec),
             output=None
             if output is None
             else OutputSchema.model_construct(

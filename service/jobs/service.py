@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 
+import structlog
 from starlette.concurrency import run_in_threadpool
 
+from jobs.errors import JobExistsError, QueueFullError, QuotaExceededError, StoreUnavailableError
 from jobs.fleet import ModelInfo
-from jobs.objects import input_key, job_prefix
+from jobs.objects import input_key
 from jobs.options import JobOptions
-from jobs.records import InputInfo, Job, JobSpec, WebhookTarget, new_id
+from jobs.records import InputInfo, Job, JobSpec, Stage, WebhookTarget
+from jobs.sources import FetchedSource
 from media import MediaError, MediaInfo
 from media.limits import InputLimits
 from media.sandbox import sandboxed_probe
 from service.auth import Caller
 from service.context import ServiceContext
-from service.errors import InvalidRequestError, QuotaError, UnavailableError, from_media_error
+from service.errors import InvalidRequestError, QuotaError, from_media_error
 from service.jobs.sizes import output_frames, output_size
 from service.jobs.submissions import JobForm
+from service.models.catalogue import known_models
 from service.quotas import check_priority
 from service.webhooks.targets import check_target
+
+_log = structlog.get_logger(__name__)
 
 _MAX_FILENAME = 255
 
@@ -70,65 +77,99 @@ def describe_input(info: MediaInfo, filename: str | None) -> InputInfo:
 
 
 async def submit_file(
-    context: ServiceContext, caller: Caller, path: Path, form: JobForm, *, filename: str | None
+    context: ServiceContext, caller: Caller, path: Path, form: JobForm, *, filename: str | None, job_id: str
 ) -> Job:
     """Makes a job of a file, which is moved into the storage.
 
+    Args:
+        context: Of the process.
+        caller: Who asks.
+        path: The file.
+        form: What to make of it.
+        filename: What the customer calls it.
+        job_id: Of the job. If an earlier attempt at the same request has made it, that is the job.
+
     Raises:
         ServiceError: If the file, the options or the caller's quota do not allow it. Nothing is left then.
-        JobsError: If the queue is full, or store or storage do not answer.
+        JobsError: If the queue is full, or store or storage do not answer. After the last two there may be a
+            job: its id is kept with the request's key.
     """
     found = await probe_file(context, path, form.filename or filename, owner=caller.owner)
-    job_id = new_id("job")
-    await run_in_threadpool(check_request, context, caller, form, found)
-    key = input_key(job_id)
+    key = input_key(job_id, token_hex(4))
+    spec = await run_in_threadpool(make_spec, context, caller, form, found, key=key, job_id=job_id)
     await context.lanes.storage.run(caller.owner, context.storage.put_file, key, path, is_movable=True)
     try:
-        return await run_in_threadpool(enqueue_job, context, caller, form, found, key=key, job_id=job_id)
-    except BaseException:
-        await run_in_threadpool(context.storage.delete_prefix, job_prefix(job_id))
+        return await run_in_threadpool(enqueue_job, context, caller, spec)
+    except (QueueFullError, QuotaExceededError, JobExistsError) as error:
+        # Only these say that no job reads the file. After any other error one may: the sweeper removes what
+        # no record names.
+        await run_in_threadpool(context.storage.delete, key)
+        if isinstance(error, JobExistsError):
+            return await context.reader.get(job_id, owner=caller.owner)
         raise
 
 
-def submit_stored(
+def submit_source(
     context: ServiceContext,
     caller: Caller,
     form: JobForm,
-    found: InputInfo,
+    found: InputInfo | FetchedSource,
     *,
     key: str,
-    batch_id: str | None = None,
+    job_id: str,
 ) -> Job:
-    """Makes a job of an object in the storage that was probed before. Blocking.
+    """Makes a job of an object in the storage, or of one that is still to be fetched. Blocking.
 
     Raises:
         ServiceError: If the options or the caller's quota do not allow it.
         JobsError: If the queue is full, or the store does not answer.
     """
-    check_request(context, caller, form, found)
     if form.filename is not None:
         found = found.model_copy(update={"filename": clean_filename(form.filename)})
-    return enqueue_job(context, caller, form, found, key=key, job_id=new_id("job"), batch_id=batch_id)
+    spec = make_spec(context, caller, form, found, key=key, job_id=job_id)
+    try:
+        return enqueue_job(context, caller, spec)
+    except JobExistsError:
+        return context.store.get(job_id, owner=caller.owner)
 
 
-def enqueue_job(
+def make_spec(
     context: ServiceContext,
     caller: Caller,
     form: JobForm,
-    found: InputInfo,
+    found: InputInfo | FetchedSource,
     *,
     key: str,
     job_id: str,
     batch_id: str | None = None,
-) -> Job:
-    """Writes the record and asks for the plan. Where the second fails, the reconciler does it later."""
+) -> JobSpec:
+    """The record of a job that may be made, once it is checked. Blocking.
+
+    Args:
+        context: Of the process.
+        caller: Who asks.
+        form: What to make of the source.
+        found: What was found in the source, or where it is to be fetched from.
+        key: Of the source in the storage, now or later.
+        job_id: Of the job.
+        batch_id: Of its batch.
+
+    Raises:
+        ServiceError: If the options or the caller's quota do not allow it.
+    """
+    check_priority(caller, form.priority)
     model = find_model(context, form.options.model)
-    spec = JobSpec(
+    if form.webhook is not None:
+        check_target(form.webhook.url, allow_private=context.settings.allow_private_targets)
+    if isinstance(found, InputInfo):
+        check_found(form.options, found, model, max_output_pixels=caller.limits.max_output_pixels)
+    return JobSpec(
         id=job_id,
         owner=caller.owner,
         created_at=datetime.now(UTC),
         input_key=key,
-        input=found,
+        input=found if isinstance(found, InputInfo) else None,
+        source=found if isinstance(found, FetchedSource) else None,
         options=form.options.model_copy(update={"model": model.name}),
         priority=form.priority,
         labels=form.labels,
@@ -141,35 +182,77 @@ def enqueue_job(
         max_output_pixels=caller.limits.max_output_pixels,
         max_stored_bytes=caller.limits.max_stored_bytes,
     )
+
+
+def enqueue_job(context: ServiceContext, caller: Caller, spec: JobSpec) -> Job:
+    """Writes the record and asks for the first task. Blocking.
+
+    Raises:
+        QueueFullError: If as many jobs wait as the queue takes. There is no job then.
+        QuotaExceededError: If the caller has, or stores, as much as they may. There is no job then.
+        JobExistsError: If an earlier attempt has made the job.
+        StoreUnavailableError: If the store does not answer. There may be a job then.
+    """
     job = context.store.create(
         spec,
         max_waiting=context.settings.max_waiting_jobs,
         max_of_owner=caller.limits.max_unfinished_jobs,
     )
-    context.queue.enqueue_plan(job.id, spec.priority, owner=spec.owner, weight=spec.weight)
+    enqueue_first(context, job)
     return job
 
 
-def check_request(context: ServiceContext, caller: Caller, form: JobForm, found: InputInfo) -> None:
-    """Checks what a job asks for against the model, the input and the caller's limits.
+def retry_job(context: ServiceContext, caller: Caller, job_id: str) -> Job:
+    """Queues a failed or cancelled job again. Blocking.
 
     Raises:
-        InvalidRequestError: If the model does not exist or cannot do it.
-        ForbiddenError: If the key's jobs may not have that priority.
-        QuotaError: If the result is larger than the key allows.
-        UnavailableError: If no worker has told yet which models there are.
+        JobNotFoundError: If there is none.
+        QueueFullError: If as many jobs wait as the queue takes.
+        QuotaExceededError: If the caller has, or stores, as much as they may.
+        JobStateError: If it has neither failed nor been cancelled.
     """
-    check_priority(caller, form.priority)
-    model = find_model(context, form.options.model)
-    if form.webhook is not None:
-        check_target(form.webhook.url, allow_private=context.settings.allow_private_targets)
-    check_range(form.options, found)
-    width, height = output_size(form.options, found, model)
-    pixels = width * height * (output_frames(form.options, found) or 0)
-    if caller.limits.max_output_pixels and pixels > caller.limits.max_output_pixels:
+    job = context.store.retry(
+        job_id,
+        max_waiting=context.settings.max_waiting_jobs,
+        max_of_owner=caller.limits.max_unfinished_jobs,
+        max_stored_bytes=caller.limits.max_stored_bytes,
+    )
+    enqueue_first(context, job)
+    return job
+
+
+def enqueue_first(context: ServiceContext, job: Job) -> None:
+    """Asks for a queued job's first task. Where the queue is away the reconciler does it later."""
+    spec = job.spec
+    try:
+        if job.stage is Stage.FETCHING:
+            context.queue.enqueue_fetch(job.id, owner=spec.owner, weight=spec.weight)
+        else:
+            context.queue.enqueue_plan(job.id, spec.priority, owner=spec.owner, weight=spec.weight)
+    except StoreUnavailableError as error:
+        _log.warning("job.not_enqueued", job_id=job.id, error=str(error))
+
+
+def check_found(options: JobOptions, found: InputInfo, model: ModelInfo, *, max_output_pixels: int) -> None:
+    """Checks what a job asks for against its input and the customer's limits.
+
+    Args:
+        options: Of the job.
+        found: Its input.
+        model: Its model.
+        max_output_pixels: Of the result; 0 is no limit.
+
+    Raises:
+        InvalidRequestError: If the model cannot do it.
+        QuotaError: If the result is larger than allowed.
+    """
+    check_range(options, found)
+    width, height = output_size(options, found, model)
+    pixels = width * height * (output_frames(options, found) or 0)
+    if max_output_pixels and pixels > max_output_pixels:
         raise QuotaError(
             f"the result would have {pixels / 1e9:.2f} gigapixels, your key allows "
-            f"{caller.limits.max_output_pixels / 1e9:.2f}; choose a smaller scale or a part of the video"
+            f"{max_output_pixels / 1e9:.2f}; choose a smaller scale or a part of the video"
         )
 
 
@@ -198,11 +281,8 @@ def find_model(context: ServiceContext, name: str | None) -> ModelInfo:
 
     Raises:
         InvalidRequestError: If there is none of that name.
-        UnavailableError: If no worker has told yet which models there are.
     """
-    models = context.fleet.models()
-    if not models:
-        raise UnavailableError("no worker has started yet, so no model is known; try again in a moment")
+    models = known_models(context)
     if name is None:
         return models[0]
     for model in models:

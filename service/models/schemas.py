@@ -31,14 +31,23 @@ class ModelSchema(BaseModel):
 
     id: Annotated[str, Field(description="For the option `model`.")]
     object: Literal["model"] = "model"
-    kind: Annotated[str, Field(description="diffusion, per_frame, propagation, interpolation or standin.")]
+    kind: Annotated[
+        str,
+        Field(
+            description="diffusion, per_frame, propagation, interpolation or standin; unknown until a worker "
+            "has loaded it."
+        ),
+    ]
     scale: Annotated[int, Field(description="Factor when a job gives no size.")]
     licence: Annotated[str, Field(description="Of the weights.")]
     is_default: Annotated[bool, Field(description="Taken by jobs that name none.")]
     megapixels_per_second: Annotated[
         float | None, Field(description="Output of one worker, as measured lately; null before the first.")
     ]
-    available: Annotated[bool, Field(description="Whether a worker is alive. Jobs are taken in any case.")]
+    available: Annotated[
+        bool,
+        Field(description="Whether a living worker has it. Jobs are taken in any case, and wait for one."),
+    ]
 
     @classmethod
     def of(cls, model: ModelInfo, *, speed: float | None, is_available: bool) -> Self:

@@ -67,7 +67,7 @@ def output_file(job: Job, *, is_download: bool) -> ServedFile:
     output = require_output(job)
     kind = "attachment" if is_download else "inline"
     container = job.spec.options.container
-    name = download_name(job.spec.input.filename, container)
+    name = download_name(job.spec.filename, container)
     return ServedFile(
         output.key,
         output.size_bytes,
@@ -79,8 +79,17 @@ def output_file(job: Job, *, is_download: bool) -> ServedFile:
 
 
 def source_file(job: Job) -> ServedFile:
-    """The upload as a file."""
+    """The upload as a file.
+
+    Raises:
+        NotReadyError: If it is still being fetched.
+        GoneError: If it will not be fetched.
+    """
     found = job.spec.input
+    if found is None:
+        if job.state.is_final:
+            raise GoneError(f"job {job.id} is {job.state}, and its source was never fetched")
+        raise NotReadyError(f"the source of job {job.id} is still being fetched")
     disposition = content_disposition("inline", found.filename)
     return ServedFile(
         job.spec.input_key,

@@ -1,14 +1,9 @@
-"""Opens a source: what a job names instead of sending the video along."""
+"""Sources that are not in the request: finished uploads, and addresses."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-
-from starlette.concurrency import run_in_threadpool
+from uuid import uuid4
 
 from jobs.objects import upload_key
 from jobs.records import InputInfo
@@ -16,49 +11,50 @@ from jobs.uploads import Upload, UploadStore
 from service.auth import Caller
 from service.context import ServiceContext
 from service.errors import ConflictError, GoneError
-from service.jobs.submissions import UploadSource, UrlSource
-from service.sources.fetching import fetched_source
+from service.jobs.service import probe_file
+from service.jobs.submissions import UploadSource
+from service.sources.download import remove_download
+from service.sources.fetching import describe_address, fetch_into
 
 
 @dataclass(frozen=True)
-class OpenSource:
-    """A source that can be made a job of.
+class FoundUpload:
+    """A finished upload, which can be made a job of.
 
     Attributes:
         found: What the probe found in it.
-        filename: What to call it.
-        path: The file, for the block's time; it may be moved away. None where `key` says where it is.
-        key: Of the object in the storage; empty where there is a file.
+        key: Of the object in the storage.
     """
 
     found: InputInfo
-    filename: str | None
-    path: Path | None = None
-    key: str = ""
+    key: str
 
 
-@asynccontextmanager
-async def open_source(
-    context: ServiceContext, caller: Caller, source: UploadSource | UrlSource
-) -> AsyncIterator[OpenSource]:
-    """Makes a source ready: looks a finished upload up, or fetches an address.
+def find_upload(context: ServiceContext, caller: Caller, source: UploadSource) -> FoundUpload:
+    """Looks a finished upload up. Blocking.
 
-    Args:
-        context: Of the process.
-        caller: Who asks.
-        source: What was submitted.
+    Raises:
+        ServiceError: If it is unfinished or has expired.
+        JobsError: If there is none, or the store does not answer.
+    """
+    upload = UploadStore(context.client).get(source.upload_id, owner=caller.owner)
+    return FoundUpload(require_completed(upload), upload_key(upload.id))
+
+
+async def look_into_address(context: ServiceContext, caller: Caller, url: str) -> InputInfo:
+    """Fetches an address for a look, and keeps nothing.
 
     Raises:
         ServiceError: If the address is refused or cannot be fetched, or the content is no video.
-        JobsError: If there is no such upload, or store or storage do not answer.
+        StorageFullError: If there is no room.
     """
-    if isinstance(source, UploadSource):
-        store = UploadStore(context.client)
-        upload = await run_in_threadpool(store.get, source.upload_id, owner=caller.owner)
-        yield OpenSource(require_completed(upload), upload.filename, key=upload_key(upload.id))
-        return
-    async with fetched_source(context, caller, source.url) as fetched:
-        yield OpenSource(fetched.found, fetched.filename, path=fetched.path)
+    source = describe_address(context, caller, url, filename=None)
+    path = context.incoming_dir / f"source-{uuid4().hex}"
+    try:
+        await fetch_into(context, source, path, num_tries=1)
+        return await probe_file(context, path, source.filename, owner=caller.owner)
+    finally:
+        remove_download(path)
 
 
 def require_completed(upload: Upload) -> InputInfo:
@@ -73,6 +69,6 @@ def require_completed(upload: Upload) -> InputInfo:
             f"of upload {upload.id} only {upload.offset} of {upload.size_bytes} bytes have arrived",
             code="upload_incomplete",
         )
-    if upload.expires_at <= datetime.now(UTC):
+    if upload.is_expired:
         raise GoneError(f"upload {upload.id} has expired")
     return upload.found

@@ -6,17 +6,19 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from jobs.errors import JobsError
+from jobs.clock import redis_now
+from jobs.errors import JobsError, QuotaExceededError, StorageFullError
 from jobs.objects import upload_key
 from jobs.records import new_id
-from jobs.uploads import Upload, UploadNotFoundError, UploadStatus, UploadStore
+from jobs.syncing import sync
+from jobs.uploads import Upload, UploadStatus, UploadStore
 from service.auth import Caller, effective_limits
 from service.context import ServiceContext
 from service.errors import (
@@ -34,8 +36,6 @@ from service.uploads.receiving import receive
 
 _log = structlog.get_logger(__name__)
 _LOCK_TTL = timedelta(seconds=20)
-# A job that was being submitted when its upload expired keeps it.
-_GRACE = timedelta(minutes=1)
 _SWEPT_AT_ONCE = 100
 
 
@@ -62,7 +62,7 @@ def create_upload(context: ServiceContext, caller: Caller, *, size_bytes: int, m
     names = parse_metadata(metadata)
     check_incoming_room(context, size_bytes)
     filename = names.get("filename") or names.get("name")
-    now = datetime.now(UTC)
+    now = redis_now(context.client)
     upload = Upload(
         id=new_id("upl"),
         owner=caller.owner,
@@ -72,13 +72,15 @@ def create_upload(context: ServiceContext, caller: Caller, *, size_bytes: int, m
         created_at=now,
         expires_at=now + context.settings.upload_ttl,
     )
-    UploadStore(context.client).create(
-        upload, max_unfinished=limits.max_uploads_at_once, max_stored_bytes=limits.max_stored_bytes
-    )
+    path = uploads_dir(context) / upload.id
+    # First the file: a record without one could never be finished.
+    _reserve_room(context, path, size_bytes)
     try:
-        _reserve_room(context, uploads_dir(context) / upload.id, size_bytes)
-    except BaseException:
-        remove_upload(context, UploadStore(context.client), upload.id)
+        UploadStore(context.client).create(
+            upload, max_unfinished=limits.max_uploads_at_once, max_stored_bytes=limits.max_stored_bytes
+        )
+    except QuotaExceededError:
+        path.unlink()
         raise
     return upload
 
@@ -116,7 +118,7 @@ async def append(
     async with _locked(store, upload_id) as token:
         upload = await run_in_threadpool(store.get, upload_id, owner=caller.owner)
         _check_offset(upload, offset, content_length)
-        await run_in_threadpool(store.postpone, upload_id, datetime.now(UTC) + context.settings.upload_ttl)
+        await run_in_threadpool(store.postpone, upload_id, context.settings.upload_ttl)
         path = uploads_dir(context) / upload_id
         if await run_in_threadpool(_is_stored, context, path, upload_id):
             await _finish_stored(context, upload, store, token)
@@ -148,7 +150,7 @@ def require_current(upload: Upload) -> Upload:
     Raises:
         GoneError: If it has expired.
     """
-    if upload.expires_at <= datetime.now(UTC):
+    if upload.is_expired:
         raise GoneError(f"upload {upload.id} has expired; begin it again")
     return upload
 
@@ -162,24 +164,25 @@ def sweep_uploads(context: ServiceContext) -> int:
     store = UploadStore(context.client)
     removed = 0
     for upload_id in store.expired_ids(limit=_SWEPT_AT_ONCE):
-        with suppress(UploadNotFoundError):
-            if store.get(upload_id).expires_at + _GRACE > datetime.now(UTC):
-                continue
-        if context.store.is_input_used(upload_key(upload_id)):
-            store.postpone(upload_id, datetime.now(UTC) + context.settings.upload_ttl)
-            continue
-        remove_upload(context, store, upload_id)
-        removed += 1
+        outcome = store.remove(upload_id, only_expired=True)
+        if outcome == "used":
+            store.postpone(upload_id, context.settings.upload_ttl)
+        elif outcome == "removed":
+            _remove_bytes(context, upload_id)
+            removed += 1
     return removed
 
 
 def remove_upload(context: ServiceContext, store: UploadStore, upload_id: str) -> None:
     """Forgets an upload and removes its bytes. While a job reads them it is only hidden, and swept later.
     Blocking; harmless to repeat."""
-    if context.store.is_input_used(upload_key(upload_id)):
+    if store.remove(upload_id) == "used":
         store.disown(upload_id)
-        return
-    store.delete(upload_id)
+    else:
+        _remove_bytes(context, upload_id)
+
+
+def _remove_bytes(context: ServiceContext, upload_id: str) -> None:
     (uploads_dir(context) / upload_id).unlink(missing_ok=True)
     context.storage.delete(upload_key(upload_id))
 
@@ -214,8 +217,7 @@ async def _finish(
     await context.lanes.storage.run(upload.owner, context.storage.put_file, key, path, is_movable=True)
     # With an object store the file was copied.
     path.unlink(missing_ok=True)
-    expires_at = datetime.now(UTC) + context.settings.upload_ttl
-    await run_in_threadpool(store.finish, upload.id, token, found, expires_at=expires_at)
+    await run_in_threadpool(store.finish, upload.id, token, found, ttl=context.settings.upload_ttl)
 
 
 def _is_stored(context: ServiceContext, path: Path, upload_id: str) -> bool:
@@ -228,8 +230,7 @@ async def _finish_stored(context: ServiceContext, upload: Upload, store: UploadS
         return
     async with context.local_object(upload.owner, upload_key(upload.id)) as path:
         found = await probe_file(context, path, upload.filename, owner=upload.owner)
-    expires_at = datetime.now(UTC) + context.settings.upload_ttl
-    await run_in_threadpool(store.finish, upload.id, token, found, expires_at=expires_at)
+    await run_in_threadpool(store.finish, upload.id, token, found, ttl=context.settings.upload_ttl)
 
 
 @asynccontextmanager
@@ -268,17 +269,12 @@ def _reserve_room(context: ServiceContext, path: Path, size_bytes: int) -> None:
         StorageFullError: If there is not so much.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with reported_full(), path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, size_bytes)
-    # Two that looked at the same time have both been let in.
-    check_incoming_room(context, 0)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a new file's name survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with reported_full(), path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size_bytes)
+        # Two that looked at the same time have both been let in.
+        check_incoming_room(context, 0)
+    except StorageFullError:
+        path.unlink(missing_ok=True)
+        raise
+    sync(path.parent)

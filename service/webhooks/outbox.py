@@ -14,7 +14,8 @@ from service.context import ServiceContext
 from service.tasks import enqueue_task
 
 QUEUE, TASK = "webhooks", "deliver_webhook"
-# Longer than all attempts take together.
+# Longer than all attempts take together. Set in one step with what is written: a process that dies in between
+# would leave the record for ever.
 _KEPT = timedelta(days=3)
 _DISABLED = timedelta(days=1)
 
@@ -83,10 +84,12 @@ async def send(
     body = WebhookEvent(type=event, timestamp=at, data=data).model_dump_json()
     delivery = Delivery(id=delivery_id, owner=owner, url=target.url, event=event, body=body, at_ms=at_ms)
     client: Any = context.async_client
-    # What was written first stays: a receiver that gets the event twice gets the same bytes.
-    if await client.hsetnx(_key(delivery_id), "content", delivery.model_dump_json()):
-        await client.expire(_key(delivery_id), _KEPT)
-    await run_in_threadpool(enqueue, context, delivery_id)
+    async with client.pipeline() as pipeline:
+        # What was written first stays: a receiver that gets the event twice gets the same bytes.
+        pipeline.hsetnx(_key(delivery_id), "content", delivery.model_dump_json())
+        pipeline.expire(_key(delivery_id), _KEPT)
+        await pipeline.execute()
+    await run_in_threadpool(enqueue_task, context, QUEUE, TASK, delivery_id)
     return delivery_id
 
 
@@ -105,14 +108,20 @@ async def load(context: ServiceContext, delivery_id: str) -> Delivery | None:
 async def count_attempt(context: ServiceContext, delivery_id: str) -> int:
     """Counts an attempt that failed; returns how many did so far."""
     client: Any = context.async_client
-    return int(await client.hincrby(_key(delivery_id), "attempts", 1))
+    async with client.pipeline() as pipeline:
+        pipeline.hincrby(_key(delivery_id), "attempts", 1)
+        pipeline.expire(_key(delivery_id), _KEPT)
+        count, _ = await pipeline.execute()
+    return int(count)
 
 
 async def close(context: ServiceContext, delivery_id: str, outcome: str) -> None:
     """Ends a delivery. The record stays without its body, so that a repeated message is not sent again."""
     client: Any = context.async_client
-    await client.hset(_key(delivery_id), mapping={"outcome": outcome, "content": ""})
-    await client.expire(_key(delivery_id), _KEPT)
+    async with client.pipeline() as pipeline:
+        pipeline.hset(_key(delivery_id), mapping={"outcome": outcome, "content": ""})
+        pipeline.expire(_key(delivery_id), _KEPT)
+        await pipeline.execute()
 
 
 async def disable(context: ServiceContext, delivery: Delivery) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from jobs.api_keys import KeyLimits
+from jobs.batch_records import BatchInput, BatchSpec
+from jobs.batch_store import BatchStore
 from jobs.options import JobOptions
 from jobs.records import (
     FinishedSegment,
@@ -58,6 +61,9 @@ def make_spec(
 
 
 def create(store: JobStore, **values: Any) -> Job:
+    upload_id = (values.get("input_key") or "").partition("uploads/")[2]
+    if upload_id:
+        store.client.hset(f"dv:upload:{upload_id}", "owner", "local")
     return store.create(make_spec(**values), max_waiting=1000)
 
 
@@ -144,3 +150,16 @@ def complete(store: JobStore, job_id: str, *, ttl: timedelta = MINUTE) -> None:
         make_segment(store, job_id, index)
     assert begin(store, job_id, "join").outcome == "ok"
     store.complete(job_id, "token", output(job_id), ttl=ttl)
+
+
+def make_batch(store: JobStore, *, num_files: int, owner: str = "local") -> tuple[str, list[str]]:
+    """A batch of files that nobody has made jobs of; returns its id and those that the jobs will have."""
+    now = datetime.now(UTC)
+    spec = BatchSpec(
+        id=new_id("batch"), owner=owner, limits=KeyLimits(), created_at=now, num_inputs=num_files
+    )
+    inputs = [
+        BatchInput(index=index, job_id=new_id("job"), source=None, form={}) for index in range(num_files)
+    ]
+    BatchStore(store.client).create(spec, inputs, [], active_until=now + timedelta(days=1))
+    return spec.id, [item.job_id for item in inputs]

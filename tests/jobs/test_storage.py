@@ -144,3 +144,27 @@ def test_an_unreachable_s3_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_other_addresses_are_refused(url: str) -> None:
     with pytest.raises(StorageError, match="give a folder or s3://bucket/prefix"):
         Storage(url)
+
+
+@pytest.mark.parametrize("is_movable", [False, True, None])
+def test_a_stored_file_is_on_the_disk_before_it_has_its_name_and_its_name_is_before_it_is_told(
+    tmp_path: Path, work: Path, is_movable: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, root = work / "film", tmp_path / "storage"
+    path.write_bytes(b"film")
+    storage, target = Storage(str(root)), root / "jobs/1/input"
+    synced: list[tuple[str, bool]] = []
+
+    def fsync(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(root)
+        synced.append((str(name), target.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if is_movable is None:
+        storage.put_bytes("jobs/1/input", b"film")
+    else:
+        storage.put_file("jobs/1/input", path, is_movable=is_movable)
+    *folders, content, name = synced
+    assert content == ("jobs/1/.input.part", False)
+    assert name == ("jobs/1", True)
+    assert set(folders) == {(".", False), ("jobs", False)}  # which were made for it

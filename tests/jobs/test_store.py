@@ -10,6 +10,7 @@ import pytest
 
 from jobs.connections import impatient_client
 from jobs.errors import (
+    JobExistsError,
     JobNotFoundError,
     JobStateError,
     LostLeaseError,
@@ -27,6 +28,7 @@ from tests.jobs.made import (
     create,
     end,
     finished,
+    make_batch,
     make_segment,
     make_spec,
     output,
@@ -143,6 +145,31 @@ def test_a_drained_attempt_does_not_count_and_a_finished_one_clears_the_count(st
         end(store, job_id, "plan", "finished")
 
 
+def test_an_attempt_whose_end_was_announced_does_not_count_if_its_worker_is_then_killed(
+    store: JobStore,
+) -> None:
+    job_id = create(store).id
+    for number in range(6):
+        token = f"spot-{number}"
+        beginning = begin(store, job_id, "plan", token, max_attempts=4)
+        assert (beginning.outcome, beginning.number) == ("ok", 1)
+        for _ in range(3):
+            store.renew(job_id, "plan", token, ttl=EXPIRED, is_stopping=True)
+    assert begin(store, job_id, "plan", "ordinary").number == 1
+
+
+@pytest.mark.parametrize(("reason", "number"), [("failed", 2), ("drained", 1), ("finished", 1)])
+def test_an_announced_end_is_taken_back_by_the_end_that_comes(
+    store: JobStore, reason: str, number: int
+) -> None:
+    job_id = create(store).id
+    begin(store, job_id, "plan")
+    store.renew(job_id, "plan", "token", ttl=MINUTE, is_stopping=True)
+    assert store.leased_tasks(job_id) == {"plan"}
+    end(store, job_id, "plan", reason)
+    assert begin(store, job_id, "plan", "next").number == number
+
+
 def test_a_failed_task_goes_to_another_worker_if_there_is_one(store: JobStore) -> None:
     job_id = create(store).id
     begin(store, job_id, "plan")
@@ -157,7 +184,7 @@ def test_a_task_comes_back_when_no_other_worker_takes_it(store: JobStore) -> Non
     job_id = create(store).id
     begin(store, job_id, "plan")
     end(store, job_id, "plan", "failed")
-    outcomes = [begin(store, job_id, "plan", num_workers=2).outcome for _ in range(11)]
+    outcomes = [begin(store, job_id, "plan", f"token-{n}", num_workers=2).outcome for n in range(11)]
     assert outcomes == ["elsewhere"] * 10 + ["ok"]
 
 
@@ -331,8 +358,8 @@ def test_an_owner_may_have_so_many_unfinished_jobs(store: JobStore) -> None:
 def test_an_id_is_used_once(store: JobStore) -> None:
     spec = make_spec()
     store.create(spec, max_waiting=10)
-    with pytest.raises(JobStateError):
-        store.create(spec, max_waiting=10)
+    with pytest.raises(JobExistsError):
+        store.create(spec.model_copy(update={"owner": "another"}), max_waiting=10)
 
 
 def test_a_job_of_another_owner_does_not_exist(store: JobStore) -> None:
@@ -390,7 +417,8 @@ def test_another_customers_batch_lists_nothing(store: JobStore) -> None:
 
 
 def test_lists_are_filtered_by_state_label_and_batch(store: JobStore) -> None:
-    film = create(store, labels={"kind": "film"}, batch_id="batch_1").id
+    batch_id, _ = make_batch(store, num_files=1)
+    film = create(store, labels={"kind": "film"}, batch_id=batch_id).id
     show = create(store, labels={"kind": "show"}).id
     store.cancel(show, ttl=MINUTE)
 
@@ -401,7 +429,7 @@ def test_lists_are_filtered_by_state_label_and_batch(store: JobStore) -> None:
     assert found(states=[JobState.CANCELLED, JobState.QUEUED]) == sorted([film, show], reverse=True)
     assert found(labels=[("kind", "film")]) == [film]
     assert found(labels=[("kind", "film")], states=[JobState.CANCELLED]) == []
-    assert found(batch_id="batch_1") == [film]
+    assert found(batch_id=batch_id) == [film]
 
 
 def test_expired_jobs_are_found(store: JobStore) -> None:
@@ -409,14 +437,6 @@ def test_expired_jobs_are_found(store: JobStore) -> None:
     store.cancel(early, ttl=timedelta())
     store.cancel(late, ttl=MINUTE)
     assert store.expired_ids(limit=10) == [early]
-
-
-def test_an_input_is_used_until_its_last_job_goes(store: JobStore) -> None:
-    jobs = [create(store, input_key="uploads/1").id for _ in range(2)]
-    for job_id in jobs:
-        assert store.is_input_used("uploads/1")
-        store.delete(job_id)
-    assert not store.is_input_used("uploads/1")
 
 
 @pytest.mark.parametrize("num_segments", [0, 2])

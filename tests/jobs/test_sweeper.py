@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from jobs import objects
-from jobs.errors import JobNotFoundError
+from jobs.batch_store import BatchStore
+from jobs.errors import JobNotFoundError, ObjectNotFoundError
+from jobs.records import JobError, JobState
 from jobs.storage import Storage
 from jobs.store import JobStore
-from jobs.sweeper import GRACE, remove_job, sweep_expired, sweep_litter
-from tests.jobs.made import MINUTE, begin, complete, create, finished, output, plan
+from jobs.sweeper import GRACE, sweep_expired, sweep_litter
+from jobs.uploads import Upload, UploadStore
+from tests.jobs.made import MINUTE, begin, complete, create, finished, make_batch, make_spec, output, plan
 
 DAY = timedelta(days=1)
 LATER = datetime.now(UTC) + 2 * GRACE
@@ -44,13 +47,79 @@ def test_expired_jobs_go_with_their_files(store: JobStore, storage: Storage) -> 
     assert keys(storage) == others
 
 
-def test_an_upload_goes_with_the_last_job_that_reads_it(store: JobStore, storage: Storage) -> None:
-    jobs = [create(store, input_key="uploads/1").id for _ in range(2)]
-    put(storage, "uploads/1")
-    remove_job(store, storage, jobs[0])
-    assert storage.exists("uploads/1")
-    remove_job(store, storage, jobs[1])
-    assert not storage.exists("uploads/1")
+def make_upload(store: JobStore, storage: Storage, upload_id: str, *, ttl: timedelta = DAY) -> str:
+    """A finished upload; returns the key of its bytes."""
+    now = datetime.now(UTC)
+    upload = Upload(id=upload_id, owner="local", size_bytes=7, created_at=now, expires_at=now + ttl)
+    UploadStore(store.client).create(upload)
+    key = objects.upload_key(upload_id)
+    put(storage, key)
+    return key
+
+
+def fail(store: JobStore, job_id: str) -> None:
+    store.fail(job_id, JobError(code="x", message="x"), ttl=timedelta())
+
+
+def test_a_job_that_was_retried_after_the_sweep_listed_it_stays(store: JobStore, storage: Storage) -> None:
+    class Overtaken(JobStore):
+        def expired_ids(self, *, limit: int) -> list[str]:
+            found = super().expired_ids(limit=limit)
+            for job_id in found:
+                self.retry(job_id)
+            return found
+
+    job_id = create(store).id
+    kept = put(storage, objects.input_key(job_id))
+    fail(store, job_id)
+    assert sweep_expired(Overtaken(store.client), storage) == 0
+    assert store.get(job_id).state is JobState.QUEUED
+    assert keys(storage) == kept
+
+
+def test_an_entry_without_a_job_does_not_hold_up_the_sweep(store: JobStore, storage: Storage) -> None:
+    store.client.zadd("dv:expiring", {"job_gone": 1})
+    assert sweep_expired(store, storage) == 0
+    assert store.expired_ids(limit=10) == []
+
+
+def test_an_expired_upload_goes_with_the_last_job_that_reads_it(store: JobStore, storage: Storage) -> None:
+    key = make_upload(store, storage, "1")
+    jobs = [create(store, input_key=key).id for _ in range(2)]
+    UploadStore(store.client).postpone("1", -MINUTE)
+    fail(store, jobs[0])
+    sweep_expired(store, storage)
+    assert storage.exists(key)
+    fail(store, jobs[1])
+    sweep_expired(store, storage)
+    assert not storage.exists(key)
+    assert UploadStore(store.client).get_many(["1"]) == [None]
+
+
+def test_an_upload_whose_time_is_not_over_outlives_its_jobs(store: JobStore, storage: Storage) -> None:
+    key = make_upload(store, storage, "1")
+    fail(store, create(store, input_key=key).id)
+    assert sweep_expired(store, storage) == 1
+    # Its owner moved the end while a job read it: it is older than uploads get, and still theirs.
+    assert sweep_litter(store, storage, upload_ttl=DAY, now=LATER + DAY) == 0
+    assert storage.exists(key)
+    assert create(store, input_key=key)
+
+
+def test_an_upload_is_given_to_a_job_or_removed_but_not_both(store: JobStore, storage: Storage) -> None:
+    key = make_upload(store, storage, "1", ttl=-DAY)
+    assert UploadStore(store.client).remove("1", only_expired=True) == "removed"
+    with pytest.raises(ObjectNotFoundError, match="upload 1 was deleted or has expired"):
+        store.create(make_spec(input_key=key), max_waiting=10)
+
+
+def test_files_of_a_batch_that_waits_for_long_stay(store: JobStore, storage: Storage) -> None:
+    batch_id, job_ids = make_batch(store, num_files=2)
+    kept = put(storage, *map(objects.input_key, job_ids))
+    assert sweep_litter(store, storage, upload_ttl=DAY, now=LATER) == 0
+    assert keys(storage) == kept
+    BatchStore(store.client).delete(batch_id, owner="local")
+    assert sweep_litter(store, storage, upload_ttl=DAY, now=LATER) == 2
 
 
 def test_objects_without_a_record_go_when_they_are_old(store: JobStore, storage: Storage) -> None:
@@ -60,12 +129,13 @@ def test_objects_without_a_record_go_when_they_are_old(store: JobStore, storage:
     assert keys(storage) == set()
 
 
-def test_uploads_go_after_their_time_unless_a_job_reads_them(store: JobStore, storage: Storage) -> None:
-    put(storage, "uploads/used", "uploads/forgotten")
-    create(store, input_key="uploads/used")
+def test_uploads_without_a_record_go_after_their_time(store: JobStore, storage: Storage) -> None:
+    used = make_upload(store, storage, "used")
+    create(store, input_key=used)
+    put(storage, "uploads/forgotten")
     assert sweep_litter(store, storage, upload_ttl=DAY, now=LATER) == 0
     assert sweep_litter(store, storage, upload_ttl=DAY, now=LATER + DAY) == 1
-    assert keys(storage) == {"uploads/used"}
+    assert keys(storage) == {used}
 
 
 def test_a_running_job_loses_only_what_killed_attempts_left(store: JobStore, storage: Storage) -> None:

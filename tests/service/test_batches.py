@@ -181,12 +181,16 @@ def test_wrong_lines_of_a_csv_manifest_are_told_by_their_number_and_stop_no_othe
     assert [item["line"] for item in batch["rejected"]] == [3, 5, 6]
     wait_until(lambda: is_admitted(api, batch))
     after = look(api, batch)
-    assert [item["index"] for item in after["rejected"]] == [1, 2, 3, 4]
+    assert [item["index"] for item in after["rejected"]] == [1, 3, 4]
     assert [item["error"]["code"] for item in after["rejected"]] == [
-        "source_refused", "source_failed", "invalid_request", "invalid_request",
+        "source_refused", "invalid_request", "invalid_request",
     ]  # fmt: skip
-    jobs = jobs_of(api, batch)
+    wait_until(lambda: all(job["stage"] is None for job in jobs_of(api, batch)))
+    first, missing, sixth = jobs_of(api, batch)
+    assert (missing["status"], missing["error"]["code"]) == ("failed", "source_failed")
+    jobs = [first, sixth]
     assert [job["input"]["filename"] for job in jobs] == ["first.mp4", 'six"th.mp4']
+    assert [job["input"]["width"] for job in jobs] == [64, 64]
     assert [job["options"]["scale"] for job in jobs] == [2, 4]
     assert [job["options"]["detect_cuts"] for job in jobs] == [False, True]
     assert {job["priority"] for job in jobs} == {"low"}

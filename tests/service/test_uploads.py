@@ -316,9 +316,8 @@ def test_a_key_may_have_a_smaller_limit(api_with_keys: Api) -> None:
 
 
 def test_expired_uploads_are_gone_and_swept_unless_a_job_reads_them(
-    settings: ServiceSettings, clip: Path, monkeypatch: pytest.MonkeyPatch
+    settings: ServiceSettings, clip: Path
 ) -> None:
-    monkeypatch.setattr("service.uploads.service._GRACE", timedelta())
     with running_api(settings.model_copy(update={"upload_ttl": timedelta(seconds=1.5)})) as api:
         content = clip.read_bytes()
         used, unused, unfinished = (begin(api, len(content)) for _ in range(3))
@@ -340,9 +339,8 @@ def test_expired_uploads_are_gone_and_swept_unless_a_job_reads_them(
 
 
 def test_ending_an_upload_leaves_its_bytes_to_the_job_that_reads_them(
-    settings: ServiceSettings, clip: Path, monkeypatch: pytest.MonkeyPatch
+    settings: ServiceSettings, clip: Path
 ) -> None:
-    monkeypatch.setattr("service.uploads.service._GRACE", timedelta())
     with running_api(settings.model_copy(update={"upload_ttl": timedelta(seconds=1)})) as api:
         location = begin(api, clip.stat().st_size)
         assert send(api, location, 0, clip.read_bytes()).status_code == 204

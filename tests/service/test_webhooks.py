@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import queue
@@ -10,6 +11,7 @@ import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -18,11 +20,13 @@ import pytest
 from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from jobs.connections import async_client
 from jobs.records import JobError, OutputInfo
 from jobs.settings import ServiceSettings
 from jobs.store import JobStore
 from jobs.webhook_secrets import INSTALLATION
 from service.tasks import retry_delay
+from service.webhooks import outbox
 from service.webhooks.dispatch import PENDING
 from service.webhooks.secrets import signers
 from tests.redis_server import free_port
@@ -274,3 +278,19 @@ def test_waits_between_attempts_grow_up_to_a_limit() -> None:
         for n in (1, 2, 3, 8, 200)
     ]
     assert waits == [1, 4, 16, 16384, 21600]
+
+
+@pytest.mark.parametrize("name", ["attempts", "outcome"])
+def test_a_delivery_whose_record_has_expired_leaves_nothing_for_ever(redis_url: str, name: str) -> None:
+    """Its message may come back from a worker that hung for days."""
+
+    async def note() -> int:
+        async with async_client(redis_url) as client:
+            context: Any = SimpleNamespace(async_client=client)
+            if name == "attempts":
+                await outbox.count_attempt(context, "msg_1")
+            else:
+                await outbox.close(context, "msg_1", "delivered")
+            return int(await client.ttl("dv:webhook:msg_1"))
+
+    assert asyncio.run(note()) > 0

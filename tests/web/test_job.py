@@ -41,6 +41,25 @@ def test_progress_of_a_job_is_live(page: Page, fake: FakeApi, site: Site) -> Non
     expect(page.locator("#job-facts")).to_contain_text(f"160 {TIMES} 90 → 320 {TIMES} 180")
 
 
+def test_a_job_whose_address_is_still_being_fetched_shows_what_is_known(
+    page: Page, fake: FakeApi, site: Site
+) -> None:
+    job = fake.add_job(queue_position=1)
+    known = job.state["input"]
+    unknown = dict.fromkeys(known) | {"filename": "clip.mp4", "rotation": 0, "has_audio": False}
+    job.change("status", stage="fetching", input=unknown)
+    open_job(page, site, job)
+    expect(page.locator("#status-text")).to_have_text("Fetching the video")
+    expect(page.locator("#placeholder-text")).to_have_text("The video is being fetched from its address.")
+    expect(page.locator("#placeholder video")).to_have_count(0)
+    expect(page.locator("#job-facts")).not_to_contain_text(TIMES)
+    expect(page.locator(".job-sub").first).to_have_text("Fetching the video")
+    job.change("status", stage=None, input=known)
+    expect(page.locator("#status-text")).to_have_text("Next in the queue")
+    expect(page.locator("#placeholder video")).to_have_count(1)
+    expect(page.locator("#job-facts")).to_contain_text(f"160 {TIMES} 90")
+
+
 def test_older_news_does_not_undo_newer(page: Page, fake: FakeApi, site: Site) -> None:
     job = fake.add_job()
     job.publish(4)  # events are replayed from the first one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ import structlog
 
 from jobs.errors import LostLeaseError
 from jobs.queue import TaskId
+from jobs.records import JobSpec
+from jobs.store import EndReason
 from media import SandboxError
 from media.sandbox import Cancellation
 from workers.tasks.context import WorkerContext
@@ -24,6 +27,8 @@ _log: Any = structlog.get_logger(__name__)
 
 # Also how soon a cancelled job is noticed, and how often customers see progress.
 _MAX_RENEWAL_SECONDS = 1.0
+# A stopping worker gives up what would take so many times the time it has: estimates are rough.
+_MARGIN = 1.5
 
 
 class Attempt:
@@ -34,14 +39,22 @@ class Attempt:
         task: What is attempted.
         token: Under which the lease was taken.
         number: Of this attempt, from 1.
+        spec: Of the job.
+
+    Attributes:
+        is_given_back: Whether the task is another worker's already, because this one has to stop.
     """
 
-    def __init__(self, context: WorkerContext, task: TaskId, *, token: str, number: int) -> None:
+    def __init__(
+        self, context: WorkerContext, task: TaskId, *, token: str, number: int, spec: JobSpec
+    ) -> None:
         self.task, self.token, self.number = task, token, number
-        self._context = context
+        self.is_given_back = False
+        self._context, self._spec = context, spec
         self._num_frames: int | None = None
+        self._pace: _Pace | None = None
         self._lost: LostLeaseError | None = None
-        self._ended = threading.Event()
+        self._has_ended, self._woken = False, threading.Event()
         self._on_stop: list[Callable[[], None]] = []
         ttl = context.settings.lease_ttl
         self._interval = min(ttl.total_seconds() / 3, _MAX_RENEWAL_SECONDS)
@@ -54,7 +67,7 @@ class Attempt:
 
     def should_stop(self) -> bool:
         """Whether to stop at the next frame."""
-        return self.is_lost or self._context.stopping.is_over
+        return self.is_lost or self._is_out_of_time()
 
     def check(self) -> None:
         """Stops the work where it must not go on.
@@ -65,12 +78,18 @@ class Attempt:
         """
         if self._lost is not None:
             raise self._lost
-        if self._context.stopping.is_over:
+        if self._is_out_of_time():
             raise DrainedError("the worker stops")
+
+    def expect_frames(self, num_frames: int) -> None:
+        """Says how many frames this attempt is going to make, from now on."""
+        self._pace = _Pace(num_frames)
 
     def report_frames(self, num_frames: int) -> None:
         """Says how many frames of this attempt are done."""
         self._num_frames = num_frames
+        if self._pace is not None:
+            self._pace.report(num_frames)
 
     def add_warnings(self, warnings: Sequence[str]) -> None:
         """Adds to the job's warnings those that are not there yet.
@@ -121,22 +140,60 @@ class Attempt:
         traceback: TracebackType | None,
     ) -> None:
         self._on_stop.clear()
-        self._ended.set()
+        self._has_ended = True
+        self._woken.set()
         self._thread.join()
 
+    def end(self, reason: EndReason) -> None:
+        """Gives the lease back, if it is still held."""
+        self._context.store.end(
+            self.task.job_id,
+            self.task.task,
+            self.token,
+            reason,
+            worker=self._context.worker_id,
+            cancelled_ttl=self._context.settings.failed_ttl,
+        )
+
+    def give_back(self) -> None:
+        """Lets another worker do the task, uncounted. Harmless to repeat."""
+        if not self.is_given_back:
+            self.end("drained")
+            spec = self._spec
+            self._context.queue.enqueue(self.task, spec.priority, owner=spec.owner, weight=spec.weight)
+            self.is_given_back = True
+
+    def _is_out_of_time(self) -> bool:
+        """Whether the worker stops, and has no time left for this or will not have enough."""
+        stopping = self._context.stopping
+        if stopping.is_over or self.is_given_back:
+            return True
+        return self._pace is not None and self._pace.seconds_left() > _MARGIN * stopping.seconds_left
+
     def _renew(self) -> None:
-        while not self._ended.wait(self._interval):
-            try:
-                self._renew_once()
-                if self.should_stop():
-                    for action in list(self._on_stop):
-                        action()
-            except Exception:
-                # Whatever it is, the next renewal may work, and until another attempt takes over nothing is
-                # lost; without this thread it soon would be.
-                _log.warning("lease.not_renewed", exc_info=True)
-            if self.is_lost:
-                return
+        with self._context.stopping.waking(self._woken):
+            while True:
+                # That the worker stops is said at once: it may be killed a moment later.
+                self._woken.wait(self._interval)
+                self._woken.clear()
+                if self._has_ended or self.is_lost or self.is_given_back:
+                    return
+                try:
+                    self._renew_once()
+                    self._stop_work()
+                except Exception:
+                    # Whatever it is, the next renewal may work, and until another attempt takes over nothing
+                    # is lost; without this thread it soon would be.
+                    _log.warning("lease.not_renewed", exc_info=True)
+
+    def _stop_work(self) -> None:
+        """Ends the work where it must not go on. The task is another worker's at once: a chunk may take a
+        minute to end here."""
+        if self.should_stop():
+            for action in list(self._on_stop):
+                action()
+            if not self.is_lost:
+                self.give_back()
 
     def _renew_once(self) -> None:
         try:
@@ -146,6 +203,27 @@ class Attempt:
                 self.token,
                 ttl=self._context.settings.lease_ttl,
                 num_frames=self._num_frames,
+                is_stopping=self._context.stopping.is_draining,
             )
         except LostLeaseError as error:
             self._lost = error
+
+
+class _Pace:
+    """How long an attempt will take, by the frames that it has made."""
+
+    def __init__(self, num_frames: int) -> None:
+        self._num_frames = num_frames
+        self._start = time.monotonic()
+        self._reported = (0, self._start)
+
+    def report(self, num_frames: int) -> None:
+        self._reported = (num_frames, time.monotonic())
+
+    def seconds_left(self) -> float:
+        """Until the last frame; 0 where no frame tells."""
+        done, at = self._reported
+        if not done:
+            return 0.0
+        # From one frame to the next: chunks come at once, and nothing comes between them.
+        return (self._num_frames - done) * (at - self._start) / done - (time.monotonic() - at)

@@ -127,7 +127,7 @@ def make_report(
         "version": REPORT_VERSION,
         "job_id": record.id,
         "status": "done",
-        "source": record.spec.input.filename,
+        "source": record.spec.filename,
         "input": source,
         "model": {"name": record.plan["model"], **description["decided"]["model's"]},
         "plan": plan,

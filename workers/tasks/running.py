@@ -51,7 +51,7 @@ def run_task(context: WorkerContext, task: TaskId, work: Work) -> None:
         )
         match beginning.outcome:
             case "ok":
-                attempt = Attempt(context, task, token=token, number=beginning.number)
+                attempt = Attempt(context, task, token=token, number=beginning.number, spec=job.spec)
                 with bound_contextvars(attempt=beginning.number):
                     _run_attempt(context, attempt, job, work)
             case "busy" | "elsewhere":
@@ -98,7 +98,7 @@ def _run_attempt(context: WorkerContext, attempt: Attempt, job: Job, work: Work)
         except Exception as error:
             outcome = _end_failed(context, attempt, job, error)
         else:
-            _end(context, attempt, "finished")
+            attempt.end("finished")
             enqueue_next(context, job.spec)
             _log.info("attempt.finished")
             outcome = "finished"
@@ -116,12 +116,11 @@ def _end_failed(context: WorkerContext, attempt: Attempt, job: Job, error: Excep
     if attempt.is_lost or isinstance(error, LostLeaseError):
         # Whatever went wrong: nobody waits for it any more. Gives a cancelled job its end.
         _log.info("attempt.lost", reason=str(error))
-        _end(context, attempt, "drained")
+        attempt.end("drained")
         return "lost"
     if isinstance(error, DrainedError):
         _log.info("attempt.drained")
-        _end(context, attempt, "drained")
-        _enqueue(context, attempt.task, job.spec)
+        attempt.give_back()
         return "drained"
     verdict = judge(
         error,
@@ -133,14 +132,14 @@ def _end_failed(context: WorkerContext, attempt: Attempt, job: Job, error: Excep
     match verdict.action:
         case "fail":
             context.store.fail(job.id, verdict.error, ttl=context.settings.failed_ttl)
-            _end(context, attempt, "failed")
+            attempt.end("failed")
         case "retry":
-            _end(context, attempt, "failed")
+            attempt.end("failed")
             _enqueue(context, attempt.task, job.spec, verdict.delay)
         case "wait":
             _wait(context, attempt, job, verdict)
         case "rise":
-            _end(context, attempt, "drained")
+            attempt.end("drained")
             raise error
     return verdict.action
 
@@ -150,16 +149,5 @@ def _wait(context: WorkerContext, attempt: Attempt, job: Job, verdict: Verdict) 
         attempt.add_warnings([FULL_WARNING])
     except LostLeaseError:
         return
-    _end(context, attempt, "drained")
+    attempt.end("drained")
     _enqueue(context, attempt.task, job.spec, verdict.delay)
-
-
-def _end(context: WorkerContext, attempt: Attempt, reason: Any) -> None:
-    context.store.end(
-        attempt.task.job_id,
-        attempt.task.task,
-        attempt.token,
-        reason,
-        worker=context.worker_id,
-        cancelled_ttl=context.settings.failed_ttl,
-    )

@@ -74,6 +74,7 @@ def _make(
         LostLeaseError: If another attempt has taken over, or the job ended.
         DrainedError: If the worker stops.
     """
+    attempt.expect_frames(plan.num_frames)
     is_last = attempt.number > 1 and attempt.number == context.settings.max_attempts
     try:
         return make_segment(

@@ -5,7 +5,7 @@ import { $, el, icon, setText } from "./dom.js";
 import { isFinal } from "./events.js";
 import { ago, count } from "./format.js";
 import { showError } from "./toasts.js";
-import { stateWord } from "./words.js";
+import { stateWord, statusWords } from "./words.js";
 
 const PAGE_SIZE = 20;
 // Events would take a connection for each job, and browsers open six. So one request for all, now and then.
@@ -182,6 +182,7 @@ function thumbnail(job) {
 
 function subtitle(job) {
   if (job.status === "in_progress") return `${job.progress} % · ${count(job.processed_frames, "frame")}`;
+  if (job.status === "queued" && job.stage === "fetching") return statusWords(job);
   if (job.status === "queued" && job.queue_position) return `Waiting, place ${job.queue_position}`;
   return isFinal(job) ? `${stateWord(job)} · ${ago(job.created_at)}` : stateWord(job);
 }

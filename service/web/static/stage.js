@@ -22,6 +22,7 @@ let mode = "watch";
 // What is on the stage: "" before a job, "nothing", "growing", "result", "pair" or "stills", and the thing that draws it.
 let kind = "";
 let shown = null;
+let source = null;
 let hasPart = false;
 // The side that failed to play once need not be tried again.
 let unplayable = null;
@@ -81,7 +82,10 @@ function mountWanted() {
   $("player").hidden = isFinal(job) && !hasPart;
   const wanted = $("player").hidden ? "" : wantedKind();
   if (wanted === kind) {
-    if (kind === "nothing") setText($("placeholder-text"), placeholderWords());
+    if (kind === "nothing") {
+      setText($("placeholder-text"), placeholderWords());
+      showSource();
+    }
     return;
   }
   if (kind === "growing" && wanted === "result") {
@@ -109,12 +113,21 @@ function unmount() {
 // The original, dimmed, where the browser can play it: people see at once that it is theirs.
 function mountNothing() {
   setText($("placeholder-text"), placeholderWords());
-  const video = makeVideo({ "aria-hidden": "true", src: `${job.links.self}/source`, preload: "metadata", tabindex: "-1" });
+  source = null;
+  showSource();
+  $("placeholder").hidden = false;
+  shown = { close: () => source && release(source) };
+}
+
+// As soon as it is there: of an address that is still being fetched it comes later.
+function showSource() {
+  if (source || job.input.width === null) return;
+  setRatio();
+  source = makeVideo({ "aria-hidden": "true", src: `${job.links.self}/source`, preload: "metadata", tabindex: "-1" });
+  const video = source;
   video.muted = true;
   video.addEventListener("error", () => video.remove());
   $("placeholder").prepend(video);
-  $("placeholder").hidden = false;
-  shown = { close: () => release(video) };
 }
 
 function mountGrowing() {
@@ -187,6 +200,7 @@ async function showStills() {
 }
 
 function placeholderWords() {
+  if (job.stage === "fetching") return "The video is being fetched from its address.";
   return job.status === "queued" ? "Starts when it is this video's turn." : "The first sharp frames appear here in a moment.";
 }
 

@@ -91,13 +91,14 @@ function render() {
 
 function facts() {
   const { input, output, options } = job;
-  const from = size(input.width, input.height);
+  const from = input.width && size(input.width, input.height);
   const parts = [output ? `${from} → ${size(output.width, output.height)}` : from];
   const seconds = output?.duration_seconds ?? input.duration_seconds;
   if (seconds) parts.push(clock(seconds));
   if (options.model) parts.push(options.model);
-  parts.push(output ? bytes(output.size_bytes) : bytes(input.size_bytes));
-  return parts.join(" · ");
+  // Of a source that is still being fetched nothing is known.
+  parts.push(output ? bytes(output.size_bytes) : input.size_bytes && bytes(input.size_bytes));
+  return parts.filter(Boolean).join(" · ");
 }
 
 function renderActions() {

@@ -11,7 +11,12 @@ const STATES = {
   cancelled: "Cancelled",
 };
 
-const STAGES = { planning: "Reading the video", upscaling: "Upscaling", joining: "Putting it together with the sound" };
+const STAGES = {
+  fetching: "Fetching the video",
+  planning: "Reading the video",
+  upscaling: "Upscaling",
+  joining: "Putting it together with the sound",
+};
 
 const DAMAGED = "Check that the file plays on your computer. Converting it to MP4 often helps.";
 const ADVICE = {
@@ -26,6 +31,8 @@ const ADVICE = {
   unsupported_size: "Choose another size for the result.",
   out_of_memory: "Choose a smaller size for the result, or another model.",
   worker_crashed: "Try again: what is finished is kept. If it happens again, tell whoever runs this server.",
+  source_failed: "Check that the address works without signing in, then try again.",
+  source_refused: "Use an address that this server may fetch, or upload the video.",
   storage_full: "The server's disk is full. Delete videos that you no longer need, then try again.",
   disk_full: "The server's disk is full. Delete videos that you no longer need, then try again.",
 };
@@ -38,7 +45,7 @@ export const advice = (error) => ADVICE[error.code] ?? USUAL_ADVICE;
 export function statusWords(job) {
   switch (job.status) {
     case "queued":
-      return queueWords(job.queue_position);
+      return job.stage === "fetching" ? STAGES.fetching : queueWords(job.queue_position);
     case "in_progress":
       return workWords(job);
     case "cancelling":

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from tests.redis_server import RedisServer
 from tests.workers.made import decode, video_packets
 from tests.workers.tasks.farm import Farm, wait_until
 from tests.workers.tasks.poisoned_worker import die
-from tests.workers.tasks.standins import scripted
+from tests.workers.tasks.standins import Door, scripted
 from workers.run.upscaler import upscale_file
 from workers.scratch import own_folder
 from workers.tasks.inputs import upscale_options
@@ -84,6 +86,57 @@ def test_a_worker_whose_time_is_over_gives_its_segment_back(
     with farm.worker():
         job_id = farm.submit(clip, model=VERY_SLOW)
         farm.wait(job_id, is_made)
+    assert_given_back(farm, job_id)
+
+
+def test_a_worker_that_is_killed_after_it_was_told_to_stop_costs_no_attempt(
+    make_farm: Callable[..., Farm], short_clip: Path, tmp_path: Path
+) -> None:
+    """As when a spot instance is taken away: its notice is shorter than a segment."""
+    farm = make_farm(max_attempts=1)
+    with farm.process() as spot:
+        job_id = farm.submit(short_clip, model="standin:sleep=0.2,scale=2")
+        farm.wait(job_id, is_made)
+        spot.terminate()
+        wait_until(
+            lambda: farm.store.client.hget(f"dv:job:{job_id}:attempts", "segment:0") == b"0", seconds=5
+        )
+        spot.kill()
+    with farm.worker():
+        job = farm.wait(job_id)
+    assert_same_as_one_run(farm, job, short_clip, tmp_path)
+
+
+def test_what_a_stopping_worker_cannot_finish_is_given_back_before_its_chunk_ends(
+    make_farm: Callable[..., Farm], short_clip: Path
+) -> None:
+    door = Door()
+    farm = make_farm(drain_seconds=0)
+    with ExitStack() as stack:
+        stack.enter_context(farm.worker(load=scripted(door), models=("slow",)))
+        job_id = farm.submit(short_clip, model="slow")
+        assert door.reached.wait(30)
+        leaving = threading.Thread(target=stack.close)
+        leaving.start()
+        try:
+            wait_until(lambda: not farm.store.leased_tasks(job_id))
+            assert_given_back(farm, job_id)
+            assert leaving.is_alive()
+        finally:
+            door.open()
+            leaving.join()
+    assert farm.publications(job_id) == {}
+
+
+def test_a_segment_that_would_take_too_long_is_given_back_when_the_worker_is_told_to_stop(
+    make_farm: Callable[..., Farm], clip: Path
+) -> None:
+    farm = make_farm(drain_seconds=12)
+    with farm.worker():
+        job_id = farm.submit(clip, model=VERY_SLOW)  # half a minute for a segment
+        farm.wait(job_id, is_made)
+        start = time.monotonic()
+    assert time.monotonic() - start < 8
     assert_given_back(farm, job_id)
 
 
