@@ -21,6 +21,7 @@ from jobs.connections import patient_client
 from jobs.errors import StoreUnavailableError
 from jobs.outages import reported_outage
 from jobs.queue import make_broker
+from jobs.turns import TurnBroker
 from service.context import ServiceContext
 
 # How long an idle worker waits between two looks at its queue, at most.
@@ -46,15 +47,21 @@ class TaskKind:
     num_threads: int
 
 
-def enqueue_task(context: ServiceContext, queue: str, name: str, task_id: str) -> None:
-    """Asks for a task to be done by any API process. Blocking.
+def enqueue_task(
+    context: ServiceContext, queue: str, name: str, task_id: str, *, owner: str, weight: int = 1
+) -> None:
+    """Asks for a task to be done by any API process, when it is its owner's turn. Blocking.
 
     Raises:
         StoreUnavailableError: If the queue does not answer.
     """
     broker = context.queue.broker
     message: Message[object] = Message(
-        queue_name=queue, actor_name=name, args=(task_id,), kwargs={}, options={}
+        queue_name=queue,
+        actor_name=name,
+        args=(task_id,),
+        kwargs={},
+        options={"owner": owner, "weight": weight},
     )
     try:
         with reported_outage():
@@ -69,7 +76,7 @@ async def running_tasks(context: ServiceContext, kinds: Sequence[TaskKind]) -> A
     """Works off messages of these kinds while the block runs. Unfinished ones go back to their queues."""
     settings = context.settings
     client = patient_client(settings.effective_queue_redis_url)
-    broker = make_broker(client, heartbeat_timeout=settings.heartbeat_timeout)
+    broker = make_broker(client, heartbeat_timeout=settings.heartbeat_timeout, broker_class=TurnBroker)
     bridge = _Bridge(asyncio.get_running_loop())
     workers = []
     for kind in kinds:

@@ -215,7 +215,7 @@ def _write(
     store.create(spec, inputs, rejected, active_until=now + _LONGEST)
     # Where this fails, the record is there: whoever looks after active batches asks again.
     with suppress(StoreUnavailableError):
-        enqueue_task(context, QUEUE, TASK, spec.id)
+        enqueue_task(context, QUEUE, TASK, spec.id, owner=spec.owner, weight=spec.limits.weight)
     return store.get(spec.id)
 
 

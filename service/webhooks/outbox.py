@@ -84,7 +84,7 @@ async def send(
     # What was written first stays: a receiver that gets the event twice gets the same bytes.
     if await client.hsetnx(_key(delivery_id), "content", delivery.model_dump_json()):
         await client.expire(_key(delivery_id), _KEPT)
-    await run_in_threadpool(enqueue_task, context, QUEUE, TASK, delivery_id)
+    await run_in_threadpool(enqueue_task, context, QUEUE, TASK, delivery_id, owner=owner)
     return delivery_id
 
 
