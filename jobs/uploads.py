@@ -9,7 +9,7 @@ from typing import Any
 import redis
 from pydantic import BaseModel, ConfigDict
 
-from jobs._scripts.stored import STORED
+from jobs._scripts import uploads as scripts
 from jobs.errors import JobsError, StoredBytesLimitError, UploadsLimitError
 from jobs.outages import reported_outage
 from jobs.records import InputInfo
@@ -17,71 +17,6 @@ from jobs.records import InputInfo
 _EXPIRING = "dv:uploads:expiring"
 # No key has this id.
 _NOBODY = "nobody"
-
-# KEYS: record, expiring, unfinished. ARGV: id, owner, size, expires_at in ms, limit of unfinished ones, limit
-# of bytes, then fields of the record. Returns a word and a number.
-_CREATE = (
-    STORED
-    + """
-local id, owner, size = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local unfinished, most = redis.call('SCARD', KEYS[3]), tonumber(ARGV[5])
-if most > 0 and unfinished >= most then return {'uploads_full', unfinished} end
-if not fits_stored(owner, id, size, tonumber(ARGV[6])) then
-  return {'stored_full', stored_bytes(owner, 'sum')}
-end
-set_stored(owner, id, size)
-for i = 7, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-redis.call('HSET', KEYS[1], 'payer', owner)
-redis.call('ZADD', KEYS[2], ARGV[4], id)
-redis.call('SADD', KEYS[3], id)
-return {'ok', 0}
-"""
-)
-# KEYS: record, lock, expiring. ARGV: id. What it took counts no more, whoever owns it now.
-_DELETE = (
-    STORED
-    + """
-local payer = redis.call('HGET', KEYS[1], 'payer')
-if payer then
-  set_stored(payer, ARGV[1], 0)
-  redis.call('SREM', 'dv:uploads:unfinished:' .. payer, ARGV[1])
-end
-redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('ZREM', KEYS[3], ARGV[1])
-"""
-)
-# All of these act only for the writer that holds the lock: one that was thought dead, and is not, must not
-# move the offset of its successor.
-# KEYS: record, lock. ARGV: token, offset.
-_ADVANCE = """
-if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'offset', ARGV[2])
-return 1
-"""
-# KEYS: record, lock, expiring. ARGV: token, id, found, expires_at in ms.
-_FINISH = """
-if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'offset', redis.call('HGET', KEYS[1], 'size'), 'found', ARGV[3],
-  'expires_at', ARGV[4])
-redis.call('ZADD', KEYS[3], ARGV[4], ARGV[2])
-redis.call('SREM', 'dv:uploads:unfinished:' .. redis.call('HGET', KEYS[1], 'owner'), ARGV[2])
-return 1
-"""
-# KEYS: record. ARGV: owner.
-_DISOWN = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'owner', ARGV[1]) end"
-# KEYS: record, expiring. ARGV: id, expires_at in ms.
-_POSTPONE = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'expires_at', ARGV[2])
-return redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
-"""
-# KEYS: lock. ARGV: token, ttl in ms.
-_RENEW = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
-"""
-# KEYS: lock. ARGV: token.
-_UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
 class UploadStatus(StrEnum):
@@ -151,14 +86,14 @@ class UploadStore:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client: Any = client
-        self._create = client.register_script(_CREATE)
-        self._delete = client.register_script(_DELETE)
-        self._advance = client.register_script(_ADVANCE)
-        self._finish = client.register_script(_FINISH)
-        self._renew = client.register_script(_RENEW)
-        self._disown = client.register_script(_DISOWN)
-        self._postpone = client.register_script(_POSTPONE)
-        self._unlock = client.register_script(_UNLOCK)
+        self._create = client.register_script(scripts.CREATE)
+        self._delete = client.register_script(scripts.DELETE)
+        self._advance = client.register_script(scripts.ADVANCE)
+        self._finish = client.register_script(scripts.FINISH)
+        self._renew = client.register_script(scripts.RENEW)
+        self._disown = client.register_script(scripts.DISOWN)
+        self._postpone = client.register_script(scripts.POSTPONE)
+        self._unlock = client.register_script(scripts.UNLOCK)
 
     def create(self, upload: Upload, *, max_unfinished: int = 0, max_stored_bytes: int = 0) -> None:
         """Adds an upload; its whole size counts from now on.

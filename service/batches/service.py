@@ -27,7 +27,7 @@ from service.errors import InvalidRequestError, ServiceError
 from service.forms import ReceivedFile
 from service.jobs.service import clean_filename
 from service.jobs.submissions import JobForm, JobSettings
-from service.quotas import check_priority
+from service.quotas import check_priority, release_inputs
 from service.sources.fetching import SourceFailedError, check_source_url, open_bucket, parse_s3
 from service.sources.service import require_completed
 from service.tasks import enqueue_task
@@ -161,13 +161,6 @@ def delete_batch(context: ServiceContext, batch: Batch) -> None:
         context.storage.delete_prefix(job_prefix(job_id))
     release_inputs(context, batch)
     store.delete(batch.id, owner=batch.spec.owner)
-
-
-def release_inputs(context: ServiceContext, batch: Batch) -> None:
-    """Says that inputs which became no jobs take no room of the customer's any more. Blocking."""
-    store = BatchStore(context.client)
-    gone = set(store.input_job_ids(batch.id)).difference(store.job_ids(batch.id))
-    StoredBytes(context.client).set(batch.spec.owner, dict.fromkeys(gone, 0))
 
 
 def batch_ttl(context: ServiceContext) -> timedelta:

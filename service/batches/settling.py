@@ -10,8 +10,9 @@ from starlette.concurrency import run_in_threadpool
 from jobs.batch_records import BatchSpec
 from jobs.batch_store import BatchNotFoundError, BatchStore, intake_lock
 from service.batches.schemas import BatchSchema
-from service.batches.service import QUEUE, TASK, batch_ttl, cancel_batch, release_inputs
+from service.batches.service import QUEUE, TASK, batch_ttl, cancel_batch
 from service.context import ServiceContext
+from service.quotas import release_inputs
 from service.repeating import repeating
 from service.tasks import enqueue_task
 from service.webhooks import outbox
