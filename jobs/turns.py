@@ -17,6 +17,8 @@ from typing import Any
 import redis
 from dramatiq import Broker, Message, Middleware
 
+from jobs.broker import QueueBroker
+
 # ARGV: namespace, queue, the other queue of its priority, priority. Returns 1 where the message at the head
 # of the queue may be taken, 0 where it is the other queue's turn, or there is none.
 _CHOOSE = """
@@ -129,3 +131,19 @@ class Turns:
             Whether one may be taken from this queue now.
         """
         return bool(self._choose(args=[self._namespace, queue, other, priority]))
+
+
+class TurnBroker(QueueBroker):
+    """A broker whose usual consumers take messages in the turns of their keys, from each queue by itself."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._turns = Turns(self.client, self.namespace)
+
+    def do_fetch(self, queue_name: str, count: int) -> Any:
+        """As in `RedisBroker`."""
+        if not queue_name.endswith(".DQ"):  # what waits for its time has no turn
+            for _ in range(count):
+                if not self._turns.choose(queue_name, f"{queue_name}_none", queue_name):
+                    break
+        return self._dispatch("fetch")(queue_name, count)

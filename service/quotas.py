@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from jobs.batch_records import Batch
+from jobs.batch_store import BatchStore
 from jobs.errors import StoredBytesLimitError
 from jobs.records import Priority
 from jobs.stored_bytes import StoredBytes
@@ -34,3 +36,10 @@ def check_priority(caller: Caller, priority: Priority) -> None:
         raise ForbiddenError(
             f"this API key's jobs may not have the priority {priority}, only {', '.join(allowed)}"
         )
+
+
+def release_inputs(context: ServiceContext, batch: Batch) -> None:
+    """Says that inputs which became no jobs take no room of the customer's any more. Blocking."""
+    store = BatchStore(context.client)
+    gone = set(store.input_job_ids(batch.id)).difference(store.job_ids(batch.id))
+    StoredBytes(context.client).set(batch.spec.owner, dict.fromkeys(gone, 0))

@@ -21,6 +21,7 @@ from jobs.connections import patient_client
 from jobs.errors import StoreUnavailableError
 from jobs.outages import reported_outage
 from jobs.queue import make_broker
+from jobs.turns import TurnBroker
 from service.context import ServiceContext
 
 # How long an idle worker waits between two looks at its queue, at most.
@@ -47,16 +48,28 @@ class TaskKind:
 
 
 def enqueue_task(
-    context: ServiceContext, queue: str, name: str, task_id: str, *, delay: timedelta = timedelta()
+    context: ServiceContext,
+    queue: str,
+    name: str,
+    task_id: str,
+    *,
+    owner: str,
+    weight: int = 1,
+    delay: timedelta = timedelta(),
 ) -> None:
-    """Asks for a task to be done by any API process, not before some time is over. Blocking.
+    """Asks for a task to be done by any API process, when it is its owner's turn, and not before some time is
+    over. Blocking.
 
     Raises:
         StoreUnavailableError: If the queue does not answer.
     """
     broker = context.queue.broker
     message: Message[object] = Message(
-        queue_name=queue, actor_name=name, args=(task_id,), kwargs={}, options={}
+        queue_name=queue,
+        actor_name=name,
+        args=(task_id,),
+        kwargs={},
+        options={"owner": owner, "weight": weight},
     )
     try:
         with reported_outage():
@@ -74,7 +87,7 @@ async def running_tasks(context: ServiceContext, kinds: Sequence[TaskKind]) -> A
     bridge = _Bridge(asyncio.get_running_loop())
     workers = []
     for kind in kinds:
-        broker = make_broker(client, heartbeat_timeout=settings.heartbeat_timeout)
+        broker = make_broker(client, heartbeat_timeout=settings.heartbeat_timeout, broker_class=TurnBroker)
         Actor(
             bridge.blocking(context, kind.run),
             broker=broker,

@@ -80,7 +80,10 @@ async def admit(context: ServiceContext, batch_id: str) -> None:
                 raise Retry("there is no room for more jobs", delay=_FULL_DELAY_MS)
             if time.monotonic() > until:
                 break
-    await run_in_threadpool(enqueue_task, context, QUEUE, TASK, batch_id)
+    spec = batch.spec
+    await run_in_threadpool(
+        enqueue_task, context, QUEUE, TASK, batch_id, owner=spec.owner, weight=spec.limits.weight
+    )
 
 
 # Each mostly waits: for probes and the store.

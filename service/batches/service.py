@@ -27,7 +27,7 @@ from service.errors import InvalidRequestError, ServiceError
 from service.forms import ReceivedFile
 from service.jobs.service import clean_filename
 from service.jobs.submissions import JobForm, JobSettings
-from service.quotas import check_priority
+from service.quotas import check_priority, release_inputs
 from service.sources.fetching import SourceFailedError, check_source_url, open_bucket, parse_s3
 from service.sources.service import require_completed
 from service.tasks import enqueue_task
@@ -171,13 +171,6 @@ def delete_batch(context: ServiceContext, batch: Batch) -> None:
     store.delete(batch.id, owner=batch.spec.owner)
 
 
-def release_inputs(context: ServiceContext, batch: Batch) -> None:
-    """Says that inputs which became no jobs take no room of the customer's any more. Blocking."""
-    store = BatchStore(context.client)
-    gone = set(store.input_job_ids(batch.id)).difference(store.job_ids(batch.id))
-    StoredBytes(context.client).set(batch.spec.owner, dict.fromkeys(gone, 0))
-
-
 def batch_ttl(context: ServiceContext) -> timedelta:
     """How long the record of a finished batch is kept."""
     return max(context.settings.result_ttl, context.settings.failed_ttl) + _AFTER_JOBS
@@ -226,7 +219,7 @@ def _write(
     is_new = store.create(spec, inputs, rejected, active_until=now + _LONGEST)
     # Where this fails, the record is there: whoever looks after active batches asks again.
     with suppress(StoreUnavailableError):
-        enqueue_task(context, QUEUE, TASK, spec.id)
+        enqueue_task(context, QUEUE, TASK, spec.id, owner=spec.owner, weight=spec.limits.weight)
     return is_new
 
 

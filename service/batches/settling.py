@@ -7,10 +7,12 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
+from jobs.batch_records import BatchSpec
 from jobs.batch_store import BatchNotFoundError, BatchStore, intake_lock
 from service.batches.schemas import BatchSchema
-from service.batches.service import QUEUE, TASK, batch_ttl, cancel_batch, release_inputs
+from service.batches.service import QUEUE, TASK, batch_ttl, cancel_batch
 from service.context import ServiceContext
+from service.quotas import release_inputs
 from service.repeating import repeating
 from service.tasks import enqueue_task
 from service.webhooks import outbox
@@ -78,16 +80,19 @@ async def _look_after(context: ServiceContext, store: BatchStore, batch_id: str)
     elif batch.is_cancelled:
         await run_in_threadpool(cancel_batch, context, batch)
     elif batch.num_waiting:
-        await _ask_for_intake(context, batch_id)
+        await _ask_for_intake(context, batch.spec)
 
 
-async def _ask_for_intake(context: ServiceContext, batch_id: str) -> None:
+async def _ask_for_intake(context: ServiceContext, spec: BatchSpec) -> None:
     """Asks for jobs to be made, unless somebody is at it or was asked a moment ago."""
     client: Any = context.async_client
-    if await client.exists(intake_lock(batch_id)):
+    lock = intake_lock(spec.id)
+    if await client.exists(lock):
         return
-    if await client.set(f"{intake_lock(batch_id)}:asked", b"1", nx=True, ex=_ASKED_SECONDS):
-        await run_in_threadpool(enqueue_task, context, QUEUE, TASK, batch_id)
+    if await client.set(f"{lock}:asked", b"1", nx=True, ex=_ASKED_SECONDS):
+        await run_in_threadpool(
+            enqueue_task, context, QUEUE, TASK, spec.id, owner=spec.owner, weight=spec.limits.weight
+        )
 
 
 def _forget(context: ServiceContext, store: BatchStore, batch_id: str) -> None:

@@ -98,7 +98,7 @@ async def _put_off(context: ServiceContext, delivery: Delivery, seconds: float) 
         _log.error("webhook.given_up", webhook_id=delivery.id, url=delivery.url, outcome="never reached")
         return
     delay = timedelta(seconds=seconds * random.uniform(1, 1.25))
-    await run_in_threadpool(outbox.enqueue, context, delivery.id, delay=delay)
+    await run_in_threadpool(outbox.enqueue, context, delivery, delay=delay)
 
 
 async def _settle(context: ServiceContext, delivery: Delivery, outcome: str) -> None:

@@ -89,13 +89,13 @@ async def send(
         pipeline.hsetnx(_key(delivery_id), "content", delivery.model_dump_json())
         pipeline.expire(_key(delivery_id), _KEPT)
         await pipeline.execute()
-    await run_in_threadpool(enqueue_task, context, QUEUE, TASK, delivery_id)
+    await run_in_threadpool(enqueue, context, delivery)
     return delivery_id
 
 
-def enqueue(context: ServiceContext, delivery_id: str, *, delay: timedelta = timedelta()) -> None:
+def enqueue(context: ServiceContext, delivery: Delivery, *, delay: timedelta = timedelta()) -> None:
     """Asks for an attempt to be made. Blocking."""
-    enqueue_task(context, QUEUE, TASK, delivery_id, delay=delay)
+    enqueue_task(context, QUEUE, TASK, delivery.id, owner=delivery.owner, delay=delay)
 
 
 async def load(context: ServiceContext, delivery_id: str) -> Delivery | None:

@@ -11,7 +11,11 @@ import httpx
 import pytest
 
 from jobs.api_keys import KeyLimits
-from tests.service.conftest import Api, wait_until
+from jobs.settings import ServiceSettings
+from service.context import ServiceContext
+from service.tasks import TaskKind, enqueue_task
+from service.webhooks import outbox
+from tests.service.conftest import Api, running_api, wait_until
 from tests.service.made import TTL, make_job
 
 
@@ -78,3 +82,24 @@ def test_open_streams_of_one_key_are_limited(api_with_keys: Api, path: str) -> N
 def _opens(http: httpx.Client, url: str, headers: Mapping[str, str]) -> bool:
     with http.stream("GET", url, headers=headers) as answer:
         return answer.status_code == 200
+
+
+def test_webhooks_of_one_key_to_a_slow_receiver_do_not_hold_up_those_of_another(
+    settings: ServiceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+
+    async def deliver(_: ServiceContext, delivery_id: str) -> None:
+        taken.append(delivery_id)
+        await asyncio.sleep(0.01)
+
+    slow = TaskKind(outbox.QUEUE, outbox.TASK, deliver, num_threads=1)
+    monkeypatch.setattr("service.webhooks.dispatch.DELIVER", slow)
+    with running_api(settings) as api:
+        for number in range(100):
+            enqueue_task(api.context, outbox.QUEUE, outbox.TASK, f"a {number}", owner="a")
+        place = len(taken)
+        enqueue_task(api.context, outbox.QUEUE, outbox.TASK, "b", owner="b")
+        wait_until(lambda: "b" in taken)
+    # Behind what was fetched ahead, and not behind all.
+    assert taken.index("b") - place < 10
