@@ -15,6 +15,7 @@ from cli.exit_codes import ExitCode, exit_code_for
 
 if TYPE_CHECKING:
     from dovetail_client import DovetailError
+    from jobs.errors import JobsError
 
 
 class CommandError(Exception):
@@ -67,7 +68,7 @@ def report_error(error: BaseException, *, as_json: bool = False) -> ExitCode:
         The exit code for it.
     """
     code = error_code(error)
-    is_service = _is_client_error(error)
+    is_service = _is_client_error(error) or _is_jobs_error(error)
     exit_code = exit_code_for(code, default=ExitCode.SERVICE if is_service else ExitCode.UNEXPECTED)
     if exit_code is ExitCode.UNEXPECTED:
         # A bug: whoever reports it needs more than a line.
@@ -97,7 +98,7 @@ def error_code(error: BaseException) -> str:
     """The stable name of an error of any of our packages, "unexpected" for all others."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    if isinstance(error, CommandError) or _is_client_error(error):
+    if isinstance(error, CommandError) or _is_client_error(error) or _is_jobs_error(error):
         return str(error.code)
     training_errors = sys.modules.get("training.errors")
     if training_errors is not None and isinstance(error, training_errors.TrainingError):
@@ -116,3 +117,8 @@ def error_code(error: BaseException) -> str:
 def _is_client_error(error: BaseException) -> TypeGuard[DovetailError]:
     client_errors = sys.modules.get("dovetail_client.errors")
     return client_errors is not None and isinstance(error, client_errors.DovetailError)
+
+
+def _is_jobs_error(error: BaseException) -> TypeGuard[JobsError]:
+    jobs_errors = sys.modules.get("jobs.errors")
+    return jobs_errors is not None and isinstance(error, jobs_errors.JobsError)

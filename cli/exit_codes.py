@@ -65,6 +65,7 @@ _BY_ERROR_CODE = {
     "out_of_memory": ExitCode.MEMORY,
     "usage": ExitCode.USAGE,
     "invalid_request": ExitCode.USAGE,
+    "invalid_secret": ExitCode.USAGE,
     "output_exists": ExitCode.OUTPUT,
     "unfinished_work": ExitCode.OUTPUT,
     "resume_mismatch": ExitCode.OUTPUT,

@@ -17,7 +17,7 @@ from cli.errors import UsageError, reported_errors
 if TYPE_CHECKING:
     import redis
 
-    from jobs.api_keys import ApiKey, ApiKeyStore
+    from jobs.api_keys import ApiKey, ApiKeyStore, Scope
 
 keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 
@@ -70,19 +70,16 @@ def create(
 ) -> None:
     """Create a key and show it, once."""
     with reported_errors(), _store(data_dir) as store:
-        from jobs.api_keys import KeyLimits, Scope
+        from jobs.api_keys import KeyLimits
         from jobs.records import Priority
 
         try:
-            scopes = tuple(Scope(text) for text in scope) if scope else (Scope.READ, Scope.WRITE)
             priorities = tuple(Priority(text) for text in priority or ())
         except ValueError as error:
-            raise UsageError(
-                f"{error}; scopes are {', '.join(Scope)}, priorities {', '.join(Priority)}"
-            ) from error
+            raise UsageError(f"{error}; priorities are {', '.join(Priority)}") from error
         key, secret = store.create(
             name,
-            scopes=scopes,
+            scopes=_scopes(scope),
             limits=KeyLimits(
                 requests_per_minute=requests_per_minute,
                 max_unfinished_jobs=max_unfinished_jobs,
@@ -103,6 +100,54 @@ def create(
     typer.echo(secret)
     typer.echo(f"{key.id} ({key.name}): keep it, it is not shown again. From the first key on,", err=True)
     typer.echo("running servers ask for one.", err=True)
+
+
+@keys.command()
+def ensure(
+    name: Annotated[str, typer.Argument(help="For people, where the key is made: who or what uses it.")],
+    secret_file: Annotated[
+        Path, typer.Option(help="File with the secret; where there is none, one is made and written there.")
+    ],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="As for create; of a key that is made. Default: both jobs."),
+    ] = None,
+    data_dir: DataDir = _DEFAULT_DATA_DIR,
+) -> None:
+    """Make sure that there is a key of the secret in a file; harmless when repeated.
+
+    For installations whose secrets come from outside (Kubernetes, Compose), and for first starts.
+    """
+    with reported_errors(), _store(data_dir) as store:
+        secret, is_made = read_or_make_secret(secret_file)
+        key, is_new = store.ensure(name, secret, scopes=_scopes(scope))
+    if is_made:
+        typer.echo(secret)
+    typer.echo(f"{key.id} ({key.name}) {'made' if is_new else 'is there'}; secret in {secret_file}", err=True)
+
+
+def read_or_make_secret(path: Path) -> tuple[str, bool]:
+    """The secret in a file, and whether it was made now because there was no file.
+
+    Raises:
+        UsageError: If the file can be neither read nor written.
+    """
+    from jobs.api_keys import new_secret
+
+    try:
+        return path.read_text().strip(), False
+    except FileNotFoundError:
+        secret = new_secret()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read a secret from {path}: {error}") from error
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secret + "\n")
+    except FileExistsError:
+        return path.read_text().strip(), False
+    except OSError as error:
+        raise UsageError(f"cannot write a secret to {path}: {error.strerror}") from error
+    return secret, True
 
 
 @keys.command("list")
@@ -158,6 +203,15 @@ def webhook_secret(
         typer.echo(store.ensure(owner).secret)
 
 
+def _scopes(texts: list[str] | None) -> tuple[Scope, ...]:
+    from jobs.api_keys import Scope
+
+    try:
+        return tuple(Scope(text) for text in texts) if texts else (Scope.READ, Scope.WRITE)
+    except ValueError as error:
+        raise UsageError(f"{error}; scopes are {', '.join(Scope)}") from error
+
+
 @contextmanager
 def _store(data_dir: Path) -> Iterator[ApiKeyStore]:
     from jobs.api_keys import ApiKeyStore
@@ -169,6 +223,7 @@ def _store(data_dir: Path) -> Iterator[ApiKeyStore]:
 @contextmanager
 def _client(data_dir: Path) -> Iterator[redis.Redis]:
     from jobs.connections import impatient_client
+    from jobs.outages import reported_outage
 
     url, stop = os.environ.get("DOVETAIL_REDIS_URL"), None
     if not url:
@@ -178,11 +233,10 @@ def _client(data_dir: Path) -> Iterator[redis.Redis]:
         if embedded.ensure_running():
             stop = embedded.stop
         url = embedded.url
-    client = impatient_client(url)
     try:
-        yield client
+        with impatient_client(url) as client, reported_outage():
+            yield client
     finally:
-        client.close()
         if stop is not None:
             stop()
 

@@ -44,6 +44,13 @@ def serve(
             help="Device of the worker; with several workers and GPUs each takes its own.", show_default=False
         ),
     ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the secret of an API key; one is made and written there where it is missing.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run the whole service on this machine: API, web page, queue and workers.
 
@@ -56,6 +63,8 @@ def serve(
         with _locked(settings.data_dir):
             url, keep_redis, stop_redis = _redis(settings.data_dir)
             settings = settings.model_copy(update={"redis_url": url})
+            if key_file is not None:
+                _ensure_key(settings, key_file)
             _check_exposure(settings)
             _check_port(settings.host, settings.port)
             environment = child_environment(
@@ -161,6 +170,18 @@ def _has_keys(settings: ServiceSettings) -> bool:
         return ApiKeyStore(client).has_any()
     finally:
         client.close()
+
+
+def _ensure_key(settings: ServiceSettings, path: Path) -> None:
+    """Makes a key of the secret in a file; shows a secret that was made for it, once."""
+    from cli.keys import read_or_make_secret
+    from jobs.api_keys import ApiKeyStore
+    from jobs.connections import impatient_client
+
+    secret, is_made = read_or_make_secret(path)
+    with impatient_client(settings.redis_url) as client:
+        ApiKeyStore(client).ensure("first key", secret)
+    _say(f"API key: {secret}, kept in {path}" if is_made else f"the API key is in {path}")
 
 
 def _check_exposure(settings: ServiceSettings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,6 +22,7 @@ KEYS = "dv:keys"
 """The hash of all keys by id."""
 _DIGESTS = "dv:keys:by-digest"
 MAX_WEIGHT = 100
+_MIN_SECRET_LENGTH = 32
 
 
 class Scope(StrEnum):
@@ -98,6 +100,12 @@ class KeyNotFoundError(JobsError):
     code = "not_found"
 
 
+class InvalidSecretError(JobsError):
+    """Raised when what is given as a key's secret is none."""
+
+    code = "invalid_secret"
+
+
 class ApiKeyStore:
     """The keys of an installation, in Redis.
 
@@ -121,22 +129,38 @@ class ApiKeyStore:
         Returns:
             The key and its secret, which cannot be read again.
         """
-        secret = _PREFIX + secrets.token_urlsafe(32)
-        key = ApiKey(
-            id=new_id("key"),
-            name=name,
-            hint=secret[:7],
-            scopes=scopes,
-            limits=limits or KeyLimits(),
-            created_at=datetime.now(UTC),
-            expires_at=expires_at,
-        )
+        secret = new_secret()
+        key = _key_of(secret, name, scopes, limits, expires_at)
         with self._client.pipeline() as pipeline:
             pipeline.hset(KEYS, key.id, key.model_dump_json())
             pipeline.hset(_DIGESTS, _digest(secret), key.id)
             pipeline.hset(SECRETS, key.id, make_secrets().model_dump_json())
             pipeline.execute()
         return key, secret
+
+    def ensure(
+        self, name: str, secret: str, *, scopes: tuple[Scope, ...] = (Scope.READ, Scope.WRITE)
+    ) -> tuple[ApiKey, bool]:
+        """Makes a key of a secret that is chosen elsewhere, unless there is one of it. May run twice at once.
+
+        Returns:
+            The key, and whether it is new.
+
+        Raises:
+            InvalidSecretError: If the secret could be guessed or does not fit into a header.
+        """
+        check_secret(secret)
+        found = self.find(secret)
+        if found is not None:
+            return found, False
+        # Named by its secret: whoever makes it at the same time makes the same key.
+        key = _key_of(secret, name, scopes, None, None, key_id=f"key_{_digest(secret)[:26]}")
+        with self._client.pipeline() as pipeline:
+            pipeline.hset(KEYS, key.id, key.model_dump_json())
+            pipeline.hset(_DIGESTS, _digest(secret), key.id)
+            pipeline.hsetnx(SECRETS, key.id, make_secrets().model_dump_json())
+            pipeline.execute()
+        return key, True
 
     def find(self, secret: str) -> ApiKey | None:
         """The key of a secret; None if there is none or it has expired."""
@@ -150,7 +174,7 @@ class ApiKeyStore:
     def list(self) -> list[ApiKey]:
         """All keys, the oldest first."""
         found = [ApiKey.model_validate_json(content) for content in self._client.hvals(KEYS)]
-        return sorted(found, key=lambda key: key.id)
+        return sorted(found, key=lambda key: (key.created_at, key.id))
 
     def revoke(self, key_id: str) -> ApiKey:
         """Makes a key useless. Its jobs stay until they expire.
@@ -170,6 +194,43 @@ class ApiKeyStore:
     def has_any(self) -> bool:
         """Whether there are keys at all."""
         return bool(self._client.hlen(KEYS))
+
+
+def new_secret() -> str:
+    """A secret of 256 random bits."""
+    return _PREFIX + secrets.token_urlsafe(32)
+
+
+def check_secret(secret: str) -> None:
+    """Refuses what is too short for a secret, or cannot be sent in a header.
+
+    Raises:
+        InvalidSecretError: If it is.
+    """
+    if len(secret) < _MIN_SECRET_LENGTH or not re.fullmatch(r"[!-~]+", secret):
+        raise InvalidSecretError(
+            f"a key's secret has at least {_MIN_SECRET_LENGTH} visible ASCII characters and no spaces, this "
+            f"one has {len(secret)}; `openssl rand -hex 32` makes one"
+        )
+
+
+def _key_of(
+    secret: str,
+    name: str,
+    scopes: tuple[Scope, ...],
+    limits: KeyLimits | None,
+    expires_at: datetime | None,
+    key_id: str | None = None,
+) -> ApiKey:
+    return ApiKey(
+        id=key_id or new_id("key"),
+        name=name,
+        hint=secret[:7],
+        scopes=scopes,
+        limits=limits or KeyLimits(),
+        created_at=datetime.now(UTC),
+        expires_at=expires_at,
+    )
 
 
 def _digest(secret: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-import psutil
 import torch
 
 from pipelines.errors import BackendUnavailableError, InvalidOptionError
+from pipelines.planning.host import host_memory
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -30,7 +30,7 @@ def available_memory(device: torch.device | str, *, arriving_bytes: int = 0) -> 
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(max(free + cached - arriving_bytes, 0) * DEVICE_MEMORY_SHARE)
-    return int(psutil.virtual_memory().available * HOST_MEMORY_SHARE)
+    return int(host_memory().available_bytes * HOST_MEMORY_SHARE)
 
 
 def choose_device(device: torch.device | str) -> torch.device:

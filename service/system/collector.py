@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 
-import psutil
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
@@ -15,6 +14,7 @@ from jobs.errors import JobsError
 from jobs.fleet import WorkerInfo
 from media.errors import SandboxError
 from media.sandbox import PROTECTIONS, shared_sandbox
+from pipelines.planning.host import host_memory
 from service.context import ServiceContext
 
 _log = structlog.get_logger(__name__)
@@ -155,12 +155,16 @@ class StoreCollector(Collector):
         yield protections
 
     def _host(self) -> Iterator[Metric]:
-        memory = psutil.virtual_memory()
-        yield _gauge("dovetail_host_memory_total_bytes", "Memory of the API's machine.", memory.total)
+        memory = host_memory()
+        yield _gauge(
+            "dovetail_host_memory_total_bytes",
+            "Memory of the API's machine, or of its container.",
+            memory.total_bytes,
+        )
         yield _gauge(
             "dovetail_host_memory_available_bytes",
-            "Memory of the API's machine that programs can still have.",
-            memory.available,
+            "Memory of the API's machine, or of its container, that is left.",
+            memory.available_bytes,
         )
         folder = self._context.storage.folder
         if folder is not None:

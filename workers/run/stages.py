@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 
 from pipelines.model import Model
+from pipelines.planning.host import usable_cpus
 from workers.run.reading import SourceFrame
 from workers.run.restoring import Restorer
 from workers.run.threads import Channel, StageThreads
 from workers.run.timing import StageClock
 from workers.run.writing import FinishedFrame, SegmentEnd
 
-# What torch found at the start of the process.
-_MODEL_THREADS = torch.get_num_threads()
+# What torch found at the start of the process; it does not know of a container's limits.
+_MODEL_THREADS = min(torch.get_num_threads(), usable_cpus())
 # Reading and writing run beside the model, whose cores they should leave to it.
 _SIDE_THREADS = max(1, _MODEL_THREADS // 4)
 

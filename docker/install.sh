@@ -1,0 +1,13 @@
+#!/bin/sh
+# Installs packages at their locked versions for the image's interpreter. Usage: install-packages FOLDER PIP_ARGUMENT...
+#
+# FOLDER is the environment itself, or an empty one whose content is laid over it later: what the environment has is not
+# installed again. A pip configuration and certificates of the builder's machine are used where they come as secrets.
+set -eu
+folder=$1
+shift
+[ ! -s /run/secrets/pip.conf ] || export PIP_CONFIG_FILE=/run/secrets/pip.conf
+[ ! -s /run/secrets/ca.pem ] || export PIP_CERT=/run/secrets/ca.pem
+[ "$folder" = /opt/dovetail ] || set -- --prefix "$folder" "$@"
+exec python3 -m pip --python /opt/dovetail/bin/python --disable-pip-version-check --no-input \
+  install --root-user-action ignore --constraint requirements.lock "$@"

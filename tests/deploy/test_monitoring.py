@@ -1,0 +1,127 @@
+"""Alerts and dashboard: by Prometheus' own tools, and a real Prometheus that scrapes a running service."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from benchmarks.installation import Installation
+from benchmarks.made_clips import make_clip
+from dovetail_client import Dovetail
+
+ROOT = Path(__file__).parents[2]
+ALERTS = ROOT / "deploy/alerts/dovetail.yaml"
+RULES = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
+PANELS = json.loads((ROOT / "deploy/dashboards/dovetail.json").read_text())["panels"]
+QUERIES = [(panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]]
+# What a machine without a GPU does not tell.
+NEEDS_GPU = {"GPU memory"}
+
+needs_prometheus = pytest.mark.skipif(
+    os.environ.get("DOVETAIL_REQUIRE_DOCKER") != "1" and shutil.which("prometheus") is None,
+    reason="Debian's package prometheus is not installed",
+)
+
+
+@needs_prometheus
+def test_each_alert_comes_when_it_should_and_on_no_ordinary_day() -> None:
+    done = subprocess.run(
+        ["promtool", "test", "rules", "dovetail_test.yaml"],
+        cwd=ALERTS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    tested = (ALERTS.parent / "dovetail_test.yaml").read_text()
+    assert all(rule["alert"] in tested for rule in RULES)
+
+
+def test_each_alert_has_its_page_in_the_runbook() -> None:
+    headings = re.findall(r"^## (\w+)$", (ROOT / "docs/runbook.md").read_text(), re.M)
+    assert headings == [rule["alert"] for rule in RULES]
+    for rule in RULES:
+        assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
+        assert rule["labels"]["severity"] in ("page", "ticket")
+
+
+def test_alerts_and_dashboard_use_metrics_that_are_documented() -> None:
+    documented = set(re.findall(r"^\| `(dovetail_\w+)`", (ROOT / "docs/metrics.md").read_text(), re.M))
+    text = json.dumps([QUERIES, [rule["expr"] for rule in RULES]])
+    for name in set(re.findall(r"dovetail_\w+", text)):
+        assert name in documented or re.sub(r"_(sum|count|bucket)$", "", name) in documented
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[str]:
+    """A Prometheus that scrapes a service which has just finished a job."""
+    environment = {"DOVETAIL_MODELS": '["bicubic"]'}
+    with Installation(tmp_path / "service", num_workers=1, environment=environment) as service:
+        with Dovetail(service.url) as client:
+            clip = make_clip(tmp_path / "clip.mp4", seconds=2)
+            assert client.wait(client.submit(clip).id, timeout=60).status == "completed"
+        config = yaml.safe_load((ROOT / "deploy/compose/monitoring/prometheus.yaml").read_text())
+        config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        config["rule_files"] = [str(ALERTS)]
+        scrape = config["scrape_configs"][0]
+        del scrape["authorization"], config["scrape_configs"][1:]
+        scrape["static_configs"] = [{"targets": [service.url.removeprefix("http://")]}]
+        (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        process = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={tmp_path / 'prometheus.yaml'}",
+                f"--storage.tsdb.path={tmp_path / 'data'}",
+                f"--web.listen-address={address}",
+            ],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield f"http://{address}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def ask(address: str, query: str) -> list[Any]:
+    """Series of a query; none while Prometheus starts.
+
+    Raises:
+        AssertionError: If Prometheus does not understand it.
+    """
+    try:
+        answer = httpx.get(f"{address}/api/v1/query", params={"query": query}).json()
+    except httpx.TransportError:
+        return []
+    assert answer["status"] == "success", answer
+    found: list[Any] = answer["data"]["result"]
+    return found
+
+
+@needs_prometheus
+@pytest.mark.slow
+def test_every_query_of_the_dashboard_gives_data(prometheus: str) -> None:
+    waiting = dict.fromkeys(expr for title, expr in QUERIES if title not in NEEDS_GPU)
+    deadline = time.monotonic() + 60
+    # Rates need two scrapes.
+    while waiting := {expr: None for expr in waiting if not ask(prometheus, expr)}:
+        assert time.monotonic() < deadline, list(waiting)
+        time.sleep(0.5)
+    assert len(ask(prometheus, 'dovetail_jobs{state="completed"} == 1')) == 1
+    rules = httpx.get(f"{prometheus}/api/v1/rules").json()["data"]["groups"][0]["rules"]
+    assert {rule["name"]: rule["state"] for rule in rules} == {rule["alert"]: "inactive" for rule in RULES}
