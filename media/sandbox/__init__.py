@@ -3,8 +3,9 @@
 Decoders are large C libraries, and uploads are chosen by strangers. So probing, decoding and joining happen
 in a child: it gets one request, has limits on memory, processor time, files and descriptors, has no network,
 starts no program, signals and sees no other process (seccomp), opens no file but those it is given and
-Python's own (Landlock), has no secret in its environment, and dies with its parent. What it answers is plain
-values and pixels; a crash, a hang or a lack of memory there is a `SandboxError` here.
+Python's own (Landlock), is nobody where its caller is root, has no secret in its environment, and dies with
+its parent. What it answers is plain values and pixels; a crash, a hang or a lack of memory there is a
+`SandboxError` here.
 
 Measured on two shared cores (benchmarks/sandboxed_reading.py, 1280x720): the first probe takes 0.2 s, as it
 starts the fork server; later ones take 24 ms more than without a sandbox; the first frame comes after 70 ms,

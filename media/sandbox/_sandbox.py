@@ -16,6 +16,7 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar, cast
 
 from media.errors import SandboxError
 from media.sandbox._cancellation import Cancellation
+from media.sandbox._environment import clean_environment
 from media.sandbox._forkserver import READY, REQUEST
 from media.sandbox._limits import SandboxLimits
 from media.sandbox._messages import Request
@@ -31,12 +32,6 @@ _logger = logging.getLogger(__name__)
 # Importing torch on a busy machine takes some ten seconds.
 _START_SECONDS = 120.0
 _STOP_SECONDS = 5.0
-
-# What a child may know of this process's environment: nothing that could be a secret.
-_ENVIRONMENT = frozenset(
-    {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "OMP_NUM_THREADS", "SVT_LOG"}
-)
-_ENVIRONMENT_PREFIXES = ("LC_", "LD_", "PYTHON")
 
 PROBE_MODULES = ("media.probing",)
 """What a child needs to probe; no torch."""
@@ -290,20 +285,6 @@ def _stop_server(control: socket.socket, process: "subprocess.Popen[bytes]", own
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def clean_environment() -> dict[str, str]:
-    """The environment of the fork server: this process's, without anything that could be a secret."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
-    }
-    return kept | {
-        "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path),
-        "OPENBLAS_NUM_THREADS": "1",  # or numpy starts threads when it is imported, which a fork would lose
-        "MALLOC_ARENA_MAX": "2",  # an arena reserves 64 MB of address space, and each thread would have one
-    }
 
 
 @cache
