@@ -8,7 +8,7 @@ from uuid import uuid4
 from jobs.objects import upload_key
 from jobs.records import InputInfo
 from jobs.uploads import Upload, UploadStore
-from service.auth import Caller
+from service.auth import Caller, effective_limits
 from service.context import ServiceContext
 from service.errors import ConflictError, GoneError
 from service.jobs.service import probe_file
@@ -45,16 +45,20 @@ async def look_into_address(context: ServiceContext, caller: Caller, url: str) -
     """Fetches an address for a look, and keeps nothing.
 
     Raises:
-        ServiceError: If the address is refused or cannot be fetched, or the content is no video.
+        ServiceError: If the address is refused or cannot be fetched, the content is no video, or the caller
+            has too much under way.
         StorageFullError: If there is no room.
     """
     source = describe_address(context, caller, url, filename=None)
     path = context.incoming_dir / f"source-{uuid4().hex}"
-    try:
-        await fetch_into(context, source, path, num_tries=1)
-        return await probe_file(context, path, source.filename, owner=caller.owner)
-    finally:
-        remove_download(path)
+    with context.in_flight.hold(
+        "uploads", caller.owner, effective_limits(context, caller).max_uploads_at_once
+    ):
+        try:
+            await fetch_into(context, source, path, num_tries=1)
+            return await probe_file(context, path, source.filename, owner=caller.owner)
+        finally:
+            remove_download(path)
 
 
 def require_completed(upload: Upload) -> InputInfo:
