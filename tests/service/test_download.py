@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.storage import Storage
+from jobs.errors import StorageFullError
 from service.errors import TooLargeError
 from service.sources import download as module
 from service.sources.download import Download, note_of, remove_download
@@ -21,7 +21,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def opened(path: Path, url: str = URL) -> Download:
-    return Download(path, url, max_bytes=10, storage=Storage(str(path.parent / "storage")))
+    return Download(path, url, max_bytes=10, check_room=lambda num_bytes: None)
 
 
 def begins_at(path: Path, url: str = URL) -> int:
@@ -84,4 +84,15 @@ def test_more_than_is_accepted_is_refused_before_and_while_it_comes(path: Path) 
         with pytest.raises(TooLargeError):
             attempt.add(b"x")
     remove_download(path)
-    assert [entry.name for entry in path.parent.iterdir()] == ["storage"]
+    assert not list(path.parent.iterdir())
+
+
+def test_a_full_disk_is_said_before_the_source_comes(path: Path) -> None:
+    def refuse(num_bytes: int) -> None:
+        raise StorageFullError(f"no room for {num_bytes} bytes")
+
+    with (
+        Download(path, URL, max_bytes=10, check_room=refuse) as attempt,
+        pytest.raises(StorageFullError, match="for 9 bytes"),
+    ):
+        attempt.begin(etag="", total=9)
