@@ -2,13 +2,13 @@
 
 After several failures in a row it opens: nothing is sent. When its time is over, one delivery tries (half
 open): it closes the breaker, or opens it for twice as long. The state is in Redis, so that all API processes
-know; a receiver is a host as one customer uses it, so that nobody opens the breaker of another.
+know, and pauses end by its clock; a receiver is a host as one customer uses it, so that nobody opens the
+breaker of another.
 """
 
 from __future__ import annotations
 
 import hashlib
-import time
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,18 +41,17 @@ class CircuitBreaker:
     async def pause_seconds(self, receiver: str) -> float:
         """How long to wait before something may be sent; 0 for now. Who is told 0 by a breaker that was open
         makes the trial, and must say how it went."""
-        opened_until = await self._client.hget(_key(receiver), "open_until")
-        if opened_until is None:
+        if int(await self._client.hget(_key(receiver), "failures") or 0) < NUM_FAILURES:
             return 0.0
-        left = float(opened_until) - time.time()
-        if left > 0:
-            return left
+        left_ms = int(await self._client.pttl(f"{_key(receiver)}:pause"))
+        if left_ms > 0:
+            return left_ms / 1000
         is_ours = await self._client.set(f"{_key(receiver)}:trial", b"1", nx=True, ex=_TRIAL_SECONDS)
         return 0.0 if is_ours else FIRST_PAUSE.total_seconds()
 
     async def succeeded(self, receiver: str) -> None:
         """The receiver answered: closes the breaker."""
-        await self._client.delete(_key(receiver), f"{_key(receiver)}:trial")
+        await self._client.delete(*(f"{_key(receiver)}{suffix}" for suffix in ("", ":trial", ":pause")))
 
     async def failed(self, receiver: str) -> None:
         """The receiver did not answer, or is broken: the last of several in a row opens the breaker."""
@@ -60,7 +59,7 @@ class CircuitBreaker:
         if count >= NUM_FAILURES:
             doublings = min(count - NUM_FAILURES, 10)
             pause = min(FIRST_PAUSE * 2**doublings, LONGEST_PAUSE)
-            await self._client.hset(_key(receiver), "open_until", time.time() + pause.total_seconds())
+            await self._client.set(f"{_key(receiver)}:pause", b"1", px=pause)
         await self._client.expire(_key(receiver), _KEPT)
         await self._client.delete(f"{_key(receiver)}:trial")
 

@@ -13,8 +13,9 @@ import pytest
 from jobs.api_keys import KeyLimits
 from jobs.settings import ServiceSettings
 from service.context import ServiceContext
-from service.tasks import TaskKind, enqueue_task
+from service.tasks import enqueue_task
 from service.webhooks import outbox
+from service.webhooks.delivery import Sender
 from tests.service.conftest import Api, running_api, wait_until
 from tests.service.made import TTL, make_job
 
@@ -89,12 +90,12 @@ def test_webhooks_of_one_key_to_a_slow_receiver_do_not_hold_up_those_of_another(
 ) -> None:
     taken: list[str] = []
 
-    async def deliver(_: ServiceContext, delivery_id: str) -> None:
+    async def deliver(sender: Sender, _: ServiceContext, delivery_id: str) -> None:
         taken.append(delivery_id)
         await asyncio.sleep(0.01)
 
-    slow = TaskKind(outbox.QUEUE, outbox.TASK, deliver, num_threads=1)
-    monkeypatch.setattr("service.webhooks.dispatch.DELIVER", slow)
+    monkeypatch.setattr(Sender, "deliver", deliver)
+    monkeypatch.setattr("service.webhooks.dispatch.NUM_SENDERS", 1)
     with running_api(settings) as api:
         for number in range(100):
             enqueue_task(api.context, outbox.QUEUE, outbox.TASK, f"a {number}", owner="a")
