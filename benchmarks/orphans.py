@@ -19,14 +19,16 @@ from jobs.store import JobStore
 
 # Kept as long as the installation lives; their number does not grow with the jobs.
 _LASTING = re.compile(
-    r"dv:(counts|finished|totals|stage_seconds|stage_counts|speed:\w+|models|workers|keys(:by-digest)?)"
+    r"dv:(counts|finished|totals|stage_seconds|stage_counts|speed:\w+|models|workers|keys(:by-digest)?|webhooks:secrets)"
 )
 # Sets whose members are ids of records.
 _OF_JOBS = re.compile(r"dv:(active|expiring|waiting:\w+|jobs:.+|batch:[^:]+:jobs)")
 # Also of jobs that a batch is going to make.
 _OF_INPUTS = re.compile(r"dv:input:.+")
 _OF_BATCHES = re.compile(r"dv:batches:.+")
-_OF_UPLOADS = re.compile(r"dv:uploads:expiring")
+_OF_UPLOADS = re.compile(r"dv:uploads:(expiring|unfinished:.+)")
+# A hash of bytes by the id of a job or upload, and their sum.
+_STORED = re.compile(r"dv:stored:.+")
 # Parts of a record, by its id.
 _JOB_PART = re.compile(r"dv:(?:job|events):([^:]+)(?::\w+)?")
 _BATCH_PART = re.compile(r"dv:batch:([^:]+)(?::\w+)?")
@@ -104,6 +106,11 @@ class _Records:
         """Keys, and members of sets, that no record owns."""
         for key in self._keys:
             if _LASTING.fullmatch(key) or key == _NOTES or self._client.ttl(key) != -1:
+                continue
+            if _STORED.fullmatch(key):
+                names = {name.decode() for name in self._client.hkeys(key)} - {"sum"}
+                unknown = names - self.jobs - self._expected - self._uploads
+                yield from (f"{key} {name}" for name in unknown)
                 continue
             for pattern, ids in (
                 (_OF_INPUTS, self.jobs | self._expected),

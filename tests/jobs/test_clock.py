@@ -72,7 +72,7 @@ def test_messages_of_a_worker_whose_clock_is_wrong_stay_its_own(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, skew: float
 ) -> None:
     with machine(redis_server) as wrong, machine(redis_server) as right:
-        right.enqueue_plan("a", Priority.NORMAL)
+        right.enqueue_plan("a", Priority.NORMAL, owner="me")
         with wrong_clock(monkeypatch, skew):
             assert len(wrong.broker.do_fetch("normal_new", 1)) == 1
         assert right.broker.do_fetch("normal_new", 1) == []
@@ -86,10 +86,10 @@ def test_a_delay_is_as_long_on_machines_with_different_clocks(
 ) -> None:
     with machine(redis_server) as wrong, machine(redis_server) as right:
         with wrong_clock(monkeypatch, skew):
-            wrong.enqueue(TaskId("a", "segment:1"), Priority.NORMAL, delay=timedelta(minutes=1))
+            wrong.enqueue(TaskId("a", "segment:1"), Priority.NORMAL, owner="me", delay=timedelta(minutes=1))
         left = eta_of_delayed(right).timestamp() - time.time()
         assert 50 < left < 70
-        right.enqueue(TaskId("a", "segment:2"), Priority.NORMAL, delay=timedelta(minutes=1))
+        right.enqueue(TaskId("a", "segment:2"), Priority.NORMAL, owner="me", delay=timedelta(minutes=1))
         with wrong_clock(monkeypatch, skew):
             left = eta_of_delayed(wrong).timestamp() - time.time()
         assert 50 < left < 70

@@ -38,7 +38,7 @@ def test_clients_follow_the_master(pair: WatchedPair) -> None:
         store = JobStore(client)
         queue = JobQueue(make_broker(queue_client, heartbeat_timeout=timedelta(seconds=2)))
         job_id = create(store).id
-        queue.enqueue_plan(job_id, Priority.NORMAL)
+        queue.enqueue_plan(job_id, Priority.NORMAL, owner="me")
         pair.wait_for_replica()
 
         # What a worker does meanwhile waits, and is done by the new master.
@@ -78,7 +78,7 @@ def test_an_accepted_job_survives_a_power_loss_and_can_be_ended(lazy_redis: Redi
         job_id = create(store).id
         # Accepted: from here on the power may go at any moment, and take everything later with it.
         accepted_bytes = lazy_redis.log_bytes
-        queue.enqueue_plan(job_id, Priority.NORMAL)
+        queue.enqueue_plan(job_id, Priority.NORMAL, owner="me")
         plan(store, job_id, 2)
         planned_bytes = lazy_redis.log_bytes
         make_segment(store, job_id, *store.advance(job_id, window=1).segments)

@@ -32,7 +32,7 @@ from tests.jobs.made import (
     output,
     plan,
 )
-from tests.redis_proxy import RedisProxy, calls, redis_proxy, runs
+from tests.redis_proxy import RedisProxy, redis_proxy, runs
 from tests.redis_server import RedisServer
 
 
@@ -239,8 +239,8 @@ def test_an_upload_whose_lock_is_answered_late_is_locked_for_its_writer(
     upload = Upload(
         id=new_id("upl"), owner="local", size_bytes=10, created_at=now, expires_at=now + timedelta(hours=1)
     )
-    proxy.lose_answer(calls("EXEC"))
-    uploads.create(upload)
+    proxy.lose_answer(lambda command: upload.id.encode() in command)
+    uploads.create(upload, max_unfinished=1)
     proxy.lose_answer(lambda command: b"writer" in command)
     assert uploads.lock(upload.id, "writer", ttl=MINUTE)
     assert not uploads.lock(upload.id, "another", ttl=MINUTE)
