@@ -176,12 +176,12 @@ class _GatedConsumer(_Consumer):
         gate = self.broker.gate
         with gate.turn() as may_take:
             if may_take:
-                self._last_command = time.monotonic()
                 self._give_back_lost()
-                found = self._fetch(1) if self._is_next() else []
-                if found:
-                    gate.take()
-                    return found[0]
+                if self._is_next():
+                    self._last_command = time.monotonic()
+                    for message in self._fetch(1):
+                        gate.take()
+                        return message
         if time.monotonic() - self._last_command > _HEARTBEAT_SECONDS:
             # Any command counts as a sign of life, and brings back what dead workers held.
             self._last_command = time.monotonic()
