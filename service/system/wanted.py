@@ -34,8 +34,8 @@ def num_wanted_workers(store: JobStore, *, segment_seconds: float, num_examined:
 
 def segments_left(job: Job, segment_seconds: float) -> int:
     """Of an unfinished job, estimated until it is planned. 1 at least: planning and joining are work too."""
-    num_segments = job.num_segments
-    if not job.is_planned and job.total_frames is not None:
-        seconds = job.total_frames / job.spec.input.frame_rate
+    num_segments, source = job.num_segments, job.spec.input
+    if source and not job.is_planned and job.total_frames is not None:
+        seconds = job.total_frames / source.frame_rate
         num_segments = max(num_segments, math.ceil(seconds / segment_seconds))
     return max(1, num_segments - job.num_finished_segments)

@@ -72,7 +72,7 @@ def test_values_that_do_not_go_together_are_refused_with_a_way_out(values: list[
 
 def test_schema_is_closed() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
-    open_ones = OPEN & schema["$defs"].keys()
+    open_ones = OPEN & schema["definitions"].keys()
     assert open_ones == OPEN
 
     def check(found: Any, path: str) -> None:
@@ -83,7 +83,7 @@ def test_schema_is_closed() -> None:
             if found.get("type") == "object":
                 assert found.get("additionalProperties") is False, path
             for name, item in found.items():
-                if not (path == "#/$defs" and name in OPEN):
+                if not (path == "#/definitions" and name in OPEN):
                     check(item, f"{path}/{name}")
 
     check(schema, "#")
@@ -94,7 +94,7 @@ def test_schema_knows_every_value_and_no_more() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
 
     def check(values: Any, found: dict[str, Any], path: str) -> None:
-        found = schema["$defs"][found["$ref"].rpartition("/")[2]] if "$ref" in found else found
+        found = schema["definitions"][found["$ref"].rpartition("/")[2]] if "$ref" in found else found
         properties = found.get("properties")
         if properties is None or path in ("keys.clients.default", "resources"):
             return
