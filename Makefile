@@ -34,10 +34,11 @@ format: install
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-# Writes the list of options in docs/cli.md, and docs/settings.md.
+# Writes the list of options in docs/cli.md, docs/settings.md, and the values in the Helm chart's README.
 docs: install
 	$(PYTHON) scripts/cli_docs.py
 	$(PYTHON) scripts/settings_docs.py
+	$(PYTHON) scripts/helm_docs.py
 
 # Writes requirements.lock from pyproject.toml, in a fresh environment; run it after a change of dependencies.
 lock:

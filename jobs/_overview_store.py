@@ -10,10 +10,11 @@ from jobs.records import PRIORITIES, JobState, Priority
 class OverviewStore(ScriptedStore):
     """The part of `JobStore` that metrics, sweeper and reconciler read."""
 
-    def active_ids(self) -> list[str]:
-        """Ids of all unfinished jobs."""
+    def active_ids(self, *, limit: int | None = None) -> list[str]:
+        """Ids of unfinished jobs, oldest first: all, or so many."""
         with reported_outage():
-            return [item.decode() for item in self.client.zrange("dv:active", 0, -1)]
+            last = -1 if limit is None else limit - 1
+            return [item.decode() for item in self.client.zrange("dv:active", 0, last)]
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of jobs whose time is over."""

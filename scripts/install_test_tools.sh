@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the programs that only tests use: Debian's Chromium, ffmpeg, curl and jq.
+# Installs the programs that only tests use: Debian's Chromium, ffmpeg, curl and jq, and Helm.
 # Usage: scripts/install_test_tools.sh
 #
 # Without root or apt it says what is missing; the tests that need it are then skipped.
@@ -20,3 +20,4 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 scripts/install_browser.sh
+scripts/install_helm.sh || echo "missing for tests of the chart: Helm" >&2

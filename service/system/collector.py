@@ -16,6 +16,7 @@ from media.errors import SandboxError
 from media.sandbox import PROTECTIONS, shared_sandbox
 from pipelines.planning.host import host_memory
 from service.context import ServiceContext
+from service.system.wanted import num_wanted_workers
 
 _log = structlog.get_logger(__name__)
 
@@ -84,7 +85,12 @@ class StoreCollector(Collector):
         )
         for state, count in store.num_finished().items():
             finished.add_metric([state], count)
-        return [by_state, finished]
+        wanted = _gauge(
+            "dovetail_wanted_workers",
+            "Workers that unfinished jobs could keep busy at once.",
+            num_wanted_workers(store, segment_seconds=self._context.settings.segment_seconds),
+        )
+        return [by_state, finished, wanted]
 
     def _work(self) -> list[Metric]:
         fleet = self._context.fleet

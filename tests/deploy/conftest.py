@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.made_clips import make_clip
+from tests.deploy.chart import PATH
 from tests.deploy.docker import ROOT, docker
 
 IS_REQUIRED = os.environ.get("DOVETAIL_REQUIRE_DOCKER") == "1"
@@ -54,3 +55,17 @@ def images(docker_host: None) -> None:
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve seconds with sound."""
     return make_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", seconds=12)
+
+
+@pytest.fixture(scope="session")
+def helm_program() -> None:
+    """Helm, as `tests.deploy.chart` finds it."""
+    if shutil.which("helm", path=PATH):
+        return
+    if not IS_REQUIRED:
+        pytest.skip("Helm is not installed; scripts/install_helm.sh does it")
+    folder = Path(sys.executable).parent
+    done = subprocess.run(
+        [ROOT / "scripts/install_helm.sh", folder], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,36 @@
+{{/* Values that do not go together: a message that says what was found and what works. */}}
+{{- define "dovetail.check" -}}
+{{- $storage := .Values.storage -}}
+{{- if and (not $storage.url) (not $storage.volume.enabled) -}}
+{{- fail "storage: there is neither a bucket (storage.url) nor a volume (storage.volume.enabled); results would be lost with their pod" -}}
+{{- end -}}
+{{- if and (or (gt (int .Values.api.replicas) 1) .Values.api.autoscaling.enabled) (not $storage.volume.enabled) -}}
+{{- fail "api: several pods share unfinished uploads; set storage.volume.enabled, or api.replicas to 1 without autoscaling" -}}
+{{- end -}}
+{{- if and (not .Values.valkey.enabled) (not .Values.redis.existingSecret) -}}
+{{- fail "redis.existingSecret is empty and valkey.enabled is false: name the Secret with the address of your server" -}}
+{{- end -}}
+{{- if and .Values.weights.existingClaim .Values.weights.pull -}}
+{{- fail "weights: existingClaim is read-only, so nothing can be pulled into it; use one of existingClaim and pull" -}}
+{{- end -}}
+{{- range .Values.weights.pull -}}
+{{- if and (hasPrefix "https://" .source) (not .sha256) -}}
+{{- fail (printf "weights.pull: %s has no sha256; files of web servers need the digest that they must have" .source) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- fail "httpRoute.parentRefs is empty: name the gateway that the route belongs to" -}}
+{{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
+{{- fail "ingress.hosts is empty: name the hosts under which customers reach the API" -}}
+{{- end -}}
+{{- range $name, $pool := include "dovetail.pools" . | fromYaml -}}
+{{- $scaling := $pool.autoscaling -}}
+{{- if and (eq $scaling.kind "hpa") (lt (int $scaling.min) 1) -}}
+{{- fail (printf "workers.%s.autoscaling.min is %d: hpa needs 1 or more, only keda goes to 0" $name (int $scaling.min)) -}}
+{{- end -}}
+{{- if and (ne $scaling.kind "none") (gt (int $scaling.min) (int $scaling.max)) -}}
+{{- fail (printf "workers.%s.autoscaling: min %d is more than max %d" $name (int $scaling.min) (int $scaling.max)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

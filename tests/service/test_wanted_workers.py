@@ -1,0 +1,60 @@
+"""The number that autoscalers want: it must grow with a film's length and never end below what runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.records import JobState, Priority
+from jobs.store import JobStore
+from service.system.wanted import num_wanted_workers
+from tests.jobs.conftest import client, redis_server, session_redis, store
+from tests.jobs.made import MINUTE, append, begin, complete, create, end, make_segment
+
+__all__ = ["client", "redis_server", "session_redis", "store"]
+
+
+def wanted(store: JobStore, num_examined: int = 100) -> int:
+    """With segments of a second; the jobs of these tests have 100 frames, at 25 frames per second."""
+    return num_wanted_workers(store, segment_seconds=1, num_examined=num_examined)
+
+
+def test_segments_count_before_anybody_has_planned_them(store: JobStore) -> None:
+    assert wanted(store) == 0
+    job = create(store)
+    assert wanted(store) == 4
+    begin(store, job.id, "plan")
+    append(store, job.id, range(2), is_complete=False)
+    assert wanted(store) == 4
+
+
+def test_finished_segments_count_no_more_and_the_join_is_work_too(store: JobStore) -> None:
+    job = create(store)
+    begin(store, job.id, "plan")
+    append(store, job.id, range(6))
+    end(store, job.id, "plan", "finished")
+    assert wanted(store) == 6
+    begin(store, job.id, "segment:5", "other")
+    make_segment(store, job.id, 0)
+    assert wanted(store) == 5
+    end(store, job.id, "segment:5", "drained", "other")
+    for index in range(1, 6):
+        make_segment(store, job.id, index)
+    assert wanted(store) == 1
+
+
+def test_jobs_beyond_those_that_are_examined_count_for_one_each(store: JobStore) -> None:
+    for priority in (Priority.LOW, Priority.NORMAL, Priority.HIGH):
+        create(store, priority=priority)
+    assert wanted(store) == 12
+    assert wanted(store, num_examined=1) == 4 + 2
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_nobody_is_wanted_for_jobs_that_are_over(store: JobStore, is_begun: bool) -> None:
+    done, cancelled = create(store).id, create(store).id
+    complete(store, done)
+    if is_begun:
+        begin(store, cancelled, "plan")
+    store.cancel(cancelled, ttl=MINUTE)
+    assert store.get(cancelled).state == (JobState.CANCELLING if is_begun else JobState.CANCELLED)
+    assert wanted(store) == 0
