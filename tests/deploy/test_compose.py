@@ -31,7 +31,8 @@ class Compose:
     def __call__(self, *arguments: str, timeout: float = 180) -> str:
         done = subprocess.run(
             ["docker", "compose", "-p", PROJECT, *self._files, *arguments],
-            env=os.environ | {"DOVETAIL_PORT": "0", "DOVETAIL_SEGMENT_SECONDS": "2"},
+            env=os.environ
+            | {"DOVETAIL_PORT": "0", "DOVETAIL_SEGMENT_SECONDS": "2", "DOVETAIL_MODELS": '["bicubic"]'},
             capture_output=True,
             text=True,
             check=False,
@@ -61,7 +62,6 @@ def compose(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     override.write_text(
         "services:\n  worker:\n    environment:\n      DOVETAIL_ALLOW_STANDINS: 'true'\n"
         "      DOVETAIL_HEARTBEAT_TIMEOUT: '8'\n      DOVETAIL_LEASE_TTL: '4'\n"
-        "      DOVETAIL_MODELS: '[\"bicubic\"]'\n"
     )
     compose = Compose(override)
     try:
