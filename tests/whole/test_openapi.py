@@ -14,7 +14,7 @@ from benchmarks.installation import Installation
 from jobs.api_keys import Scope
 from jobs.settings import ServiceSettings
 from tests.service.conftest import redis_url, running_api, settings, valkey
-from tests.thorough import sized
+from tests.thorough import IS_THOROUGH, sized
 
 __all__ = ["redis_url", "settings", "valkey"]  # fixtures
 
@@ -28,6 +28,9 @@ LONG_ANSWERS = r"/(events|stream)$"
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.skipif(
+    not IS_THOROUGH, reason="where keys are used more is promised; make test-thorough does both"
+)
 def test_schemathesis_finds_nothing(installation: Installation, tmp_path: Path) -> None:
     check_with_schemathesis(installation.url, tmp_path, left_out=f"{UNPROMISED},ignored_auth")
 
