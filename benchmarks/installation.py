@@ -55,7 +55,7 @@ class Installation:
         redis_url: str | None = None,
     ) -> None:
         self.folder = folder
-        self.url = f"http://127.0.0.1:{_free_port()}"
+        self.url = f"http://127.0.0.1:{free_port()}"
         self._num_workers = num_workers
         self._environment = {**os.environ, **QUICK, **(environment or {})}
         self._environment.pop("DOVETAIL_REDIS_URL", None)
@@ -152,7 +152,8 @@ class Installation:
         self.stop()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

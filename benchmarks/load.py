@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -63,31 +63,36 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False)
 """
 
 
+def stored_spec(owner: str, *, labels: Mapping[str, str] | None = None) -> JobSpec:
+    """A job that is looked at and never made."""
+    return JobSpec(
+        id=new_id("job"),
+        owner=owner,
+        created_at=datetime.now(UTC),
+        input_key="none",
+        input=InputInfo(
+            filename="clip.mp4",
+            size_bytes=1000,
+            format_name="mov,mp4",
+            codec="h264",
+            width=320,
+            height=180,
+            frame_rate=30.0,
+            duration_seconds=10.0,
+            num_frames=300,
+            has_audio=True,
+        ),
+        options=JobOptions(model="bicubic"),
+        labels=dict(labels or {}),
+    )
+
+
 def fill_store(installation: Installation, num_jobs: int) -> list[str]:
     """Puts jobs into the store, without messages: nobody works on them."""
     store = JobStore(installation.redis_client())
-    info = InputInfo(
-        filename="clip.mp4",
-        size_bytes=1000,
-        format_name="mov,mp4",
-        codec="h264",
-        width=320,
-        height=180,
-        frame_rate=30.0,
-        duration_seconds=10.0,
-        num_frames=300,
-        has_audio=True,
-    )
     ids = []
     for _ in range(num_jobs):
-        spec = JobSpec(
-            id=new_id("job"),
-            owner="local",
-            created_at=datetime.now(UTC),
-            input_key="none",
-            input=info,
-            options=JobOptions(model="bicubic"),
-        )
+        spec = stored_spec("local")
         store.create(spec, max_waiting=10 * num_jobs)
         # Seen as finished: waiting jobs without messages would be picked up by the reconciler.
         store.cancel(spec.id, ttl=_DAY)

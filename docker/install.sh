@@ -8,6 +8,7 @@ folder=$1
 shift
 [ ! -s /run/secrets/pip.conf ] || export PIP_CONFIG_FILE=/run/secrets/pip.conf
 [ ! -s /run/secrets/ca.pem ] || export PIP_CERT=/run/secrets/ca.pem
+export PIP_CACHE_DIR=/var/cache/pip
 [ "$folder" = /opt/dovetail ] || set -- --prefix "$folder" "$@"
 exec python3 -m pip --python /opt/dovetail/bin/python --disable-pip-version-check --no-input \
   install --root-user-action ignore --constraint requirements.lock "$@"

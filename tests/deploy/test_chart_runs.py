@@ -76,7 +76,7 @@ class Node:
             (target / file).write_text(content)
 
     def _here(self, part: str, text: str) -> str:
-        if text.startswith(("/data", "/run/", "/models", "/work", "/tmp")):
+        if text.startswith(("/data", "/run/", "/models", "/scratch", "/tmp")):
             # The claim is one for all, unless it is Valkey's own.
             owner = "shared" if text.startswith("/data") and part != "valkey" else part
             return str(self._folder / owner) + text

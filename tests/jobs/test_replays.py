@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import redis
 
+from benchmarks.lossy_proxy import LossyProxy, lossy_proxy, runs
 from jobs import batch_store
 from jobs._scripts import attempts, lifecycle, segments
 from jobs.batch_records import BatchInput, BatchSpec
@@ -32,18 +33,17 @@ from tests.jobs.made import (
     output,
     plan,
 )
-from tests.redis_proxy import RedisProxy, redis_proxy, runs
 from tests.redis_server import RedisServer
 
 
 @pytest.fixture
-def proxy(redis_server: RedisServer) -> Iterator[RedisProxy]:
-    with redis_proxy(redis_server.port) as proxy:
+def proxy(redis_server: RedisServer) -> Iterator[LossyProxy]:
+    with lossy_proxy(redis_server.port) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def lossy_client(proxy: RedisProxy) -> Iterator[redis.Redis]:
+def lossy_client(proxy: LossyProxy) -> Iterator[redis.Redis]:
     """A client whose answers may get lost."""
     with impatient_client(proxy.url) as client:
         yield client
@@ -158,7 +158,7 @@ CASES: dict[str, tuple[str, Callable[[JobStore, str], None], Act]] = {
 
 
 def test_a_source_whose_arrival_is_answered_late_arrives_once(
-    store: JobStore, proxy: RedisProxy, lossy_client: redis.Redis
+    store: JobStore, proxy: LossyProxy, lossy_client: redis.Redis
 ) -> None:
     source = FetchedSource(url="https://videos.example.com/clip.mp4", filename="clip.mp4", max_bytes=1000)
     spec = make_spec().model_copy(update={"input": None, "source": source})
@@ -178,7 +178,7 @@ def test_a_source_whose_arrival_is_answered_late_arrives_once(
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_change_whose_answer_is_lost_happens_once(
-    name: str, store: JobStore, proxy: RedisProxy, lossy_client: redis.Redis
+    name: str, store: JobStore, proxy: LossyProxy, lossy_client: redis.Redis
 ) -> None:
     script, prepare, act = CASES[name]
     undisturbed, disturbed = create(store), create(store)
@@ -193,7 +193,7 @@ def test_a_change_whose_answer_is_lost_happens_once(
 
 
 def test_a_job_whose_creation_is_answered_late_is_made_once(
-    store: JobStore, proxy: RedisProxy, lossy_client: redis.Redis
+    store: JobStore, proxy: LossyProxy, lossy_client: redis.Redis
 ) -> None:
     spec = make_spec()
     proxy.lose_answer(runs(lifecycle.CREATE))
@@ -205,7 +205,7 @@ def test_a_job_whose_creation_is_answered_late_is_made_once(
 
 
 def test_a_job_that_ended_again_is_not_retried_by_an_old_request(
-    store: JobStore, proxy: RedisProxy, lossy_client: redis.Redis
+    store: JobStore, proxy: LossyProxy, lossy_client: redis.Redis
 ) -> None:
     job = create(store)
     complete(store, job.id)
@@ -217,7 +217,7 @@ def test_a_job_that_ended_again_is_not_retried_by_an_old_request(
 
 
 def test_a_batch_whose_creation_is_answered_late_has_each_input_once(
-    proxy: RedisProxy, lossy_client: redis.Redis
+    proxy: LossyProxy, lossy_client: redis.Redis
 ) -> None:
     batches = BatchStore(lossy_client)
     now = datetime.now(UTC)
@@ -232,7 +232,7 @@ def test_a_batch_whose_creation_is_answered_late_has_each_input_once(
 
 
 def test_an_upload_whose_lock_is_answered_late_is_locked_for_its_writer(
-    proxy: RedisProxy, lossy_client: redis.Redis
+    proxy: LossyProxy, lossy_client: redis.Redis
 ) -> None:
     uploads = UploadStore(lossy_client)
     now = datetime.now(UTC)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from jobs.api_keys import KeyLimits
+from jobs.records import Job
 from jobs.settings import ServiceSettings
 from service.context import ServiceContext
 from service.tasks import enqueue_task
@@ -44,11 +45,18 @@ def test_five_hundred_requests_at_once_are_all_answered(api: Api) -> None:
     assert asyncio.run(statuses(api, paths * 100)) == {"200": 500}
 
 
-def test_requests_of_one_key_beyond_its_limit_are_put_off_and_others_are_not(api_with_keys: Api) -> None:
+def test_requests_of_one_key_beyond_its_limit_are_put_off_and_others_are_not(
+    api_with_keys: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, greedy = api_with_keys.make_key(limits=KeyLimits(max_requests_at_once=5))
     _, modest = api_with_keys.make_key()
     held = threading.Event()
-    api_with_keys.context.store.list_jobs = lambda *_, **__: (held.wait(30), ([], None))[1]  # type: ignore[method-assign]
+
+    def wait_and_list(*_: object, **__: object) -> tuple[list[Job], None]:
+        held.wait(30)
+        return [], None
+
+    monkeypatch.setattr(api_with_keys.context.store, "list_jobs", wait_and_list)
 
     async def act() -> tuple[Counter[str], int, httpx.Response]:
         lists = asyncio.create_task(statuses(api_with_keys, ["/v1/jobs"] * 45, greedy))

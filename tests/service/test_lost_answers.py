@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from benchmarks.lossy_proxy import LossyProxy, lossy_proxy, runs
 from jobs import batch_store
 from jobs._scripts import lifecycle
 from jobs.api_keys import Scope
@@ -27,7 +28,6 @@ from jobs.uploads import UploadStore
 from service.auth import Caller
 from service.jobs.service import submit_source
 from service.jobs.submissions import JobForm
-from tests.redis_proxy import RedisProxy, redis_proxy, runs
 from tests.redis_server import free_port
 from tests.service.api_process import api_process
 from tests.service.conftest import Api, running_api, wait_until
@@ -37,11 +37,11 @@ from tests.service.test_batches import upload
 
 
 @contextmanager
-def behind_proxy(settings: ServiceSettings) -> Iterator[tuple[Api, RedisProxy]]:
+def behind_proxy(settings: ServiceSettings) -> Iterator[tuple[Api, LossyProxy]]:
     """The API, with a proxy between it and its store. The queue is reached without."""
     port = urlsplit(settings.redis_url).port
     assert port is not None
-    with redis_proxy(port) as proxy:
+    with lossy_proxy(port) as proxy:
         through = settings.model_copy(
             update={"redis_url": proxy.url, "queue_redis_url": settings.effective_queue_redis_url}
         )
