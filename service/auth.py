@@ -116,7 +116,7 @@ def effective_limits(context: ServiceContext, caller: Caller) -> KeyLimits:
     """What holds for a caller: the key's own limits, else the server's."""
     limits, settings = caller.limits, context.settings
     found = {"max_upload_bytes": limits.max_upload_bytes or settings.max_upload_bytes}
-    if caller != LOCAL:
+    if caller.owner != LOCAL_OWNER:
         for name in _SET_BY_SERVER:
             found[name] = getattr(limits, name) or getattr(settings, name)
     return limits.model_copy(update=found)

@@ -23,6 +23,7 @@ import redis.asyncio
 import structlog
 
 from jobs._scripted_store import milliseconds
+from jobs.clock import LUA_NOW_MS
 from jobs.errors import JobsError, QueueFullError
 from jobs.records import new_id
 from jobs.settings import ServiceSettings
@@ -41,9 +42,10 @@ _MAX_LENGTH = 255
 # nothing for its successor.
 # KEYS: record. ARGV: holder, fingerprint, id for what is made, held for ms, kept for s.
 # Returns what may be done, and the id.
-_CLAIM = """
-local now = redis.call('TIME')
-now = now[1] * 1000 + math.floor(now[2] / 1000)
+_CLAIM = (
+    LUA_NOW_MS
+    + """
+local now = now_ms()
 local fingerprint, id, holder, held_until, is_done = unpack(
   redis.call('HMGET', KEYS[1], 'fingerprint', 'id', 'holder', 'held_until', 'is_done'))
 local answer = 'new'
@@ -58,16 +60,18 @@ redis.call('HSET', KEYS[1], 'fingerprint', ARGV[2], 'id', id or ARGV[3], 'holder
 redis.call('EXPIRE', KEYS[1], ARGV[5])
 return {answer, id or ARGV[3]}
 """
+)
 # KEYS: record. ARGV: holder, what: "hold" on for ms, "finish", "release" the id for the next request, or
 # "forget"; ms.
-_CHANGE = """
+_CHANGE = (
+    LUA_NOW_MS
+    + """
 if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
 if ARGV[2] == 'forget' then return redis.call('DEL', KEYS[1]) end
 if ARGV[2] == 'finish' then return redis.call('HSET', KEYS[1], 'is_done', 1) end
-local now = redis.call('TIME')
-local until_ms = now[1] * 1000 + math.floor(now[2] / 1000) + tonumber(ARGV[3])
-return redis.call('HSET', KEYS[1], 'held_until', until_ms)
+return redis.call('HSET', KEYS[1], 'held_until', now_ms() + tonumber(ARGV[3]))
 """
+)
 
 
 @dataclass(frozen=True)

@@ -59,11 +59,11 @@ class Lane:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if not turn.cancelled():
                 self._leave(owner)  # it came just then
-            elif turns := self._waiting.get(owner):
-                turns.remove(turn)
-                if not turns:
+            elif turn in self._waiting.get(owner, ()):
+                self._waiting[owner].remove(turn)
+                if not self._waiting[owner]:
                     del self._waiting[owner]
             raise
 
@@ -71,16 +71,17 @@ class Lane:
         self._running[owner] -= 1
         if not self._running[owner]:
             del self._running[owner]
-        if not self._waiting:
-            self._num_free += 1
-            return
-        following = min(self._waiting, key=lambda name: self._running[name])
-        turns = self._waiting.pop(following)
-        turn = turns.popleft()
-        if turns:
-            self._waiting[following] = turns  # behind the others
-        self._running[following] += 1
-        turn.set_result(None)
+        while self._waiting:
+            following = min(self._waiting, key=lambda name: self._running[name])
+            turns = self._waiting.pop(following)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[following] = turns  # behind the others
+            if not turn.cancelled():  # in this moment: its task has not run since
+                self._running[following] += 1
+                turn.set_result(None)
+                return
+        self._num_free += 1
 
 
 class Lanes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -39,6 +40,28 @@ def test_a_free_thread_goes_to_whoever_has_the_fewest() -> None:
     assert order[:2] == ["a", "a"]
     assert {"b", "c"} < set(order[2:5])
     assert len(order) == 12
+
+
+def test_a_wait_that_is_cancelled_just_before_its_turn_holds_up_nobody() -> None:
+    async def act() -> None:
+        lane = Lane(1)
+        first, second = lane._turn("a"), lane._turn("c")
+        await first.__aenter__()
+        waiting = asyncio.create_task(lane.run("b", time.sleep, 0))
+        entering = asyncio.create_task(second.__aenter__())
+        await settle()
+        # The task of the wait hears of it only after the thread was given away.
+        waiting.cancel()
+        await first.__aexit__(None, None, None)
+        await asyncio.wait_for(entering, 5)
+        await second.__aexit__(None, None, None)
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await lane.run("d", lambda: 1) == 1
+        assert not lane._waiting
+        assert not lane._running
+
+    asyncio.run(act())
 
 
 @pytest.mark.parametrize("is_its_turn", [False, True])
