@@ -10,8 +10,7 @@ import pytest
 import redis
 
 from benchmarks.lossy_proxy import LossyProxy, lossy_proxy, runs
-from jobs import batch_store
-from jobs._scripts import attempts, lifecycle, segments
+from jobs._scripts import attempts, batches, lifecycle, segments
 from jobs.batch_records import BatchInput, BatchSpec
 from jobs.batch_store import BatchStore
 from jobs.connections import impatient_client
@@ -219,16 +218,16 @@ def test_a_job_that_ended_again_is_not_retried_by_an_old_request(
 def test_a_batch_whose_creation_is_answered_late_has_each_input_once(
     proxy: LossyProxy, lossy_client: redis.Redis
 ) -> None:
-    batches = BatchStore(lossy_client)
+    kept = BatchStore(lossy_client)
     now = datetime.now(UTC)
     inputs = [BatchInput(index=n, job_id=new_id("job"), source=None, form={}) for n in range(3)]
     spec = BatchSpec(id=new_id("batch"), owner="local", created_at=now, num_inputs=3)
-    proxy.lose_answer(runs(batch_store._CREATE))
-    assert batches.create(spec, inputs, [], active_until=now + MINUTE)
+    proxy.lose_answer(runs(batches.CREATE))
+    assert kept.create(spec, inputs, [], active_until=now + MINUTE)
     assert proxy.num_lost == 1
     another = spec.model_copy(update={"labels": {"made": "by another attempt"}})
-    assert not batches.create(another, inputs, [], active_until=now + MINUTE)
-    assert batches.undecided(spec.id, limit=10) == inputs
+    assert not kept.create(another, inputs, [], active_until=now + MINUTE)
+    assert kept.undecided(spec.id, limit=10) == inputs
 
 
 def test_an_upload_whose_lock_is_answered_late_is_locked_for_its_writer(

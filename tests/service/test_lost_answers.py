@@ -13,8 +13,7 @@ import httpx
 import pytest
 
 from benchmarks.lossy_proxy import LossyProxy, lossy_proxy, runs
-from jobs import batch_store
-from jobs._scripts import lifecycle
+from jobs._scripts import batches, lifecycle
 from jobs.api_keys import Scope
 from jobs.batch_store import BatchStore
 from jobs.errors import ObjectNotFoundError
@@ -135,7 +134,7 @@ def test_a_repeated_request_finds_the_batch_whose_creation_was_never_answered(
         return api.http.post("/v1/batches", files=files, headers={"Idempotency-Key": "order-1"})
 
     with behind_proxy(settings) as (api, proxy):
-        proxy.lose_answer(runs(batch_store._CREATE), times=3)
+        proxy.lose_answer(runs(batches.CREATE), times=3)
         assert (send(api).status_code, proxy.num_lost) == (503, 3)
         answer = send(api)
         assert answer.status_code == 202, answer.text
