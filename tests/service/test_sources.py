@@ -25,6 +25,7 @@ from jobs.queue import TaskId
 from jobs.records import Job, JobSpec, JobState, Stage, new_id
 from jobs.settings import ServiceSettings
 from jobs.sources import FetchedSource
+from jobs.stored_bytes import StoredBytes
 from service import outgoing
 from service.outgoing import PinnedTransport, SourceRefusedError, check_url, is_public, resolve
 from service.sources import fetching
@@ -327,6 +328,7 @@ def test_limits_of_the_key_hold_for_what_is_fetched(api_with_keys: Api, origin: 
     for limits, code in (
         (KeyLimits(max_output_pixels=1000), "quota_exceeded"),
         (KeyLimits(max_upload_bytes=1000), "too_large"),
+        (KeyLimits(max_stored_bytes=1000), "quota_exceeded"),
     ):
         _, headers = api_with_keys.make_key(limits=limits)
         body = {"source": {"type": "url", "url": f"{origin.url}/clip.mp4"}}
@@ -334,6 +336,18 @@ def test_limits_of_the_key_hold_for_what_is_fetched(api_with_keys: Api, origin: 
         error = settled(api_with_keys, job["id"]).error
         assert error is not None
         assert error.code == code
+
+
+def test_what_is_fetched_counts_as_stored_until_its_job_is_deleted(
+    api_with_keys: Api, origin: Origin, clip: Path
+) -> None:
+    key, headers = api_with_keys.make_key()
+    body = {"source": {"type": "url", "url": f"{origin.url}/clip.mp4"}}
+    job = api_with_keys.http.post("/v1/jobs", json=body, headers=headers).json()
+    stored = StoredBytes(api_with_keys.context.client)
+    wait_until(lambda: stored.of(key.id) == clip.stat().st_size)
+    api_with_keys.context.store.delete(job["id"])
+    assert stored.of(key.id) == 0
 
 
 def test_a_job_counts_while_its_source_is_fetched(api_with_keys: Api) -> None:
