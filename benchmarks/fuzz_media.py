@@ -149,7 +149,7 @@ def _make_seed(seed: Seed, path: Path) -> Path:
         for number in range(12):
             image = np.ascontiguousarray(np.roll(base, number, axis=1))
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            container.mux(video.encode(frame.reformat(format=video.pix_fmt)))
+            container.mux(video.encode(frame.reformat(format=video.pix_fmt, threads=1)))
         container.mux(video.encode(None))
         if audio is not None:
             times = np.arange(24_000) / 48_000

@@ -47,4 +47,6 @@ class RgbFrames:
         codes = (image.clamp(0, 1) * self._levels).round().permute(1, 2, 0).contiguous()
         values = codes.to(torch.uint16 if self._levels > 255 else torch.uint8).cpu().numpy()
         frame = av.VideoFrame.from_ndarray(values, format=self._pix_fmt.replace("be", "le"))
-        return frame if frame.format.name == self._pix_fmt else frame.reformat(format=self._pix_fmt)
+        return (
+            frame if frame.format.name == self._pix_fmt else frame.reformat(format=self._pix_fmt, threads=1)
+        )

@@ -153,7 +153,7 @@ def _read_deep(path: Path, file: Image.Image) -> np.ndarray | None:
     if channels is None:
         return None
     wanted = {1: "gray16le", 2: "rgba64le", 3: "rgb48le", 4: "rgba64le"}[channels]
-    return frame.reformat(format=wanted).to_ndarray().reshape(frame.height, frame.width, -1)
+    return frame.reformat(format=wanted, threads=1).to_ndarray().reshape(frame.height, frame.width, -1)
 
 
 def _is_premultiplied(file: Image.Image) -> bool:
@@ -282,7 +282,7 @@ def _encode_png(levels: np.ndarray) -> bytes:
     context.width, context.height = frame.width, frame.height
     context.pix_fmt = stored
     context.time_base = Fraction(1, 25)
-    packets = context.encode(frame.reformat(format=stored)) + context.encode(None)
+    packets = context.encode(frame.reformat(format=stored, threads=1)) + context.encode(None)
     return b"".join(bytes(packet) for packet in packets)
 
 

@@ -1,5 +1,6 @@
 """Rules of the house that no other tool checks on its own."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -33,6 +34,21 @@ def test_command_line_is_ready_without_heavy_packages(module: str) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert finished.stdout.strip() == "[]"
+
+
+def test_libswscale_runs_in_one_thread() -> None:
+    """In several it now and then gives a whole wrong row, in some formats (FFmpeg 8, odd slices)."""
+    calls = [
+        (path.relative_to(ROOT), node.lineno, {keyword.arg for keyword in node.keywords})
+        for folder in ("benchmarks", "media", "pipelines", "scripts", "tests", "training", "workers")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "reformat"
+    ]
+    assert len(calls) > 10
+    assert [f"{path}:{line}" for path, line, names in calls if "threads" not in names] == []
 
 
 def test_lock_pins_every_requirement_within_its_range() -> None:

@@ -121,7 +121,9 @@ def decode_frames(path: Path, max_frames: int) -> np.ndarray:
     frames: list[np.ndarray] = []
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
-            frames.append(reformatter.reformat(frame, format="rgb24", interpolation=ACCURATE).to_ndarray())
+            frames.append(
+                reformatter.reformat(frame, format="rgb24", interpolation=ACCURATE, threads=1).to_ndarray()
+            )
             if len(frames) == max_frames:
                 break
     return np.stack(frames)

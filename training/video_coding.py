@@ -63,7 +63,7 @@ def encode_video(
         for index, array in enumerate(frames):
             # Converted here: the encoder's own conversion leaves padding unset, and x264's bits vary with it.
             rgb = av.VideoFrame.from_ndarray(array, format="rgb24")
-            frame = to_yuv.reformat(rgb, format="yuv420p", interpolation=ACCURATE)
+            frame = to_yuv.reformat(rgb, format="yuv420p", interpolation=ACCURATE, threads=1)
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -92,7 +92,7 @@ def decode_video(coded: bytes, num_frames: int) -> np.ndarray:
     to_rgb = VideoReformatter()
     with av.open(io.BytesIO(coded), "r") as container:
         decoded = [
-            to_rgb.reformat(frame, format="rgb24", interpolation=ACCURATE).to_ndarray()
+            to_rgb.reformat(frame, format="rgb24", interpolation=ACCURATE, threads=1).to_ndarray()
             for frame in container.decode(video=0)
         ]
     decoded += [decoded[-1]] * (num_frames - len(decoded))

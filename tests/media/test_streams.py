@@ -71,7 +71,9 @@ def write_streams(path: Path, streams: Sequence[tuple[str, int, int, int, int]])
         for stream, (_, width, height, count, _) in zip(made, streams, strict=True):
             for number in range(count):
                 picture = np.full((height, width, 3), 8 * number, np.uint8)
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=stream.pix_fmt)
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+                    format=stream.pix_fmt, threads=1
+                )
                 frame.pts, frame.time_base = number, Fraction(1, 25)
                 output.mux(stream.encode(frame))
             output.mux(stream.encode(None))

@@ -60,7 +60,7 @@ def make_video(
         for number, time in enumerate(times):
             scene = sum(cut <= number for cut in cuts)
             frame = av.VideoFrame.from_ndarray(picture(number, scene, size), format="rgb24").reformat(
-                format="yuv420p"
+                format="yuv420p", threads=1
             )
             frame.pts, frame.time_base = time, time_base
             frame.duration = steps[number] if number < len(steps) else (steps[-1] if steps else 1)

@@ -49,7 +49,7 @@ def make_film(
                 frame = av.VideoFrame.from_ndarray(257 * pixels.astype(np.uint16), format=pix_fmt)
             else:
                 frame = av.VideoFrame.from_ndarray(pixels, format="rgba")
-                frame = frame.reformat(format=pix_fmt, dst_colorspace="ITU601")
+                frame = frame.reformat(format=pix_fmt, dst_colorspace="ITU601", threads=1)
             frame.pts, frame.time_base = number, Fraction(1, 25)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
