@@ -31,7 +31,7 @@ from benchmarks.results_file import RESULTS, write_results
 from benchmarks.watched_pair import WatchedPair, watched_pair
 from dovetail_client import Dovetail, DovetailError
 from jobs.connections import impatient_client
-from jobs.queue import JobQueue, make_broker
+from jobs.queue import JobQueue
 from jobs.storage import Storage
 
 Fault = Literal["worker", "api", "redis", "failover", "answer"]
@@ -197,7 +197,7 @@ def _orphans_at_rest(installation: Installation) -> Orphans:
         impatient_client(settings.redis_url) as client,
         impatient_client(settings.effective_queue_redis_url) as queue_client,
     ):
-        queue = JobQueue(make_broker(queue_client, heartbeat_timeout=settings.heartbeat_timeout))
+        queue = JobQueue(queue_client)
         while True:
             found = find_orphans(client, Storage(settings.effective_storage_url), queue)
             if not found.count or time.monotonic() > deadline:

@@ -1,42 +1,27 @@
-"""The queue: dramatiq on Redis, two queues per priority, messages of ids only.
+"""The queue of tasks: messages of ids only, a queue for each priority, and one for sources to be fetched.
 
-Messages are enqueued by name, so the API needs no code of the workers. A message may be delivered more than
-once; tasks are harmless when run twice (`jobs.store`).
+Messages are put by name, so the API needs no code of the workers. A task may be delivered more than once;
+tasks are harmless when run twice (`jobs.store`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import redis
-from dramatiq import Message
-from dramatiq.errors import BrokerConnectionError
-from dramatiq.middleware import Callbacks, CurrentMessage, Middleware, Retries
 
-from jobs.broker import QueueBroker
-from jobs.errors import StoreUnavailableError
+from jobs.messages import Message, MessageQueue, Wanted
 from jobs.records import PRIORITIES, Priority
-from jobs.turns import TurnIndex
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-NAMESPACE = "dramatiq"
 FETCH, PLAN, SEGMENT, JOIN = "fetch", "plan", "segment", "join"
 # Sources are fetched by API processes; workers take from the queues of the priorities only.
 FETCH_QUEUE = "fetch"
-WEBHOOKS_QUEUE = "webhooks"
-
-# A failed task decides itself what becomes of its job; these retries are for a storage or store that is away.
-MAX_INFRASTRUCTURE_RETRIES = 1_000
-_MIN_BACKOFF_MS, _MAX_BACKOFF_MS = 1_000, 60_000
-# A dead worker's messages wait for the next maintenance, which by default takes about 20 minutes to come.
-_ALWAYS = 1_000_000
+# The line of jobs that have not begun. It and work on jobs that have take turns: otherwise the plans of a
+# thousand new jobs would come before the first segment of any of them.
+_NEW = "new"
+TASKS = Wanted(queues=tuple(map(str, PRIORITIES)), groups=((_NEW,), (PLAN, SEGMENT, JOIN)))
+"""What workers take."""
 
 
 @dataclass(frozen=True)
@@ -51,70 +36,29 @@ class TaskId:
     job_id: str
     task: str
 
-
-def make_broker(
-    client: redis.Redis,
-    *,
-    heartbeat_timeout: timedelta,
-    middleware: Iterable[Middleware] = (),
-    broker_class: type[QueueBroker] = QueueBroker,
-) -> QueueBroker:
-    """The broker of one process.
-
-    TimeLimit (kills a task after 10 minutes) and AgeLimit are left out: a segment takes as long as it takes.
-
-    Args:
-        client: Of the queue's database.
-        heartbeat_timeout: After which a silent worker's messages go to others.
-        middleware: Comes after the usual ones.
-        broker_class: A kind of its own, for processes that consume.
-    """
-    broker = broker_class(
-        client=client,
-        heartbeat_timeout=int(heartbeat_timeout.total_seconds() * 1000),
-        maintenance_chance=_ALWAYS,
-        namespace=NAMESPACE,
-        middleware=[
-            Callbacks(),
-            CurrentMessage(),
-            Retries(
-                max_retries=MAX_INFRASTRUCTURE_RETRIES,
-                min_backoff=_MIN_BACKOFF_MS,
-                max_backoff=_MAX_BACKOFF_MS,
-            ),
-            TurnIndex(),
-            *middleware,
-        ],
-    )
-    for priority in PRIORITIES:
-        for name in queue_names(priority):
-            broker.declare_queue(name)
-    return broker
-
-
-def queue_names(priority: Priority) -> tuple[str, str]:
-    """The two queues of a priority: of work on jobs that have begun, and of jobs that have not.
-
-    Each key's are taken in turn. In one queue the plans of a thousand new jobs would come before the first
-    segment of any of them.
-    """
-    return str(priority), f"{priority}_new"
+    @property
+    def kind(self) -> str:
+        """Such as "segment"."""
+        return self.task.partition(":")[0]
 
 
 class JobQueue:
     """Puts tasks into the queue and tells which are there.
 
-    Whoever enqueues a task says whose it is, and the weight of that key: keys take turns (`jobs.turns`).
+    Whoever enqueues a task says whose it is, and the weight of that key: keys take turns.
 
     Args:
-        broker: From `make_broker`.
+        client: Of the queue's database, without `decode_responses`.
+
+    Attributes:
+        messages: The queues.
 
     Raises:
         StoreUnavailableError: By every method, when Redis does not answer.
     """
 
-    def __init__(self, broker: QueueBroker) -> None:
-        self.broker = broker
+    def __init__(self, client: redis.Redis) -> None:
+        self.messages = MessageQueue(client)
 
     def enqueue_plan(
         self,
@@ -126,29 +70,22 @@ class JobQueue:
         is_continuation: bool = False,
     ) -> None:
         """Asks for a job to be planned, or planned on."""
-        begun, new = queue_names(priority)
-        self._enqueue(begun if is_continuation else new, PLAN, (job_id,), owner=owner, weight=weight)
+        line = PLAN if is_continuation else _NEW
+        self.messages.put(Message(priority, f"{job_id} {PLAN}", line, owner, weight))
 
     def enqueue_fetch(self, job_id: str, *, owner: str, weight: int = 1) -> None:
         """Asks for a job's source to be fetched."""
-        self._enqueue(FETCH_QUEUE, FETCH, (job_id,), owner=owner, weight=weight)
+        self.messages.put(Message(FETCH_QUEUE, f"{job_id} {FETCH}", FETCH, owner, weight))
 
     def enqueue_segment(
-        self,
-        job_id: str,
-        index: int,
-        priority: Priority,
-        *,
-        owner: str,
-        weight: int = 1,
-        delay: timedelta = timedelta(),
+        self, job_id: str, index: int, priority: Priority, *, owner: str, weight: int = 1
     ) -> None:
         """Asks for a segment to be made."""
-        self._enqueue(priority, SEGMENT, (job_id, index), delay, owner=owner, weight=weight)
+        self.enqueue(TaskId(job_id, f"{SEGMENT}:{index}"), priority, owner=owner, weight=weight)
 
     def enqueue_join(self, job_id: str, priority: Priority, *, owner: str, weight: int = 1) -> None:
         """Asks for the final file."""
-        self._enqueue(priority, JOIN, (job_id,), owner=owner, weight=weight)
+        self.enqueue(TaskId(job_id, JOIN), priority, owner=owner, weight=weight)
 
     def enqueue(
         self,
@@ -160,67 +97,28 @@ class JobQueue:
         delay: timedelta = timedelta(),
     ) -> None:
         """Asks for any task."""
-        name, _, index = task.task.partition(":")
-        begun, new = queue_names(priority)
-        arguments = (task.job_id, int(index)) if index else (task.job_id,)
-        queue = {FETCH: FETCH_QUEUE, PLAN: new}.get(name, begun)
-        self._enqueue(queue, name, arguments, delay, owner=owner, weight=weight)
+        queue = FETCH_QUEUE if task.kind == FETCH else priority
+        line = _NEW if task.kind == PLAN else task.kind
+        message = Message(queue, f"{task.job_id} {task.task}", line, owner, weight)
+        self.messages.put(message, delay=delay)
 
     def tasks(self) -> set[TaskId]:
-        """All tasks with a message: waiting, delayed, or given to a worker that has not acknowledged it."""
-        found = set()
-        for queue in (FETCH_QUEUE, *(name for priority in PRIORITIES for name in queue_names(priority))):
-            for name in (queue, f"{queue}.DQ"):
-                with _reported_outage():
-                    messages = self.broker.client.hvals(f"{NAMESPACE}:{name}.msgs")
-                for content in messages:
-                    message = json.loads(content)
-                    job_id, *index = message["args"]
-                    task = message["actor_name"]
-                    found.add(TaskId(job_id, f"{task}:{index[0]}" if index else task))
-        return found
+        """All tasks with a message: waiting, put off, or taken by a worker that has not finished it."""
+        return {
+            task_of(message_id)
+            for queue in (FETCH_QUEUE, *PRIORITIES)
+            for message_id in self.messages.ids(queue)
+        }
 
     def depths(self) -> dict[Priority, tuple[int, int]]:
-        """Messages by priority: (waiting or delayed, given to workers)."""
-        depths = {}
-        for priority in PRIORITIES:
-            with _reported_outage(), self.broker.client.pipeline(transaction=False) as pipeline:
-                for name in queue_names(priority):
-                    pipeline.llen(f"{NAMESPACE}:{name}")
-                    pipeline.hlen(f"{NAMESPACE}:{name}.msgs")
-                    pipeline.hlen(f"{NAMESPACE}:{name}.DQ.msgs")
-                values = pipeline.execute()
-            waiting, known, delayed = (values[position] + values[position + 3] for position in range(3))
-            depths[priority] = (waiting + delayed, max(0, known - waiting))
-        return depths
-
-    def _enqueue(
-        self,
-        queue: str,
-        actor: str,
-        arguments: tuple[object, ...],
-        delay: timedelta = timedelta(),
-        *,
-        owner: str,
-        weight: int = 1,
-    ) -> None:
-        options = {"owner": owner, "weight": weight}
-        message: Message[object] = Message(
-            queue_name=str(queue), actor_name=actor, args=arguments, kwargs={}, options=options
-        )
-        milliseconds = int(delay.total_seconds() * 1000)
-        with _reported_outage():
-            self.broker.enqueue(message, delay=milliseconds or None)
+        """Messages by priority: (waiting or put off, taken by workers)."""
+        depths = self.messages.depths(PRIORITIES)
+        return {
+            priority: (depth.waiting, depth.taken) for priority, depth in zip(PRIORITIES, depths, strict=True)
+        }
 
 
-@contextmanager
-def _reported_outage() -> Iterator[None]:
-    try:
-        yield
-    except (
-        BrokerConnectionError,
-        redis.ConnectionError,
-        redis.TimeoutError,
-        redis.BusyLoadingError,
-    ) as error:
-        raise StoreUnavailableError("the queue does not answer; try again in a moment") from error
+def task_of(message_id: str) -> TaskId:
+    """Which task a message asks for."""
+    job_id, _, task = message_id.partition(" ")
+    return TaskId(job_id, task)

@@ -46,8 +46,8 @@ class CommonSettings(BaseSettings):
             data, and objects unless `storage_url` says otherwise.
         redis_url: Of the store (job records): a server, or its Sentinels as
             redis+sentinel://host:26379,host:26379/service/0.
-        queue_redis_url: Of the queue: a database of its own, since keys of others slow its maintenance (188
-            to 8,313 us per message with 100,000 of them). None is the store's server, next database.
+        queue_redis_url: Of the queue: a database, or a server, of its own. None is the store's server, next
+            database.
         storage_url: Folder or `s3://bucket/prefix`; None is a folder in `data_dir`.
         heartbeat_timeout: After so long without a sign of life a worker counts as dead and its message goes
             to another one. Not much below a minute in production: C code that holds the interpreter's lock

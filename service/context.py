@@ -16,7 +16,7 @@ from jobs.api_keys import ApiKeyStore
 from jobs.async_reader import AsyncJobReader
 from jobs.connections import async_client, impatient_client
 from jobs.fleet import Fleet
-from jobs.queue import JobQueue, make_broker
+from jobs.queue import JobQueue
 from jobs.settings import ServiceSettings
 from jobs.storage import Storage
 from jobs.store import JobStore
@@ -104,7 +104,7 @@ def make_context(settings: ServiceSettings, *, uses_keys: bool) -> ServiceContex
         async_client=waiting,
         store=JobStore(client),
         reader=AsyncJobReader(waiting),
-        queue=JobQueue(make_broker(queue_client, heartbeat_timeout=settings.heartbeat_timeout)),
+        queue=JobQueue(queue_client),
         storage=Storage(settings.effective_storage_url, min_free_bytes=settings.min_free_bytes),
         fleet=Fleet(client),
         keys=ApiKeyStore(client),

@@ -1,32 +1,43 @@
 """Messages that the API processes work off themselves: webhooks, the inputs of batches, sources by address.
 
-A dramatiq worker per queue, with a few threads; what they run are coroutines on the process's event loop.
-A killed process's messages go to another one after `heartbeat_timeout`.
+What they ask for are coroutines on the process's event loop, a few at a time of each kind. A killed process's
+messages go to another one after `heartbeat_timeout`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from dramatiq import Actor, Message, Worker
-from dramatiq.errors import BrokerConnectionError
+import redis
+import structlog
 
-from jobs.connections import patient_client
+from jobs.connections import async_client
 from jobs.errors import StoreUnavailableError
-from jobs.outages import reported_outage
-from jobs.queue import make_broker
-from jobs.turns import TurnBroker
+from jobs.messages import AsyncMessageQueue, Delivery, Message, Wanted, retry_delay
 from service.context import ServiceContext
 
-# How long an idle worker waits between two looks at its queue, at most.
-_IDLE_MS = 200
+_log: Any = structlog.get_logger(__name__)
+
 _STOP_SECONDS = 10.0
+_FIRST_DELAY, _LONGEST_DELAY = timedelta(seconds=1), timedelta(seconds=60)
+
+
+class LaterError(Exception):
+    """Raised by a task that is to be done later.
+
+    Args:
+        reason: Why.
+        delay: After which it is delivered again.
+    """
+
+    def __init__(self, reason: str, *, delay: timedelta) -> None:
+        super().__init__(reason)
+        self.delay = delay
 
 
 @dataclass(frozen=True)
@@ -36,15 +47,15 @@ class TaskKind:
     Attributes:
         queue: Name of its queue.
         name: Of the task.
-        run: Does it, given the process's context and an id. May raise `dramatiq.errors.Retry` to be asked
-            again later; other errors are tried again with exponential back-off.
-        num_threads: How many are done at the same time by one process.
+        run: Does it, given the process's context and the message's id. May raise `LaterError`; after other
+            errors it is tried again with exponential back-off.
+        num_at_once: How many are done at the same time by one process.
     """
 
     queue: str
     name: str
     run: Callable[[ServiceContext, str], Awaitable[None]]
-    num_threads: int
+    num_at_once: int
 
 
 def enqueue_task(
@@ -63,117 +74,101 @@ def enqueue_task(
     Raises:
         StoreUnavailableError: If the queue does not answer.
     """
-    broker = context.queue.broker
-    message: Message[object] = Message(
-        queue_name=queue,
-        actor_name=name,
-        args=(task_id,),
-        kwargs={},
-        options={"owner": owner, "weight": weight},
-    )
-    try:
-        with reported_outage():
-            broker.declare_queue(queue)
-            broker.enqueue(message, delay=int(delay.total_seconds() * 1000) or None)
-    except BrokerConnectionError as error:
-        raise StoreUnavailableError("the queue does not answer; try again in a moment") from error
+    context.queue.messages.put(Message(queue, task_id, name, owner, weight), delay=delay)
 
 
 @asynccontextmanager
 async def running_tasks(context: ServiceContext, kinds: Sequence[TaskKind]) -> AsyncIterator[None]:
     """Works off messages of these kinds while the block runs. Unfinished ones go back to their queues."""
-    settings = context.settings
-    client = patient_client(settings.effective_queue_redis_url)
-    bridge = _Bridge(asyncio.get_running_loop())
-    workers = []
-    for kind in kinds:
-        broker = make_broker(client, heartbeat_timeout=settings.heartbeat_timeout, broker_class=TurnBroker)
-        Actor(
-            bridge.blocking(context, kind.run),
-            broker=broker,
-            actor_name=kind.name,
-            queue_name=kind.queue,
-            priority=0,
-            options={},
-        )
-        workers.append(
-            Worker(broker, queues={kind.queue}, worker_threads=kind.num_threads, worker_timeout=_IDLE_MS)
-        )
-    for worker in workers:
-        worker.start()
+    client = async_client(context.settings.effective_queue_redis_url)
+    messages = AsyncMessageQueue(client)
+    consumers = [asyncio.create_task(_Consumer(context, kind, messages).run()) for kind in kinds]
     try:
         yield
     finally:
-        bridge.stop()
-        await _stopped(workers)
-        client.close()
+        for consumer in consumers:
+            consumer.cancel()
+        # Not longer: while Redis is away nothing can be given back.
+        await asyncio.wait(consumers, timeout=_STOP_SECONDS)
+        await client.aclose()
 
 
-class _Bridge:
-    """Runs coroutines on the loop for threads that wait for them."""
+class _Consumer:
+    """Takes messages of one kind, as many as are done at a time, and keeps those that are being done."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._running: set[Future[None]] = set()
-        self._lock = threading.Lock()
-        self._is_stopped = False
+    def __init__(self, context: ServiceContext, kind: TaskKind, messages: AsyncMessageQueue) -> None:
+        self._context, self._kind, self._messages = context, kind, messages
+        self._wanted = Wanted(queues=(kind.queue,), groups=((kind.name,),))
+        self._hold = context.settings.heartbeat_timeout
+        self._slots = asyncio.Semaphore(kind.num_at_once)
+        self._held: dict[Delivery, asyncio.Task[None]] = {}
 
-    def blocking(
-        self, context: ServiceContext, run: Callable[[ServiceContext, str], Awaitable[None]]
-    ) -> Callable[[str], None]:
-        async def start(task_id: str) -> None:
-            await run(context, task_id)
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        keeping = asyncio.create_task(self._keep())
+        try:
+            while True:
+                await self._slots.acquire()
+                delivery = await self._next()
+                self._held[delivery] = asyncio.create_task(self._work(delivery))
+        finally:
+            keeping.cancel()
+            tasks = list(self._held.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-        def run_blocking(task_id: str) -> None:
-            with self._lock:
-                if self._is_stopped:
-                    raise InterruptedError("the process is stopping")
-                future = asyncio.run_coroutine_threadsafe(start(task_id), self._loop)
-                self._running.add(future)
+    async def _next(self) -> Delivery:
+        while True:
             try:
-                future.result()
-            finally:
-                self._running.discard(future)
+                found = await self._taken()
+                if isinstance(found, Delivery):
+                    return found
+                await self._messages.wait(self._wanted.bells, found)
+            except (StoreUnavailableError, redis.RedisError):
+                _log.warning("queue.unavailable", queue=self._kind.queue, exc_info=True)
+                await asyncio.sleep(_FIRST_DELAY.total_seconds())
 
-        return run_blocking
+    async def _taken(self) -> Delivery | float:
+        # Not to be cut short: what has been taken would be nobody's for a while.
+        taking = asyncio.create_task(self._messages.take(self._wanted, hold=self._hold))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            with suppress(StoreUnavailableError, redis.RedisError):
+                found = await taking
+                if isinstance(found, Delivery):
+                    await self._messages.put_back(found)
+            raise
 
-    def stop(self) -> None:
-        """Cancels what runs: dramatiq takes that for a failure, and the message is delivered again."""
-        with self._lock:
-            self._is_stopped = True
-            for future in list(self._running):
-                future.cancel()
+    async def _work(self, delivery: Delivery) -> None:
+        try:
+            await self._kind.run(self._context, delivery.id)
+        except asyncio.CancelledError:
+            await self._put_back(delivery)
+            raise
+        except LaterError as error:
+            await self._put_back(delivery, error.delay)
+        except Exception:
+            delay = retry_delay(delivery.num_tries, first=_FIRST_DELAY, factor=2, longest=_LONGEST_DELAY)
+            _log.warning("task.failed", queue=delivery.queue, message=delivery.id, exc_info=True)
+            await self._put_back(delivery, delay)
+        else:
+            with suppress(StoreUnavailableError, redis.RedisError):  # it comes again, and is harmless
+                await self._messages.finish(delivery)
+        finally:
+            del self._held[delivery]
+            self._slots.release()
 
+    async def _put_back(self, delivery: Delivery, delay: timedelta = timedelta()) -> None:
+        with suppress(StoreUnavailableError, redis.RedisError):  # others get it when it is not kept any more
+            await self._messages.put_back(delivery, delay=delay)
 
-async def _stopped(workers: Sequence[Worker]) -> None:
-    """Stops workers, all at a time, without blocking the loop, nor the end of the process while Redis is
-    away."""
-    loop = asyncio.get_running_loop()
-
-    def stop(worker: Worker, stopped: asyncio.Event) -> None:
-        worker.stop(timeout=int(_STOP_SECONDS * 1000))
-        loop.call_soon_threadsafe(stopped.set)
-
-    events = []
-    for worker in workers:
-        stopped = asyncio.Event()
-        events.append(stopped.wait())
-        threading.Thread(target=stop, args=(worker, stopped), daemon=True, name="stop-tasks").start()
-    try:
-        await asyncio.wait_for(asyncio.gather(*events), 2 * _STOP_SECONDS)
-    except TimeoutError:
-        return
-
-
-def retry_delay(attempts: int, *, first: timedelta, factor: float, longest: timedelta) -> timedelta:
-    """How long to wait after so many failed attempts: exponential.
-
-    Args:
-        attempts: Failed so far, at least 1.
-        first: After the first.
-        factor: Of each wait to the one before.
-        longest: Of all.
-    """
-    # In seconds: the hundredth power is no length of time, but still a number.
-    seconds = first.total_seconds() * factor ** min(attempts - 1, 100)
-    return timedelta(seconds=min(seconds, longest.total_seconds()))
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._hold.total_seconds() / 3)
+            for delivery in list(self._held):
+                try:
+                    await self._messages.keep(delivery, hold=self._hold)
+                except Exception:
+                    _log.warning("message.not_kept", message=delivery.id, exc_info=True)

@@ -1,6 +1,6 @@
 """The worker process: takes one task at a time from the queue until it is told to stop.
 
-run_worker -> broker with a gate -> one dramatiq thread -> workers.tasks.running
+run_worker -> workers.consumer, in a thread -> workers.tasks.running
 """
 
 from __future__ import annotations
@@ -9,23 +9,20 @@ import os
 import secrets
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-import dramatiq
 import redis
 import structlog
 
-from jobs import queue as names
 from jobs.connections import impatient_client, patient_client
 from jobs.fleet import Fleet
-from jobs.queue import JobQueue, TaskId, make_broker
+from jobs.messages import Delivery
+from jobs.queue import JOIN, PLAN, SEGMENT, TASKS, JobQueue, task_of
 from jobs.reconciler import Reconciler, reconcile_interval
-from jobs.records import Priority
 from jobs.settings import WorkerSettings
 from jobs.storage import Storage
 from jobs.store import JobStore
@@ -33,8 +30,8 @@ from jobs.sweeper import Sweeper
 from media.sandbox import READ_MODULES, Sandbox
 from pipelines.loaders import load_model
 from pipelines.model import Model
+from workers.consumer import Consumer
 from workers.fleet_report import FleetReporter
-from workers.gate import GatedBroker
 from workers.metrics import WorkerCollector, served_metrics
 from workers.model_shelf import ModelShelf
 from workers.scratch import own_folder
@@ -47,6 +44,7 @@ from workers.tasks.segment import segment
 
 _log: Any = structlog.get_logger(__name__)
 
+_WORK: dict[str, Work] = {PLAN: plan, SEGMENT: segment, JOIN: join}
 _LOOK_SECONDS = 0.05
 # A chunk of a large picture takes a GPU tens of seconds; a task is asked between frames.
 _LAST_SECONDS = 30.0
@@ -99,11 +97,10 @@ def running_worker(
     with ExitStack() as stack:
         if sandbox is None:
             sandbox = stack.enter_context(make_sandbox())
-        context, broker = _make_context(settings, load, sandbox, stack)
+        context = _make_context(settings, load, sandbox, stack)
         _tell_if_away(settings)
         models = context.models.describe()
         context.fleet.offer(models)
-        _declare_tasks(broker, context)
         reporter = FleetReporter(
             Fleet(stack.enter_context(impatient_client(settings.redis_url))),
             context.worker_id,
@@ -117,13 +114,18 @@ def running_worker(
             collector = WorkerCollector(reporter.describe, context.outcomes, sandbox.missing)
             stack.enter_context(served_metrics(settings.metrics_port, collector))
         stack.enter_context(_housekeeping(context))
-        consumer = dramatiq.Worker(broker, worker_threads=1, worker_timeout=100)
+        consumer = Consumer(
+            context.queue.messages,
+            TASKS,
+            partial(_work_off, context),
+            hold=settings.heartbeat_timeout,
+        )
         consumer.start()
         _log.info("worker.ready", worker=context.worker_id, models=[model.name for model in models])
         try:
             yield context
         finally:
-            _drain(context, broker, consumer, should_hurry)
+            _drain(context, consumer, should_hurry)
 
 
 def _tell_if_away(settings: WorkerSettings) -> None:
@@ -143,24 +145,18 @@ def make_sandbox() -> Sandbox:
 
 def _make_context(
     settings: WorkerSettings, load: Callable[..., Model], sandbox: Sandbox, stack: ExitStack
-) -> tuple[WorkerContext, GatedBroker]:
+) -> WorkerContext:
     store_client = stack.enter_context(patient_client(settings.redis_url))
     queue_client = stack.enter_context(patient_client(settings.effective_queue_redis_url))
-    broker = make_broker(
-        queue_client,
-        heartbeat_timeout=settings.heartbeat_timeout,
-        broker_class=GatedBroker,
-    )
-    assert isinstance(broker, GatedBroker)
     storage = Storage(settings.effective_storage_url, min_free_bytes=settings.min_free_bytes)
     work_dir = stack.enter_context(own_folder(settings.work_dir))
     inputs = InputShelf(storage, sandbox, settings, work_dir)
     stack.callback(inputs.clear)
-    context = WorkerContext(
+    return WorkerContext(
         settings=settings,
         worker_id=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
         store=JobStore(store_client),
-        queue=JobQueue(broker),
+        queue=JobQueue(queue_client),
         storage=storage,
         fleet=Fleet(store_client),
         models=ModelShelf(
@@ -181,23 +177,11 @@ def _make_context(
         sandbox=sandbox,
         work_dir=work_dir,
     )
-    return context, broker
 
 
-def _declare_tasks(broker: GatedBroker, context: WorkerContext) -> None:
-    """Makes the tasks known to the broker by the names that messages carry."""
-
-    def declare(name: str, work: Work) -> None:
-        def run(job_id: str, *index: int) -> None:
-            task = f"{name}:{index[0]}" if index else name
-            run_task(context, TaskId(job_id, task), work)
-
-        # A message names its queue itself; the actor's own is a formality.
-        dramatiq.actor(actor_name=name, queue_name=Priority.NORMAL, broker=broker)(run)
-
-    declare(names.PLAN, plan)
-    declare(names.SEGMENT, segment)
-    declare(names.JOIN, join)
+def _work_off(context: WorkerContext, delivery: Delivery) -> None:
+    task = task_of(delivery.id)
+    run_task(context, task, _WORK[task.kind])
 
 
 @contextmanager
@@ -220,27 +204,20 @@ def _housekeeping(context: WorkerContext) -> Iterator[None]:
         sweeper.stop()
 
 
-def _drain(
-    context: WorkerContext, broker: GatedBroker, consumer: dramatiq.Worker, should_hurry: Callable[[], bool]
-) -> None:
+def _drain(context: WorkerContext, consumer: Consumer, should_hurry: Callable[[], bool]) -> None:
     """Takes no more tasks, gives the running one its time, and gives back what was not begun."""
     context.stopping.drain(within_seconds=context.settings.drain_seconds)
-    broker.gate.close()
+    consumer.close()
     _log.info("worker.draining", task=context.task and context.task.task)
-    if not _wait_until_idle(broker, context.settings.drain_seconds, should_hurry):
+    if not _wait_until_idle(consumer, context.settings.drain_seconds, should_hurry):
         context.stopping.stop_now()
-        _wait_until_idle(broker, _LAST_SECONDS, lambda: False)
-    # In a thread: with Redis away it would never end, and there is nothing left to lose.
-    stopper = threading.Thread(
-        target=consumer.stop, args=(int(1000 * _SHUTDOWN_SECONDS),), name="worker-stop", daemon=True
-    )
-    stopper.start()
-    stopper.join(_SHUTDOWN_SECONDS)
+        _wait_until_idle(consumer, _LAST_SECONDS, lambda: False)
+    consumer.stop(timeout=_SHUTDOWN_SECONDS)
 
 
-def _wait_until_idle(broker: GatedBroker, seconds: float, should_stop: Callable[[], bool]) -> bool:
+def _wait_until_idle(consumer: Consumer, seconds: float, should_stop: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + seconds
-    while not broker.gate.is_idle:
+    while not consumer.is_idle:
         if time.monotonic() >= deadline or should_stop():
             return False
         time.sleep(_LOOK_SECONDS)

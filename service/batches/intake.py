@@ -10,10 +10,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import structlog
-from dramatiq.errors import Retry
 from pydantic import TypeAdapter
 from redis.asyncio.lock import Lock
 from redis.exceptions import LockError
@@ -36,14 +36,14 @@ from service.errors import ServiceError, from_jobs_error
 from service.jobs.service import clean_filename, enqueue_job, make_spec, probe_file
 from service.jobs.submissions import JobForm, Source, UrlSource
 from service.sources.fetching import describe_address
-from service.tasks import TaskKind, enqueue_task
+from service.tasks import LaterError, TaskKind, enqueue_task
 
 _log = structlog.get_logger(__name__)
 _SLICE = 32
 _AT_ONCE = 4
 # After so long a batch goes to the end of the queue, so that large ones take turns.
 _TURN_SECONDS = 10.0
-_FULL_DELAY_MS = 3000
+_FULL_DELAY = timedelta(seconds=3)
 _SOURCE: TypeAdapter[Any] = TypeAdapter(Source)
 # What passes with time: the queue or the quota is full, a part of the installation is away.
 _PASSING = frozenset(
@@ -55,7 +55,7 @@ async def admit(context: ServiceContext, batch_id: str) -> None:
     """Makes jobs of a batch's next inputs, and asks for itself again while some are left.
 
     Raises:
-        Retry: If the queue, the key's quota or the storage is full, or one of them does not answer.
+        LaterError: If the queue, the key's quota or the storage is full, or one of them does not answer.
     """
     async with _only_one(context, batch_id) as is_mine:
         if not is_mine:
@@ -77,7 +77,7 @@ async def admit(context: ServiceContext, batch_id: str) -> None:
             is_full = not all(await _admit_slice(context, batch, inputs))
             await _follow_cancellation(context, batch_id, inputs)
             if is_full:
-                raise Retry("there is no room for more jobs", delay=_FULL_DELAY_MS)
+                raise LaterError("there is no room for more jobs", delay=_FULL_DELAY)
             if time.monotonic() > until:
                 break
     spec = batch.spec
@@ -87,7 +87,7 @@ async def admit(context: ServiceContext, batch_id: str) -> None:
 
 
 # Each mostly waits: for probes and the store.
-ADMIT = TaskKind(QUEUE, TASK, admit, num_threads=8)
+ADMIT = TaskKind(QUEUE, TASK, admit, num_at_once=8)
 
 
 async def _admit_slice(context: ServiceContext, batch: Batch, inputs: list[BatchInput]) -> list[bool]:

@@ -21,11 +21,10 @@ from secrets import token_hex
 from typing import Any
 
 import structlog
-from dramatiq.errors import Retry
 from starlette.concurrency import run_in_threadpool
 
 from jobs.errors import JobNotFoundError, JobsError, LostLeaseError, StoreUnavailableError
-from jobs.queue import FETCH, FETCH_QUEUE
+from jobs.queue import FETCH, FETCH_QUEUE, task_of
 from jobs.records import InputInfo, Job, JobError
 from jobs.sources import FetchedSource
 from service.context import ServiceContext
@@ -33,7 +32,7 @@ from service.errors import ServiceError, from_jobs_error
 from service.jobs.service import check_found, enqueue_first, find_model, probe_file
 from service.sources.download import remove_download
 from service.sources.fetching import fetch_into
-from service.tasks import TaskKind
+from service.tasks import LaterError, TaskKind
 
 _log: Any = structlog.get_logger(__name__)
 
@@ -50,7 +49,8 @@ def make_fetching() -> TaskKind:
     """The task, for one process."""
     running: Counter[str] = Counter()
 
-    async def run(context: ServiceContext, job_id: str) -> None:
+    async def run(context: ServiceContext, message_id: str) -> None:
+        job_id = task_of(message_id).job_id
         try:
             job = await run_in_threadpool(context.store.get, job_id)
         except JobNotFoundError:
@@ -58,21 +58,21 @@ def make_fetching() -> TaskKind:
             return
         owner = job.spec.owner
         if running[owner] >= _AT_ONCE_OF_OWNER:
-            raise Retry("others have their turn", delay=int(_TURN.total_seconds() * 1000))
+            raise LaterError("others have their turn", delay=_TURN)
         running[owner] += 1
         try:
             await fetch_source(context, job)
         finally:
             running[owner] -= 1
 
-    return TaskKind(FETCH_QUEUE, FETCH, run, num_threads=_AT_ONCE)
+    return TaskKind(FETCH_QUEUE, FETCH, run, num_at_once=_AT_ONCE)
 
 
 async def fetch_source(context: ServiceContext, job: Job) -> None:
     """Fetches the source of a job, looks into it, stores it, and asks for the job to be planned.
 
     Raises:
-        Retry: If another process is at it, or a part of the installation does not answer.
+        LaterError: If another process is at it, or a part of the installation does not answer.
     """
     token = token_hex(16)
     beginning = await run_in_threadpool(
@@ -91,7 +91,7 @@ async def fetch_source(context: ServiceContext, job: Job) -> None:
         case "ok":
             await _attempt(context, job, token)
         case "busy":
-            raise Retry("another process fetches it", delay=beginning.number)
+            raise LaterError("another process fetches it", delay=timedelta(milliseconds=beginning.number))
         case "stopped" | "gone":
             await run_in_threadpool(_remove_unless_wanted, context, job.id, _path_of(context, job.id))
         case "exhausted":
@@ -115,7 +115,7 @@ async def _attempt(context: ServiceContext, job: Job, token: str) -> None:
         _log.warning("fetch.failed", job_id=job.id, code=problem.problem_code, error=str(error))
         if problem.status >= 500:  # of ours, not the origin's
             await _end(context, job, token)
-            raise Retry(str(error), delay=int(_LATER.total_seconds() * 1000)) from error
+            raise LaterError(str(error), delay=_LATER) from error
         await _fail(context, job, JobError(code=problem.problem_code, message=str(problem)))
         await _end(context, job, token)
         await run_in_threadpool(remove_download, path)

@@ -12,12 +12,12 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import structlog
-from dramatiq.errors import Retry
 from starlette.concurrency import run_in_threadpool
 
+from jobs.messages import retry_delay
 from service.context import ServiceContext
 from service.outgoing import PinnedTransport, SourceRefusedError
-from service.tasks import retry_delay
+from service.tasks import LaterError
 from service.webhooks import outbox
 from service.webhooks.breaker import CircuitBreaker, receiver_of
 from service.webhooks.outbox import Delivery
@@ -53,7 +53,7 @@ class Sender:
         """Makes one attempt, or puts it off.
 
         Raises:
-            Retry: If it failed and there will be another.
+            LaterError: If it failed and there will be another.
         """
         delivery = await outbox.load(context, delivery_id)
         if delivery is None:
@@ -105,7 +105,7 @@ async def _settle(context: ServiceContext, delivery: Delivery, outcome: str) -> 
     """Decides what becomes of an event after an attempt.
 
     Raises:
-        Retry: If there will be another.
+        LaterError: If there will be another.
     """
     log = _log.bind(webhook_id=delivery.id, url=delivery.url)
     if outcome.isdigit() and 200 <= int(outcome) < 300:
@@ -126,7 +126,7 @@ async def _settle(context: ServiceContext, delivery: Delivery, outcome: str) -> 
     # Spread, so that a receiver that comes back is not met by everybody at once.
     delay *= random.uniform(0.75, 1.25)
     log.warning("webhook.failed", attempts=attempts, outcome=outcome, next_seconds=delay.total_seconds())
-    raise Retry(f"the receiver answered {outcome}", delay=int(delay.total_seconds() * 1000))
+    raise LaterError(f"the receiver answered {outcome}", delay=delay)
 
 
 def _is_failure(outcome: str) -> bool:

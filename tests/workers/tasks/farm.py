@@ -19,7 +19,7 @@ from jobs import objects
 from jobs.connections import patient_client
 from jobs.fleet import Fleet
 from jobs.options import JobOptions
-from jobs.queue import JobQueue, make_broker
+from jobs.queue import JobQueue
 from jobs.records import InputInfo, Job, JobSpec, Priority, new_id
 from jobs.settings import WorkerSettings
 from jobs.storage import Storage
@@ -55,9 +55,7 @@ class Farm:
         self._client = patient_client(self.settings.redis_url)
         self._queue_client = patient_client(self.settings.effective_queue_redis_url)
         self.store, self.fleet = JobStore(self._client), Fleet(self._client)
-        self.queue = JobQueue(
-            make_broker(self._queue_client, heartbeat_timeout=self.settings.heartbeat_timeout)
-        )
+        self.queue = JobQueue(self._queue_client)
         self.storage = Storage(self.settings.effective_storage_url)
 
     def close(self) -> None:

@@ -297,7 +297,7 @@ def test_lost_messages_are_found_by_the_reconciler(farm: Farm, clip: Path) -> No
     with farm.worker(load=scripted(door), models=("bicubic", "door")):
         job_id = farm.submit(clip, model="door")
         assert door.reached.wait(60)
-        farm.queue.broker.client.flushdb()
+        farm.queue.messages.client.flushdb()
         door.open()
         job = farm.wait(job_id)
     assert job.state is JobState.COMPLETED

@@ -1,0 +1,141 @@
+"""What workers cost that have nothing to do, and how soon they begin when something comes.
+
+    python -m benchmarks.idle_workers
+
+First real worker processes: CPU time of Redis, of a worker and of the API while nothing happens, for each
+worker. Then what takes messages alone, in many threads, beside one that puts messages now and then. Times are
+of the processes themselves, so that other work on the machine matters little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.installation import Installation, Part
+from benchmarks.results_file import write_results
+
+_WANTED_MS_PER_SECOND = 0.2
+_HOLD = timedelta(seconds=60)
+
+
+def real_workers(folder: Path, *, num_workers: int, seconds: float) -> dict[str, Any]:
+    """CPU time of an idle installation in ms per second: of Redis, of its API, and of one worker."""
+    with Installation(
+        folder, num_workers=num_workers, environment={"DOVETAIL_MODELS": '["bicubic"]'}
+    ) as installation:
+        time.sleep(5)  # what is done once at the start
+        parts: dict[Part, list[psutil.Process]] = {
+            part: installation.processes(part) for part in ("redis", "api", "worker")
+        }
+        before = {part: sum(map(_cpu_seconds, processes)) for part, processes in parts.items()}
+        time.sleep(seconds)
+        spent = {
+            part: (sum(map(_cpu_seconds, processes)) - before[part]) / seconds * 1000
+            for part, processes in parts.items()
+        }
+    return {
+        "num_workers": num_workers,
+        "redis_ms_per_second": round(spent["redis"], 2),
+        "api_ms_per_second": round(spent["api"], 2),
+        "worker_ms_per_second": round(spent["worker"] / num_workers, 2),
+    }
+
+
+def many_consumers(folder: Path, *, num_consumers: int, seconds: float, num_messages: int) -> dict[str, Any]:
+    """Idle takers of messages on one Redis: its CPU time, and from putting a message to its being begun."""
+    from jobs.connections import patient_client
+    from jobs.embedded_redis import EmbeddedRedis
+    from jobs.messages import Delivery, Message, MessageQueue
+    from jobs.queue import TASKS
+    from workers.consumer import Consumer
+
+    server = EmbeddedRedis(folder)
+    server.ensure_running()
+    waits: list[float] = []
+    begun = threading.Event()
+
+    def work(delivery: Delivery) -> None:
+        waits.append(time.perf_counter() - float(delivery.id))
+        begun.set()
+
+    clients = [patient_client(server.url) for _ in range(num_consumers)]
+    consumers = [Consumer(MessageQueue(client), TASKS, work, hold=_HOLD) for client in clients]
+    with patient_client(server.url) as client:
+        for consumer in consumers:
+            consumer.start()
+        time.sleep(5)
+        before = _redis_cpu(client)
+        time.sleep(seconds)
+        idle = (_redis_cpu(client) - before) / seconds
+        messages = MessageQueue(client)
+        for _ in range(num_messages):
+            begun.clear()
+            messages.put(Message("normal", repr(time.perf_counter()), "segment", "me"))
+            begun.wait(10)
+            time.sleep(0.05)
+        for consumer in consumers:
+            consumer.close()
+        for consumer in consumers:
+            consumer.stop(timeout=10)
+    for client in clients:
+        client.close()
+    server.stop()
+    waits.sort()
+    return {
+        "num_consumers": num_consumers,
+        "redis_ms_per_second_and_consumer": round(1000 * idle / num_consumers, 4),
+        "core_share_of_2000": round(2000 * idle / num_consumers, 3),
+        "begun_after_ms": {
+            "median": round(1000 * statistics.median(waits), 1),
+            "p99": round(1000 * waits[int(0.99 * len(waits))], 1),
+            "most": round(1000 * waits[-1], 1),
+        },
+    }
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _redis_cpu(client: Any) -> float:
+    info = client.info("cpu")
+    return float(info["used_cpu_user"] + info["used_cpu_sys"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--consumers", type=int, default=500, help="0 leaves them out")
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--messages", type=int, default=200)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        values: dict[str, Any] = {
+            "installation": real_workers(
+                folder / "installation", num_workers=arguments.workers, seconds=arguments.seconds
+            ),
+            "wanted_redis_ms_per_second_and_worker": _WANTED_MS_PER_SECOND,
+        }
+        if arguments.consumers:
+            values["consumers"] = many_consumers(
+                folder / "redis",
+                num_consumers=arguments.consumers,
+                seconds=arguments.seconds,
+                num_messages=arguments.messages,
+            )
+    write_results("idle_workers", values)
+
+
+if __name__ == "__main__":
+    main()
