@@ -105,11 +105,12 @@ class JobStore(AttemptStore, ListStore, OverviewStore):
         return None if rank is None else 1 + rank + sum(before)
 
     def cancel(self, job_id: str, *, ttl: timedelta) -> Job:
-        """Cancels a job at once if nothing of it runs, else as soon as its attempts have stopped.
+        """Cancels a job at once if nothing of it runs, else as soon as its attempts have stopped. Harmless to
+        repeat.
 
         Raises:
             JobNotFoundError: If there is none.
-            JobStateError: If it is in a final state.
+            JobStateError: If it is completed or has failed.
         """
         outcome = self._run_once("CANCEL", job_id, milliseconds(ttl)).decode()
         require_changed(job_id, outcome, "cancelled")
@@ -118,7 +119,8 @@ class JobStore(AttemptStore, ListStore, OverviewStore):
     def retry(
         self, job_id: str, *, max_waiting: int = 0, max_of_owner: int = 0, max_stored_bytes: int = 0
     ) -> Job:
-        """Queues a failed or cancelled job again. Its finished segments are kept.
+        """Queues a failed or cancelled job again. Its finished segments are kept. One that is queued or in
+        progress stays as it is, so that this is harmless to repeat.
 
         Args:
             job_id: Which.
@@ -130,7 +132,7 @@ class JobStore(AttemptStore, ListStore, OverviewStore):
             QueueFullError: As by `create`.
             QuotaExceededError: As by `create`.
             JobNotFoundError: If there is none.
-            JobStateError: If it has neither failed nor been cancelled.
+            JobStateError: If it is completed, or about to be cancelled.
         """
         outcome, number = self._run_once("RETRY", job_id, max_waiting, max_of_owner, max_stored_bytes)
         _require_room(outcome, number, max_waiting, max_of_owner, 0, max_stored_bytes)

@@ -97,6 +97,7 @@ return once(ARGV[3], function()
   local id = ARGV[1]
   local state = get(id, 'state')
   if not state then return 'gone' end
+  if state == 'cancelled' then return 'ok' end
   if is_final(state) then return state end
   if live_leases(id, '') == 0 then
     set_state(id, 'cancelled')
@@ -117,6 +118,7 @@ return once(ARGV[5], function()
   local id = ARGV[1]
   local state, owner = get(id, 'state'), get(id, 'owner')
   if not state then return {'gone', 0} end
+  if state == 'queued' or state == 'in_progress' then return {'ok', 0} end
   if state ~= 'failed' and state ~= 'cancelled' then return {state, 0} end
   local refusal = refuse_another(owner, tonumber(ARGV[2]), tonumber(ARGV[3]))
   if refusal then return refusal end

@@ -155,10 +155,11 @@ async def get_batch(batch: OwnBatch, response: Response, context: Context, calle
 async def cancel_whole_batch(
     batch: OwnBatch, response: Response, context: Context, caller: Writer
 ) -> BatchSchema:
-    """Cancels all its jobs; inputs that are not jobs yet become none."""
-    if batch.is_done:
+    """Cancels all its jobs; inputs that are not jobs yet become none. Harmless to repeat."""
+    if not batch.is_done:
+        await context.lanes.listing.run(caller.owner, cancel_batch, context, batch)
+    elif not batch.is_cancelled:
         raise ConflictError(f"batch {batch.id} is {batch.status} and cannot be cancelled")
-    await context.lanes.listing.run(caller.owner, cancel_batch, context, batch)
     return await _accepted(context, response, batch.id, caller)
 
 

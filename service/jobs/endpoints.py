@@ -147,7 +147,7 @@ async def get_job(
 
 @router.post("/{job_id}/cancel", status_code=202, summary="Cancel a job", responses=responses(404, 409))
 async def cancel_job(job_id: JobId, response: Response, context: Context, caller: Writer) -> JobSchema:
-    """Cancels at once what waits, and at the next chunk what runs."""
+    """Cancels at once what waits, and at the next chunk what runs. Harmless to repeat."""
     await context.reader.get(job_id, owner=caller.owner)
     job = await run_in_threadpool(context.store.cancel, job_id, ttl=context.settings.failed_ttl)
     return await _accepted(context, response, job)
@@ -155,7 +155,8 @@ async def cancel_job(job_id: JobId, response: Response, context: Context, caller
 
 @router.post("/{job_id}/retry", status_code=202, summary="Try a job again", responses=responses(404, 409))
 async def retry_job(job_id: JobId, response: Response, context: Context, caller: Writer) -> JobSchema:
-    """Queues a failed or cancelled job again; its finished segments are kept."""
+    """Queues a failed or cancelled job again; its finished segments are kept. Harmless to repeat: a job that
+    is queued or in progress stays as it is."""
     job = await context.reader.get(job_id, owner=caller.owner)
     check_priority(caller, job.spec.priority)
     job = await run_in_threadpool(service.retry_job, context, caller, job_id)

@@ -13,7 +13,7 @@ from jobs.errors import JobExistsError, QueueFullError, QuotaExceededError, Stor
 from jobs.fleet import ModelInfo
 from jobs.objects import input_key
 from jobs.options import JobOptions
-from jobs.records import InputInfo, Job, JobSpec, Stage, WebhookTarget
+from jobs.records import InputInfo, Job, JobSpec, JobState, Stage, WebhookTarget
 from jobs.sources import FetchedSource
 from media import MediaError, MediaInfo
 from media.limits import InputLimits
@@ -203,13 +203,13 @@ def enqueue_job(context: ServiceContext, caller: Caller, spec: JobSpec) -> Job:
 
 
 def retry_job(context: ServiceContext, caller: Caller, job_id: str) -> Job:
-    """Queues a failed or cancelled job again. Blocking.
+    """Queues a failed or cancelled job again. Blocking; harmless to repeat.
 
     Raises:
         JobNotFoundError: If there is none.
         QueueFullError: If as many jobs wait as the queue takes.
         QuotaExceededError: If the caller has, or stores, as much as they may.
-        JobStateError: If it has neither failed nor been cancelled.
+        JobStateError: If it is completed, or about to be cancelled.
     """
     job = context.store.retry(
         job_id,
@@ -217,7 +217,8 @@ def retry_job(context: ServiceContext, caller: Caller, job_id: str) -> Job:
         max_of_owner=caller.limits.max_unfinished_jobs,
         max_stored_bytes=caller.limits.max_stored_bytes,
     )
-    enqueue_first(context, job)
+    if job.state is JobState.QUEUED:
+        enqueue_first(context, job)
     return job
 
 

@@ -260,9 +260,8 @@ def test_planning_goes_on_where_it_ended(store: JobStore) -> None:
 
 def test_a_job_that_nobody_works_on_is_cancelled_at_once(store: JobStore) -> None:
     job_id = create(store).id
-    assert store.cancel(job_id, ttl=MINUTE).state is JobState.CANCELLED
-    with pytest.raises(JobStateError, match="cancelled"):
-        store.cancel(job_id, ttl=MINUTE)
+    for _ in range(2):
+        assert store.cancel(job_id, ttl=MINUTE).state is JobState.CANCELLED
     assert begin(store, job_id, "plan").outcome == "stopped"
 
 
@@ -303,6 +302,24 @@ def test_a_retry_keeps_segments_and_forgets_attempts(store: JobStore) -> None:
     assert begin(store, job_id, "plan").outcome == "done"
     assert store.advance(job_id, window=3).segments == (0, 2)
     assert begin(store, job_id, "segment:0", "new").outcome == "ok"
+
+
+def test_a_failed_job_cannot_be_cancelled(store: JobStore) -> None:
+    job_id = create(store).id
+    store.fail(job_id, JobError(code="x", message="x"), ttl=MINUTE)
+    with pytest.raises(JobStateError, match="failed"):
+        store.cancel(job_id, ttl=MINUTE)
+
+
+def test_a_job_that_goes_on_is_not_tried_again(store: JobStore) -> None:
+    job_id = create(store).id
+    assert store.retry(job_id).state is JobState.QUEUED
+    assert begin(store, job_id, "plan").outcome == "ok"
+    again = store.retry(job_id)
+    assert (again.state, again.attempts) == (JobState.IN_PROGRESS, 1)
+    store.cancel(job_id, ttl=MINUTE)
+    with pytest.raises(JobStateError, match="cancelling"):
+        store.retry(job_id)
 
 
 def test_a_completed_job_cannot_be_tried_again(store: JobStore) -> None:

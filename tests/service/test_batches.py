@@ -390,7 +390,15 @@ def test_cancelling_a_batch_cancels_what_waits_and_what_runs(api: Api, clip: Pat
     assert (answer.json()["counts"]["cancelled"], answer.json()["counts"]["in_progress"]) == (2, 1)
     store.end(running, "plan", "token", "finished", worker="test", cancelled_ttl=TTL)
     assert look(api, batch)["status"] == "cancelled"
-    assert api.http.post(batch["links"]["cancel"]).status_code == 409
+    again = api.http.post(batch["links"]["cancel"])
+    assert (again.status_code, again.json()["status"]) == (202, "cancelled")
+
+
+def test_a_batch_whose_jobs_have_ended_is_not_cancelled(api: Api, clip: Path) -> None:
+    batch = submit(api, {"inputs": inputs_of(upload(api.http, clip.read_bytes()))})
+    wait_until(lambda: is_admitted(api, batch))
+    fail(api, jobs_of(api, batch)[0]["id"])
+    assert api.http.post(batch["links"]["cancel"]).json()["code"] == "wrong_state"
 
 
 def test_inputs_of_a_cancelled_batch_become_no_jobs(settings: ServiceSettings, clip: Path) -> None:

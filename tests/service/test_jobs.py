@@ -336,14 +336,19 @@ def test_waiting_job_is_cancelled_at_once_and_running_one_when_it_stops(api: Api
     assert job_of(api.http.post(f"/v1/jobs/{running.id}/cancel"))["status"] == "cancelling"
     end(api.context, running.id, "plan")
     assert api.http.get(f"/v1/jobs/{running.id}").json()["status"] == "cancelled"
-    again = api.http.post(f"/v1/jobs/{waiting.id}/cancel")
-    assert again.status_code == 409
-    assert again.json()["code"] == "wrong_state"
+    # As a client does that has lost the answer.
+    assert job_of(api.http.post(f"/v1/jobs/{waiting.id}/cancel"))["status"] == "cancelled"
+
+
+def test_a_job_that_has_failed_is_not_cancelled(api: Api) -> None:
+    job = make_job(api.context)
+    fail(api.context, job.id)
+    answer = api.http.post(f"/v1/jobs/{job.id}/cancel")
+    assert (answer.status_code, answer.json()["code"]) == (409, "wrong_state")
 
 
 def test_failed_job_can_be_tried_again(api: Api) -> None:
     job = make_job(api.context)
-    assert api.http.post(f"/v1/jobs/{job.id}/retry").status_code == 409
     fail(api.context, job.id)
     failed = api.http.get(f"/v1/jobs/{job.id}").json()
     assert failed["error"] == {"code": "no_frames", "message": "there was nothing to see"}
@@ -351,6 +356,11 @@ def test_failed_job_can_be_tried_again(api: Api) -> None:
     again = job_of(api.http.post(f"/v1/jobs/{job.id}/retry"))
     assert (again["status"], again["error"], again["expires_at"]) == ("queued", None, None)
     assert {(task.job_id, task.task) for task in api.context.queue.tasks()} == {(job.id, "plan")}
+    # As a client does that has lost the answer, before and after the job has begun.
+    assert job_of(api.http.post(f"/v1/jobs/{job.id}/retry"))["status"] == "queued"
+    begin(api.context, job.id)
+    repeated = job_of(api.http.post(f"/v1/jobs/{job.id}/retry"))
+    assert (repeated["status"], repeated["attempts"]) == ("in_progress", 1)
 
 
 def test_deleted_job_leaves_nothing(api: Api, clip: Path) -> None:
