@@ -55,7 +55,7 @@ def many_consumers(folder: Path, *, num_consumers: int, seconds: float, num_mess
     from jobs.connections import patient_client
     from jobs.embedded_redis import EmbeddedRedis
     from jobs.messages import Delivery, Message, MessageQueue
-    from jobs.queue import TASKS
+    from jobs.queue import tasks_for
     from workers.consumer import Consumer
 
     server = EmbeddedRedis(folder)
@@ -67,8 +67,9 @@ def many_consumers(folder: Path, *, num_consumers: int, seconds: float, num_mess
         waits.append(time.perf_counter() - float(delivery.id))
         begun.set()
 
+    wanted = tasks_for(["dovetail-nano-2"])
     clients = [patient_client(server.url) for _ in range(num_consumers)]
-    consumers = [Consumer(MessageQueue(client), TASKS, work, hold=_HOLD) for client in clients]
+    consumers = [Consumer(MessageQueue(client), wanted, work, hold=_HOLD) for client in clients]
     with patient_client(server.url) as client:
         for consumer in consumers:
             consumer.start()
@@ -79,7 +80,7 @@ def many_consumers(folder: Path, *, num_consumers: int, seconds: float, num_mess
         messages = MessageQueue(client)
         for _ in range(num_messages):
             begun.clear()
-            messages.put(Message("normal", repr(time.perf_counter()), "segment", "me"))
+            messages.put(Message("normal", repr(time.perf_counter()), wanted.groups[0][0], "me"))
             begun.wait(10)
             time.sleep(0.05)
         for consumer in consumers:

@@ -12,7 +12,7 @@ from jobs._decoding import JOB_KEY
 from jobs._scripted_store import ScriptedStore, milliseconds, require_lease
 from jobs.errors import QuotaExceededError
 from jobs.outages import reported_outage
-from jobs.records import FinishedSegment, InputInfo, JobError, OutputInfo, PlannedSegment, Priority
+from jobs.records import FinishedSegment, InputInfo, JobError, OutputInfo, PlannedSegment
 
 BeginOutcome = Literal["ok", "gone", "stopped", "done", "busy", "elsewhere", "exhausted"]
 EndReason = Literal["finished", "failed", "drained"]
@@ -39,13 +39,11 @@ class NextSteps:
     """What to enqueue for a job.
 
     Attributes:
-        priority: Of the job; None if there is nothing more to do.
         segments: Indices of segments to enqueue.
         is_join_due: Whether all segments are there.
         is_planning_due: Whether the planner should go on.
     """
 
-    priority: Priority | None
     segments: tuple[int, ...] = ()
     is_join_due: bool = False
     is_planning_due: bool = False
@@ -216,9 +214,8 @@ class AttemptStore(ScriptedStore):
 
     def advance(self, job_id: str, *, window: int) -> NextSteps:
         """Takes what is to be enqueued next, so that at most `window` segments of the job are under way."""
-        priority, is_join_due, is_planning_due, *indices = self._run_once("ADVANCE", job_id, window)
+        is_join_due, is_planning_due, *indices = self._run_once("ADVANCE", job_id, window)
         return NextSteps(
-            Priority(priority.decode()) if priority else None,
             tuple(int(index) for index in indices),
             bool(is_join_due),
             bool(is_planning_due),

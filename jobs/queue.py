@@ -6,22 +6,18 @@ tasks are harmless when run twice (`jobs.store`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
 import redis
 
 from jobs.messages import Message, MessageQueue, Wanted
-from jobs.records import PRIORITIES, Priority
+from jobs.records import PRIORITIES, JobSpec, Priority
 
 FETCH, PLAN, SEGMENT, JOIN = "fetch", "plan", "segment", "join"
 # Sources are fetched by API processes; workers take from the queues of the priorities only.
 FETCH_QUEUE = "fetch"
-# The line of jobs that have not begun. It and work on jobs that have take turns: otherwise the plans of a
-# thousand new jobs would come before the first segment of any of them.
-_NEW = "new"
-TASKS = Wanted(queues=tuple(map(str, PRIORITIES)), groups=((_NEW,), (PLAN, SEGMENT, JOIN)))
-"""What workers take."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +41,6 @@ class TaskId:
 class JobQueue:
     """Puts tasks into the queue and tells which are there.
 
-    Whoever enqueues a task says whose it is, and the weight of that key: keys take turns.
-
     Args:
         client: Of the queue's database, without `decode_responses`.
 
@@ -60,46 +54,28 @@ class JobQueue:
     def __init__(self, client: redis.Redis) -> None:
         self.messages = MessageQueue(client)
 
-    def enqueue_plan(
-        self,
-        job_id: str,
-        priority: Priority,
-        *,
-        owner: str,
-        weight: int = 1,
-        is_continuation: bool = False,
-    ) -> None:
-        """Asks for a job to be planned, or planned on."""
-        line = PLAN if is_continuation else _NEW
-        self.messages.put(Message(priority, f"{job_id} {PLAN}", line, owner, weight))
-
-    def enqueue_fetch(self, job_id: str, *, owner: str, weight: int = 1) -> None:
-        """Asks for a job's source to be fetched."""
-        self.messages.put(Message(FETCH_QUEUE, f"{job_id} {FETCH}", FETCH, owner, weight))
-
-    def enqueue_segment(
-        self, job_id: str, index: int, priority: Priority, *, owner: str, weight: int = 1
-    ) -> None:
-        """Asks for a segment to be made."""
-        self.enqueue(TaskId(job_id, f"{SEGMENT}:{index}"), priority, owner=owner, weight=weight)
-
-    def enqueue_join(self, job_id: str, priority: Priority, *, owner: str, weight: int = 1) -> None:
-        """Asks for the final file."""
-        self.enqueue(TaskId(job_id, JOIN), priority, owner=owner, weight=weight)
-
     def enqueue(
         self,
-        task: TaskId,
-        priority: Priority,
+        spec: JobSpec,
+        task: str,
         *,
-        owner: str,
-        weight: int = 1,
+        is_continuation: bool = False,
         delay: timedelta = timedelta(),
     ) -> None:
-        """Asks for any task."""
-        queue = FETCH_QUEUE if task.kind == FETCH else priority
-        line = _NEW if task.kind == PLAN else task.kind
-        message = Message(queue, f"{task.job_id} {task.task}", line, owner, weight)
+        """Asks for a task to be done, when it is its key's turn, by a worker that has the job's model.
+
+        Args:
+            spec: Of the job.
+            task: As in `TaskId`.
+            is_continuation: Whether planning goes on, rather than begins.
+            delay: Before it may be done.
+        """
+        if task == FETCH:
+            queue, line = FETCH_QUEUE, FETCH
+        else:
+            is_new = task == PLAN and not is_continuation
+            queue, line = str(spec.priority), _line(spec.options.model, is_new=is_new)
+        message = Message(queue, f"{spec.id} {task}", line, spec.owner, spec.weight)
         self.messages.put(message, delay=delay)
 
     def tasks(self) -> set[TaskId]:
@@ -118,7 +94,27 @@ class JobQueue:
         }
 
 
+def tasks_for(models: Iterable[str]) -> Wanted:
+    """What a worker takes that has these models.
+
+    Jobs that have not begun and work on jobs that have take turns: otherwise the plans of a thousand new jobs
+    would come before the first segment of any of them.
+    """
+    names = (*models, None)  # jobs that name none get any worker's own
+
+    def lines(*, is_new: bool) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(_line(name, is_new=is_new) for name in names))
+
+    return Wanted(queues=tuple(map(str, PRIORITIES)), groups=(lines(is_new=True), lines(is_new=False)))
+
+
 def task_of(message_id: str) -> TaskId:
     """Which task a message asks for."""
     job_id, _, task = message_id.partition(" ")
     return TaskId(job_id, task)
+
+
+def _line(model: str | None, *, is_new: bool) -> str:
+    # What follows a colon are a model's parameters, as of stand-ins.
+    name = (model or "").partition(":")[0]
+    return f"{'new' if is_new else 'begun'} {name}"

@@ -89,7 +89,7 @@ def _enqueue(store: JobStore, queue: JobQueue, task: TaskId) -> None:
         spec = store.get(task.job_id).spec
     except JobNotFoundError:
         return
-    queue.enqueue(task, spec.priority, owner=spec.owner, weight=spec.weight)
+    queue.enqueue(spec, task.task)
     _log.warning("reconciler.enqueued", job_id=task.job_id, task=task.task)
 
 

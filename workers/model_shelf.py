@@ -38,6 +38,11 @@ class ModelShelf:
         self._load, self._allow_standins = load, allow_standins
         self._kept: Model | None = None
 
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """Names of the models whose tasks this worker does."""
+        return (*self.names, STANDIN_PREFIX) if self._allow_standins else self.names
+
     def get(self, name: str | None = None) -> Model:
         """The model of a name, or the default.
 

@@ -21,7 +21,7 @@ import structlog
 from jobs.connections import impatient_client, patient_client
 from jobs.fleet import Fleet
 from jobs.messages import Delivery
-from jobs.queue import JOIN, PLAN, SEGMENT, TASKS, JobQueue, task_of
+from jobs.queue import JOIN, PLAN, SEGMENT, JobQueue, task_of, tasks_for
 from jobs.reconciler import Reconciler, reconcile_interval
 from jobs.settings import WorkerSettings
 from jobs.storage import Storage
@@ -116,7 +116,7 @@ def running_worker(
         stack.enter_context(_housekeeping(context))
         consumer = Consumer(
             context.queue.messages,
-            TASKS,
+            tasks_for(context.models.pools),
             partial(_work_off, context),
             hold=settings.heartbeat_timeout,
         )

@@ -55,18 +55,18 @@ return 'ok'
 """
 )
 
-# ARGV: id, window, call. Returns priority, whether to join, whether to plan on, and the segments to enqueue.
+# ARGV: id, window, call. Returns whether to join, whether to plan on, and the segments to enqueue.
 ADVANCE = (
     PRELUDE
     + """
 return once(ARGV[3], function()
   local id, window = ARGV[1], tonumber(ARGV[2])
   local state = get(id, 'state')
-  if not state or is_final(state) or state == 'cancelling' then return {'', 0, 0} end
+  if not state or is_final(state) or state == 'cancelling' then return {0, 0} end
   local planned, cursor = tonumber(get(id, 'num_segments')), tonumber(get(id, 'next_segment'))
   local is_planned = get(id, 'is_planned') == '1'
   local outstanding = redis.call('SCARD', job_key(id) .. ':enqueued')
-  local result = {get(id, 'priority'), 0, 0}
+  local result = {0, 0}
   while outstanding < window and cursor < planned do
     if redis.call('HEXISTS', job_key(id) .. ':segments', cursor) == 0
         and redis.call('SADD', job_key(id) .. ':enqueued', cursor) == 1 then
@@ -76,11 +76,11 @@ return once(ARGV[3], function()
     cursor = cursor + 1
   end
   redis.call('HSET', job_key(id), 'next_segment', cursor)
-  if is_planned and planned > 0 and tonumber(get(id, 'num_finished')) == planned then result[2] = 1 end
+  if is_planned and planned > 0 and tonumber(get(id, 'num_finished')) == planned then result[1] = 1 end
   if not is_planned and planned - cursor < window and get(id, 'planning_asked') ~= '1'
       and not is_leased(id, 'plan') then
     redis.call('HSET', job_key(id), 'planning_asked', 1)
-    result[3] = 1
+    result[2] = 1
   end
   return result
 end)

@@ -13,6 +13,7 @@ from jobs.errors import JobExistsError, QueueFullError, QuotaExceededError, Stor
 from jobs.fleet import ModelInfo
 from jobs.objects import input_key
 from jobs.options import JobOptions
+from jobs.queue import FETCH, PLAN
 from jobs.records import InputInfo, Job, JobSpec, JobState, Stage, WebhookTarget
 from jobs.sources import FetchedSource
 from media import MediaError, MediaInfo
@@ -224,12 +225,8 @@ def retry_job(context: ServiceContext, caller: Caller, job_id: str) -> Job:
 
 def enqueue_first(context: ServiceContext, job: Job) -> None:
     """Asks for a queued job's first task. Where the queue is away the reconciler does it later."""
-    spec = job.spec
     try:
-        if job.stage is Stage.FETCHING:
-            context.queue.enqueue_fetch(job.id, owner=spec.owner, weight=spec.weight)
-        else:
-            context.queue.enqueue_plan(job.id, spec.priority, owner=spec.owner, weight=spec.weight)
+        context.queue.enqueue(job.spec, FETCH if job.stage is Stage.FETCHING else PLAN)
     except StoreUnavailableError as error:
         _log.warning("job.not_enqueued", job_id=job.id, error=str(error))
 

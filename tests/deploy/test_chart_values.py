@@ -57,6 +57,8 @@ def test_wrong_names_types_and_words_are_refused_by_name(value: str, message: st
         (["valkey.enabled=false"], "redis.existingSecret"),
         (['workers.cpu.autoscaling={"kind": "hpa"}'], "workers.cpu.autoscaling.min is 0"),
         (['workers.cpu.autoscaling={"kind": "keda", "min": 9}'], "min 9 is more than max 4"),
+        (['workers.cpu.models=["large"]'], "large is not among models (dovetail-nano-2, "),
+        (['workers.cpu.models=["bicubic"]'], "no pool of workers has dovetail-nano-2"),
         (['weights.pull=[{"source": "https://a/b.safetensors", "name": "b"}]'], "has no sha256"),
         (['weights={"existingClaim": "c", "pull": [{"source": "a/b", "name": "b"}]}'], "read-only"),
         (["ingress.enabled=true"], "ingress.hosts"),
@@ -136,6 +138,19 @@ def test_a_pool_has_what_all_have_and_what_it_says_itself() -> None:
     assert worker["resources"]["limits"] == {"memory": "8Gi", "nvidia.com/gpu": 1}
     wanted = {"DOVETAIL_ATTENTION": "auto", "DOVETAIL_DTYPE": "float16", "DOVETAIL_DEVICE": "cuda"}
     assert wanted.items() <= environment(worker).items()
+
+
+def test_a_pool_may_have_some_of_the_models() -> None:
+    manifests = rendered(
+        sets=('models=["small", "large"]', 'workers.cpu.models=["small"]', "workers.gpu.gpu.count=1")
+    )
+    models = {
+        pod["metadata"]["labels"]["dovetail/pool"]: json.loads(environment(worker)["DOVETAIL_MODELS"])
+        for _, pod in pods(manifests)
+        if component(pod) == "worker"
+        for worker in pod["spec"]["containers"]
+    }
+    assert models == {"cpu": ["small"], "gpu": ["small", "large"]}
 
 
 def test_models_are_pulled_with_their_digests_before_the_worker_starts() -> None:

@@ -14,11 +14,11 @@ from jobs.clock import redis_now
 from jobs.connections import impatient_client
 from jobs.fleet import Fleet, WorkerInfo
 from jobs.messages import Delivery
-from jobs.queue import TASKS, JobQueue, TaskId
-from jobs.records import Priority
+from jobs.queue import JobQueue, tasks_for
+from tests.jobs.made import make_spec
 from tests.redis_server import RedisServer
 
-HOLD = timedelta(seconds=60)
+HOLD, TASKS = timedelta(seconds=60), tasks_for(["bicubic"])
 SKEWS = pytest.mark.parametrize("skew", [-600.0, 600.0])
 
 
@@ -66,7 +66,7 @@ def test_messages_of_a_worker_whose_clock_is_wrong_stay_its_own(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, skew: float
 ) -> None:
     with machine(redis_server) as wrong, machine(redis_server) as right:
-        right.enqueue_plan("a", Priority.NORMAL, owner="me")
+        right.enqueue(make_spec(), "plan")
         with wrong_clock(monkeypatch, skew):
             held = wrong.messages.take(TASKS, hold=HOLD)
             assert isinstance(held, Delivery)
@@ -83,7 +83,7 @@ def test_a_delay_is_as_long_on_machines_with_different_clocks(
     minute = timedelta(minutes=1)
     with machine(redis_server) as wrong, machine(redis_server) as right:
         with wrong_clock(monkeypatch, skew):
-            wrong.enqueue(TaskId("a", "segment:1"), Priority.NORMAL, owner="me", delay=minute)
+            wrong.enqueue(make_spec(), "segment:1", delay=minute)
         left = right.messages.take(TASKS, hold=HOLD)
         assert isinstance(left, float)
         assert 50 < left <= 60

@@ -14,7 +14,7 @@ from benchmarks.watched_pair import WatchedPair, watched_pair
 from jobs.connections import async_client, impatient_client, patient_client
 from jobs.queue import JobQueue, TaskId
 from jobs.reconciler import reconcile_once
-from jobs.records import JobState, Priority
+from jobs.records import JobState
 from jobs.settings import CommonSettings
 from jobs.store import JobStore
 from tests.jobs.made import MINUTE, begin, complete, create, make_segment, plan
@@ -37,7 +37,7 @@ def test_clients_follow_the_master(pair: WatchedPair) -> None:
         store = JobStore(client)
         queue = JobQueue(queue_client)
         job_id = create(store).id
-        queue.enqueue_plan(job_id, Priority.NORMAL, owner="me")
+        queue.enqueue(store.get(job_id).spec, "plan")
         pair.wait_for_replica()
 
         # What a worker does meanwhile waits, and is done by the new master.
@@ -77,7 +77,7 @@ def test_an_accepted_job_survives_a_power_loss_and_can_be_ended(lazy_redis: Redi
         job_id = create(store).id
         # Accepted: from here on the power may go at any moment, and take everything later with it.
         accepted_bytes = lazy_redis.log_bytes
-        queue.enqueue_plan(job_id, Priority.NORMAL, owner="me")
+        queue.enqueue(store.get(job_id).spec, "plan")
         plan(store, job_id, 2)
         planned_bytes = lazy_redis.log_bytes
         make_segment(store, job_id, *store.advance(job_id, window=1).segments)

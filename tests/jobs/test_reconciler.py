@@ -44,7 +44,7 @@ def test_lost_segments_are_enqueued_and_running_ones_are_not(store: JobStore, qu
     plan(store, job_id, 4)
     assert store.advance(job_id, window=3).segments == (0, 1, 2)
     begin(store, job_id, "segment:0")
-    queue.enqueue_segment(job_id, 1, Priority.NORMAL, owner="local")
+    queue.enqueue(store.get(job_id).spec, "segment:1")
     looks(store, queue)
     assert queue.tasks() == {TaskId(job_id, "segment:1"), TaskId(job_id, "segment:2")}
 
@@ -63,7 +63,7 @@ def test_a_lost_continuation_of_planning_is_enqueued(store: JobStore, queue: Job
     job_id = create(store).id
     plan(store, job_id, 1, is_complete=False)
     assert store.advance(job_id, window=2).is_planning_due
-    queue.enqueue_segment(job_id, 0, Priority.NORMAL, owner="local")
+    queue.enqueue(store.get(job_id).spec, "segment:0")
     looks(store, queue)
     assert TaskId(job_id, "plan") in queue.tasks()
 
@@ -83,7 +83,7 @@ def test_healthy_and_ended_jobs_are_left_alone(store: JobStore, queue: JobQueue)
     begin(store, planning, "plan")
     append(store, planning, range(3), is_complete=False)
     waiting = create(store).id
-    queue.enqueue_plan(waiting, Priority.NORMAL, owner="local")
+    queue.enqueue(store.get(waiting).spec, "plan")
     looks(store, queue, 3)
     assert queue.tasks() == {TaskId(waiting, "plan")}
 

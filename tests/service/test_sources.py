@@ -319,7 +319,7 @@ def test_an_attempt_that_died_after_storing_is_not_repeated(api: Api, origin: Or
     spec = address_spec(f"{origin.url}/clip.mp4")
     api.context.storage.put_file(spec.input_key, clip)
     api.context.store.create(spec, max_waiting=10)
-    api.context.queue.enqueue_fetch(spec.id, owner=spec.owner)
+    api.context.queue.enqueue(spec, "fetch")
     assert settled(api, spec.id).spec.input is not None
     assert origin.asked == []
 
@@ -388,7 +388,7 @@ def test_what_was_fetched_of_a_cancelled_job_is_removed_by_the_next_message(api:
     api.context.store.create(spec, max_waiting=10)
     api.context.store.cancel(spec.id, ttl=timedelta(hours=1))
     (api.context.incoming_dir / f"fetch-{spec.id}").write_bytes(b"half")
-    api.context.queue.enqueue_fetch(spec.id, owner=spec.owner)
+    api.context.queue.enqueue(spec, "fetch")
     wait_until(lambda: left_behind(api) == [])
 
 
@@ -639,7 +639,7 @@ def test_an_object_is_continued_unless_it_has_changed(
             begun.add(content[:1000])
         monkeypatch.setattr(Download, "add", counting)
         api.context.store.create(spec, max_waiting=10)
-        api.context.queue.enqueue_fetch(spec.id, owner=spec.owner)
+        api.context.queue.enqueue(spec, "fetch")
         assert settled(api, spec.id).error is None
         assert api.context.storage.get_bytes(spec.input_key) == content
     assert sum(added) == len(content) - (0 if has_changed else 1000)

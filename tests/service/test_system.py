@@ -111,7 +111,7 @@ def test_api_without_redis_is_alive_and_not_ready(server: tuple[ValkeyServer, Se
 def test_metrics_tell_queue_jobs_and_workers(api: Api) -> None:
     context = api.context
     waiting, running, failed = (make_job(context) for _ in range(3))
-    context.queue.enqueue_plan(waiting.id, waiting.spec.priority, owner="local")
+    context.queue.enqueue(waiting.spec, "plan")
     begin(context, running.id)
     fail(context, failed.id)
     context.fleet.report(WorkerInfo(id="idle", host="here", pid=1, host_memory_bytes=5))

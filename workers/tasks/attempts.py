@@ -159,8 +159,7 @@ class Attempt:
         """Lets another worker do the task, uncounted. Harmless to repeat."""
         if not self.is_given_back:
             self.end("drained")
-            spec = self._spec
-            self._context.queue.enqueue(self.task, spec.priority, owner=spec.owner, weight=spec.weight)
+            self._context.queue.enqueue(self._spec, self.task.task)
             self.is_given_back = True
 
     def _is_out_of_time(self) -> bool:

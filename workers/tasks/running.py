@@ -12,7 +12,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from jobs.errors import JobNotFoundError, LostLeaseError
-from jobs.queue import TaskId
+from jobs.queue import JOIN, PLAN, SEGMENT, TaskId
 from jobs.records import Job, JobSpec
 from workers.tasks.attempts import Attempt
 from workers.tasks.context import WorkerContext
@@ -56,7 +56,7 @@ def run_task(context: WorkerContext, task: TaskId, work: Work) -> None:
                     _run_attempt(context, attempt, job, work)
             case "busy" | "elsewhere":
                 delay = timedelta(milliseconds=beginning.number)
-                _enqueue(context, task, job.spec, delay)
+                context.queue.enqueue(job.spec, task.task, delay=delay)
                 _log.info("task.put_off", reason=beginning.outcome, milliseconds=beginning.number)
             case "exhausted":
                 error = crash_error(task.task, beginning.number)
@@ -71,19 +71,12 @@ def run_task(context: WorkerContext, task: TaskId, work: Work) -> None:
 def enqueue_next(context: WorkerContext, spec: JobSpec) -> None:
     """Enqueues what the job needs next."""
     steps = context.store.advance(spec.id, window=context.window)
-    if steps.priority is None:
-        return
-    queue, owner, weight = context.queue, spec.owner, spec.weight
     for index in steps.segments:
-        queue.enqueue_segment(spec.id, index, steps.priority, owner=owner, weight=weight)
+        context.queue.enqueue(spec, f"{SEGMENT}:{index}")
     if steps.is_planning_due:
-        queue.enqueue_plan(spec.id, steps.priority, owner=owner, weight=weight, is_continuation=True)
+        context.queue.enqueue(spec, PLAN, is_continuation=True)
     if steps.is_join_due:
-        queue.enqueue_join(spec.id, steps.priority, owner=owner, weight=weight)
-
-
-def _enqueue(context: WorkerContext, task: TaskId, spec: JobSpec, delay: timedelta = timedelta()) -> None:
-    context.queue.enqueue(task, spec.priority, owner=spec.owner, weight=spec.weight, delay=delay)
+        context.queue.enqueue(spec, JOIN)
 
 
 def _run_attempt(context: WorkerContext, attempt: Attempt, job: Job, work: Work) -> None:
@@ -135,7 +128,7 @@ def _end_failed(context: WorkerContext, attempt: Attempt, job: Job, error: Excep
             attempt.end("failed")
         case "retry":
             attempt.end("failed")
-            _enqueue(context, attempt.task, job.spec, verdict.delay)
+            context.queue.enqueue(job.spec, attempt.task.task, delay=verdict.delay)
         case "wait":
             _wait(context, attempt, job, verdict)
         case "rise":
@@ -150,4 +143,4 @@ def _wait(context: WorkerContext, attempt: Attempt, job: Job, verdict: Verdict) 
     except LostLeaseError:
         return
     attempt.end("drained")
-    _enqueue(context, attempt.task, job.spec, verdict.delay)
+    context.queue.enqueue(job.spec, attempt.task.task, delay=verdict.delay)

@@ -112,7 +112,7 @@ class Farm:
             **(limits or {}),
         )
         self.store.create(spec, max_waiting=1000)
-        self.queue.enqueue_plan(job_id, priority, owner=owner)
+        self.queue.enqueue(spec, "plan")
         return job_id
 
     def wait(

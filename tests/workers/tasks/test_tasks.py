@@ -17,6 +17,7 @@ from PIL import Image
 from jobs.records import JobState, Priority
 from media.growing import GrowingStream, SegmentIndex, index_segment
 from pipelines.loaders import load_model
+from pipelines.model import Model
 from tests.media import sandbox_acts as acts
 from tests.media.captioned import by_time, captions_in, write_captioned
 from tests.media.spherical import vexu, write_with_box
@@ -178,15 +179,15 @@ def test_a_segment_is_made_while_later_ones_are_not_planned(farm: Farm, long_cli
 def test_repeated_messages_are_harmless(farm: Farm, clip: Path) -> None:
     job_id = farm.submit(clip)
     for _ in range(2):
-        farm.queue.enqueue_plan(job_id, Priority.NORMAL, owner="local")
+        farm.queue.enqueue(farm.store.get(job_id).spec, "plan")
     with farm.worker():
         farm.wait(job_id, lambda job: job.num_segments > 1)
         for index in (0, 0, 1):
-            farm.queue.enqueue_segment(job_id, index, Priority.NORMAL, owner="local")
-        farm.queue.enqueue_join(job_id, Priority.NORMAL, owner="local")
+            farm.queue.enqueue(farm.store.get(job_id).spec, f"segment:{index}")
+        farm.queue.enqueue(farm.store.get(job_id).spec, "join")
         job = farm.wait(job_id)
-        farm.queue.enqueue_join(job_id, Priority.NORMAL, owner="local")
-        farm.queue.enqueue_segment(job_id, 0, Priority.NORMAL, owner="local")
+        farm.queue.enqueue(farm.store.get(job_id).spec, "join")
+        farm.queue.enqueue(farm.store.get(job_id).spec, "segment:0")
         wait_until(lambda: not farm.queue.tasks())
     assert job.state is JobState.COMPLETED
     assert set(farm.publications(job_id).values()) == {1}
@@ -283,7 +284,7 @@ def test_a_retry_goes_on_with_finished_segments(farm: Farm, clip: Path, tmp_path
     assert 0 < failed.num_finished_segments < failed.num_segments
     before = {segment.index: segment.key for segment in farm.store.finished_segments(job_id)}
     farm.store.retry(job_id)
-    farm.queue.enqueue_plan(job_id, Priority.NORMAL, owner="local")
+    farm.queue.enqueue(farm.store.get(job_id).spec, "plan")
     with farm.worker(load=scripted(lambda *_: None), models=("bicubic", "fails")):
         job = farm.wait(job_id)
     assert job.state is JobState.COMPLETED
@@ -421,21 +422,20 @@ def test_an_unexpected_error_ends_the_job_when_no_attempts_are_left(
     assert "4 times" in job.error.message
 
 
-def test_a_model_that_is_not_offered_is_never_loaded(
-    farm: Farm, short_clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(failures, "_FIRST_BACKOFF", failures.timedelta(milliseconds=50))
+def test_a_job_waits_for_a_worker_that_has_its_model(farm: Farm, short_clip: Path) -> None:
     loaded: list[str] = []
 
-    def load(name: str, **options: object) -> object:
+    def load(name: str, **options: object) -> Model:
         loaded.append(name)
         return load_model(name, device="cpu")
 
-    with farm.worker(load=load):  # type: ignore[arg-type]
-        job = farm.wait(farm.submit(short_clip, model="someone/large-model"))
-    assert job.error is not None
-    assert job.error.code == "model_unavailable"
-    assert loaded == ["bicubic"]
+    waiting = farm.submit(short_clip, model="lanczos", priority=Priority.HIGH)
+    with farm.worker(load=load):
+        assert farm.wait(farm.submit(short_clip, model="bicubic")).state is JobState.COMPLETED
+        assert farm.store.get(waiting).state is JobState.QUEUED
+    assert set(loaded) == {"bicubic"}
+    with farm.worker(models=("lanczos",)):
+        assert farm.wait(waiting).state is JobState.COMPLETED
 
 
 def test_options_are_exact() -> None:

@@ -24,13 +24,26 @@
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "ingress.hosts is empty: name the hosts under which customers reach the API" -}}
 {{- end -}}
+{{- $everywhere := .Values.models -}}
+{{- $had := list -}}
 {{- range $name, $pool := include "dovetail.pools" . | fromYaml -}}
+{{- range $pool.models -}}
+{{- if not (has . $everywhere) -}}
+{{- fail (printf "workers.%s.models: %s is not among models (%s), so no job may name it" $name . (join ", " $everywhere)) -}}
+{{- end -}}
+{{- end -}}
+{{- $had = concat $had (default $everywhere $pool.models) -}}
 {{- $scaling := $pool.autoscaling -}}
 {{- if and (eq $scaling.kind "hpa") (lt (int $scaling.min) 1) -}}
 {{- fail (printf "workers.%s.autoscaling.min is %d: hpa needs 1 or more, only keda goes to 0" $name (int $scaling.min)) -}}
 {{- end -}}
 {{- if and (ne $scaling.kind "none") (gt (int $scaling.min) (int $scaling.max)) -}}
 {{- fail (printf "workers.%s.autoscaling: min %d is more than max %d" $name (int $scaling.min) (int $scaling.max)) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.models -}}
+{{- if and $had (not (has . $had)) -}}
+{{- fail (printf "models: no pool of workers has %s, so its jobs would wait for ever" .) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
