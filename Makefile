@@ -4,7 +4,7 @@ PYTHON := $(VENV)/bin/python
 # Most of the time tests wait for processes of the service, so more than there are cores.
 TEST_PROCESSES ?= 4
 
-.PHONY: demo test test-thorough install check format docs lock clean
+.PHONY: demo test test-thorough test-tools install check format docs lock clean
 
 install: $(VENV)/.installed
 
@@ -16,13 +16,16 @@ demo: install
 	$(PYTHON) scripts/demo.py --output demo
 
 # Hundreds of processes begin with the same modules: whatever the caller's environment says, compile them once.
-test: check
-	scripts/install_test_tools.sh
+test: install
+	$(MAKE) --jobs=2 --output-sync=target check test-tools
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
 
 # Everything at full size: thousands of damaged uploads and manifest lines, more kills, more kernels.
 test-thorough:
 	DOVETAIL_TEST_THOROUGH=1 $(MAKE) test
+
+test-tools:
+	scripts/install_test_tools.sh
 
 check: install
 	$(VENV)/bin/ruff format --check .

@@ -13,6 +13,7 @@ from typer.testing import Result
 
 from media import MediaError, MediaInfo, VideoReader, probe
 from tests.conftest import SHARED
+from tests.thorough import sized
 from tests.workers.made import decode
 
 pytestmark = pytest.mark.needs_shared
@@ -26,7 +27,7 @@ CLIPS = [
 ]
 
 
-@pytest.mark.parametrize("path", CLIPS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sized(CLIPS, brief=CLIPS[::3]), ids=lambda path: path.name)
 def test_a_clip_gives_its_frames_or_its_own_error(
     path: Path, tmp_path: Path, dovetail: Callable[..., Result]
 ) -> None:

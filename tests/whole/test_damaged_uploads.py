@@ -10,7 +10,7 @@ from benchmarks.damaged_uploads import upload_damaged
 from benchmarks.installation import Installation
 from tests.thorough import sized
 
-COUNT = sized(1000, brief=80)
+COUNT = sized(1000, brief=40)
 
 
 @pytest.mark.slow
