@@ -117,6 +117,8 @@ class _Consumer:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for delivery in list(self._held):  # of tasks that were cancelled before they began
+                await self._put_back(delivery)
 
     async def _next(self) -> Delivery:
         while True:
@@ -125,8 +127,9 @@ class _Consumer:
                 if isinstance(found, Delivery):
                     return found
                 await self._messages.wait(self._wanted.bells, found)
-            except (StoreUnavailableError, redis.RedisError):
-                _log.warning("queue.unavailable", queue=self._kind.queue, exc_info=True)
+            except Exception:
+                # Whatever it is: nobody would miss this task until messages stand still.
+                _log.warning("queue.failed", queue=self._kind.queue, exc_info=True)
                 await asyncio.sleep(_FIRST_DELAY.total_seconds())
 
     async def _taken(self) -> Delivery | float:

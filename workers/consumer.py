@@ -82,8 +82,9 @@ class Consumer:
         while not self._closed.is_set():
             try:
                 self._step()
-            except (StoreUnavailableError, redis.RedisError):
-                _log.warning("queue.unavailable", exc_info=True)
+            except Exception:
+                # Whatever it is: nobody would miss this thread until jobs stand still.
+                _log.warning("queue.failed", exc_info=True)
                 self._closed.wait(_FIRST_DELAY.total_seconds())
 
     def _step(self) -> None:

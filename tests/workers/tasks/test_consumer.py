@@ -145,6 +145,23 @@ def test_what_fails_is_delivered_again_later(messages: MessageQueue, worker: Wor
     assert messages.ids("low") == []
 
 
+def test_a_fault_of_the_queue_does_not_end_the_worker(
+    messages: MessageQueue, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, faults = worker.messages.take, [ValueError("an answer that nobody expects")]
+
+    def fail_once(wanted: Wanted, *, hold: timedelta) -> Delivery | float:
+        if faults:
+            raise faults.pop()
+        return take(wanted, hold=hold)
+
+    monkeypatch.setattr(worker.messages, "take", fail_once)
+    put(messages, "a")
+    with worker.running():
+        wait_until(lambda: worker.taken)
+    assert worker.taken == ["a"]
+
+
 def test_messages_of_an_unknown_kind_do_not_block_the_worker(messages: MessageQueue, worker: Worker) -> None:
     put(messages, "unheard-of", line="unknown")
     put(messages, "known")
