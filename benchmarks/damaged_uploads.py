@@ -11,14 +11,16 @@ the accepted upload said.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import random
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ _SECONDS = 0.4
 _FINAL = {"completed", "failed", "cancelled"}
 _UNWORDED = {"internal_error", "worker_crashed"}
 _AT_ONCE = 8
+_TELL_EACH = 500
 _END_SECONDS = 600
 # Whatever a header claims, a job may make as many frames as the undamaged clip has (10), and some more:
 # containers tell lengths to a few frames.
@@ -70,7 +73,14 @@ class Report:
     seconds: float = 0.0
 
 
-def upload_damaged(installation: Installation, folder: Path, *, count: int, seed: int) -> Report:
+def upload_damaged(
+    installation: Installation,
+    folder: Path,
+    *,
+    count: int,
+    seed: int,
+    tell: Callable[[Report], None] = lambda _: None,
+) -> Report:
     """Uploads so many damaged files, and waits for what was accepted.
 
     Args:
@@ -78,6 +88,7 @@ def upload_damaged(installation: Installation, folder: Path, *, count: int, seed
         folder: For the files that are damaged.
         count: Of uploads.
         seed: Of the damage.
+        tell: Gets the report as far as it is, now and then.
     """
     clips = [
         make_clip(folder / f"clip.{suffix}", seconds=_SECONDS, width=32, height=32).read_bytes()
@@ -102,6 +113,8 @@ def upload_damaged(installation: Installation, folder: Path, *, count: int, seed
 
         for number, answer, job in pool.map(run, range(count)):
             _note(report, number, answer, job)
+            if (number + 1) % _TELL_EACH == 0:
+                tell(report)
     report.seconds = round(time.monotonic() - start, 1)
     died = workers - {process.pid for process in installation.processes("worker")}
     report.faults += [f"worker {pid} died" for pid in sorted(died)]
@@ -172,8 +185,14 @@ def main() -> None:
         with Installation(
             folder / "installation", num_workers=arguments.workers, environment=environment
         ) as installation:
-            report = upload_damaged(installation, folder, count=arguments.count, seed=seed)
-    write_results("damaged_uploads", asdict(report))
+            report = upload_damaged(
+                installation,
+                folder,
+                count=arguments.count,
+                seed=seed,
+                tell=lambda so_far: print(json.dumps(vars(so_far)), flush=True),
+            )
+    write_results("damaged_uploads", vars(report))
     if report.faults:
         sys.exit(1)
 
