@@ -37,9 +37,17 @@ def messages(redis_server: RedisServer) -> Iterator[MessageQueue]:
         yield MessageQueue(client)
 
 
-def put(messages: MessageQueue, name: str, queue: str = "low", line: str = "new", **options: object) -> None:
-    owner, weight = str(options.pop("owner", "me")), int(str(options.pop("weight", 1)))
-    messages.put(Message(queue, name, line, owner, weight), **options)  # type: ignore[arg-type] # a delay
+def put(
+    messages: MessageQueue,
+    name: str,
+    queue: str = "low",
+    line: str = "new",
+    *,
+    owner: str = "me",
+    weight: int = 1,
+    delay: timedelta = timedelta(),
+) -> None:
+    messages.put(Message(queue, name, line, owner, weight), delay=delay)
 
 
 def take(messages: MessageQueue, *, hold: timedelta = HOLD, wanted: Wanted = WANTED) -> Delivery:
