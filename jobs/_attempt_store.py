@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from jobs._decoding import JOB_KEY
-from jobs._scripted_store import ScriptedStore, milliseconds, require_lease
+from jobs._scripted_store import ScriptedStore, require_lease
+from jobs.clock import milliseconds
 from jobs.errors import QuotaExceededError
 from jobs.outages import reported_outage
 from jobs.records import FinishedSegment, InputInfo, JobError, OutputInfo, PlannedSegment

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from datetime import timedelta
 from typing import Any
 
 import redis
@@ -91,8 +90,3 @@ def require_changed(job_id: str, outcome: str, verb: str) -> None:
         raise JobNotFoundError(job_id)
     if outcome != "ok":
         raise JobStateError(f"job {job_id} is {outcome} and cannot be {verb}")
-
-
-def milliseconds(duration: timedelta) -> int:
-    """A duration for scripts."""
-    return int(duration.total_seconds() * 1000)

@@ -8,10 +8,9 @@ from typing import Any
 
 import redis
 
-from jobs._scripted_store import milliseconds
 from jobs._scripts import batches
 from jobs.batch_records import Batch, BatchInput, BatchSpec, RejectedInput
-from jobs.clock import redis_now
+from jobs.clock import milliseconds, redis_now
 from jobs.durable import run_durably
 from jobs.errors import JobsError
 from jobs.objects import input_key, upload_key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
@@ -28,3 +28,8 @@ def redis_now(client: redis.Redis) -> datetime:
         answer: Any = client.time()  # typed as the union of what any setting gives
     seconds, micros = answer
     return datetime.fromtimestamp(int(seconds) + int(micros) // 1000 / 1000, UTC)
+
+
+def milliseconds(duration: timedelta) -> int:
+    """A duration for scripts."""
+    return int(duration.total_seconds() * 1000)

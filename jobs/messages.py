@@ -20,10 +20,12 @@ import redis
 import redis.asyncio
 
 from jobs._scripts import messages as scripts
+from jobs.clock import milliseconds
 from jobs.outages import reported_outage
 
 # Also how long it may take until somebody notices that whoever a bell has woken died before he looked.
 MAX_WAIT_SECONDS = 2.0
+_FIRST_DELAY, _LONGEST_DELAY = timedelta(seconds=1), timedelta(seconds=60)
 _PREFIX = "dv:queue:"
 
 
@@ -64,6 +66,11 @@ class Delivery:
     num_tries: int
     receipt: str
 
+    @property
+    def failure_delay(self) -> timedelta:
+        """How long to wait after this try has failed: a storage or store may be away."""
+        return retry_delay(self.num_tries, first=_FIRST_DELAY, factor=2, longest=_LONGEST_DELAY)
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -81,6 +88,11 @@ class Wanted:
     def bells(self) -> list[str]:
         """Keys at which to wait."""
         return [bell_key(line) for group in self.groups for line in group]
+
+    @cached_property
+    def arguments(self) -> tuple[str, str]:
+        """As the script takes it."""
+        return json.dumps(self.queues), json.dumps(self.groups)
 
 
 @dataclass(frozen=True)
@@ -118,7 +130,7 @@ class MessageQueue:
         """
         arguments = (message.queue, message.id, message.line, message.owner, message.weight)
         with reported_outage():
-            self._put(args=(*arguments, _milliseconds(delay), secrets.token_hex(8)))
+            self._put(args=(*arguments, milliseconds(delay), secrets.token_hex(8)))
 
     def take(self, wanted: Wanted, *, hold: timedelta) -> Delivery | float:
         """The message that is next, or in how many seconds there may be one.
@@ -145,7 +157,7 @@ class MessageQueue:
     def keep(self, delivery: Delivery, *, hold: timedelta) -> bool:
         """Says that the holder lives; whether the message is still his."""
         with reported_outage():
-            return bool(self._keep(args=(delivery.receipt, _milliseconds(hold))))
+            return bool(self._keep(args=(delivery.receipt, milliseconds(hold))))
 
     def finish(self, delivery: Delivery) -> None:
         """Ends a message, unless it is somebody else's by now."""
@@ -160,7 +172,7 @@ class MessageQueue:
             delay: Before that; without one it is the next of its line.
         """
         with reported_outage():
-            self._release(args=(delivery.receipt, _milliseconds(delay)))
+            self._release(args=(delivery.receipt, milliseconds(delay)))
 
     def ids(self, queue: str) -> list[str]:
         """Of all messages: waiting, put off and taken."""
@@ -208,7 +220,7 @@ class AsyncMessageQueue:
     async def keep(self, delivery: Delivery, *, hold: timedelta) -> bool:
         """As in `MessageQueue`."""
         with reported_outage():
-            return bool(await self._keep(args=(delivery.receipt, _milliseconds(hold))))
+            return bool(await self._keep(args=(delivery.receipt, milliseconds(hold))))
 
     async def finish(self, delivery: Delivery) -> None:
         """As in `MessageQueue`."""
@@ -218,7 +230,7 @@ class AsyncMessageQueue:
     async def put_back(self, delivery: Delivery, *, delay: timedelta = timedelta()) -> None:
         """As in `MessageQueue`."""
         with reported_outage():
-            await self._release(args=(delivery.receipt, _milliseconds(delay)))
+            await self._release(args=(delivery.receipt, milliseconds(delay)))
 
 
 _FINISHED = -1
@@ -244,7 +256,7 @@ def retry_delay(attempts: int, *, first: timedelta, factor: float, longest: time
 
 
 def _take_arguments(wanted: Wanted, receipt: str, hold: timedelta) -> tuple[str | int, ...]:
-    return receipt, _milliseconds(hold), json.dumps(wanted.queues), json.dumps(wanted.groups)
+    return receipt, milliseconds(hold), *wanted.arguments
 
 
 def _read_taken(answer: list[Any], receipt: str) -> Delivery | float:
@@ -257,7 +269,3 @@ def _read_taken(answer: list[Any], receipt: str) -> Delivery | float:
 def _wait_seconds(seconds: float) -> float:
     # 0 would be for ever.
     return min(max(seconds, 0.001), MAX_WAIT_SECONDS)
-
-
-def _milliseconds(duration: timedelta) -> int:
-    return int(duration.total_seconds() * 1000)

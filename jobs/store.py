@@ -9,7 +9,8 @@ from jobs._attempt_store import AttemptStore, Beginning, EndReason, NextSteps
 from jobs._decoding import JOB_KEY
 from jobs._list_store import ListStore
 from jobs._overview_store import OverviewStore
-from jobs._scripted_store import milliseconds, require_changed, require_job
+from jobs._scripted_store import require_changed, require_job
+from jobs.clock import milliseconds
 from jobs.errors import (
     JobExistsError,
     ObjectNotFoundError,

@@ -9,9 +9,8 @@ from typing import Any, Literal
 import redis
 from pydantic import BaseModel, ConfigDict
 
-from jobs._scripted_store import milliseconds
 from jobs._scripts import uploads
-from jobs.clock import redis_now
+from jobs.clock import milliseconds, redis_now
 from jobs.errors import JobsError, StoredBytesLimitError, UploadsLimitError
 from jobs.objects import upload_key
 from jobs.outages import reported_outage

@@ -22,8 +22,7 @@ import redis
 import redis.asyncio
 import structlog
 
-from jobs._scripted_store import milliseconds
-from jobs.clock import LUA_NOW_MS
+from jobs.clock import LUA_NOW_MS, milliseconds
 from jobs.errors import JobsError, QueueFullError
 from jobs.records import new_id
 from jobs.settings import ServiceSettings

@@ -18,13 +18,13 @@ import structlog
 
 from jobs.connections import async_client
 from jobs.errors import StoreUnavailableError
-from jobs.messages import AsyncMessageQueue, Delivery, Message, Wanted, retry_delay
+from jobs.messages import AsyncMessageQueue, Delivery, Message, Wanted
 from service.context import ServiceContext
 
 _log: Any = structlog.get_logger(__name__)
 
 _STOP_SECONDS = 10.0
-_FIRST_DELAY, _LONGEST_DELAY = timedelta(seconds=1), timedelta(seconds=60)
+_PAUSE_SECONDS = 1.0
 
 
 class LaterError(Exception):
@@ -130,7 +130,7 @@ class _Consumer:
             except Exception:
                 # Whatever it is: nobody would miss this task until messages stand still.
                 _log.warning("queue.failed", queue=self._kind.queue, exc_info=True)
-                await asyncio.sleep(_FIRST_DELAY.total_seconds())
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _taken(self) -> Delivery | float:
         # Not to be cut short: what has been taken would be nobody's for a while.
@@ -153,9 +153,8 @@ class _Consumer:
         except LaterError as error:
             await self._put_back(delivery, error.delay)
         except Exception:
-            delay = retry_delay(delivery.num_tries, first=_FIRST_DELAY, factor=2, longest=_LONGEST_DELAY)
             _log.warning("task.failed", queue=delivery.queue, message=delivery.id, exc_info=True)
-            await self._put_back(delivery, delay)
+            await self._put_back(delivery, delivery.failure_delay)
         else:
             with suppress(StoreUnavailableError, redis.RedisError):  # it comes again, and is harmless
                 await self._messages.finish(delivery)

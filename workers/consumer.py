@@ -13,12 +13,11 @@ import redis
 import structlog
 
 from jobs.errors import StoreUnavailableError
-from jobs.messages import MAX_WAIT_SECONDS, Delivery, MessageQueue, Wanted, bell_key, retry_delay
+from jobs.messages import MAX_WAIT_SECONDS, Delivery, MessageQueue, Wanted, bell_key
 
 _log: Any = structlog.get_logger(__name__)
 
-# A failed task decides itself what becomes of its job; these are for a storage or store that is away.
-_FIRST_DELAY, _LONGEST_DELAY = timedelta(seconds=1), timedelta(seconds=60)
+_PAUSE_SECONDS = 1.0
 _CLOSE_SECONDS = 2.0
 
 
@@ -85,7 +84,7 @@ class Consumer:
             except Exception:
                 # Whatever it is: nobody would miss this thread until jobs stand still.
                 _log.warning("queue.failed", exc_info=True)
-                self._closed.wait(_FIRST_DELAY.total_seconds())
+                self._closed.wait(_PAUSE_SECONDS)
 
     def _step(self) -> None:
         with self._taking:
@@ -106,9 +105,8 @@ class Consumer:
         try:
             self._work(delivery)
         except Exception:
-            delay = retry_delay(delivery.num_tries, first=_FIRST_DELAY, factor=2, longest=_LONGEST_DELAY)
-            _log.warning("message.failed", message=delivery.id, seconds=delay.total_seconds(), exc_info=True)
-            self._messages.put_back(delivery, delay=delay)
+            _log.warning("message.failed", message=delivery.id, exc_info=True)
+            self._messages.put_back(delivery, delay=delivery.failure_delay)
         else:
             self._messages.finish(delivery)
 

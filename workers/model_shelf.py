@@ -39,7 +39,7 @@ class ModelShelf:
         self._kept: Model | None = None
 
     @property
-    def pools(self) -> tuple[str, ...]:
+    def offered(self) -> tuple[str, ...]:
         """Names of the models whose tasks this worker does."""
         return (*self.names, STANDIN_PREFIX) if self._allow_standins else self.names
 

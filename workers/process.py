@@ -116,7 +116,7 @@ def running_worker(
         stack.enter_context(_housekeeping(context))
         consumer = Consumer(
             context.queue.messages,
-            tasks_for(context.models.pools),
+            tasks_for(context.models.offered),
             partial(_work_off, context),
             hold=settings.heartbeat_timeout,
         )

@@ -65,7 +65,7 @@ def test_so_many_are_done_at_once_and_no_more(context: ServiceContext) -> None:
 def test_a_task_that_fails_or_asks_for_it_is_done_again(
     context: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.tasks._FIRST_DELAY", timedelta(milliseconds=50))
+    monkeypatch.setattr("jobs.messages._FIRST_DELAY", timedelta(milliseconds=50))
     tries: list[str] = []
 
     async def run(_: ServiceContext, name: str) -> None:
