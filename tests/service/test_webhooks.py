@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from jobs.connections import async_client
+from jobs.embedded_redis import free_port
 from jobs.messages import retry_delay
 from jobs.records import JobError, OutputInfo
 from jobs.settings import ServiceSettings
@@ -29,7 +30,6 @@ from jobs.webhook_secrets import INSTALLATION
 from service.webhooks import outbox
 from service.webhooks.dispatch import PENDING
 from service.webhooks.secrets import signers
-from tests.redis_server import free_port
 from tests.service.api_process import api_process
 from tests.service.conftest import Api, running_api, wait_until
 from tests.service.origin import Answer, Asked, running_origin
