@@ -6,10 +6,10 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import yaml
 from benchmarks.installation import Installation
 from benchmarks.made_clips import make_clip
 from dovetail_client import Dovetail
+from jobs.embedded_redis import free_port
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "deploy/alerts/dovetail.yaml"
@@ -79,9 +80,7 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
         del scrape["authorization"], config["scrape_configs"][1:]
         scrape["static_configs"] = [{"targets": [service.url.removeprefix("http://")]}]
         (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        address = f"127.0.0.1:{free_port()}"
         process = subprocess.Popen(
             [
                 "prometheus",
@@ -92,22 +91,31 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
             stderr=subprocess.DEVNULL,
         )
         try:
+            wait_until_ready(f"http://{address}")
             yield f"http://{address}"
         finally:
             process.terminate()
             process.wait()
 
 
+def wait_until_ready(address: str) -> None:
+    """Until Prometheus has read its storage: before that it refuses connections, and then queries (503)."""
+    deadline = time.monotonic() + 60
+    while True:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{address}/-/ready").is_success:
+                return
+        assert time.monotonic() < deadline, "Prometheus does not get ready"
+        time.sleep(0.2)
+
+
 def ask(address: str, query: str) -> list[Any]:
-    """Series of a query; none while Prometheus starts.
+    """Series of a query.
 
     Raises:
         AssertionError: If Prometheus does not understand it.
     """
-    try:
-        answer = httpx.get(f"{address}/api/v1/query", params={"query": query}).json()
-    except httpx.TransportError:
-        return []
+    answer = httpx.get(f"{address}/api/v1/query", params={"query": query}).json()
     assert answer["status"] == "success", answer
     found: list[Any] = answer["data"]["result"]
     return found

@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 import redis
 
-from jobs._scripted_store import milliseconds
+from jobs.clock import milliseconds
 from jobs.connections import async_client
 from service.errors import ConflictError, InvalidRequestError, UnavailableError
 from service.idempotency import IdempotentCall, idempotent
