@@ -1,54 +1,67 @@
-"""From a job's Redis hash to a `Job`. Pure, so that the sync and the async reader share it."""
+"""From the fields of a job's Redis hash to a `Job`. Pure, so that the sync and the async reader share it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from jobs.records import InputInfo, Job, JobError, JobSpec, JobState, OutputInfo, Stage
+from jobs.records import InputInfo, Job, JobError, JobPlan, JobSpec, JobState, OutputInfo, Stage, Streaming
 
 JOB_KEY = "dv:job:{}"
+FIELDS = (
+    "spec", "state", "version", "updated_at", "processed_frames", "num_segments", "num_finished", "attempts",
+    "is_planned", "stage", "started_at", "completed_at", "expires_at", "upscaling_started_at", "total_frames",
+    "input", "plan", "streaming", "output", "warnings", "error",
+)  # fmt: skip
+"""Of what a `Job` is made; a record has more, for the scripts."""
 
 
-def job_from_hash(values: Mapping[bytes, bytes]) -> Job:
-    """Decodes what HGETALL gives for an existing job."""
-    text = {name.decode(): value.decode() for name, value in values.items()}
-    stage, output, error = text.get("stage"), text.get("output"), text.get("error")
-    spec = JobSpec.model_validate_json(text["spec"])
-    if "input" in text:
-        spec = spec.model_copy(update={"input": InputInfo.model_validate_json(text["input"])})
+def job_of(values: Sequence[bytes | None]) -> Job | None:
+    """Decodes the values of `FIELDS`; None where they are of no job."""
+    # fmt: off
+    (
+        spec, state, version, updated_at, processed_frames, num_segments, num_finished, attempts,
+        is_planned, stage, started_at, completed_at, expires_at, upscaling_started_at, total_frames,
+        found, plan, streaming, output, warnings, error,
+    ) = values
+    # fmt: on
+    if spec is None:
+        return None
+    # All records have these.
+    assert state
+    assert version
+    assert updated_at
+    assert processed_frames
+    assert num_segments
+    assert num_finished
+    assert attempts
+    submitted = JobSpec.model_validate_json(spec)
+    if found is not None:
+        submitted = submitted.model_copy(update={"input": InputInfo.model_validate_json(found)})
     return Job.model_construct(
-        spec=spec,
-        state=JobState(text["state"]),
-        stage=Stage(stage) if stage else None,
-        version=int(text["version"]),
-        updated_at=_time(text["updated_at"]),
-        started_at=_optional_time(text.get("started_at")),
-        completed_at=_optional_time(text.get("completed_at")),
-        expires_at=_optional_time(text.get("expires_at")),
-        processed_frames=int(text["processed_frames"]),
-        total_frames=int(text["total_frames"]) if "total_frames" in text else None,
-        upscaling_started_at=_optional_time(text.get("upscaling_started_at")),
-        num_segments=int(text["num_segments"]),
-        num_finished_segments=int(text["num_finished"]),
-        is_planned=text["is_planned"] == "1",
-        attempts=int(text["attempts"]),
-        plan=_optional_json(text.get("plan")),
-        streaming=_optional_json(text.get("streaming")),
+        spec=submitted,
+        state=JobState(state.decode()),
+        stage=Stage(stage.decode()) if stage else None,
+        version=int(version),
+        updated_at=_time(updated_at),
+        started_at=_time(started_at) if started_at else None,
+        completed_at=_time(completed_at) if completed_at else None,
+        expires_at=_time(expires_at) if expires_at else None,
+        processed_frames=int(processed_frames),
+        total_frames=int(total_frames) if total_frames else None,
+        upscaling_started_at=_time(upscaling_started_at) if upscaling_started_at else None,
+        num_segments=int(num_segments),
+        num_finished_segments=int(num_finished),
+        is_planned=is_planned == b"1",
+        attempts=int(attempts),
+        plan=JobPlan.model_validate_json(plan) if plan else None,
+        streaming=Streaming.model_validate_json(streaming) if streaming else None,
         output=OutputInfo.model_validate_json(output) if output else None,
-        warnings=tuple(json.loads(text.get("warnings", "[]"))),
+        warnings=tuple(json.loads(warnings)) if warnings else (),
         error=JobError.model_validate_json(error) if error else None,
     )
 
 
-def _time(milliseconds: str) -> datetime:
+def _time(milliseconds: bytes) -> datetime:
     return datetime.fromtimestamp(int(float(milliseconds)) / 1000, UTC)
-
-
-def _optional_time(milliseconds: str | None) -> datetime | None:
-    return None if milliseconds is None else _time(milliseconds)
-
-
-def _optional_json(text: str | None) -> dict[str, object] | None:
-    return None if text is None else json.loads(text)

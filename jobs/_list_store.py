@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs._decoding import JOB_KEY, job_from_hash
+from jobs._decoding import FIELDS, JOB_KEY, job_of
 from jobs._scripted_store import ScriptedStore
 from jobs.outages import reported_outage
 from jobs.records import Job, JobState
@@ -21,9 +21,9 @@ class ListStore(ScriptedStore):
         """Reads jobs; those that are gone are left out."""
         with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
             for job_id in job_ids:
-                pipeline.hgetall(JOB_KEY.format(job_id))
+                pipeline.hmget(JOB_KEY.format(job_id), FIELDS)
             found = pipeline.execute()
-        return [job_from_hash(values) for values in found if values]
+        return [job for job in map(job_of, found) if job is not None]
 
     def list_jobs(
         self,

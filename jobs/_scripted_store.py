@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import redis
 
-from jobs._decoding import job_from_hash
+from jobs._decoding import job_of
 from jobs._scripts import attempts, lifecycle, segments
 from jobs.durable import run_durably
 from jobs.errors import JobNotFoundError, JobStateError, LostLeaseError
@@ -50,16 +51,14 @@ class ScriptedStore:
         return self._run(name, *arguments, secrets.token_hex(8))
 
 
-def require_job(job_id: str, values: dict[bytes, bytes], owner: str | None) -> Job:
-    """The job in a hash.
+def require_job(job_id: str, values: Sequence[bytes | None], owner: str | None) -> Job:
+    """The job that the values of `jobs._decoding.FIELDS` make.
 
     Raises:
-        JobNotFoundError: If it is empty, or the job is not the owner's.
+        JobNotFoundError: If there is none, or it is not the owner's.
     """
-    if not values:
-        raise JobNotFoundError(job_id)
-    job = job_from_hash(values)
-    if owner is not None and job.spec.owner != owner:
+    job = job_of(values)
+    if job is None or (owner is not None and job.spec.owner != owner):
         raise JobNotFoundError(job_id)
     return job
 

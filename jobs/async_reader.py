@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio
 
-from jobs._decoding import JOB_KEY
-from jobs._scripted_store import require_job
+from jobs._decoding import job_of
+from jobs._scripts.looks import LOOK
 from jobs.errors import JobNotFoundError
 from jobs.outages import reported_outage
 from jobs.records import PRIORITIES, FinishedSegment, Job, JobState
 
+# Of one script; Redis does nothing else meanwhile.
+_MOST_AT_ONCE = 100
+
 
 @dataclass(frozen=True)
-class Glance:
-    """The little that decides whether a job looks different from before.
+class Look:
+    """A job as it was found.
 
     Attributes:
         version: Grows with every change of the record.
         state: Where the job is.
-        queue_position: Changes without the record, when others before it begin.
+        queue_position: 1 is next; None unless it waits. Changes without the record, when others begin.
+        job: The whole of it; None if whoever asked has seen it like this.
     """
 
     version: int
     state: JobState
     queue_position: int | None
+    job: Job | None
+
+    @property
+    def tag(self) -> str:
+        """Another one whenever the job looks different; in quotes, as an entity tag of HTTP."""
+        return f'"{self.version}-{self.queue_position or 0}"'
+
+
+@dataclass(frozen=True)
+class _Asked:
+    job_id: str
+    seen: str
+    answer: asyncio.Future[list[Any]]
 
 
 class AsyncJobReader:
-    """Reads jobs without blocking the event loop: the path that customers poll.
+    """Reads jobs without blocking the event loop. Whatever is asked for while Redis works on what was asked
+    before goes to it together: a process that answers a thousand polls a second sends a few scripts.
 
     Args:
         client: An asyncio Redis client without `decode_responses`.
@@ -39,44 +58,41 @@ class AsyncJobReader:
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client: Any = client
+        self._look: Any = client.register_script(LOOK)
+        self._waiting: list[_Asked] = []
+        self._asking: asyncio.Task[None] | None = None
 
     async def get(self, job_id: str, *, owner: str | None = None) -> Job:
         """As `JobStore.get`."""
-        with reported_outage():
-            values = await self._client.hgetall(JOB_KEY.format(job_id))
-        return require_job(job_id, values, owner)
+        found = await self.look(job_id, owner=owner)
+        assert found.job is not None
+        return found.job
 
-    async def get_placed(self, job_id: str, *, owner: str) -> tuple[Job, int | None]:
-        """A job and its place in the queue, in one round trip."""
-        with reported_outage():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.hgetall(JOB_KEY.format(job_id))
-                _ask_places(pipeline, job_id)
-                values, *places = await pipeline.execute()
-        return require_job(job_id, values, owner), _place(places)
+    async def look(self, job_id: str, *, owner: str | None = None, seen: str = "") -> Look:
+        """A job and its place in the queue.
 
-    async def glance(self, job_id: str, *, owner: str) -> Glance:
-        """What tells a client that it has the newest of a job already. Reads no more than that."""
+        Args:
+            job_id: Which.
+            owner: Whose it must be; None for anybody's.
+            seen: Tags of looks, in any text. If the job still is as in one of them, it is not read again.
+
+        Raises:
+            JobNotFoundError: If there is none, or it is not theirs.
+            StoreUnavailableError: If Redis does not answer.
+        """
+        asked = _Asked(job_id, seen, asyncio.get_running_loop().create_future())
+        self._waiting.append(asked)
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
         with reported_outage():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.hmget(JOB_KEY.format(job_id), "owner", "version", "state")
-                _ask_places(pipeline, job_id)
-                (found_owner, version, state), *places = await pipeline.execute()
-        if version is None or found_owner.decode() != owner:
+            found_owner, version, state, place, *values = await asked.answer
+        if version is None or (owner is not None and found_owner.decode() != owner):
             raise JobNotFoundError(job_id)
-        return Glance(int(version), JobState(state.decode()), _place(places))
-
-    async def queue_position(self, job: Job) -> int | None:
-        """As `JobStore.queue_position`."""
-        if job.state is not JobState.QUEUED:
-            return None
-        with reported_outage():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                _ask_places(pipeline, job.id)
-                return _place(await pipeline.execute())
+        job = job_of(values[0]) if values else None
+        return Look(int(version), JobState(state.decode()), place or None, job)
 
     async def queue_positions(self, jobs: Sequence[Job]) -> list[int | None]:
-        """`queue_position` of many, in one round trip."""
+        """How many jobs begin before each of these, plus 1; None for those that do not wait."""
         queued = [job for job in jobs if job.state is JobState.QUEUED]
         if not queued:
             return [None] * len(jobs)
@@ -96,36 +112,28 @@ class AsyncJobReader:
         return [found.get(job.id) for job in jobs]
 
     async def finished_segment(self, job_id: str, index: int) -> FinishedSegment | None:
-        """A published segment; None if there is none of that number yet."""
+        """A published segment of an unfinished job; None if there is none of that number yet."""
         with reported_outage():
             item = await self._client.hget(f"dv:job:{job_id}:segments", index)
         return None if item is None else FinishedSegment.model_validate_json(item)
 
     async def newest_segment(self, job_id: str) -> FinishedSegment | None:
-        """The published segment that comes last in the output."""
+        """The published segment of an unfinished job that comes last in the output."""
         with reported_outage():
             found = await self._client.hkeys(f"dv:job:{job_id}:segments")
         return await self.finished_segment(job_id, max(map(int, found))) if found else None
 
-    async def version(self, job_id: str) -> int | None:
-        """Version of a job; None if there is none."""
-        with reported_outage():
-            value = await self._client.hget(JOB_KEY.format(job_id), "version")
-        return None if value is None else int(value)
-
-
-def _ask_places(pipeline: Any, job_id: str) -> None:
-    """Asks for a job's place in each of the queues, of which it is in one at most, and for their lengths."""
-    for priority in PRIORITIES:
-        pipeline.zrank(f"dv:waiting:{priority}", job_id)
-        pipeline.zcard(f"dv:waiting:{priority}")
-
-
-def _place(answers: Sequence[int | None]) -> int | None:
-    """How many jobs begin before the one that was asked for, plus 1; None if it does not wait."""
-    before = 0
-    for rank, length in zip(answers[::2], answers[1::2], strict=True):
-        if rank is not None:
-            return 1 + before + rank
-        before += length or 0
-    return None
+    async def _ask(self) -> None:
+        """Asks for all that wait, until none does."""
+        while self._waiting:
+            asked, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
+            try:
+                answers = await self._look(args=[item for one in asked for item in (one.job_id, one.seen)])
+            except Exception as error:
+                for one in asked:
+                    if not one.answer.done():
+                        one.answer.set_exception(error)
+            else:
+                for one, answer in zip(asked, answers, strict=True):
+                    if not one.answer.done():  # of clients that went away
+                        one.answer.set_result(answer)

@@ -9,8 +9,6 @@ from typing import Any
 
 import redis.asyncio
 
-CHANNEL = "dv:events"
-"""Pub/sub channel on which the id of a job is published with each of its events."""
 _PAGE = 100
 
 
@@ -35,20 +33,29 @@ class JobEvent:
 
 
 def stream_key(job_id: str) -> str:
-    """Name of a job's stream."""
+    """Name of a job's stream, and of the channel that tells of each of its events. The stream goes a minute
+    after the job's end."""
     return f"dv:events:{job_id}"
 
 
 async def read_events(client: redis.asyncio.Redis, job_id: str, *, after: str) -> AsyncIterator[JobEvent]:
-    """Events after the one with id `after` ("0" for all that are kept), up to now."""
+    """Events after the one with id `after`, up to now."""
     reader: Any = client  # typed as the union of what any setting gives
     while True:
-        page = await reader.xrange(stream_key(job_id), f"({after}" if after != "0" else "-", "+", count=_PAGE)
-        for event_id, fields in page:
-            after = event_id.decode()
-            yield JobEvent(after, fields[b"type"].decode(), json.loads(fields[b"detail"]))
+        page = await reader.xrange(stream_key(job_id), f"({after}", "+", count=_PAGE)
+        for item in page:
+            event = _event_of(item)
+            after = event.id
+            yield event
         if len(page) < _PAGE:
             return
+
+
+async def newest_event(client: redis.asyncio.Redis, job_id: str) -> JobEvent | None:
+    """The last event; None if none is kept."""
+    reader: Any = client
+    page = await reader.xrevrange(stream_key(job_id), count=1)
+    return _event_of(page[0]) if page else None
 
 
 async def first_kept(client: redis.asyncio.Redis, job_id: str) -> str | None:
@@ -56,3 +63,8 @@ async def first_kept(client: redis.asyncio.Redis, job_id: str) -> str | None:
     reader: Any = client
     page = await reader.xrange(stream_key(job_id), count=1)
     return page[0][0].decode() if page else None
+
+
+def _event_of(item: tuple[bytes, dict[bytes, bytes]]) -> JobEvent:
+    event_id, fields = item
+    return JobEvent(event_id.decode(), fields[b"type"].decode(), json.loads(fields[b"detail"]))

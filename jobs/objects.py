@@ -38,6 +38,21 @@ def audio_key(job_id: str, token: str) -> str:
     return f"jobs/{job_id}/audio-{token[:8]}.mp4"
 
 
+def sound_index_key(job_id: str, token: str) -> str:
+    """Where the fragments of that sound are."""
+    return f"jobs/{job_id}/audio-{token[:8]}.json"
+
+
+def description_key(job_id: str, token: str) -> str:
+    """What the planner decided, for workers."""
+    return f"jobs/{job_id}/run-{token[:8]}.json"
+
+
+def segments_key(job_id: str, token: str) -> str:
+    """The list of a completed job's segments."""
+    return f"jobs/{job_id}/segments-{token[:8]}.json"
+
+
 def output_key(job_id: str, token: str, container: str = "mp4") -> str:
     """The finished file."""
     return f"jobs/{job_id}/output-{token[:8]}.{container}"

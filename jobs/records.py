@@ -105,6 +105,8 @@ class OutputInfo(_Record):
         sha256: Of the file; also its ETag.
         key: Of the file in the storage.
         report_key: Of the media report in the storage.
+        segments_key: Of the list of segments in the storage (`jobs.segment_list`), for who still plays them.
+        preview_key: Of a before/after picture of the last segment's last frame.
     """
 
     width: int
@@ -115,6 +117,48 @@ class OutputInfo(_Record):
     sha256: str
     key: str
     report_key: str
+    segments_key: str
+    preview_key: str | None = None
+
+
+class JobPlan(_Record):
+    """What the planner decided, as far as others than workers want to know.
+
+    Attributes:
+        model: Its name.
+        width: Of the result, in pixels.
+        height: Of the result, in pixels.
+        description_key: Of the whole run in the storage, for workers.
+    """
+
+    model: str
+    width: int
+    height: int
+    description_key: str
+
+
+class StreamSound(_Record):
+    """The source's sound as a fragmented MP4 of its own, for the growing stream.
+
+    Attributes:
+        key: Of the file in the storage.
+        size_bytes: Of the file, as far as players need it.
+        index_key: Of the index of its fragments (`media.growing`) in the storage.
+    """
+
+    key: str
+    size_bytes: int
+    index_key: str
+
+
+class Streaming(_Record):
+    """What the growing stream needs besides the segments.
+
+    Attributes:
+        sound: None if there is none.
+    """
+
+    sound: StreamSound | None
 
 
 class WebhookTarget(_Record):
@@ -239,8 +283,8 @@ class Job(_Record):
         num_finished_segments: Of these.
         is_planned: Whether all segments are known.
         attempts: Largest number of attempts that one of its tasks has taken.
-        plan: What the planner decided (size, tiles, encoding), for workers and reports; None before.
-        streaming: What the growing stream needs besides the segments (audio, frame rate, size).
+        plan: What the planner decided; None before.
+        streaming: What the growing stream needs besides the segments; None before that is known.
         output: The finished file.
         warnings: What the customer should know about the result.
         error: Why it failed.
@@ -261,8 +305,8 @@ class Job(_Record):
     num_finished_segments: int = 0
     is_planned: bool = False
     attempts: int = 0
-    plan: dict[str, Any] | None = None
-    streaming: dict[str, Any] | None = None
+    plan: JobPlan | None = None
+    streaming: Streaming | None = None
     output: OutputInfo | None = None
     warnings: tuple[str, ...] = ()
     error: JobError | None = None

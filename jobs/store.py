@@ -6,7 +6,7 @@ import json
 from datetime import timedelta
 
 from jobs._attempt_store import AttemptStore, Beginning, EndReason, NextSteps
-from jobs._decoding import JOB_KEY
+from jobs._decoding import FIELDS, JOB_KEY
 from jobs._list_store import ListStore
 from jobs._overview_store import OverviewStore
 from jobs._scripted_store import require_changed, require_job
@@ -20,7 +20,7 @@ from jobs.errors import (
 )
 from jobs.objects import upload_id_of
 from jobs.outages import reported_outage
-from jobs.records import PRIORITIES, Job, JobSpec, JobState
+from jobs.records import Job, JobSpec
 
 __all__ = ["Beginning", "EndReason", "JobStore", "NextSteps"]
 
@@ -89,21 +89,8 @@ class JobStore(AttemptStore, ListStore, OverviewStore):
             JobNotFoundError: If there is none, or it is not theirs.
         """
         with reported_outage():
-            values = self.client.hgetall(JOB_KEY.format(job_id))
+            values = self.client.hmget(JOB_KEY.format(job_id), FIELDS)
         return require_job(job_id, values, owner)
-
-    def queue_position(self, job: Job) -> int | None:
-        """How many jobs begin before this one, plus 1; None unless it waits."""
-        if job.state is not JobState.QUEUED:
-            return None
-        priority = job.spec.priority
-        higher = PRIORITIES[: PRIORITIES.index(priority)]
-        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
-            pipeline.zrank(f"dv:waiting:{priority}", job.id)
-            for name in higher:
-                pipeline.zcard(f"dv:waiting:{name}")
-            rank, *before = pipeline.execute()
-        return None if rank is None else 1 + rank + sum(before)
 
     def cancel(self, job_id: str, *, ttl: timedelta) -> Job:
         """Cancels a job at once if nothing of it runs, else as soon as its attempts have stopped. Harmless to

@@ -13,7 +13,7 @@ from jobs import objects
 from jobs.clock import redis_now
 from jobs.errors import JobNotFoundError
 from jobs.reconciler import Leader
-from jobs.records import Job, JobState
+from jobs.records import Job
 from jobs.settings import CommonSettings
 from jobs.storage import Storage, StoredObject
 from jobs.store import JobStore
@@ -171,14 +171,13 @@ def _litter(store: JobStore, job_id: str, found: list[StoredObject], now: dateti
 
 def _named_keys(store: JobStore, job: Job) -> set[str]:
     """Objects that a job's record names and somebody may still ask for."""
-    segments = store.finished_segments(job.id)
     named = {job.spec.input_key, objects.input_key(job.id)}
-    named |= {segment.preview_key for segment in segments if segment.preview_key is not None}
     if job.output is not None:
-        named |= {job.output.key, job.output.report_key}
-    if job.state is not JobState.COMPLETED:
-        named |= {segment.key for segment in segments}
-        audio = (job.streaming or {}).get("audio")
-        if audio is not None:
-            named.add(audio["key"])
+        return named | {job.output.key, job.output.report_key, job.output.preview_key or ""}
+    for segment in store.finished_segments(job.id):
+        named |= {segment.key, segment.preview_key or ""}
+    if job.plan is not None:
+        named.add(job.plan.description_key)
+    if job.streaming is not None and job.streaming.sound is not None:
+        named |= {job.streaming.sound.key, job.streaming.sound.index_key}
     return named

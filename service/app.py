@@ -26,7 +26,7 @@ from service.estimates.schemas import EstimateRequest
 from service.jobs.endpoints import router as jobs_router
 from service.jobs.submissions import JobForm, JobRequest
 from service.models.endpoints import router as models_router
-from service.request_ids import RequestIdMiddleware
+from service.request_scope import RequestScopeMiddleware
 from service.results.endpoints import router as results_router
 from service.system.endpoints import router as system_router
 from service.system.http_metrics import HttpMetrics, HttpMetricsMiddleware
@@ -85,7 +85,7 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     problems.install(app)
-    app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(RequestScopeMiddleware)
     app.state.http_metrics = HttpMetrics()
     app.add_middleware(HttpMetricsMiddleware, metrics=app.state.http_metrics)
     if settings.cors_origins:

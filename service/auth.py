@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from jobs.webhook_secrets import INSTALLATION
 from service.browser_guard import check_not_forwarded, check_page
 from service.context import Context, ServiceContext
 from service.errors import ForbiddenError, RateLimitedError, UnauthorizedError
+from service.request_scope import until_answered
 
 LOCAL_OWNER = INSTALLATION
 COOKIE = "dovetail_key"
@@ -26,6 +27,7 @@ PUBLIC: dict[str, Any] = {"security": []}
 # A key that is revoked or expires is useless everywhere after so long.
 _KEPT_SECONDS = 3.0
 _MAX_KEPT = 10_000
+_TAKEN_SECONDS = 60
 # Limits that keys have from the settings where they say nothing; a server without keys has none of them.
 _SET_BY_SERVER = ("requests_per_minute", "max_requests_at_once", "max_streams_at_once", "max_uploads_at_once")
 
@@ -54,8 +56,27 @@ class Caller:
 LOCAL = Caller(LOCAL_OWNER, "this machine", (Scope.ADMIN,))
 
 
+@dataclass
+class _Taken:
+    """Requests that this process may let through without asking."""
+
+    left: int = 0
+    until: float = 0.0
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def count(self) -> bool:
+        """Uses one, if there is one left."""
+        if not self.left or time.monotonic() > self.until:
+            return False
+        self.left -= 1
+        return True
+
+
 class RateLimiter:
     """Counts requests per caller in a sliding minute, in Redis, so that all API processes count together.
+
+    A process takes a second's worth at once and counts these by itself, so that a poll need not ask Redis;
+    what it has taken and not used after a minute is nobody's.
 
     Args:
         context: Of the process.
@@ -68,6 +89,7 @@ class RateLimiter:
             connection_pool=context.async_client.connection_pool,  # type: ignore[arg-type] # passed on as it is
         )
         self._limiter = SlidingWindowCounterRateLimiter(storage)
+        self._taken: dict[str, _Taken] = {}
 
     async def check(self, owner: str, requests_per_minute: int) -> None:
         """Counts one request.
@@ -75,8 +97,18 @@ class RateLimiter:
         Raises:
             RateLimitedError: If it is one too many.
         """
-        limit = RateLimitItemPerMinute(requests_per_minute)
-        if not await self._limiter.hit(limit, owner):
+        taken = self._taken.setdefault(owner, _Taken())
+        if taken.count():
+            return
+        limit, block = RateLimitItemPerMinute(requests_per_minute), requests_per_minute // 60
+        async with taken.asking:
+            if taken.count():
+                return
+            if block > 1 and await self._limiter.hit(limit, owner, cost=block):
+                taken.left, taken.until = block - 1, time.monotonic() + _TAKEN_SECONDS
+                return
+            is_allowed = await self._limiter.hit(limit, owner)
+        if not is_allowed:
             wait = (await self._limiter.get_window_stats(limit, owner)).reset_time - time.time()
             raise RateLimitedError(
                 f"more than {requests_per_minute} requests in a minute; wait, and poll less often",
@@ -122,7 +154,7 @@ def effective_limits(context: ServiceContext, caller: Caller) -> KeyLimits:
     return limits.model_copy(update=found)
 
 
-async def identify(request: Request, context: Context) -> AsyncIterator[Caller]:
+async def identify(request: Request, context: Context) -> Caller:
     """The caller of a request, which counts as under way until it is answered.
 
     Raises:
@@ -133,8 +165,8 @@ async def identify(request: Request, context: Context) -> AsyncIterator[Caller]:
     """
     caller = await _identify(request, context)
     limit = effective_limits(context, caller).max_requests_at_once
-    with context.in_flight.hold("requests", caller.owner, limit):
-        yield caller
+    until_answered(request).enter_context(context.in_flight.hold("requests", caller.owner, limit))
+    return caller
 
 
 async def _identify(request: Request, context: ServiceContext) -> Caller:
@@ -175,9 +207,18 @@ class _Requires:
         self._scope = scope
 
     async def __call__(self, caller: Identified) -> Caller:
-        if not caller.allows(self._scope):
-            raise ForbiddenError(f"this API key lacks the scope {self._scope}")
-        return caller
+        return _require(caller, self._scope)
+
+
+async def reader_of(request: Request, context: ServiceContext) -> Caller:
+    """As the dependency `Reader`, for endpoints that are called so often that it counts."""
+    return _require(await identify(request, context), Scope.READ)
+
+
+def _require(caller: Caller, scope: Scope) -> Caller:
+    if not caller.allows(scope):
+        raise ForbiddenError(f"this API key lacks the scope {scope}")
+    return caller
 
 
 Reader = Annotated[Caller, Depends(_Requires(Scope.READ))]
@@ -185,10 +226,9 @@ Writer = Annotated[Caller, Depends(_Requires(Scope.WRITE))]
 MetricsReader = Annotated[Caller, Depends(_Requires(Scope.METRICS))]
 
 
-async def _count_stream(context: Context, caller: Reader) -> AsyncIterator[None]:
+async def _count_stream(request: Request, context: Context, caller: Reader) -> None:
     limit = effective_limits(context, caller).max_streams_at_once
-    with context.in_flight.hold("streams", caller.owner, limit):
-        yield
+    until_answered(request).enter_context(context.in_flight.hold("streams", caller.owner, limit))
 
 
 OPEN_STREAM = Depends(_count_stream)

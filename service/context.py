@@ -25,6 +25,7 @@ from service.event_hub import EventHub
 from service.in_flight import InFlight
 from service.key_use import KeyUse
 from service.lanes import Lanes
+from service.results.segments import FinishedSegments
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class ServiceContext:
         key_use: Whether requests need an API key.
         lanes: Threads for slow work.
         in_flight: What each customer has under way here.
+        segments: Finished segments of jobs.
     """
 
     settings: ServiceSettings
@@ -62,6 +64,7 @@ class ServiceContext:
     key_use: KeyUse
     lanes: Lanes
     in_flight: InFlight
+    segments: FinishedSegments
 
     @property
     def incoming_dir(self) -> Path:
@@ -97,31 +100,40 @@ def make_context(settings: ServiceSettings, *, uses_keys: bool) -> ServiceContex
         StorageError: If the storage's address is no such thing.
     """
     client, waiting = impatient_client(settings.redis_url), async_client(settings.redis_url)
+    store, reader = JobStore(client), AsyncJobReader(waiting)
+    storage = Storage(settings.effective_storage_url, min_free_bytes=settings.min_free_bytes)
+    lanes = Lanes(num_probes=settings.num_probes)
     queue_client = impatient_client(settings.effective_queue_redis_url)
     context = ServiceContext(
         settings=settings,
         client=client,
         async_client=waiting,
-        store=JobStore(client),
-        reader=AsyncJobReader(waiting),
+        store=store,
+        reader=reader,
         queue=JobQueue(queue_client),
-        storage=Storage(settings.effective_storage_url, min_free_bytes=settings.min_free_bytes),
+        storage=storage,
         fleet=Fleet(client),
         keys=ApiKeyStore(client),
         webhook_secrets=WebhookSecretStore(client),
         events=EventHub(settings.redis_url),
         key_use=KeyUse(waiting, is_required=uses_keys),
-        lanes=Lanes(num_probes=settings.num_probes),
+        lanes=lanes,
         in_flight=InFlight(),
+        segments=FinishedSegments(store, reader, storage, lanes),
     )
     context.incoming_dir.mkdir(parents=True, exist_ok=True)
     return context
 
 
-# Not a plain function: FastAPI would run it in a thread, for each request.
-async def _context(request: Request) -> ServiceContext:
+def context_of(request: Request) -> ServiceContext:
+    """The context of the process that answers a request."""
     context: ServiceContext = request.app.state.context
     return context
+
+
+# Not a plain function: FastAPI would run it in a thread, for each request.
+async def _context(request: Request) -> ServiceContext:
+    return context_of(request)
 
 
 Context = Annotated[ServiceContext, Depends(_context)]

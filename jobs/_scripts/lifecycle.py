@@ -67,6 +67,13 @@ expire_after(id, tonumber(ARGV[4]))
 -- Its segments are removed soon.
 set_stored(get(id, 'owner'), id, input_bytes(id) + cjson.decode(ARGV[3]).size_bytes)
 set_state(id, 'completed')
+-- What only workers need; the list of segments is in the storage.
+redis.call('HDEL', job_key(id), 'plan_state', 'done_frames', 'next_segment', 'planning_asked',
+  'progress_event_at')
+for _, suffix in ipairs({':segments', ':plan', ':attempts', ':leases', ':announced', ':failed_on',
+    ':handed_on'}) do
+  redis.call('DEL', job_key(id) .. suffix)
+end
 return 'ok'
 """
 )

@@ -29,7 +29,7 @@ end
 local function emit(id, kind, detail)
   local key = prefix .. 'events:' .. id
   redis.call('XADD', key, 'MAXLEN', '~', 512, '*', 'type', kind, 'detail', detail or '{}')
-  redis.call('PUBLISH', prefix .. 'events', id)
+  redis.call('PUBLISH', key, '')
 end
 local function live_leases(id, except)
   local found, now = 0, now_ms()
@@ -88,6 +88,9 @@ local function set_state(id, new)
   end
   touch(id)
   emit(id, is_final(new) and new or 'status')
+  -- Whoever comes later sees the end in the record.
+  if is_final(new) then redis.call('EXPIRE', prefix .. 'events:' .. id, 60)
+  elseif is_final(old) then redis.call('PERSIST', prefix .. 'events:' .. id) end
 end
 local function expire_after(id, ttl_ms)
   local at = now_ms() + ttl_ms

@@ -34,6 +34,7 @@ local id, index, token = ARGV[1], ARGV[2], ARGV[3]
 local state, task = get(id, 'state'), 'segment:' .. index
 if not state then return 'gone' end
 if redis.call('HGET', job_key(id) .. ':segments', index) == ARGV[4] then return 'ok' end
+if state == 'completed' then return 'ok' end
 if state ~= 'in_progress' then return 'stopped' end
 if not holds(id, task, token) then return 'lost' end
 local owner = get(id, 'owner')

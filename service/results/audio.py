@@ -1,11 +1,13 @@
-"""The sound of a growing stream, as the planner has described it in `Job.streaming`."""
+"""The sound of a growing stream."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Self
 
 from jobs.records import Job
+from jobs.storage import Storage
 from media.growing import SegmentIndex
 
 
@@ -22,15 +24,14 @@ class StreamAudio:
     index: SegmentIndex
 
     @classmethod
-    def of(cls, job: Job) -> Self | None:
-        """The sound of a job whose `streaming` is known; None if it has none."""
-        described = (job.streaming or {}).get("audio")
-        if described is None:
-            return None
-        return cls(described["key"], SegmentIndex.from_dict(described["index"]))
+    def read(cls, storage: Storage, job: Job) -> Self | None:
+        """The sound of a job whose `streaming` is known; None if it has none. Blocking.
 
-    @property
-    def size(self) -> int:
-        """Bytes of the file, as far as players need it."""
-        last = self.index.fragments[-1]
-        return last.offset + last.size
+        Raises:
+            ObjectNotFoundError: If it was removed.
+            StorageError: If the storage does not answer.
+        """
+        sound = None if job.streaming is None else job.streaming.sound
+        if sound is None:
+            return None
+        return cls(sound.key, SegmentIndex.from_dict(json.loads(storage.get_bytes(sound.index_key))))

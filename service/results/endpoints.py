@@ -160,7 +160,7 @@ _add_playlist("audio", "HLS: the list of sound")
 )
 async def get_segment(request: Request, job: OwnJob, context: Context, number: SegmentNumber) -> Response:
     """A finished segment; playlists name ranges of it."""
-    segment = await context.reader.finished_segment(job.id, number)
+    segment = await context.segments.one(job, number)
     return await serve_file(request, context.storage, segment_file(job, segment))
 
 

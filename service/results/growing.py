@@ -65,7 +65,7 @@ async def growing_bytes(context: ServiceContext, job_id: str) -> AsyncIterator[b
         read = partial(_read, context, job.spec.owner)
         index = SegmentIndex.from_dict(segment.boxes)
         if stream is None:
-            audio = StreamAudio.of(job)
+            audio = await context.lanes.storage.run(job.spec.owner, StreamAudio.read, context.storage, job)
             stream = GrowingStream(None if audio is None else audio.index)
             yield await _read_init(read, segment, index, audio)
         for piece in stream.add_segment(index):
@@ -85,7 +85,7 @@ async def segments_in_order(
         StreamCutError: If there will be no more although some are missing.
     """
     index = 0
-    with context.events.subscription(job_id) as news:
+    async with context.events.subscription(job_id) as news:
         while True:
             news.clear()
             try:
@@ -109,7 +109,7 @@ async def _segment_of(context: ServiceContext, job: Job, index: int) -> Finished
     # Before the plan has said whether there is sound, nothing can be sent: the tracks stand in front.
     if job.streaming is None or job.state in (JobState.CANCELLING, JobState.CANCELLED):
         return None
-    return await context.reader.finished_segment(job.id, index)
+    return await context.segments.one(job, index)
 
 
 async def _read_init(

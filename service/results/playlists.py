@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,7 +64,7 @@ def read_published(context: ServiceContext, job: Job) -> Published:
         NotReadyError: If there is none yet.
         GoneError: If they are no longer there, or will not come.
     """
-    found = [] if job.streaming is None else context.store.finished_segments(job.id)
+    found = () if job.streaming is None else context.segments.all(job)
     playable = _without_holes(found)
     if not playable:
         if job.state.is_final:
@@ -73,10 +74,10 @@ def read_published(context: ServiceContext, job: Job) -> Published:
         raise GoneError(f"the segments of job {job.id} were removed; see /content for the whole file")
     return Published(
         [SegmentIndex.from_dict(segment.boxes) for segment in playable],
-        StreamAudio.of(job),
+        StreamAudio.read(context.storage, job),
         job.is_planned and len(playable) == job.num_segments,
     )
 
 
-def _without_holes(segments: list[FinishedSegment]) -> list[FinishedSegment]:
+def _without_holes(segments: Sequence[FinishedSegment]) -> list[FinishedSegment]:
     return [segment for number, segment in enumerate(segments) if segment.index == number]

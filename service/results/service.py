@@ -7,7 +7,6 @@ from pathlib import PurePath
 from jobs.records import FinishedSegment, InputInfo, Job, JobState, OutputInfo
 from service.context import ServiceContext
 from service.errors import GoneError, NotFoundError, NotReadyError
-from service.results.audio import StreamAudio
 from service.results.files import ServedFile, content_disposition
 
 # Objects with these names never change, and nobody but their owner may see them.
@@ -120,11 +119,11 @@ def audio_file(job: Job) -> ServedFile:
     Raises:
         NotFoundError: If there is none.
     """
-    audio = StreamAudio.of(job)
-    if audio is None:
+    sound = None if job.streaming is None else job.streaming.sound
+    if sound is None:
         raise NotFoundError(f"job {job.id} has no sound, or its plan is not made yet")
     return ServedFile(
-        audio.key, audio.size, "audio/mp4", _etag_of(audio.key), job.spec.created_at, _IMMUTABLE
+        sound.key, sound.size_bytes, "audio/mp4", _etag_of(sound.key), job.spec.created_at, _IMMUTABLE
     )
 
 
@@ -135,12 +134,12 @@ async def newest_preview(context: ServiceContext, job: Job) -> tuple[str, str]:
         NotReadyError: If there is none yet.
         GoneError: If there will be none.
     """
-    segment = await context.reader.newest_segment(job.id)
-    if segment is None or segment.preview_key is None:
+    key = await context.segments.newest_preview(job)
+    if key is None:
         if job.state.is_final:
             raise GoneError(f"job {job.id} is {job.state} and has no preview")
         raise NotReadyError(f"job {job.id} has no finished segment yet")
-    return segment.preview_key, PurePath(segment.preview_key).stem
+    return key, PurePath(key).stem
 
 
 def download_name(filename: str, container: str) -> str:

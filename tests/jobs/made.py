@@ -14,6 +14,7 @@ from jobs.records import (
     FinishedSegment,
     InputInfo,
     Job,
+    JobPlan,
     JobSpec,
     OutputInfo,
     PlannedSegment,
@@ -131,6 +132,9 @@ def make_segment(store: JobStore, job_id: str, index: int, token: str = "token")
     end(store, job_id, f"segment:{index}", "finished", token)
 
 
+PLAN = JobPlan(model="bicubic", width=256, height=192, description_key="none")
+
+
 def output(job_id: str) -> OutputInfo:
     return OutputInfo(
         width=256,
@@ -141,6 +145,8 @@ def output(job_id: str) -> OutputInfo:
         sha256="00",
         key=f"jobs/{job_id}/output-1.mp4",
         report_key=f"jobs/{job_id}/report-1.json",
+        segments_key=f"jobs/{job_id}/segments-1.json",
+        preview_key=f"jobs/{job_id}/previews/1.jpg",
     )
 
 

@@ -22,6 +22,7 @@ from jobs.uploads import Upload, UploadStore
 from tests.jobs.made import (
     INPUT,
     MINUTE,
+    PLAN,
     append,
     begin,
     complete,
@@ -121,7 +122,7 @@ CASES: dict[str, tuple[str, Callable[[JobStore, str], None], Act]] = {
         attempts.SET_FIELDS,
         _being_planned,
         lambda store, job_id: store.set_fields(
-            job_id, "plan", "token", plan={"model": "bicubic"}, warnings=["a"]
+            job_id, "plan", "token", plan=PLAN.model_dump(), warnings=["a"]
         ),
     ),
     "append_plan": (

@@ -10,7 +10,7 @@ import pytest
 from jobs import objects
 from jobs.batch_store import BatchStore
 from jobs.errors import JobNotFoundError, ObjectNotFoundError
-from jobs.records import JobError, JobState
+from jobs.records import JobError, JobPlan, JobState, Streaming, StreamSound
 from jobs.storage import Storage
 from jobs.store import JobStore
 from jobs.sweeper import GRACE, sweep_expired, sweep_litter
@@ -146,9 +146,21 @@ def test_a_running_job_loses_only_what_killed_attempts_left(store: JobStore, sto
     store.publish(job_id, finished(0).model_copy(update={"key": named}), "token")
     begin(store, job_id, "join")
     sound = objects.audio_key(job_id, "token")
-    store.set_fields(job_id, "join", "token", streaming={"audio": {"key": sound}})
-    kept = put(storage, objects.input_key(job_id), named, sound)
-    put(storage, objects.segment_key(job_id, 0, "killed"), objects.audio_key(job_id, "killed"))
+    index, described = objects.sound_index_key(job_id, "token"), objects.description_key(job_id, "token")
+    streaming = Streaming(sound=StreamSound(key=sound, size_bytes=1, index_key=index))
+    store.set_fields(
+        job_id,
+        "join",
+        "token",
+        streaming=streaming.model_dump(),
+        plan=JobPlan(model="bicubic", width=2, height=2, description_key=described).model_dump(),
+    )
+    kept = put(storage, objects.input_key(job_id), named, sound, index, described)
+    put(
+        storage,
+        *(name(job_id, "killed") for name in (objects.audio_key, objects.description_key)),
+        objects.segment_key(job_id, 0, "killed"),
+    )
     sweep_litter(store, storage, upload_ttl=DAY, now=LATER)
     assert keys(storage) == kept
 
@@ -157,8 +169,8 @@ def test_a_completed_job_loses_its_segments_after_a_while(store: JobStore, stora
     job_id = create(store).id
     complete(store, job_id, ttl=MINUTE)
     result = output(job_id)
-    kept = put(storage, objects.input_key(job_id), result.key, result.report_key)
-    segments = put(storage, *(f"jobs/{job_id}/segments/{name}.mp4" for name in "ab"))
+    kept = put(storage, objects.input_key(job_id), result.key, result.report_key, result.preview_key)
+    segments = put(storage, result.segments_key, *(f"jobs/{job_id}/segments/{name}.mp4" for name in "ab"))
     soon = datetime.now(UTC) + GRACE / 2
     assert sweep_litter(store, storage, upload_ttl=DAY, now=soon) == 0
     assert sweep_litter(store, storage, upload_ttl=DAY, now=LATER) == len(segments)

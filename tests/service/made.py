@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,11 @@ from jobs.records import (
     OutputInfo,
     PlannedSegment,
     Priority,
+    Streaming,
+    StreamSound,
     new_id,
 )
+from jobs.segment_list import segments_to_json
 from service.context import ServiceContext
 from tests.media.test_growing_stream import Growing
 
@@ -120,8 +124,15 @@ class HandMade:
         sound = None
         if self.growing.audio is not None and self.growing.audio_index is not None:
             self.context.storage.put_file(self.audio_key, self.growing.audio)
-            sound = {"key": self.audio_key, "index": self.growing.audio_index.to_dict()}
-        self.context.store.set_fields(self.id, "plan", TOKEN, streaming={"audio": sound})
+            index = self.growing.audio_index
+            sound = StreamSound(
+                key=self.audio_key,
+                size_bytes=index.end_offset,
+                index_key=objects.sound_index_key(self.id, TOKEN),
+            )
+            self.context.storage.put_bytes(sound.index_key, json.dumps(index.to_dict()).encode())
+        streaming = Streaming(sound=sound).model_dump()
+        self.context.store.set_fields(self.id, "plan", TOKEN, streaming=streaming)
         end(self.context, self.id, "plan")
 
     def publish(self, *indices: int) -> None:
@@ -159,8 +170,11 @@ class HandMade:
         """
         content = self.growing.joined.read_bytes()
         begin(self.context, self.id, "join")
+        segments = self.context.store.finished_segments(self.id)
         key, report_key = objects.output_key(self.id, TOKEN), objects.report_key(self.id, TOKEN)
+        segments_key = objects.segments_key(self.id, TOKEN)
         self.context.storage.put_bytes(key, content)
+        self.context.storage.put_bytes(segments_key, segments_to_json(segments))
         self.context.storage.put_bytes(report_key, b'{"frames": 27}')
         output = OutputInfo(
             width=64,
@@ -171,12 +185,15 @@ class HandMade:
             sha256=hashlib.sha256(content).hexdigest(),
             key=key,
             report_key=report_key,
+            segments_key=segments_key,
+            preview_key=segments[-1].preview_key if segments else None,
         )
         self.context.store.complete(self.id, TOKEN, output, ttl=TTL)
         return content
 
     def sweep_segments(self) -> None:
-        """Removes the files of the segments, as is done some time after the job."""
+        """Removes the files of the segments and their list, as is done some time after the job."""
+        self.context.storage.delete(objects.segments_key(self.id, TOKEN))
         for index in range(len(self.growing.segments)):
             self.context.storage.delete(objects.segment_key(self.id, index, TOKEN))
 

@@ -79,7 +79,7 @@ def complete(api: Api, job_id: str, content: bytes) -> None:
     api.context.storage.put_bytes(key, content)
     output = OutputInfo(
         width=256, height=192, num_frames=12, duration_seconds=0.48, size_bytes=len(content),
-        sha256="0" * 64, key=key, report_key=key,
+        sha256="0" * 64, key=key, report_key=key, segments_key=key,
     )  # fmt: skip
     api.context.store.complete(job_id, token, output, ttl=TTL)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from jobs.records import Job as JobRecord
+from jobs.records import JobPlan
 from media import MediaInfo
 from media.containers import check_output
 from media.sandbox import SandboxedReader
 from pipelines.model import Model
 from workers.run.decisions import DecidedRun, decide_run
 from workers.run.options import UpscaleOptions
-from workers.segments.description import describe_run, options_from_json, rebuild_run
+from workers.segments.description import options_from_json, rebuild_run
 from workers.tasks.attempts import Attempt
 from workers.tasks.context import WorkerContext
 from workers.tasks.inputs import open_reader, upscale_options
@@ -37,15 +39,6 @@ class Blueprint:
     options: UpscaleOptions
     run: DecidedRun
 
-    def to_json(self) -> dict[str, Any]:
-        """For the record's `plan`."""
-        return {
-            "model": self.model.name,
-            "description": describe_run(self.run, options=self.options, model=self.model),
-            "width": self.run.encoding.width,
-            "height": self.run.encoding.height,
-        }
-
 
 def source_of(context: WorkerContext, attempt: Attempt, record: JobRecord) -> MediaInfo:
     """What is known of a job's source, as its options have it read.
@@ -64,6 +57,16 @@ def source_of(context: WorkerContext, attempt: Attempt, record: JobRecord) -> Me
         )
 
 
+def read_description(context: WorkerContext, plan: JobPlan) -> dict[str, Any]:
+    """What `workers.segments.description.describe_run` has said of a job.
+
+    Raises:
+        StorageError: If it cannot be had.
+    """
+    found: dict[str, Any] = json.loads(context.storage.get_bytes(plan.description_key))
+    return found
+
+
 @contextmanager
 def opened(
     context: WorkerContext, attempt: Attempt, record: JobRecord
@@ -78,15 +81,16 @@ def opened(
     """
     info = source_of(context, attempt, record)
     plan = record.plan
-    model = context.models.get(plan["model"] if plan else record.spec.options.model)
-    if plan is None:
+    model = context.models.get(plan.model if plan else record.spec.options.model)
+    description = None if plan is None else read_description(context, plan)
+    if description is None:
         options = upscale_options(record.spec.options, segment_seconds=context.settings.segment_seconds)
     else:
-        options = options_from_json(plan["description"]["options"])
+        options = options_from_json(description["options"])
     with open_reader(info, options, settings=context.settings, sandbox=context.sandbox) as reader:
-        if plan is None:
+        if description is None:
             run = decide_run(info, reader, model=model, options=options)
             check_output(Path(f"output.{record.spec.options.container}"), run.encoding.codec)
         else:
-            options, run = rebuild_run(plan["description"], info, reader, model=model)
+            options, run = rebuild_run(description, info, reader, model=model)
         yield Blueprint(info, model, options, run), reader

@@ -14,13 +14,14 @@ from jobs import objects
 from jobs.errors import LostLeaseError, StorageError
 from jobs.records import FinishedSegment, OutputInfo
 from jobs.records import Job as JobRecord
+from jobs.segment_list import segments_to_json
 from media import JoinReport, MediaInfo
 from media.sandbox import sandboxed_join
 from workers.run.findings import MeanFindings
 from workers.run.report import REPORT_VERSION
 from workers.segments.description import options_from_json
 from workers.tasks.attempts import Attempt
-from workers.tasks.blueprint import source_of
+from workers.tasks.blueprint import read_description, source_of
 from workers.tasks.context import WorkerContext
 from workers.tasks.failures import without_paths
 from workers.values import to_json_value
@@ -33,7 +34,8 @@ def join(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
     """Joins all segments and completes the job."""
     start = time.monotonic()
     assert record.plan is not None
-    options = options_from_json(record.plan["description"]["options"])
+    description = read_description(context, record.plan)
+    options = options_from_json(description["options"])
     segments = context.store.finished_segments(record.id)
     info = source_of(context, attempt, record)
     with attempt.folder() as folder, attempt.cancelling() as cancellation, ExitStack() as stack:
@@ -55,13 +57,14 @@ def join(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
             cancellation=cancellation,
         )
         attempt.check()
-        _complete(context, attempt, record, segments, info, joined, start=start)
+        _complete(context, attempt, record, description, segments, info, joined, start=start)
 
 
 def _complete(
     context: WorkerContext,
     attempt: Attempt,
     record: JobRecord,
+    description: dict[str, Any],
     segments: list[FinishedSegment],
     info: MediaInfo,
     joined: JoinReport,
@@ -71,22 +74,32 @@ def _complete(
     """Stores the file and says that the job is done; removes the file if it may not say so."""
     assert record.plan is not None
     result = OutputInfo(
-        width=record.plan["width"],
-        height=record.plan["height"],
+        width=record.plan.width,
+        height=record.plan.height,
         num_frames=joined.num_frames,
         duration_seconds=float(joined.duration_seconds),
         size_bytes=joined.num_bytes,
         sha256=_sha256(joined.path),
         key=objects.output_key(record.id, attempt.token, record.spec.options.container),
         report_key=objects.report_key(record.id, attempt.token),
+        segments_key=objects.segments_key(record.id, attempt.token),
+        preview_key=segments[-1].preview_key,
     )
     warnings = [without_paths(text) for text in joined.warnings]
     report = make_report(
-        record, segments, info, joined, result, seconds=time.monotonic() - start, warnings=warnings
+        record,
+        description,
+        segments,
+        info,
+        joined,
+        result,
+        seconds=time.monotonic() - start,
+        warnings=warnings,
     )
     try:
         context.storage.put_file(result.key, joined.path, is_movable=True)
         context.storage.put_bytes(result.report_key, json.dumps(report, indent=1).encode())
+        context.storage.put_bytes(result.segments_key, segments_to_json(segments))
         context.store.complete(
             record.id,
             attempt.token,
@@ -95,13 +108,14 @@ def _complete(
             warnings=warnings,
         )
     except (LostLeaseError, StorageError):
-        context.storage.delete(result.key)
-        context.storage.delete(result.report_key)
+        for key in (result.key, result.report_key, result.segments_key):
+            context.storage.delete(key)
         raise
 
 
 def make_report(
     record: JobRecord,
+    description: dict[str, Any],
     segments: list[FinishedSegment],
     info: MediaInfo,
     joined: JoinReport,
@@ -113,7 +127,6 @@ def make_report(
     """What was read, decided, written and warned of, with the names that the command line's report has. No
     places of files on the server."""
     assert record.plan is not None
-    description = record.plan["description"]
     source = to_json_value(info)
     source.pop("path")
     plan = dict(description["plan"])
@@ -129,7 +142,7 @@ def make_report(
         "status": "done",
         "source": record.spec.filename,
         "input": source,
-        "model": {"name": record.plan["model"], **description["decided"]["model's"]},
+        "model": {"name": record.plan.model, **description["decided"]["model's"]},
         "plan": plan,
         "findings": found.means(),
         "encoding": description["decided"]["encoder setting"],

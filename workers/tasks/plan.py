@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import structlog
 from jobs import objects
 from jobs.errors import QuotaExceededError
 from jobs.records import Job as JobRecord
-from jobs.records import PlannedSegment
+from jobs.records import JobPlan, PlannedSegment, Streaming, StreamSound
 from media import MediaError
+from media.growing import SegmentIndex
 from media.sandbox import SandboxLimits
 from workers.run.decisions import expected_warnings, source_warnings
+from workers.segments.description import describe_run
 from workers.segments.planning import PlannerState, SegmentPlan, plan_source
 from workers.tasks.attempts import Attempt
 from workers.tasks.blueprint import Blueprint, opened
@@ -64,12 +67,21 @@ def plan(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
 
 
 def _describe(context: WorkerContext, attempt: Attempt, record: JobRecord, blueprint: Blueprint) -> None:
-    fields: dict[str, Any] = {"plan": blueprint.to_json()}
-    if blueprint.run.num_frames is not None:
-        fields["total_frames"] = blueprint.run.num_frames
+    run = blueprint.run
+    plan = JobPlan(
+        model=blueprint.model.name,
+        width=run.encoding.width,
+        height=run.encoding.height,
+        description_key=objects.description_key(record.id, attempt.token),
+    )
+    description = describe_run(run, options=blueprint.options, model=blueprint.model)
+    context.storage.put_bytes(plan.description_key, json.dumps(description).encode())
+    fields: dict[str, Any] = {"plan": plan.model_dump(mode="json")}
+    if run.num_frames is not None:
+        fields["total_frames"] = run.num_frames
     destination = Path(f"output.{record.spec.options.container}")
     said = source_warnings(blueprint.info, blueprint.options)
-    fields["warnings"] = [*said, *expected_warnings(blueprint.run, destination)]
+    fields["warnings"] = [*said, *expected_warnings(run, destination)]
     context.store.set_fields(record.id, "plan", attempt.token, **fields)
 
 
@@ -123,27 +135,19 @@ def _is_ahead(context: WorkerContext, job_id: str) -> bool:
 def _prepare_stream(context: WorkerContext, attempt: Attempt, job_id: str, blueprint: Blueprint) -> None:
     """Writes down what the growing stream needs, and stores its sound. A stream without sound is better than
     no job, so what goes wrong with the sound alone is a warning; the join reads it once more."""
-    run = blueprint.run
     sound = None
     try:
         sound = _store_sound(context, attempt, job_id, blueprint)
     except MediaError as error:
         text = f"the stream has no sound while the job runs: {without_paths(str(error))}"
         attempt.add_warnings([text])
-    streaming = {
-        "width": run.encoding.width,
-        "height": run.encoding.height,
-        "codec": run.encoding.codec,
-        "frame_rate": str(run.video_format.rate),
-        "time_base": str(run.video_format.time_base),
-        "audio": sound,
-    }
-    context.store.set_fields(job_id, "plan", attempt.token, streaming=streaming)
+    streaming = Streaming(sound=sound)
+    context.store.set_fields(job_id, "plan", attempt.token, streaming=streaming.model_dump(mode="json"))
 
 
 def _store_sound(
     context: WorkerContext, attempt: Attempt, job_id: str, blueprint: Blueprint
-) -> dict[str, Any] | None:
+) -> StreamSound | None:
     info, options = blueprint.info, blueprint.options
     if not info.audio:
         return None
@@ -167,6 +171,11 @@ def _store_sound(
         )
         if index is None:
             return None
-        key = objects.audio_key(job_id, attempt.token)
-        context.storage.put_file(key, path, is_movable=True)
-    return {"key": key, "index": index}
+        sound = StreamSound(
+            key=objects.audio_key(job_id, attempt.token),
+            size_bytes=SegmentIndex.from_dict(index).end_offset,
+            index_key=objects.sound_index_key(job_id, attempt.token),
+        )
+        context.storage.put_file(sound.key, path, is_movable=True)
+        context.storage.put_bytes(sound.index_key, json.dumps(index).encode())
+    return sound

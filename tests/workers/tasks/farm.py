@@ -20,7 +20,8 @@ from jobs.connections import patient_client
 from jobs.fleet import Fleet
 from jobs.options import JobOptions
 from jobs.queue import JobQueue
-from jobs.records import InputInfo, Job, JobSpec, Priority, new_id
+from jobs.records import FinishedSegment, InputInfo, Job, JobSpec, Priority, new_id
+from jobs.segment_list import segments_from_json
 from jobs.settings import WorkerSettings
 from jobs.storage import Storage
 from jobs.store import JobStore
@@ -135,6 +136,11 @@ class Farm:
         """How often each segment was published, by the job's events."""
         events = self.store.client.xrange(f"dv:events:{job_id}")
         return Counter(fields[b"detail"] for _, fields in events if fields[b"type"] == b"segment")
+
+    def finished_segments(self, job: Job) -> tuple[FinishedSegment, ...]:
+        """Those of a completed job."""
+        assert job.output is not None
+        return segments_from_json(self.storage.get_bytes(job.output.segments_key))
 
     def output(self, job: Job, folder: Path) -> Path:
         """The finished file."""

@@ -110,7 +110,7 @@ def test_a_report_tells_what_was_done_and_no_place_on_the_server(farm: Farm, cli
     assert report["source"] == "holiday.mp4"
     assert report["output"]["sha256"] == job.output.sha256
     assert [segment["num_frames"] for segment in report["segments"]] == [
-        segment.num_frames for segment in farm.store.finished_segments(job.id)
+        segment.num_frames for segment in farm.finished_segments(job)
     ]
     assert report["model"]["name"] == "bicubic"
     assert str(farm.settings.data_dir) not in text
@@ -121,13 +121,15 @@ def test_segments_and_sound_can_be_streamed(farm: Farm, clip: Path, tmp_path: Pa
         job = farm.wait(farm.submit(clip))
     assert job.streaming is not None
     sound = tmp_path / "sound.mp4"
-    sound.write_bytes(farm.storage.get_bytes(job.streaming["audio"]["key"]))
-    index = SegmentIndex.from_dict(job.streaming["audio"]["index"])
+    assert job.streaming.sound is not None
+    sound.write_bytes(farm.storage.get_bytes(job.streaming.sound.key))
+    index = SegmentIndex.from_dict(json.loads(farm.storage.get_bytes(job.streaming.sound.index_key)))
     assert index == index_segment(sound)
+    assert sound.stat().st_size >= job.streaming.sound.size_bytes == index.end_offset
     stream = GrowingStream(index)
     pieces = [
         piece
-        for segment in farm.store.finished_segments(job.id)
+        for segment in farm.finished_segments(job)
         for piece in stream.add_segment(SegmentIndex.from_dict(segment.boxes))
     ]
     assert {piece.source for piece in pieces} == {"video", "audio"}
@@ -136,7 +138,7 @@ def test_segments_and_sound_can_be_streamed(farm: Farm, clip: Path, tmp_path: Pa
 def test_previews_show_a_frame_before_and_after(farm: Farm, clip: Path) -> None:
     with farm.worker():
         job = farm.wait(farm.submit(clip))
-    for segment in farm.store.finished_segments(job.id):
+    for segment in farm.finished_segments(job):
         assert segment.preview_key is not None
         with Image.open(io.BytesIO(farm.storage.get_bytes(segment.preview_key))) as image:
             assert image.size == (2 * 256, 192)
@@ -288,7 +290,7 @@ def test_a_retry_goes_on_with_finished_segments(farm: Farm, clip: Path, tmp_path
     with farm.worker(load=scripted(lambda *_: None), models=("bicubic", "fails")):
         job = farm.wait(job_id)
     assert job.state is JobState.COMPLETED
-    after = {segment.index: segment.key for segment in farm.store.finished_segments(job_id)}
+    after = {segment.index: segment.key for segment in farm.finished_segments(job)}
     assert before.items() <= after.items()
     assert decode(farm.output(job, tmp_path)).end == 4
 

@@ -1,0 +1,140 @@
+"""What it costs to ask for a job's status, with keys on.
+
+    apt-get install wrk
+    python -m benchmarks.polls
+
+Starts a Valkey server and the API in a process of its own, stores 10,000 jobs and one of a three-hour film,
+and polls them with wrk on the same machine: jobs that all are others, one job whose newest state the client
+has (`If-None-Match`), and the film's. Beside requests per second, which depend on who else uses the machine,
+the processor time of the API and of the server per poll.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from benchmarks.load import stored_spec
+from benchmarks.lone_api import LoneApi, lone_api
+from benchmarks.results_file import RESULTS, write_results
+from jobs.api_keys import ApiKeyStore, KeyLimits
+from jobs.connections import impatient_client
+from jobs.store import JobStore
+
+_DAY = timedelta(days=1)
+_UNLIMITED = 10**9
+
+
+def make_jobs(store: JobStore, owner: str, count: int) -> list[str]:
+    """Jobs that nobody works on, and that have ended."""
+    ids = []
+    for _ in range(count):
+        spec = stored_spec(owner)
+        store.create(spec, max_waiting=count + 1)
+        store.cancel(spec.id, ttl=_DAY)
+        ids.append(spec.id)
+    return ids
+
+
+def poll(
+    api: LoneApi, paths: Sequence[str], headers: dict[str, str], *, seconds: int, connections: int
+) -> dict[str, float]:
+    """Polls paths in turn.
+
+    Returns:
+        Requests per second, latencies in milliseconds, and microseconds of processor time per request.
+    """
+    with tempfile.TemporaryDirectory(prefix="dovetail-polls-") as name:
+        script = Path(name) / "polls.lua"
+        script.write_text(_script(paths, headers))
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), api.url]
+        before = _used(api)
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        used = {part: after - before[part] for part, after in _used(api).items()}
+    if "Non-2xx" in output:
+        raise RuntimeError(f"the server answered errors:\n{output}")
+    count = int(_find(r"(\d+) requests in", output))
+    return {
+        "requests_per_second": float(_find(r"Requests/sec:\s+([\d.]+)", output)),
+        "p50_ms": _milliseconds(_find(r"50%\s+(\S+)", output)),
+        "p99_ms": _milliseconds(_find(r"99%\s+(\S+)", output)),
+        **{f"{part}_us_per_poll": round(1e6 * seconds / count, 1) for part, seconds in used.items()},
+    }
+
+
+def _script(paths: Sequence[str], headers: dict[str, str]) -> str:
+    listed = ",\n".join(json.dumps(path) for path in paths)
+    set_headers = "\n".join(f"wrk.headers[{json.dumps(n)}] = {json.dumps(v)}" for n, v in headers.items())
+    return (
+        f"local paths = {{{listed}}}\nlocal n = 0\n{set_headers}\n"
+        "request = function() n = n + 1; return wrk.format('GET', paths[n % #paths + 1]) end\n"
+    )
+
+
+def _used(api: LoneApi) -> dict[str, float]:
+    """Seconds of processor time so far: of the API with what it has started, and of the store."""
+    process = psutil.Process(api.pid)
+    serving = [process, *process.children(recursive=True)]
+    times = [one.cpu_times() for one in serving]
+    with impatient_client(api.redis_url) as client:
+        store: Any = client.info("cpu")
+    return {
+        "api": sum(one.user + one.system for one in times),
+        "store": store["used_cpu_user"] + store["used_cpu_sys"],
+    }
+
+
+def _find(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    if match is None:
+        raise RuntimeError(f"wrk's output has no {pattern!r}:\n{text}")
+    return match.group(1)
+
+
+def _milliseconds(text: str) -> float:
+    match = re.fullmatch(r"([\d.]+)(us|ms|s)", text)
+    if match is None:
+        raise RuntimeError(f"wrk's latency {text!r} is no time in us, ms or s")
+    return float(match[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[match[2]]
+
+
+def main() -> None:
+    """Runs all of it and writes the numbers."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=10_000)
+    parser.add_argument("--seconds", type=int, default=10, help="of each run")
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is missing: apt-get install wrk")
+    with lone_api(uses_keys=True) as api, impatient_client(api.redis_url) as client:
+        limits = KeyLimits(requests_per_minute=_UNLIMITED, max_requests_at_once=_UNLIMITED)
+        key, secret = ApiKeyStore(client).create("polls", limits=limits)
+        headers = {"Authorization": f"Bearer {secret}"}
+        paths = [f"/v1/jobs/{job_id}" for job_id in make_jobs(JobStore(client), key.id, arguments.jobs)]
+        etag = httpx.get(api.url + paths[0], headers=headers, trust_env=False).headers["ETag"]
+        run = {"seconds": arguments.seconds, "connections": arguments.connections}
+        values: dict[str, Any] = {
+            "jobs": arguments.jobs,
+            "connections": arguments.connections,
+            "all_different": poll(api, paths, headers, **run),
+            "unchanged": poll(api, paths[:1], {**headers, "If-None-Match": etag}, **run),
+        }
+    write_results("polls", values, folder=arguments.results)
+
+
+if __name__ == "__main__":
+    main()

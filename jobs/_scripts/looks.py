@@ -1,0 +1,34 @@
+"""Looking at jobs, as a script: many at once, and no more of each than its client has not seen."""
+
+from __future__ import annotations
+
+from jobs._decoding import FIELDS
+
+_NAMES = ", ".join(f"'{name}'" for name in FIELDS)
+
+# ARGV: id and tags of what its client has seen, by turns. Returns for each job its owner, version,
+# state, place in the queue (0 where it does not wait), and, unless it has been seen, its fields.
+LOOK = f"""
+local before
+local function place_of(id, priority)
+  if not before then
+    local high, normal = redis.call('ZCARD', 'dv:waiting:high'), redis.call('ZCARD', 'dv:waiting:normal')
+    before = {{high = 0, normal = high, low = high + normal}}
+  end
+  local rank = redis.call('ZRANK', 'dv:waiting:' .. priority, id)
+  return rank and before[priority] + rank + 1 or 0
+end
+local answers = {{}}
+for i = 1, #ARGV, 2 do
+  local key = 'dv:job:' .. ARGV[i]
+  local head = redis.call('HMGET', key, 'owner', 'version', 'state', 'priority')
+  local owner, version, state, priority = unpack(head)
+  local place = state == 'queued' and place_of(ARGV[i], priority) or 0
+  local answer = {{owner, version, state, place}}
+  if version and not string.find(ARGV[i + 1], '"' .. version .. '-' .. place .. '"', 1, true) then
+    answer[5] = redis.call('HMGET', key, {_NAMES})
+  end
+  answers[#answers + 1] = answer
+end
+return answers
+"""
