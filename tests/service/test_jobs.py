@@ -444,12 +444,39 @@ def test_lost_history_is_told_by_a_reset(api: Api) -> None:
     assert found[-1].event == "failed"
 
 
+def test_end_of_a_job_is_told_when_its_events_are_gone(api: Api) -> None:
+    job = make_job(api.context)
+    (first,) = follow(api, job.id, until=1)
+    fail(api.context, job.id)
+    (last,) = follow(api, job.id)
+    assert 0 < api.context.client.ttl(f"dv:events:{job.id}") <= 60
+    api.context.client.delete(f"dv:events:{job.id}")
+    assert [event.event for event in follow(api, job.id)] == ["failed"]
+    assert [event.event for event in follow(api, job.id, last_event_id=first.id)] == ["failed"]
+    assert follow(api, job.id, last_event_id=last.id) == []
+    api.context.store.retry(job.id)
+    assert api.context.client.ttl(f"dv:events:{job.id}") == -1
+
+
+def test_process_hears_of_followed_jobs_only_and_forgets_them(api: Api) -> None:
+    followed, other = make_job(api.context), make_job(api.context)
+
+    def channels() -> set[bytes]:
+        return set(api.context.client.pubsub_channels("dv:events:*"))
+
+    with contextlib.closing(iter_events(api, followed.id)) as events:
+        assert next(events).event == "status"
+        assert channels() == {f"dv:events:{followed.id}".encode()}
+        fail(api.context, other.id)
+    wait_until(lambda: not channels())
+
+
 def test_deleted_job_ends_its_followers(api: Api) -> None:
     job = make_job(api.context)
     found: list[ServerSentEvent] = []
     thread = threading.Thread(target=lambda: found.extend(follow(api, job.id)))
     thread.start()
-    wait_until(lambda: job.id in api.context.events._waiting)
+    wait_until(lambda: f"dv:events:{job.id}".encode() in api.context.client.pubsub_channels())
     api.http.delete(f"/v1/jobs/{job.id}")
     thread.join(30)
     assert not thread.is_alive()

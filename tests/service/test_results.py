@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.events import stream_key
 from media import MediaInfo
-from media.growing import SegmentIndex
 from media.probing import probe
 from service.results.files import content_disposition
 from service.results.ranges import BadRangeError, parse_ranges
@@ -383,11 +383,11 @@ def test_stream_of_a_completed_job_is_the_file_even_without_segments(api: Api, c
 
 
 def test_listener_that_goes_away_is_forgotten(api: Api, made: HandMade) -> None:
-    waiting = api.context.events._waiting
+    waiting, channel = api.context.events._watches, stream_key(made.id)
     with httpx.stream("GET", f"{api.url}{made.path}/stream", timeout=30, trust_env=False) as response:
         assert response.status_code == 200
-        wait_until(lambda: made.id in waiting)
-    wait_until(lambda: made.id not in waiting)
+        wait_until(lambda: channel in waiting)
+    wait_until(lambda: channel not in waiting)
 
 
 # HLS
@@ -429,7 +429,7 @@ def test_playlists_grow_without_holes_and_end_with_the_plan(api: Api, made: Hand
 
 
 def test_segments_never_change_and_can_be_read_in_ranges(api: Api, completed: HandMade) -> None:
-    index = SegmentIndex.from_dict(api.context.store.finished_segments(completed.id)[1].boxes)
+    index = completed.growing.indices[1]
     fragment = index.fragments[0]
     header = f"bytes={fragment.offset}-{fragment.offset + fragment.size - 1}"
     response = api.http.get(f"{completed.path}/hls/segments/1.mp4", headers={"Range": header})
