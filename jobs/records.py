@@ -199,7 +199,7 @@ class JobSpec(_Record):
     owner: str
     created_at: datetime
     input_key: str
-    input: InputInfo | None
+    input: InputInfo | None = None
     source: FetchedSource | None = None
     options: JobOptions
     priority: Priority = Priority.NORMAL

@@ -65,7 +65,7 @@ class JobStore(AttemptStore, ListStore, OverviewStore):
             max_of_owner,
             int(spec.webhook is not None),
             "" if spec.input is None else spec.input.num_frames or "",
-            spec.model_dump_json(),
+            spec.model_dump_json(exclude_none=True),
             json.dumps([] if spec.input is None else spec.input.warnings),
             json.dumps(labels),
             spec.max_stored_bytes,

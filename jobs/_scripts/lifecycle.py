@@ -25,14 +25,18 @@ if bytes > 0 and not fits_stored(owner, id, bytes, tonumber(ARGV[12])) then
 end
 set_stored(owner, id, bytes)
 local now = now_ms()
-redis.call('HSET', job_key(id), 'owner', owner, 'priority', priority, 'batch_id', batch,
-  'state', 'queued', 'version', 1, 'updated_at', now, 'has_webhook', ARGV[7], 'done_frames', 0,
-  'processed_frames', 0, 'num_segments', 0, 'num_finished', 0, 'next_segment', 0, 'is_planned', 0,
-  'attempts', 0, 'labels', ARGV[11])
+redis.call('HSET', job_key(id), 'owner', owner, 'priority', priority, 'state', 'queued', 'version', 1,
+  'updated_at', now, 'done_frames', 0, 'processed_frames', 0, 'num_segments', 0, 'num_finished', 0,
+  'next_segment', 0, 'is_planned', 0, 'attempts', 0)
+if batch ~= '' then redis.call('HSET', job_key(id), 'batch_id', batch) end
+if ARGV[7] == '1' then redis.call('HSET', job_key(id), 'has_webhook', 1) end
+if ARGV[11] ~= '[]' then redis.call('HSET', job_key(id), 'labels', ARGV[11]) end
 if ARGV[8] ~= '' then redis.call('HSET', job_key(id), 'total_frames', ARGV[8]) end
-if cjson.decode(ARGV[9]).input == cjson.null then redis.call('HSET', job_key(id), 'stage', 'fetching') end
+if not cjson.decode(ARGV[9]).input then redis.call('HSET', job_key(id), 'stage', 'fetching') end
 add_warnings(id, ARGV[10])
-redis.call('SADD', prefix .. 'input:' .. input_key, id)
+if upload then redis.call('SADD', prefix .. 'input:' .. input_key, id)
+-- It was its batch's, and is named by its record from now on.
+elseif batch ~= '' then redis.call('SREM', prefix .. 'input:' .. input_key, id) end
 redis.call('ZADD', prefix .. 'jobs:' .. owner, 0, id)
 redis.call('ZADD', prefix .. 'jobs:' .. owner .. ':state:queued', 0, id)
 for _, label in ipairs(cjson.decode(ARGV[11])) do
@@ -141,7 +145,7 @@ return once(ARGV[5], function()
   redis.call('HSET', job_key(id), 'next_segment', 0, 'attempts', 0)
   redis.call('ZREM', prefix .. 'expiring', id)
   count_frames(id)
-  if cjson.decode(get(id, 'spec')).input == cjson.null and not get(id, 'input') then
+  if not cjson.decode(get(id, 'spec')).input and not get(id, 'input') then
     redis.call('HSET', job_key(id), 'stage', 'fetching')
   end
   set_state(id, 'queued')

@@ -120,7 +120,7 @@ end
 local function input_bytes(id)
   local spec = cjson.decode(get(id, 'spec'))
   if string.sub(spec.input_key, 1, 8) == 'uploads/' then return 0 end
-  if spec.input ~= cjson.null then return spec.input.size_bytes end
+  if spec.input then return spec.input.size_bytes end
   -- Of an address, as far as it has been fetched.
   return cjson.decode(get(id, 'input') or '{"size_bytes": 0}').size_bytes
 end

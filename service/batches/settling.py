@@ -13,7 +13,7 @@ from service.batches.schemas import BatchSchema
 from service.batches.service import QUEUE, TASK, batch_ttl, cancel_batch
 from service.context import ServiceContext
 from service.quotas import release_inputs
-from service.repeating import repeating
+from service.repeating import leading
 from service.tasks import enqueue_task
 from service.webhooks import outbox
 from service.webhooks.links import with_absolute_links
@@ -26,8 +26,10 @@ _EVENT = "batch.completed"
 
 
 def looking_after_batches(context: ServiceContext) -> AbstractAsyncContextManager[None]:
-    """Looks after them while the block runs."""
-    return repeating("batches.look_after", lambda: look_after(context), seconds=_PERIOD_SECONDS)
+    """Looks after them while the block runs, in one of all API processes."""
+    return leading(
+        context.async_client, "batches.look_after", lambda: look_after(context), seconds=_PERIOD_SECONDS
+    )
 
 
 async def look_after(context: ServiceContext) -> None:

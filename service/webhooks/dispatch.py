@@ -18,7 +18,7 @@ from jobs.records import Job, JobState
 from service.batches.settling import settle_batch
 from service.context import ServiceContext
 from service.jobs.schemas import JobSchema
-from service.repeating import repeating
+from service.repeating import leading
 from service.tasks import TaskKind, running_tasks
 from service.webhooks import outbox, secrets
 from service.webhooks.delivery import NUM_SENDERS, Sender
@@ -28,7 +28,6 @@ _log = structlog.get_logger(__name__)
 PENDING = "dv:webhooks:pending"
 _PERIOD_SECONDS = 0.5
 _PAGE = 100
-_LOCK, _LOCK_SECONDS = "dv:webhooks:dispatcher", 30
 _EVENTS = {
     JobState.IN_PROGRESS: "job.started",
     JobState.COMPLETED: "job.completed",
@@ -49,36 +48,32 @@ async def running_webhooks(context: ServiceContext) -> AsyncIterator[None]:
     sender = Sender(context)
     async with (
         running_tasks(context, [TaskKind(outbox.QUEUE, outbox.TASK, sender.deliver, NUM_SENDERS)]),
-        repeating("webhooks.dispatch", lambda: dispatch_pending(context), seconds=_PERIOD_SECONDS),
+        leading(
+            context.async_client,
+            "webhooks.dispatch",
+            lambda: dispatch_pending(context),
+            seconds=_PERIOD_SECONDS,
+        ),
     ):
         yield
 
 
 async def dispatch_pending(context: ServiceContext) -> int:
-    """Makes deliveries of all noted transitions, unless another process is doing so.
+    """Makes deliveries of noted transitions. Harmless where another process is doing so.
 
     Returns:
         How many notes were worked off.
     """
     client: Any = context.async_client
-    lock = client.lock(_LOCK, timeout=_LOCK_SECONDS, blocking=False)
-    if not await lock.acquire():
-        return 0
-    try:
-        count = 0
-        notes = await client.zrange(PENDING, 0, _PAGE - 1, withscores=True)
-        for member, score in notes:
-            try:
-                await _dispatch(context, member.decode(), int(score))
-            except (ValueError, KeyError) as error:
-                # A note or record that this version cannot read must not hold up all others.
-                _log.error("webhook.unreadable_note", note=member.decode(), error=str(error))
-            await client.eval(_REMOVE, 1, PENDING, member, str(int(score)))
-            count += 1
-        return count
-    finally:
-        if await lock.owned():
-            await lock.release()
+    notes = await client.zrange(PENDING, 0, _PAGE - 1, withscores=True)
+    for member, score in notes:
+        try:
+            await _dispatch(context, member.decode(), int(score))
+        except (ValueError, KeyError) as error:
+            # A note or record that this version cannot read must not hold up all others.
+            _log.error("webhook.unreadable_note", note=member.decode(), error=str(error))
+        await client.eval(_REMOVE, 1, PENDING, member, str(int(score)))
+    return len(notes)
 
 
 async def _dispatch(context: ServiceContext, member: str, at_ms: int) -> None:
