@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +18,12 @@ from cli.errors import UsageError, reported_errors
 from cli.sandboxing import check_sandbox
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from jobs.settings import ServiceSettings
+
+# One of several API processes that says nothing for so long is ended, and started anew.
+_HANGING_SECONDS = 30
 
 Host = Annotated[
     str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.", show_default=False)
@@ -101,6 +107,9 @@ def api(
     host: Host = None,
     port: Port = None,
     data_dir: DataDir = None,
+    num_processes: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes that answer requests at this port.")
+    ] = 1,
     parent_pid: Annotated[
         int | None, typer.Option(hidden=True, help="End when this process is gone.")
     ] = None,
@@ -113,25 +122,56 @@ def api(
 
         from cli._logging import configure_logging
         from cli._parent import end_with_parent
-        from jobs.settings import is_loopback
         from media.sandbox import shared_sandbox
-        from service.app import create_app
 
         configure_logging()
         if parent_pid is not None:
             end_with_parent(parent_pid)
         check_sandbox(shared_sandbox("probe"), is_required=settings.requires_sandbox)
-        uvicorn.run(
-            create_app(settings, uses_keys=not is_loopback(settings.host)),
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=65,
+        serving: dict[str, Any] = {
+            "host": settings.host,
+            "port": settings.port,
+            "log_config": None,
+            "access_log": False,
+            "server_header": False,
+            "timeout_keep_alive": 65,
             # Streams of unfinished jobs would hold a stopping server for hours.
-            timeout_graceful_shutdown=10,
-        )
+            "timeout_graceful_shutdown": 10,
+        }
+        if num_processes == 1:
+            uvicorn.run(_application(settings), **serving)
+            return
+        os.environ |= {
+            "DOVETAIL_HOST": settings.host,
+            "DOVETAIL_PORT": str(settings.port),
+            "DOVETAIL_DATA_DIR": str(settings.data_dir.absolute()),
+        }
+        with TemporaryDirectory(prefix="dovetail-metrics-") as folder:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # where prometheus_client adds them up
+            uvicorn.run(
+                "cli.serve:application_of_many",
+                factory=True,
+                workers=num_processes,
+                timeout_worker_healthcheck=_HANGING_SECONDS,
+                **serving,
+            )
+
+
+def application_of_many() -> FastAPI:
+    """The application of one of several processes; uvicorn asks for it in each."""
+    from cli._logging import configure_logging
+    from cli._parent import end_with_parent
+
+    configure_logging()
+    end_with_parent(os.getppid())
+    return _application(_settings(None, None, None))
+
+
+def _application(settings: ServiceSettings) -> FastAPI:
+    from jobs.settings import is_loopback
+    from service.app import create_app
+
+    return create_app(settings, uses_keys=not is_loopback(settings.host))
 
 
 def _settings(host: str | None, port: int | None, data_dir: Path | None) -> ServiceSettings:

@@ -6,6 +6,8 @@ time and builds a response object to describe it; the route that answered is in 
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from time import perf_counter
 
 from prometheus_client import (
@@ -16,7 +18,9 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
+    multiprocess,
 )
+from psutil import pid_exists
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.context import ServiceContext
@@ -33,11 +37,14 @@ disable_created_metrics()  # type: ignore[no-untyped-call] # its package is half
 
 
 class HttpMetrics:
-    """Metrics of one application."""
+    """Metrics of one application. Where several processes serve it, they are added up in the files of
+    PROMETHEUS_MULTIPROC_DIR, and those of single processes (memory, open files) are left out."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
+        self._shared_dir = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if self._shared_dir is None:
+            ProcessCollector(registry=self._registry)
         labels = ("method", "route", "status")
         self._requests = Counter(
             "dovetail_http_requests", "HTTP requests that were answered.", labels, registry=self._registry
@@ -53,6 +60,7 @@ class HttpMetrics:
             "dovetail_http_requests_open",
             "HTTP requests being answered, also those that follow events or play a growing stream.",
             registry=self._registry,
+            multiprocess_mode="livesum",
         )
         self._store: StoreCollector | None = None
 
@@ -66,8 +74,22 @@ class HttpMetrics:
         """Everything in Prometheus' text format. Blocking: asks Redis."""
         if self._store is None:
             self._store = StoreCollector(context)
+            if self._shared_dir is not None:
+                self._registry = CollectorRegistry()
+                # Its package is half typed.
+                multiprocess.MultiProcessCollector(self._registry, path=self._shared_dir)  # type: ignore[no-untyped-call]
             self._registry.register(self._store)
+        if self._shared_dir is not None:
+            _forget_the_dead(Path(self._shared_dir))
         return generate_latest(self._registry)
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Open requests of processes that were killed are no longer open."""
+    for path in folder.glob("gauge_live*_*.db"):
+        pid = int(path.stem.rpartition("_")[2])
+        if not pid_exists(pid):
+            path.unlink(missing_ok=True)
 
 
 class HttpMetricsMiddleware:
