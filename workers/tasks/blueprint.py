@@ -11,6 +11,7 @@ from typing import Any
 from jobs.records import Job as JobRecord
 from media import MediaInfo
 from media.containers import check_output
+from media.encoding import decided_crf
 from media.sandbox import SandboxedReader
 from pipelines.model import Model
 from workers.run.decisions import DecidedRun, decide_run
@@ -38,12 +39,18 @@ class Blueprint:
     run: DecidedRun
 
     def to_json(self) -> dict[str, Any]:
-        """For the record's `plan`."""
+        """For the record's `plan`. Customers see all of it but the description."""
+        encode, encoding = self.options.encode, self.run.encoding
         return {
             "model": self.model.name,
             "description": describe_run(self.run, options=self.options, model=self.model),
-            "width": self.run.encoding.width,
-            "height": self.run.encoding.height,
+            "width": encoding.width,
+            "height": encoding.height,
+            "codec": encoding.codec,
+            "encoder": encoding.encoder,
+            "pix_fmt": encoding.pix_fmt,
+            "crf": decided_crf(encode, encoding),
+            "preset": encode.preset or encoding.private_options.get("preset"),
         }
 
 
