@@ -80,6 +80,7 @@ class RateLimiter:
             wait = (await self._limiter.get_window_stats(limit, owner)).reset_time - time.time()
             raise RateLimitedError(
                 f"more than {requests_per_minute} requests in a minute; wait, and poll less often",
+                limit=requests_per_minute,
                 retry_after_seconds=int(wait) + 1,
             )
 
@@ -170,19 +171,26 @@ async def _look_up(request: Request, context: ServiceContext, secret: str) -> Ca
 Identified = Annotated[Caller, Depends(identify)]
 
 
-class _Requires:
+class Requires:
+    """A dependency: the caller, if they have a scope.
+
+    Attributes:
+        scope: That they need.
+    """
+
     def __init__(self, scope: Scope) -> None:
-        self._scope = scope
+        self.scope = scope
 
     async def __call__(self, caller: Identified) -> Caller:
-        if not caller.allows(self._scope):
-            raise ForbiddenError(f"this API key lacks the scope {self._scope}")
+        if not caller.allows(self.scope):
+            raise ForbiddenError(f"this API key lacks the scope {self.scope}")
         return caller
 
 
-Reader = Annotated[Caller, Depends(_Requires(Scope.READ))]
-Writer = Annotated[Caller, Depends(_Requires(Scope.WRITE))]
-MetricsReader = Annotated[Caller, Depends(_Requires(Scope.METRICS))]
+Reader = Annotated[Caller, Depends(Requires(Scope.READ))]
+Writer = Annotated[Caller, Depends(Requires(Scope.WRITE))]
+MetricsReader = Annotated[Caller, Depends(Requires(Scope.METRICS))]
+Admin = Annotated[Caller, Depends(Requires(Scope.ADMIN))]
 
 
 async def _count_stream(context: Context, caller: Reader) -> AsyncIterator[None]:
