@@ -21,6 +21,8 @@ _PREFIX = "dv_"
 KEYS = "dv:keys"
 """The hash of all keys by id."""
 _DIGESTS = "dv:keys:by-digest"
+# Ids whose jobs are still to be found.
+_REVOKED = "dv:keys:revoked"
 MAX_WEIGHT = 100
 _MIN_SECRET_LENGTH = 32
 
@@ -176,20 +178,55 @@ class ApiKeyStore:
         found = [ApiKey.model_validate_json(content) for content in self._client.hvals(KEYS)]
         return sorted(found, key=lambda key: (key.created_at, key.id))
 
+    def get(self, key_id: str) -> ApiKey:
+        """A key by its id.
+
+        Raises:
+            KeyNotFoundError: If there is none.
+        """
+        return _decode(key_id, self._client.hget(KEYS, key_id))
+
+    def change(self, key_id: str, **changes: Any) -> ApiKey:
+        """Changes a key.
+
+        Args:
+            key_id: Of the key.
+            changes: New values by the names of `ApiKey`, which are taken as they are.
+
+        Raises:
+            KeyNotFoundError: If there is none, or it is revoked meanwhile.
+        """
+
+        def change(pipeline: Any) -> ApiKey:
+            found = _decode(key_id, pipeline.hget(KEYS, key_id))
+            changed = ApiKey.model_validate({**found.model_dump(), **changes})
+            pipeline.multi()
+            pipeline.hset(KEYS, key_id, changed.model_dump_json())
+            return changed
+
+        changed: ApiKey = self._client.transaction(change, KEYS, value_from_callable=True)
+        return changed
+
+    def owners(self) -> tuple[str, ...]:
+        """Ids of all keys, also of revoked ones."""
+        ids = [*self._client.hkeys(KEYS), *self._client.smembers(_REVOKED)]
+        return tuple(sorted(key_id.decode() for key_id in ids))
+
     def revoke(self, key_id: str) -> ApiKey:
         """Makes a key useless. Its jobs stay until they expire.
 
         Raises:
             KeyNotFoundError: If there is none.
         """
-        content = self._client.hget(KEYS, key_id)
-        if content is None:
-            raise KeyNotFoundError(f"there is no key {key_id!r}; `dovetail keys list` shows all")
+        key = self.get(key_id)
         for digest, owner in self._client.hgetall(_DIGESTS).items():
             if owner.decode() == key_id:
                 self._client.hdel(_DIGESTS, digest)
-        self._client.hdel(KEYS, key_id)
-        return ApiKey.model_validate_json(content)
+        with self._client.pipeline() as pipeline:
+            pipeline.sadd(_REVOKED, key_id)
+            pipeline.hdel(KEYS, key_id)
+            pipeline.execute()
+        return key
 
     def has_any(self) -> bool:
         """Whether there are keys at all."""
@@ -231,6 +268,12 @@ def _key_of(
         created_at=datetime.now(UTC),
         expires_at=expires_at,
     )
+
+
+def _decode(key_id: str, content: bytes | None) -> ApiKey:
+    if content is None:
+        raise KeyNotFoundError(f"there is no key {key_id!r}; `dovetail keys list` shows all")
+    return ApiKey.model_validate_json(content)
 
 
 def _digest(secret: str) -> str:
