@@ -7,7 +7,7 @@ import re
 import secrets
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import redis
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,6 +25,9 @@ _DIGESTS = "dv:keys:by-digest"
 _REVOKED = "dv:keys:revoked"
 MAX_WEIGHT = 100
 _MIN_SECRET_LENGTH = 32
+
+# Strict, or false would be 0.
+Count = Annotated[int, Field(ge=0, strict=True)]
 
 
 class Scope(StrEnum):
@@ -56,15 +59,15 @@ class KeyLimits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    requests_per_minute: int = Field(default=0, ge=0)
-    max_requests_at_once: int = Field(default=0, ge=0)
-    max_streams_at_once: int = Field(default=0, ge=0)
-    max_uploads_at_once: int = Field(default=0, ge=0)
-    max_unfinished_jobs: int = Field(default=0, ge=0)
-    max_upload_bytes: int = Field(default=0, ge=0)
-    max_output_pixels: int = Field(default=0, ge=0)
-    max_stored_bytes: int = Field(default=0, ge=0)
-    weight: int = Field(default=1, ge=1, le=MAX_WEIGHT)
+    requests_per_minute: Count = 0
+    max_requests_at_once: Count = 0
+    max_streams_at_once: Count = 0
+    max_uploads_at_once: Count = 0
+    max_unfinished_jobs: Count = 0
+    max_upload_bytes: Count = 0
+    max_output_pixels: Count = 0
+    max_stored_bytes: Count = 0
+    weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT, strict=True)] = 1
     priorities: tuple[Priority, ...] = ()
 
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from jobs.api_keys import ApiKey, KeyLimits, Scope
 
-_EXAMPLE_ID = "key_01k9zq3v5n8w2c7m4t6y1x0abc"
+_EXAMPLE: dict[str, Any] = {
+    "id": "key_01k9zq3v5n8w2c7m4t6y1x0abc",
+    "object": "key",
+    "name": "archive",
+    "hint": "dv_3kQx",
+    "scopes": ["jobs:read", "jobs:write"],
+    "limits": KeyLimits(weight=3).model_dump(mode="json"),
+    "created_at": "2026-11-21T12:00:00Z",
+    "expires_at": None,
+}
 
 
 def _in_future(value: datetime | None) -> datetime | None:
@@ -63,22 +72,7 @@ class KeyChangeRequest(BaseModel):
 class KeySchema(BaseModel):
     """An API key, without its secret."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": _EXAMPLE_ID,
-                    "object": "key",
-                    "name": "archive",
-                    "hint": "dv_3kQx",
-                    "scopes": ["jobs:read", "jobs:write"],
-                    "limits": KeyLimits(weight=3).model_dump(mode="json"),
-                    "created_at": "2026-11-21T12:00:00Z",
-                    "expires_at": None,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     id: Annotated[str, Field(description="Also the `owner` of its jobs.")]
     object: Literal["key"] = "key"
@@ -98,7 +92,9 @@ class KeySchema(BaseModel):
 class NewKeySchema(KeySchema):
     """A key that was made just now."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": []})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**_EXAMPLE, "secret": "dv_3kQxT0b2JvYc9mE4rZ1uWq8sLh6nPd5a"}]}
+    )
 
     secret: Annotated[str, Field(description="To be sent as `Authorization: Bearer`; not shown again.")]
 

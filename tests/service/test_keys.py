@@ -64,6 +64,7 @@ def test_a_wrong_key_is_refused_with_what_is_accepted(api_with_keys: Api, admin:
         ({"scopes": ["jobs:fly"]}, "'jobs:read', 'jobs:write', 'metrics:read' or 'admin'"),
         ({"scopes": []}, "body.scopes"),
         ({"limits": {"weight": 0}}, "body.limits.weight"),
+        ({"limits": {"max_stored_bytes": False}}, "body.limits.max_stored_bytes"),
         ({"limits": {"wieght": 2}}, "body.limits.wieght"),
         ({"expires_at": "2020-01-01T00:00:00Z"}, "it is over already"),
         ({"expires_at": "2099-01-01T00:00:00"}, "timezone"),
