@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from dovetail_client._steps import Answer
+from dovetail_client._calls import Answer
 from dovetail_client.errors import APIError, UnexpectedAnswerError, error_class
 
 M = TypeVar("M", bound=BaseModel)

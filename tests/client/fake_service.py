@@ -199,6 +199,7 @@ class FakeService:
         self._route_jobs()
         self._route_uploads()
         self._route_batches()
+        self._route_webhooks()
 
         @app.get("/v1/me")
         async def me() -> Any:
@@ -215,6 +216,34 @@ class FakeService:
             scale = JobOptions(**body["options"]).scale or 4
             size = {"width": int(given["width"] * scale), "height": int(given["height"] * scale)}
             return example("EstimateSchema", frames=given["num_frames"], output=size, seconds=None)
+
+    def _route_webhooks(self) -> None:
+        app = self._routes
+        secrets = [example("WebhookSecretSchema", num_previous=0)]
+
+        @app.get("/v1/webhooks/secret")
+        async def secret() -> Any:
+            return secrets[-1]
+
+        @app.post("/v1/webhooks/secret/rotate")
+        async def rotate(body: dict[str, Any]) -> Any:
+            if body["overlap_seconds"] < 0:
+                raise ProblemError(422, "invalid_request", "body.overlap_seconds: at least 0")
+            secrets.append({**secrets[-1], "secret": f"whsec_{len(secrets)}", "num_previous": len(secrets)})
+            return secrets[-1]
+
+        @app.get("/v1/jobs/{job_id}/deliveries")
+        async def of_job(job_id: str) -> Any:
+            self.job(job_id)
+            return {"object": "list", "data": [example("DeliverySchema")]}
+
+        @app.get("/v1/batches/{batch_id}/deliveries")
+        async def of_batch(batch_id: str) -> Any:
+            return {"object": "list", "data": [example("DeliverySchema", event="batch.completed")]}
+
+        @app.post("/v1/webhooks/deliveries/{delivery_id}/redeliver", status_code=202)
+        async def redeliver(delivery_id: str) -> Any:
+            return example("DeliverySchema", id=delivery_id, status="pending", attempts=0)
 
     def _route_jobs(self) -> None:
         app = self._routes

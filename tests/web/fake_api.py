@@ -48,7 +48,12 @@ class FakeJob:
         self._num_changes = 0
         job_id = f"job_{number:026d}"
         found = {"filename": filename, "size_bytes": size_bytes, "width": WIDTH, "height": HEIGHT}
-        found |= {"frame_rate": float(FPS), "duration_seconds": NUM_FRAMES / FPS, "num_frames": NUM_FRAMES}
+        found |= {
+            "has_audio": False,
+            "frame_rate": float(FPS),
+            "duration_seconds": NUM_FRAMES / FPS,
+            "num_frames": NUM_FRAMES,
+        }
         self.state: dict[str, Any] = example(
             "JobSchema",
             id=job_id,
