@@ -1,13 +1,12 @@
-"""The way to the service: one that blocks, one that awaits, both with coroutines for methods.
+"""The way to the service, by a library's client that blocks or one that awaits.
 
-Everything above is written once, as coroutines. Those of the blocking way never wait for an event loop, so
+Everything above is written once, as coroutines. Where the client blocks they never wait for an event loop, so
 that `run` gets through them in one go, in the thread and with the interrupts of whoever calls.
 """
 
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar, cast
@@ -47,12 +46,20 @@ def iterate(values: AsyncGenerator[T, None]) -> Generator[T, None, None]:
         run(values.aclose())
 
 
-class Opened(ABC):
-    """An answer whose body is still to be read."""
+class Opened:
+    """An answer whose body is still to be read.
 
-    def __init__(self, response: httpx.Response) -> None:
+    Args:
+        response: With its head.
+        chunks: Of its body.
+    """
+
+    def __init__(
+        self, response: httpx.Response, chunks: Iterator[bytes] | AsyncGenerator[bytes, None]
+    ) -> None:
         self.status = response.status_code
         self.headers = response.headers
+        self._response, self._chunks = response, chunks
 
     async def read(self) -> bytes:
         """The next piece: bytes, empty at the end.
@@ -61,7 +68,9 @@ class Opened(ABC):
             ConnectionFailedError: If the connection breaks.
         """
         with _named_errors():
-            return await self._next()
+            if isinstance(self._chunks, Iterator):
+                return next(self._chunks, b"")
+            return await anext(self._chunks, b"")
 
     async def whole(self) -> Answer:
         """All of an answer that turned out to be an error."""
@@ -70,25 +79,36 @@ class Opened(ABC):
             body += chunk
         return Answer(self.status, self.headers, body)
 
-    @abstractmethod
-    async def _next(self) -> bytes: ...
-
-    @abstractmethod
     async def close(self) -> None:
         """Ends reading."""
+        if isinstance(self._chunks, Iterator):
+            self._response.close()
+        else:
+            await self._chunks.aclose()
+            await self._response.aclose()
 
 
-class Http(ABC):
+class Http:
     """Sends requests, and does what takes time besides.
 
     Args:
+        client: That blocks, in any thread, or that awaits.
         patience: How often a request is sent again at most, and how many failures in a row a transfer bears.
+        sleep: Waits, as the client does.
         clock: Seconds that only grow.
     """
 
-    def __init__(self, *, patience: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        client: httpx.Client | httpx.AsyncClient,
+        *,
+        patience: int,
+        sleep: Callable[[float], Awaitable[None] | None],
+        clock: Callable[[], float],
+    ) -> None:
         self.patience = patience
         self.clock = clock
+        self._client, self._sleep = client, sleep
 
     async def send(self, call: Call) -> Answer:
         """Sends a request, again and again where that helps and does no harm.
@@ -101,8 +121,13 @@ class Http(ABC):
         async def attempt() -> Answer:
             number = next(attempts)
             content, headers = call.body()
+            sent = self._pieces(content) if isinstance(content, bytearray) else content
             with _named_errors():
-                response = await self._request(call, content, headers)
+                response = await _value(
+                    self._client.request(
+                        call.method, call.path, params=call.params, headers=headers, content=sent
+                    )
+                )
             return Answer(response.status_code, response.headers, response.content, number)
 
         return await AsyncRetrying(sleep=self.sleep, **retry_policy(call, max_retries=self.patience))(attempt)
@@ -116,8 +141,17 @@ class Http(ABC):
             chunk_bytes: Of the pieces; by default as they come.
         """
         _, headers = call.body()
+        usual = self._client.timeout
+        limits = httpx.Timeout(connect=usual.connect, read=read_seconds, write=usual.write, pool=usual.pool)
+        request = self._client.build_request(
+            call.method, call.path, params=call.params, headers=headers, timeout=limits
+        )
         with _named_errors():
-            return await self._open(call, headers, read_seconds, chunk_bytes)
+            response = await _value(self._client.send(request, stream=True))
+        if isinstance(self._client, httpx.Client):
+            return Opened(response, response.iter_raw(chunk_bytes))
+        # It is a generator, though annotated as less; one that is not closed is closed by whoever comes next.
+        return Opened(response, cast(AsyncGenerator[bytes, None], response.aiter_raw(chunk_bytes)))
 
     @asynccontextmanager
     async def opened(self, call: Call, read_seconds: float, chunk_bytes: int) -> AsyncIterator[Opened]:
@@ -128,136 +162,30 @@ class Http(ABC):
         finally:
             await stream.close()
 
-    @abstractmethod
     async def sleep(self, seconds: float) -> None:
         """Waits."""
+        await _value(self._sleep(seconds))
 
-    @abstractmethod
     async def work(self, function: Callable[..., T], *args: Any) -> T:
         """What a function returns that takes time (files, digests); off the event loop where there is one."""
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Closes the connections."""
-
-    @abstractmethod
-    async def _request(
-        self, call: Call, content: bytes | bytearray | None, headers: dict[str, str]
-    ) -> httpx.Response: ...
-
-    @abstractmethod
-    async def _open(
-        self, call: Call, headers: dict[str, str], read_seconds: float, chunk_bytes: int | None
-    ) -> Opened: ...
-
-
-class BlockingHttp(Http):
-    """The way for programs without an event loop. Of any thread."""
-
-    def __init__(
-        self,
-        http: httpx.Client,
-        *,
-        patience: int,
-        clock: Callable[[], float],
-        sleep: Callable[[float], None],
-    ) -> None:
-        super().__init__(patience=patience, clock=clock)
-        self._http, self._sleep = http, sleep
-
-    async def sleep(self, seconds: float) -> None:
-        self._sleep(seconds)
-
-    async def work(self, function: Callable[..., T], *args: Any) -> T:
-        return function(*args)
-
-    async def close(self) -> None:
-        self._http.close()
-
-    async def _request(
-        self, call: Call, content: bytes | bytearray | None, headers: dict[str, str]
-    ) -> httpx.Response:
-        sent = _pieces(content) if isinstance(content, bytearray) else content
-        return self._http.request(call.method, call.path, params=call.params, headers=headers, content=sent)
-
-    async def _open(
-        self, call: Call, headers: dict[str, str], read_seconds: float, chunk_bytes: int | None
-    ) -> Opened:
-        request = _stream_request(self._http, call, headers, read_seconds)
-        return _BlockingStream(self._http.send(request, stream=True), chunk_bytes)
-
-
-class AsyncHttp(Http):
-    """The way for programs with an event loop."""
-
-    def __init__(
-        self,
-        http: httpx.AsyncClient,
-        *,
-        patience: int,
-        clock: Callable[[], float],
-        sleep: Callable[[float], Awaitable[None]],
-    ) -> None:
-        super().__init__(patience=patience, clock=clock)
-        self._http, self._sleep = http, sleep
-
-    async def sleep(self, seconds: float) -> None:
-        await self._sleep(seconds)
-
-    async def work(self, function: Callable[..., T], *args: Any) -> T:
+        if isinstance(self._client, httpx.Client):
+            return function(*args)
         return await asyncio.to_thread(function, *args)
 
     async def close(self) -> None:
-        await self._http.aclose()
+        """Closes the connections."""
+        if isinstance(self._client, httpx.Client):
+            self._client.close()
+        else:
+            await self._client.aclose()
 
-    async def _request(
-        self, call: Call, content: bytes | bytearray | None, headers: dict[str, str]
-    ) -> httpx.Response:
-        sent = _async_pieces(content) if isinstance(content, bytearray) else content
-        return await self._http.request(
-            call.method, call.path, params=call.params, headers=headers, content=sent
-        )
-
-    async def _open(
-        self, call: Call, headers: dict[str, str], read_seconds: float, chunk_bytes: int | None
-    ) -> Opened:
-        request = _stream_request(self._http, call, headers, read_seconds)
-        return _AsyncStream(await self._http.send(request, stream=True), chunk_bytes)
+    def _pieces(self, content: bytearray) -> Iterator[bytes] | AsyncIterator[bytes]:
+        return _pieces(content) if isinstance(self._client, httpx.Client) else _async_pieces(content)
 
 
-class _BlockingStream(Opened):
-    def __init__(self, response: httpx.Response, chunk_bytes: int | None) -> None:
-        super().__init__(response)
-        self._response, self._chunks = response, response.iter_raw(chunk_bytes)
-
-    async def _next(self) -> bytes:
-        return next(self._chunks, b"")
-
-    async def close(self) -> None:
-        self._response.close()
-
-
-class _AsyncStream(Opened):
-    def __init__(self, response: httpx.Response, chunk_bytes: int | None) -> None:
-        super().__init__(response)
-        # It is a generator, though annotated as less; one that is not closed is closed by whoever comes next.
-        self._chunks = cast(AsyncGenerator[bytes, None], response.aiter_raw(chunk_bytes))
-        self._response = response
-
-    async def _next(self) -> bytes:
-        return await anext(self._chunks, b"")
-
-    async def close(self) -> None:
-        await self._chunks.aclose()
-        await self._response.aclose()
-
-
-def _stream_request(
-    http: httpx.Client | httpx.AsyncClient, call: Call, headers: dict[str, str], read_seconds: float
-) -> httpx.Request:
-    usual = http.timeout
-    timeout = httpx.Timeout(connect=usual.connect, read=read_seconds, write=usual.write, pool=usual.pool)
-    return http.build_request(call.method, call.path, params=call.params, headers=headers, timeout=timeout)
+async def _value(found: T | Awaitable[T]) -> T:
+    """What a library's call gives, whether it blocked or is to be awaited."""
+    return await found if isinstance(found, Awaitable) else found
 
 
 def _pieces(content: bytearray) -> Iterator[bytes]:

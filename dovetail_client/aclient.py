@@ -11,7 +11,7 @@ from typing import Self
 import httpx
 
 from dovetail_client._batches import BatchMethods
-from dovetail_client._http import AsyncHttp
+from dovetail_client._http import Http
 from dovetail_client._jobs import JobMethods
 from dovetail_client._service import ServiceMethods
 from dovetail_client._settings import connection_settings
@@ -35,7 +35,7 @@ class AsyncDovetail(JobMethods, BatchMethods, ServiceMethods):
     ) -> None:
         settings = connection_settings(base_url, api_key, timeout)
         client = httpx.AsyncClient(**settings.http_arguments())
-        super().__init__(AsyncHttp(client, patience=max_retries, clock=clock, sleep=sleep))
+        super().__init__(Http(client, patience=max_retries, clock=clock, sleep=sleep))
 
     async def close(self) -> None:
         """Closes its connections."""

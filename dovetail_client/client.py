@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 
 from dovetail_client._batches import BatchMethods
-from dovetail_client._http import BlockingHttp, iterate, run
+from dovetail_client._http import Http, iterate, run
 from dovetail_client._jobs import JobMethods
 from dovetail_client._service import ServiceMethods
 from dovetail_client._settings import connection_settings
@@ -74,7 +74,7 @@ class Dovetail:
     ) -> None:
         settings = connection_settings(base_url, api_key, timeout)
         client = httpx.Client(**settings.http_arguments())
-        self._http = BlockingHttp(client, patience=max_retries, clock=clock, sleep=sleep)
+        self._http = Http(client, patience=max_retries, clock=clock, sleep=sleep)
         self._methods = _Methods(self._http)
 
     def close(self) -> None:
