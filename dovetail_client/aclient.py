@@ -14,7 +14,7 @@ from dovetail_client._batches import BatchMethods
 from dovetail_client._http import Http
 from dovetail_client._jobs import JobMethods
 from dovetail_client._service import ServiceMethods
-from dovetail_client._settings import connection_settings
+from dovetail_client._settings import http_arguments
 
 
 class AsyncDovetail(JobMethods, BatchMethods, ServiceMethods):
@@ -33,8 +33,7 @@ class AsyncDovetail(JobMethods, BatchMethods, ServiceMethods):
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        settings = connection_settings(base_url, api_key, timeout)
-        client = httpx.AsyncClient(**settings.http_arguments())
+        client = httpx.AsyncClient(**http_arguments(base_url, api_key, timeout))
         super().__init__(Http(client, patience=max_retries, clock=clock, sleep=sleep))
 
     async def close(self) -> None:

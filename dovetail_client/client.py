@@ -14,7 +14,7 @@ from dovetail_client._batches import BatchMethods
 from dovetail_client._http import Http, iterate, run
 from dovetail_client._jobs import JobMethods
 from dovetail_client._service import ServiceMethods
-from dovetail_client._settings import connection_settings
+from dovetail_client._settings import http_arguments
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,8 +72,7 @@ class Dovetail:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        settings = connection_settings(base_url, api_key, timeout)
-        client = httpx.Client(**settings.http_arguments())
+        client = httpx.Client(**http_arguments(base_url, api_key, timeout))
         self._http = Http(client, patience=max_retries, clock=clock, sleep=sleep)
         self._methods = _Methods(self._http)
 
