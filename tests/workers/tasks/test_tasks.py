@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def test_options_of_a_job_are_followed(farm: Farm, clip: Path, tmp_path: Path) -
     assert video.end == Fraction(1)
     decided = JobSchema.of(job, None).decided
     assert decided is not None
-    assert decided.model_dump() == {
+    assert asdict(decided) == {
         **{"model": "bicubic", "width": 80, "height": 60, "codec": "h265", "encoder": "libx265"},
         **{"pix_fmt": "yuv420p", "crf": 20, "preset": "ultrafast"},
     }
