@@ -40,7 +40,8 @@ def example(schema: str, /, **changes: Any) -> Any:
 
 
 class CheckedApp:
-    """An app whose answers are held against the description: its paths, statuses, types and bodies.
+    """An app whose answers are held against the description: its paths, statuses, types and bodies; and so is
+    the JSON that it accepted, which the real one might refuse.
 
     Attributes:
         is_checked: Off for what only a newer service, or none of ours, would answer.
@@ -57,13 +58,22 @@ class CheckedApp:
             await self._app(scope, receive, send)
             return
         answer = _Answer(scope["method"], scope["path"])
+        request = bytearray()
+
+        async def listen() -> Message:
+            message = await receive()
+            if dict(scope["headers"]).get(b"content-type") == b"application/json":
+                request.extend(message.get("body", b""))
+            return message
 
         async def check(message: Message) -> None:
             if self.is_checked:
                 self.violations += answer.take(message)
+                if request and message.get("status", 500) < 300:
+                    self.violations += answer.check_request(bytes(request))
             await send(message)
 
-        await self._app(scope, receive, check)
+        await self._app(scope, listen, check)
 
 
 class _Answer:
@@ -89,6 +99,12 @@ class _Answer:
                             yield from self._violations(line.removeprefix(b"data:"))
             elif not message.get("more_body"):
                 yield from self._violations(self._body)
+
+    def check_request(self, body: bytes) -> Iterator[str]:
+        if self._operation is not None:
+            place = (*self._operation, "requestBody", "content", "application/json", "schema")
+            for error in _validator(place).iter_errors(json.loads(body)):
+                yield f"{self._name} to a request with {error.json_path}: {error.message}"
 
     def _begin(self, message: Message) -> Iterator[str]:
         status = str(message["status"])
