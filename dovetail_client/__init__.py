@@ -10,6 +10,7 @@ with Dovetail("http://127.0.0.1:8000") as client:
 
 from dovetail_client._downloads import default_name
 from dovetail_client._sources import Source
+from dovetail_client._words import BatchStatus, DeliveryStatus, JobStatus, Priority, Stage, UploadStatus
 from dovetail_client.aclient import AsyncDovetail
 from dovetail_client.client import Dovetail
 from dovetail_client.errors import (
@@ -42,21 +43,18 @@ from dovetail_client.models import (
     Batch,
     BatchCounts,
     BatchResult,
-    BatchStatus,
+    Delivery,
     Estimate,
     Job,
     JobEvent,
     JobInput,
     JobList,
     JobOutput,
-    JobStatus,
     Me,
     Model,
-    Priority,
     Problem,
-    Stage,
     Upload,
-    UploadStatus,
+    WebhookSecret,
 )
 from dovetail_client.options import JobOptions, SubmitOptions, WebhookTarget
 
@@ -74,6 +72,8 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "BatchCounts",
     "BatchResult",
     "BatchStatus",
+    "Delivery",
+    "DeliveryStatus",
     "Estimate",
     "Job",
     "JobEvent",
@@ -88,6 +88,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "Stage",
     "Upload",
     "UploadStatus",
+    "WebhookSecret",
     "default_name",
     # Errors
     "APIError",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from email.utils import parsedate_to_datetime
 from time import time
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from dovetail_client._steps import Answer
+from dovetail_client._calls import Answer
 from dovetail_client.errors import APIError, UnexpectedAnswerError, error_class
 
 M = TypeVar("M", bound=BaseModel)
@@ -33,20 +33,6 @@ def parse(answer: Answer, model: type[M]) -> M:
             f"expected a {model.__name__}, received {shorten(answer.body)}: {error.errors()[0]['msg']}; "
             "is the URL that of a Dovetail service?"
         ) from error
-
-
-def parse_json(answer: Answer) -> Any:
-    """The JSON value of a good answer.
-
-    Raises:
-        APIError: If the service refused.
-        UnexpectedAnswerError: If it is not JSON.
-    """
-    require_success(answer)
-    try:
-        return json.loads(answer.body)
-    except ValueError as error:
-        raise UnexpectedAnswerError(f"expected JSON, received {shorten(answer.body)}") from error
 
 
 def require_success(answer: Answer) -> None:

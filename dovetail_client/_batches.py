@@ -1,109 +1,120 @@
-"""Flows about batches."""
+"""What one does with batches, for both clients."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 from uuid import uuid4
 
-from dovetail_client._answers import parse, parse_json
 from dovetail_client._downloads import download_job, source_stem
-from dovetail_client._jobs import uploaded_input
-from dovetail_client._sources import Source
-from dovetail_client._steps import Call, Emit, Flow, send, work
-from dovetail_client._uploads import ProgressFunction
-from dovetail_client.models import Batch, BatchList, BatchResult, JobStatus
+from dovetail_client._requests import Requests
+from dovetail_client._sources import Source, id_of, remote_source
+from dovetail_client._uploads import ProgressFunction, upload_source
+from dovetail_client._waiting import wait_for_batch
+from dovetail_client._words import JobStatus
+from dovetail_client.models import Batch, BatchList, BatchResult, BatchResultList
 from dovetail_client.options import SubmitOptions, request_fields
 
-PAGE_SIZE = 100
 
+class BatchMethods(Requests):
+    """Many jobs at once. Batches are given as such or by their ids."""
 
-def create_batch(
-    inputs: Iterable[Source | Mapping[str, Any]],
-    given: SubmitOptions,
-    *,
-    patience: int,
-    prefix: str | None = None,
-    manifest: str | None = None,
-    idempotency_key: str | None = None,
-    on_progress: ProgressFunction | None = None,
-) -> Flow[Batch]:
-    """Makes a batch; see `Dovetail.create_batch`."""
-    body = request_fields(given)
-    found = []
-    for one in inputs:
-        if isinstance(one, Mapping):
-            found.append(dict(one))
-        else:
-            found.append((yield from uploaded_input(one, patience=patience, on_progress=on_progress)))
-    named = {"inputs": found, "prefix": prefix, "manifest": manifest}
-    body |= {name: value for name, value in named.items() if value}
-    headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
-    return parse((yield from send(Call("POST", "/v1/batches", headers=headers, json=body))), Batch)
+    async def create_batch(
+        self,
+        inputs: Iterable[Source | Mapping[str, Any]] = (),
+        *,
+        prefix: str | None = None,
+        manifest: str | None = None,
+        idempotency_key: str | None = None,
+        on_progress: ProgressFunction | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> Batch:
+        """Makes a job of every input. Files are uploaded one after the other.
 
+        Args:
+            inputs: What `submit` takes; or a mapping, sent as it is, with a `source` and options of its own.
+            prefix: Of objects, `s3://bucket/folder/`, instead.
+            manifest: Lines that name inputs, instead.
+            idempotency_key: See `submit`.
+            on_progress: Is told bytes sent and bytes in all, of each file.
+            **options: Of all jobs; see `SubmitOptions`.
+        """
+        body = request_fields(options)
+        found = []
+        for one in inputs:
+            if isinstance(one, Mapping):
+                found.append(dict(one))
+                continue
+            named = remote_source(one)
+            if named is None:
+                upload = await upload_source(self._http, one, on_progress=on_progress)
+                named = {"type": "upload", "upload_id": upload.id}
+            found.append({"source": named})
+        wanted = {"inputs": found, "prefix": prefix, "manifest": manifest}
+        body |= {name: value for name, value in wanted.items() if value}
+        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
+        return await self._post(Batch, "/v1/batches", body, headers=headers)
 
-def get_batch(batch_id: str) -> Flow[Batch]:
-    """A batch as it is now."""
-    return parse((yield from send(Call("GET", f"/v1/batches/{batch_id}"))), Batch)
+    async def get_batch(self, batch: Batch | str) -> Batch:
+        """A batch as it is now."""
+        return await self._get(Batch, f"/v1/batches/{id_of(batch)}")
 
+    def list_batches(self, *, limit: int | None = None) -> AsyncGenerator[Batch, None]:
+        """All batches, the newest first."""
+        return self._pages(BatchList, "/v1/batches", limit=limit)
 
-def list_batches(*, limit: int | None) -> Flow[None]:
-    """Emits batches, the newest first."""
-    after: tuple[tuple[str, str], ...] = ()
-    num_left = limit
-    while num_left is None or num_left > 0:
-        size = PAGE_SIZE if num_left is None else min(num_left, PAGE_SIZE)
-        call = Call("GET", "/v1/batches", params=(("limit", str(size)), *after))
-        page = parse((yield from send(call)), BatchList)
-        for batch in page.data:
-            yield Emit(batch)
-        if not page.has_more or page.next is None:
-            return
-        after = (("after", page.next),)
-        num_left = None if num_left is None else num_left - len(page.data)
+    async def cancel_batch(self, batch: Batch | str) -> Batch:
+        """Stops all jobs of a batch that are not final."""
+        return await self._post(Batch, f"/v1/batches/{id_of(batch)}/cancel")
 
+    async def delete_batch(self, batch: Batch | str) -> None:
+        """Deletes a batch with its jobs and their files."""
+        await self._delete(f"/v1/batches/{id_of(batch)}")
 
-def cancel_batch(batch_id: str) -> Flow[Batch]:
-    """Stops all jobs of a batch that are not final."""
-    return parse((yield from send(Call("POST", f"/v1/batches/{batch_id}/cancel"))), Batch)
+    async def wait_batch(
+        self,
+        batch: Batch | str,
+        *,
+        timeout: float | None = None,
+        on_update: Callable[[Batch], None] | None = None,
+    ) -> Batch:
+        """Waits until every job of a batch is final; failed ones are in its counts.
 
+        Raises:
+            WaitTimeoutError: If that takes longer than `timeout` seconds. It goes on.
+        """
+        return await wait_for_batch(self._http, id_of(batch), timeout=timeout, on_update=on_update)
 
-def batch_results(batch_id: str) -> Flow[tuple[BatchResult, ...]]:
-    """What became of each job."""
-    results: list[BatchResult] = []
-    after: tuple[tuple[str, str], ...] = ()
-    while True:
-        call = Call("GET", f"/v1/batches/{batch_id}/results", params=after)
-        page = parse_json((yield from send(call)))
-        results += [BatchResult.model_validate(value) for value in page["data"]]
-        if not page["has_more"]:
-            return tuple(results)
-        after = (("after", page["next"]),)
+    async def batch_results(self, batch: Batch | str) -> tuple[BatchResult, ...]:
+        """What became of each job of a batch."""
+        pages = self._pages(BatchResultList, f"/v1/batches/{id_of(batch)}/results", page_size=1000)
+        return tuple([result async for result in pages])
 
+    async def download_batch(
+        self,
+        batch: Batch | str,
+        folder: str | os.PathLike[str],
+        *,
+        on_download: Callable[[Path], None] | None = None,
+    ) -> tuple[Path, ...]:
+        """Downloads and checks every result that there is, into a folder that is made if need be.
 
-def download_batch(
-    batch_id: str,
-    folder: str | os.PathLike[str],
-    *,
-    patience: int,
-    on_download: Callable[[Path], None] | None = None,
-) -> Flow[tuple[Path, ...]]:
-    """Downloads every result that there is; see `Dovetail.download_batch`."""
-    target = Path(folder)
-    yield from work(lambda: target.mkdir(parents=True, exist_ok=True))
-    results = [
-        result for result in (yield from batch_results(batch_id)) if result.status is JobStatus.COMPLETED
-    ]
-    paths = []
-    for result, name in zip(results, result_names(results), strict=True):
-        path = yield from download_job(result.job_id, target / name, patience=patience)
-        paths.append(path)
-        if on_download is not None:
-            on_download(path)
-    return tuple(paths)
+        Args:
+            on_download: Is told each file when it is there.
+        """
+        target = Path(folder)
+        await self._http.work(lambda: target.mkdir(parents=True, exist_ok=True))
+        found = await self.batch_results(batch)
+        results = [result for result in found if result.status is JobStatus.COMPLETED]
+        paths = []
+        for result, name in zip(results, result_names(results), strict=True):
+            paths.append(await download_job(self._http, result.job_id, target / name))
+            if on_download is not None:
+                on_download(paths[-1])
+        return tuple(paths)
 
 
 def result_names(results: Sequence[BatchResult]) -> list[str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from dovetail_client._answers import retry_after_seconds, to_error
-from dovetail_client._jobs import get_job
+from dovetail_client._answers import parse, retry_after_seconds, to_error
+from dovetail_client._calls import Call
+from dovetail_client._http import Http, Opened
 from dovetail_client._retries import TEMPORARY_STATUSES, backoff_seconds
-from dovetail_client._steps import Answer, Call, Close, Flow, Open, Opened, Sleep, open_stream, read, work
 from dovetail_client.errors import (
     ChecksumMismatchError,
     ConnectionFailedError,
@@ -29,22 +28,21 @@ READ_TIMEOUT_SECONDS = 60.0
 _KEPT_LETTERS = 50
 
 
-def download_job(
-    job_id: str, path: str | os.PathLike[str], *, patience: int, on_progress: ProgressFunction | None = None
-) -> Flow[Path]:
+async def download_job(
+    http: Http, job_id: str, path: str | os.PathLike[str], *, on_progress: ProgressFunction | None = None
+) -> Path:
     """Downloads a result; see `Dovetail.download`."""
-    job = yield from get_job(job_id)
+    job = parse(await http.send(Call("GET", f"/v1/jobs/{job_id}")), Job)
     output = job.output
     if output is None:
         raise NotReadyError(409, "not_ready", detail=f"{job.id} is {job.status}, there is no result of it")
     destination = Path(path)
     if destination.is_dir():
         destination /= default_name(job)
-    part = yield from work(lambda: PartFile(destination, output))
+    part = await http.work(PartFile, destination, output)
     try:
-        fetching = _Fetching(job.id, output, part, patience=patience, on_progress=on_progress)
-        yield from fetching.run()
-        yield from work(part.finish)
+        await _Fetching(http, job.id, output, part, on_progress=on_progress).run()
+        await http.work(part.finish)
     finally:
         part.close()
     return destination
@@ -112,23 +110,23 @@ class _Fetching:
 
     def __init__(
         self,
+        http: Http,
         job_id: str,
         output: JobOutput,
         part: PartFile,
         *,
-        patience: int,
         on_progress: ProgressFunction | None,
     ) -> None:
+        self._http = http
         self._path = f"/v1/jobs/{job_id}/content"
         self._job_id = job_id
         self._output = output
         self._part = part
-        self._patience = patience
         self._on_progress = on_progress
         self._etag = f'"{output.sha256}"'
         self._num_failures = 0
 
-    def run(self) -> Flow[None]:
+    async def run(self) -> None:
         """Fetches until size and digest are right.
 
         Raises:
@@ -136,17 +134,17 @@ class _Fetching:
         """
         for _ in range(2):
             while self._part.num_bytes < self._output.size_bytes:
-                yield from self._fetch()
+                await self._fetch()
             if self._part.num_bytes == self._output.size_bytes and self._part.sha256 == self._output.sha256:
                 return
             received = f"{self._part.num_bytes} bytes with SHA-256 {self._part.sha256}"
-            yield from work(self._part.restart)
+            await self._http.work(self._part.restart)
         raise ChecksumMismatchError(
             f"received {received} as the result of {self._job_id}, which has {self._output.size_bytes} bytes "
             f"with {self._output.sha256}"
         )
 
-    def _fetch(self) -> Flow[None]:
+    async def _fetch(self) -> None:
         """Fetches what is missing, or as much of it as comes."""
         headers = {"Accept-Encoding": "identity"}
         before = self._part.num_bytes
@@ -156,46 +154,36 @@ class _Fetching:
         error: DovetailError = ConnectionFailedError(f"the result of {self._job_id} ends too early")
         try:
             call = Call("GET", self._path, headers=headers)
-            stream = yield from open_stream(Open(call, READ_TIMEOUT_SECONDS, CHUNK_BYTES))
-            if stream.status in TEMPORARY_STATUSES:
-                asked = retry_after_seconds(stream.headers)
-                error = to_error((yield from whole_answer(stream)))
-            else:
-                yield from self._take(stream)
+            async with self._http.opened(call, READ_TIMEOUT_SECONDS, CHUNK_BYTES) as stream:
+                if stream.status in TEMPORARY_STATUSES:
+                    asked = retry_after_seconds(stream.headers)
+                    error = to_error(await stream.whole())
+                else:
+                    await self._take(stream)
         except ConnectionFailedError as failure:
             error = failure
         if self._part.num_bytes >= self._output.size_bytes:
             return
         self._num_failures = 1 if self._part.num_bytes > before else self._num_failures + 1
-        if self._num_failures > self._patience:
+        if self._num_failures > self._http.patience:
             raise error
-        yield Sleep(backoff_seconds(self._num_failures, asked))
+        await self._http.sleep(backoff_seconds(self._num_failures, asked))
 
-    def _take(self, stream: Opened) -> Flow[None]:
+    async def _take(self, stream: Opened) -> None:
         start = f"bytes {self._part.num_bytes}-"
         is_continued = stream.status == 206 and stream.headers.get("Content-Range", "").startswith(start)
         if stream.status not in (200, 206, 416):
-            raise to_error((yield from whole_answer(stream)))
+            raise to_error(await stream.whole())
         if not is_continued:
-            yield from work(self._part.restart)
+            await self._http.work(self._part.restart)
         etag = stream.headers.get("ETag", "")
         if etag.startswith('"'):  # a weak one is no use for If-Range
             self._etag = etag
         # Another answer than what was asked for is not read: the next request asks for everything.
         if is_continued or stream.status == 200:
-            while chunk := (yield from read(stream)):
-                yield from work(partial(self._part.append, chunk))
+            while chunk := await stream.read():
+                await self._http.work(self._part.append, chunk)
                 if self._on_progress is not None:
                     self._on_progress(self._part.num_bytes, self._output.size_bytes)
                 if self._part.num_bytes > self._output.size_bytes:
                     break
-        yield Close(stream)
-
-
-def whole_answer(stream: Opened) -> Flow[Answer]:
-    """Reads an answer that turned out to be an error."""
-    body = b""
-    while chunk := (yield from read(stream)):
-        body += chunk
-    yield Close(stream)
-    return Answer(stream.status, stream.headers, body)

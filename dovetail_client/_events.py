@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from dovetail_client._answers import retry_after_seconds, to_error
-from dovetail_client._downloads import whole_answer
+from dovetail_client._calls import Call
+from dovetail_client._http import Http, Opened
 from dovetail_client._retries import TEMPORARY_STATUSES, backoff_seconds
-from dovetail_client._steps import Call, Close, Emit, Flow, Open, Opened, Sleep, open_stream, read
 from dovetail_client.errors import ConnectionFailedError, DovetailError, UnexpectedAnswerError
 from dovetail_client.models import JobEvent
 
@@ -20,35 +20,35 @@ SILENCE_SECONDS = 45.0
 FINAL_TYPES = frozenset({"completed", "failed", "cancelled"})
 
 
-def job_events(job_id: str, *, last_event_id: str | None, patience: int) -> Flow[None]:
-    """Emits a job's events until a final one."""
-    listener = Listener(job_id, last_event_id=last_event_id, patience=patience)
-    while not listener.is_over:
-        for event in (yield from listener.receive()):
-            yield Emit(event)
+async def job_events(http: Http, job_id: str, *, last_event_id: str | None) -> AsyncGenerator[JobEvent, None]:
+    """A job's events until a final one."""
+    listener = Listener(http, job_id, last_event_id=last_event_id)
+    try:
+        while not listener.is_over:
+            for event in await listener.receive():
+                yield event
+    finally:
+        await listener.close()
 
 
 class Listener:
-    """Listens to a job; after a broken connection it goes on with what was missed.
-
-    Args:
-        patience: How many connections without an event are borne in a row.
+    """Listens to a job; after a broken connection it goes on with what was missed. To be closed in the end.
 
     Attributes:
         last_event_id: Of the last event that was received.
         is_over: Whether a final event was received.
     """
 
-    def __init__(self, job_id: str, *, last_event_id: str | None = None, patience: int) -> None:
+    def __init__(self, http: Http, job_id: str, *, last_event_id: str | None = None) -> None:
         self.last_event_id = last_event_id
         self.is_over = False
         self._path = f"/v1/jobs/{job_id}/events"
-        self._patience = patience
+        self._http = http
         self._num_failures = 0
         self._stream: Opened | None = None
         self._decoder = EventDecoder()
 
-    def receive(self) -> Flow[list[JobEvent]]:
+    async def receive(self) -> list[JobEvent]:
         """Waits for the next sign of life.
 
         Returns:
@@ -59,35 +59,36 @@ class Listener:
         """
         try:
             if self._stream is None:
-                yield from self._connect()
+                await self._connect()
                 return []
-            chunk = yield from read(self._stream)
+            chunk = await self._stream.read()
         except ConnectionFailedError as error:
-            yield from self._pause(error, None)
+            await self._pause(error, None)
             return []
         if not chunk:
-            yield from self._pause(ConnectionFailedError("the stream of events ends too early"), None)
+            await self._pause(ConnectionFailedError("the stream of events ends too early"), None)
             return []
-        return (yield from self._take(chunk))
+        return await self._take(chunk)
 
-    def _connect(self) -> Flow[None]:
+    async def _connect(self) -> None:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if self.last_event_id is not None:
             headers["Last-Event-ID"] = self.last_event_id
-        stream = yield from open_stream(Open(Call("GET", self._path, headers=headers), SILENCE_SECONDS))
+        self._stream = stream = await self._http.open(
+            Call("GET", self._path, headers=headers), SILENCE_SECONDS
+        )
         if stream.status in TEMPORARY_STATUSES:
-            answer = yield from whole_answer(stream)
-            yield from self._pause(to_error(answer), retry_after_seconds(answer.headers))
+            answer = await stream.whole()
+            await self._pause(to_error(answer), retry_after_seconds(answer.headers))
             return
         if stream.status != 200:
-            raise to_error((yield from whole_answer(stream)))
+            raise to_error(await stream.whole())
         kind = stream.headers.get("Content-Type", "")
         if kind.partition(";")[0].strip() != "text/event-stream":
-            yield Close(stream)
             raise UnexpectedAnswerError(f"expected a stream of events, received {kind or 'no type'}")
-        self._stream, self._decoder = stream, EventDecoder()
+        self._decoder = EventDecoder()
 
-    def _take(self, chunk: bytes) -> Flow[list[JobEvent]]:
+    async def _take(self, chunk: bytes) -> list[JobEvent]:
         events = []
         for raw in self._decoder.feed(chunk):
             event = _to_event(raw)
@@ -96,20 +97,21 @@ class Listener:
             events.append(event)
             if event.type in FINAL_TYPES:
                 self.is_over = True
-                yield from self._close()
+                await self.close()
                 break
         return events
 
-    def _pause(self, error: DovetailError, asked_seconds: float | None) -> Flow[None]:
-        yield from self._close()
+    async def _pause(self, error: DovetailError, asked_seconds: float | None) -> None:
+        await self.close()
         self._num_failures += 1
-        if self._num_failures > self._patience:
+        if self._num_failures > self._http.patience:
             raise error
-        yield Sleep(backoff_seconds(self._num_failures, asked_seconds))
+        await self._http.sleep(backoff_seconds(self._num_failures, asked_seconds))
 
-    def _close(self) -> Flow[None]:
+    async def close(self) -> None:
+        """Ends the connection."""
         if self._stream is not None:
-            yield Close(self._stream)
+            await self._stream.close()
         self._stream = None
 
 

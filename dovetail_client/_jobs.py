@@ -1,152 +1,185 @@
-"""Flows about jobs, models and the account: one or a few small requests each."""
+"""What one does with jobs, for both clients."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any, cast
+import os
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Unpack
 from uuid import uuid4
 
 import httpx
 
-from dovetail_client._answers import parse, parse_json, require_success
-from dovetail_client._sources import LocalFile, Source, local_file, remote_source
-from dovetail_client._steps import Call, Emit, Flow, send, work
-from dovetail_client._uploads import ProgressFunction, upload_file, upload_source
-from dovetail_client.models import Estimate, Job, JobList, JobStatus, Me, Model, Upload
-from dovetail_client.options import JobOptions, SubmitOptions, request_fields
+from dovetail_client._answers import parse
+from dovetail_client._calls import Call
+from dovetail_client._downloads import download_job
+from dovetail_client._events import job_events
+from dovetail_client._requests import Requests
+from dovetail_client._sources import LocalFile, Source, id_of, local_file, remote_source
+from dovetail_client._uploads import ProgressFunction, upload_file
+from dovetail_client._waiting import wait_for_job
+from dovetail_client._words import JobStatus
+from dovetail_client.models import Job, JobEvent, JobList
+from dovetail_client.options import SubmitOptions, request_fields
 
 LARGEST_MULTIPART_BYTES = 8 * 2**20
-PAGE_SIZE = 100
 
 
-def submit_source(
-    source: Source,
-    given: SubmitOptions,
-    *,
-    patience: int,
-    filename: str | None = None,
-    idempotency_key: str | None = None,
-    on_progress: ProgressFunction | None = None,
-) -> Flow[Job]:
-    """Makes a job; see `Dovetail.submit`."""
-    fields = request_fields(given)
-    key = {"Idempotency-Key": idempotency_key or str(uuid4())}
-    named = remote_source(source)
-    if named is None:
-        file = yield from work(lambda: local_file(source, filename))
-        with file:
-            if file.size_bytes <= LARGEST_MULTIPART_BYTES:
-                body, headers = yield from work(lambda: _multipart(file, fields))
-                call = Call("POST", "/v1/jobs", headers=key | headers, content=body)
-                job = parse((yield from send(call)), Job)
-                if on_progress is not None:
-                    on_progress(file.size_bytes, file.size_bytes)
-                return job
-            uploaded = yield from upload_file(file, patience=patience, on_progress=on_progress)
-        named = {"type": "upload", "upload_id": uploaded.id}
-    if filename is not None:
-        fields["filename"] = filename
-    call = Call("POST", "/v1/jobs", headers=key, json={"source": named, **fields})
-    return parse((yield from send(call)), Job)
+class JobMethods(Requests):
+    """Jobs are given as such or by their ids."""
 
+    async def submit(
+        self,
+        source: Source,
+        *,
+        filename: str | None = None,
+        idempotency_key: str | None = None,
+        on_progress: ProgressFunction | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> Job:
+        """Makes a job of a video. Files above 8 MiB go in chunks that survive broken connections.
 
-def get_job(job_id: str) -> Flow[Job]:
-    """A job as it is now."""
-    return parse((yield from send(Call("GET", f"/v1/jobs/{job_id}"))), Job)
+        Args:
+            source: A path, an open binary file, a URL, or what `upload` returned.
+            filename: What the service shall call it; by default its own name.
+            idempotency_key: Another submission with this key, the same source and options returns the job of
+                the first. Across restarts of a program, upload first: a new upload is another source.
+            on_progress: Is told bytes sent and bytes in all.
+            **options: See `SubmitOptions`.
 
-
-def list_page(params: Iterable[tuple[str, str]]) -> Flow[JobList]:
-    """One page of jobs."""
-    return parse((yield from send(Call("GET", "/v1/jobs", params=tuple(params)))), JobList)
-
-
-def list_jobs(params: Iterable[tuple[str, str]], *, limit: int | None) -> Flow[None]:
-    """Emits jobs, page after page, up to a limit."""
-    fixed = tuple(params)
-    after: tuple[tuple[str, str], ...] = ()
-    num_left = limit
-    while num_left is None or num_left > 0:
-        size = PAGE_SIZE if num_left is None else min(num_left, PAGE_SIZE)
-        page = yield from list_page((*fixed, ("limit", str(size)), *after))
-        for job in page.data:
-            yield Emit(job)
-        if not page.has_more or page.next is None:
-            return
-        after = (("after", page.next),)
-        num_left = None if num_left is None else num_left - len(page.data)
-
-
-def list_params(
-    *,
-    status: Iterable[JobStatus | str] | JobStatus | str,
-    labels: Mapping[str, str],
-    batch_id: str | None,
-    order: str,
-) -> list[tuple[str, str]]:
-    """The query of a list of jobs."""
-    statuses = [status] if isinstance(status, str) else status
-    params = [("status", str(one)) for one in statuses]
-    params += [("label", f"{name}:{value}") for name, value in labels.items()]
-    if batch_id is not None:
-        params.append(("batch_id", batch_id))
-    return [*params, ("order", order)]
-
-
-def cancel_job(job_id: str) -> Flow[Job]:
-    """Stops a job."""
-    return parse((yield from send(Call("POST", f"/v1/jobs/{job_id}/cancel"))), Job)
-
-
-def retry_job(job_id: str) -> Flow[Job]:
-    """Lets a failed or cancelled job go on."""
-    return parse((yield from send(Call("POST", f"/v1/jobs/{job_id}/retry"))), Job)
-
-
-def delete_at(path: str) -> Flow[None]:
-    """Deletes what is at a path."""
-    answer = yield from send(Call("DELETE", path))
-    if answer.status == 404 and answer.num_attempts > 1:
-        return  # the first attempt did it, its answer was lost
-    require_success(answer)
-
-
-def estimate_job(source: Source | Mapping[str, Any], given: JobOptions) -> Flow[Estimate]:
-    """What a job would cost; see `Dovetail.estimate`."""
-    fields = request_fields(cast(SubmitOptions, given))
-    if isinstance(source, Mapping):
-        fields["input"] = dict(source)
-    else:
+        Raises:
+            APIError: If the service refuses.
+            ConnectionFailedError: If it cannot be reached.
+            OSError: If a file cannot be read.
+        """
+        fields = request_fields(options)
+        key = {"Idempotency-Key": idempotency_key or str(uuid4())}
         named = remote_source(source)
         if named is None:
-            raise TypeError(
-                "an estimate takes an upload, a URL, or the video's width, height, frame_rate and "
-                f"duration_seconds, not {source!r}"
-            )
-        fields["source"] = named
-    # Nothing is made by it, so that it may be asked twice.
-    call = Call("POST", "/v1/estimate", json={"options": {}, **fields}, is_repeatable=True)
-    return parse((yield from send(call)), Estimate)
+            file = await self._http.work(local_file, source, filename)
+            with file:
+                if file.size_bytes <= LARGEST_MULTIPART_BYTES:
+                    body, headers = await self._http.work(_multipart, file, fields)
+                    call = Call("POST", "/v1/jobs", headers=key | headers, content=body)
+                    job = parse(await self._http.send(call), Job)
+                    if on_progress is not None:
+                        on_progress(file.size_bytes, file.size_bytes)
+                    return job
+                uploaded = await upload_file(self._http, file, on_progress=on_progress)
+            named = {"type": "upload", "upload_id": uploaded.id}
+        if filename is not None:
+            fields["filename"] = filename
+        return await self._post(Job, "/v1/jobs", {"source": named, **fields}, headers=key)
 
+    async def get(self, job: Job | str) -> Job:
+        """A job as it is now.
 
-def list_models() -> Flow[tuple[Model, ...]]:
-    """The models that the service offers."""
-    found = parse_json((yield from send(Call("GET", "/v1/models"))))
-    return tuple(Model.model_validate(value) for value in found["data"])
+        Raises:
+            NotFoundError: If there is none of that id.
+        """
+        return await self._get(Job, f"/v1/jobs/{id_of(job)}")
 
+    def list(
+        self,
+        *,
+        status: JobStatus | str | Iterable[JobStatus | str] = (),
+        labels: Mapping[str, str] | None = None,
+        batch_id: str | None = None,
+        order: Literal["desc", "asc"] = "desc",
+        limit: int | None = None,
+    ) -> AsyncGenerator[Job, None]:
+        """All jobs that fit, the newest first; asks for more while one iterates.
 
-def get_me() -> Flow[Me]:
-    """Who the key belongs to."""
-    return parse((yield from send(Call("GET", "/v1/me"))), Me)
+        Args:
+            status: One or several.
+            labels: All of them must be there.
+            limit: How many at most.
+        """
+        statuses = [status] if isinstance(status, str) else status
+        params = [("status", str(one)) for one in statuses]
+        params += [("label", f"{name}:{value}") for name, value in (labels or {}).items()]
+        if batch_id is not None:
+            params.append(("batch_id", batch_id))
+        return self._pages(JobList, "/v1/jobs", (*params, ("order", order)), limit=limit)
 
+    async def cancel(self, job: Job | str) -> Job:
+        """Stops a job.
 
-def uploaded_input(source: Source, *, patience: int, on_progress: ProgressFunction | None) -> Flow[Any]:
-    """How a batch names a source, after it is uploaded if it is a local file."""
-    named = remote_source(source)
-    if named is None:
-        upload: Upload = yield from upload_source(source, patience=patience, on_progress=on_progress)
-        named = {"type": "upload", "upload_id": upload.id}
-    return {"source": named}
+        Raises:
+            ConflictError: If it is final already.
+        """
+        return await self._post(Job, f"/v1/jobs/{id_of(job)}/cancel")
+
+    async def retry(self, job: Job | str) -> Job:
+        """Lets a failed or cancelled job go on where it ended.
+
+        Raises:
+            ConflictError: If it is neither.
+        """
+        return await self._post(Job, f"/v1/jobs/{id_of(job)}/retry")
+
+    async def delete(self, job: Job | str) -> None:
+        """Deletes a job with all its files; cancels it first if need be."""
+        await self._delete(f"/v1/jobs/{id_of(job)}")
+
+    async def wait(
+        self,
+        job: Job | str,
+        *,
+        timeout: float | None = None,
+        on_update: Callable[[Job], None] | None = None,
+        use_events: bool = True,
+    ) -> Job:
+        """Waits until a job is completed.
+
+        Args:
+            timeout: Seconds; None is for ever.
+            on_update: Is told the job at first and whenever something changes.
+            use_events: Whether to listen; otherwise, and where that fails, it asks every few seconds.
+
+        Raises:
+            JobFailedError: If it fails.
+            JobCancelledError: If it is cancelled.
+            WaitTimeoutError: If it is not final in time. It goes on.
+        """
+        return await wait_for_job(
+            self._http, id_of(job), timeout=timeout, on_update=on_update, use_events=use_events
+        )
+
+    def events(self, job: Job | str, *, last_event_id: str | None = None) -> AsyncGenerator[JobEvent, None]:
+        """What happens to a job, as it happens, until a final event; missed events are caught up.
+
+        Args:
+            last_event_id: The event after which to begin.
+
+        Raises:
+            APIError: If the service refuses.
+            ConnectionFailedError: If the connection breaks again and again.
+        """
+        return job_events(self._http, id_of(job), last_event_id=last_event_id)
+
+    async def download(
+        self, job: Job | str, path: str | os.PathLike[str], *, on_progress: ProgressFunction | None = None
+    ) -> Path:
+        """Downloads a result and checks it. A file of that name is replaced, at the very end.
+
+        Until then the bytes are in a `.part` file beside it, where an interrupted download goes on.
+
+        Args:
+            path: A file, or a folder for a name made from the source's.
+            on_progress: Is told bytes received and bytes in all.
+
+        Returns:
+            The file.
+
+        Raises:
+            NotReadyError: If there is no result (yet).
+            GoneError: If it has expired.
+            ChecksumMismatchError: If other bytes come than the service made.
+            OSError: If it cannot be written.
+        """
+        return await download_job(self._http, id_of(job), path, on_progress=on_progress)
 
 
 def _multipart(file: LocalFile, fields: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:

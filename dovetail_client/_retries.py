@@ -8,7 +8,7 @@ from typing import Any
 from tenacity import RetryCallState, retry_if_exception, retry_if_result, stop_after_attempt
 
 from dovetail_client._answers import retry_after_seconds, to_error
-from dovetail_client._steps import Answer, Call
+from dovetail_client._calls import Answer, Call
 from dovetail_client.errors import ConnectionFailedError
 
 BASE_SECONDS, CAP_SECONDS = 0.5, 30.0

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from dovetail_client._answers import parse, require_success, retry_after_seconds, to_error
+from dovetail_client._calls import Answer, Call
+from dovetail_client._http import Http
 from dovetail_client._retries import TEMPORARY_STATUSES, backoff_seconds
 from dovetail_client._sources import LocalFile, Source, id_of, local_file
-from dovetail_client._steps import Answer, Call, Flow, Sleep, send, work
 from dovetail_client.errors import (
     ChecksumMismatchError,
     ConnectionFailedError,
@@ -32,70 +33,68 @@ CHECKSUM_MISMATCH, LOCKED = 460, 423
 _TUS = {"Tus-Resumable": "1.0.0"}
 
 
-def upload_source(
+async def upload_source(
+    http: Http,
     source: Source,
     *,
-    patience: int,
     filename: str | None = None,
     chunk_size: int = DEFAULT_CHUNK_SIZE,
     on_progress: ProgressFunction | None = None,
     on_created: Callable[[str], None] | None = None,
     resume: str | Upload | None = None,
-) -> Flow[Upload]:
+) -> Upload:
     """Opens a file and uploads it; see `Dovetail.upload`."""
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}; it takes at least one byte")
-    file = yield from work(lambda: local_file(source, filename))
+    file = await http.work(local_file, source, filename)
     with file:
-        sending = _Sending(file, patience=patience, chunk_size=chunk_size, on_progress=on_progress)
-        return (yield from sending.run(resume, on_created))
+        sending = _Sending(http, file, chunk_size=chunk_size, on_progress=on_progress)
+        return await sending.run(resume, on_created)
 
 
-def upload_file(
-    file: LocalFile, *, patience: int, on_progress: ProgressFunction | None = None
-) -> Flow[Upload]:
+async def upload_file(http: Http, file: LocalFile, *, on_progress: ProgressFunction | None = None) -> Upload:
     """Uploads a file that is open."""
-    sending = _Sending(file, patience=patience, chunk_size=DEFAULT_CHUNK_SIZE, on_progress=on_progress)
-    return (yield from sending.run(None, None))
+    sending = _Sending(http, file, chunk_size=DEFAULT_CHUNK_SIZE, on_progress=on_progress)
+    return await sending.run(None, None)
 
 
-def get_upload(upload_id: str) -> Flow[Upload]:
+async def get_upload(http: Http, upload_id: str) -> Upload:
     """How far an upload is."""
-    return parse((yield from send(Call("GET", f"/v1/uploads/{upload_id}"))), Upload)
+    return parse(await http.send(Call("GET", f"/v1/uploads/{upload_id}")), Upload)
 
 
-def delete_upload(upload_id: str) -> Flow[None]:
+async def delete_upload(http: Http, upload_id: str) -> None:
     """Ends an upload and forgets its bytes."""
-    require_success((yield from send(Call("DELETE", f"/v1/uploads/{upload_id}", headers=_TUS))))
+    require_success(await http.send(Call("DELETE", f"/v1/uploads/{upload_id}", headers=_TUS)))
 
 
 class _Sending:
     """One file on its way."""
 
     def __init__(
-        self, file: LocalFile, *, patience: int, chunk_size: int, on_progress: ProgressFunction | None
+        self, http: Http, file: LocalFile, *, chunk_size: int, on_progress: ProgressFunction | None
     ) -> None:
+        self._http = http
         self._file = file
-        self._patience = patience
         self._chunk_size = chunk_size
         self._on_progress = on_progress
         self._num_failures = 0
 
-    def run(self, resume: str | Upload | None, on_created: Callable[[str], None] | None) -> Flow[Upload]:
+    async def run(self, resume: str | Upload | None, on_created: Callable[[str], None] | None) -> Upload:
         """Creates the upload, or finds out how far it is, and sends what is missing."""
         if resume is None:
-            upload_id, offset = (yield from self._create()), 0
+            upload_id, offset = await self._create(), 0
             if on_created is not None:
                 on_created(f"/v1/uploads/{upload_id}")
         else:
             upload_id = upload_id_of(resume)
-            offset = yield from self._offset(upload_id)
+            offset = await self._offset(upload_id)
         self._tell(offset)
         while offset < self._file.size_bytes:
-            offset = yield from self._send_chunk(upload_id, offset)
-        return (yield from get_upload(upload_id))
+            offset = await self._send_chunk(upload_id, offset)
+        return await get_upload(self._http, upload_id)
 
-    def _create(self) -> Flow[str]:
+    async def _create(self) -> str:
         name = base64.b64encode(self._file.filename.encode()).decode()
         headers = {
             **_TUS,
@@ -103,17 +102,17 @@ class _Sending:
             "Upload-Metadata": f"filename {name}",
         }
         # An upload whose answer is lost stays empty and expires, so that a second one does no harm.
-        answer = yield from send(Call("POST", "/v1/uploads", headers=headers, is_repeatable=True))
+        answer = await self._http.send(Call("POST", "/v1/uploads", headers=headers, is_repeatable=True))
         require_success(answer)
         location = answer.headers.get("Location")
         if location is None:
             raise UnexpectedAnswerError("the service made an upload without saying where: no Location header")
         return upload_id_of(location)
 
-    def _offset(self, upload_id: str) -> Flow[int]:
-        answer = yield from send(Call("HEAD", f"/v1/uploads/{upload_id}", headers=_TUS))
+    async def _offset(self, upload_id: str) -> int:
+        answer = await self._http.send(Call("HEAD", f"/v1/uploads/{upload_id}", headers=_TUS))
         if answer.status in (404, 410):  # an answer to HEAD has no words of its own
-            yield from get_upload(upload_id)
+            await get_upload(self._http, upload_id)
         require_success(answer)
         length = int(answer.headers.get("Upload-Length", self._file.size_bytes))
         if length != self._file.size_bytes:
@@ -123,13 +122,13 @@ class _Sending:
             )
         return _offset_of(answer)
 
-    def _send_chunk(self, upload_id: str, offset: int) -> Flow[int]:
+    async def _send_chunk(self, upload_id: str, offset: int) -> int:
         """Sends one chunk.
 
         Returns:
             Where to go on: after it, or where the service says it is when something broke.
         """
-        chunk, digest = yield from work(lambda: self._read(offset))
+        chunk, digest = await self._http.work(self._read, offset)
         headers = {
             **_TUS,
             "Upload-Offset": str(offset),
@@ -140,7 +139,7 @@ class _Sending:
         error: DovetailError
         try:
             call = Call("PATCH", f"/v1/uploads/{upload_id}", headers=headers, content=chunk)
-            answer = yield from send(call)
+            answer = await self._http.send(call)
         except ConnectionFailedError as failure:
             error = failure
             self._chunk_size = max(self._chunk_size // 2, min(self._chunk_size, SMALLEST_CHUNK_SIZE))
@@ -155,10 +154,10 @@ class _Sending:
         finally:
             chunk.clear()
         self._num_failures += 1
-        if self._num_failures > self._patience:
+        if self._num_failures > self._http.patience:
             raise error
-        yield Sleep(backoff_seconds(self._num_failures, asked))
-        return (yield from self._offset(upload_id))
+        await self._http.sleep(backoff_seconds(self._num_failures, asked))
+        return await self._offset(upload_id)
 
     def _read(self, offset: int) -> tuple[bytearray, str]:
         chunk = self._file.read_at(offset, self._chunk_size)

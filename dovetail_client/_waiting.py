@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from dovetail_client._answers import parse, retry_after_seconds
+from dovetail_client._calls import Call
 from dovetail_client._events import Listener
-from dovetail_client._steps import Call, Flow, Sleep, send
+from dovetail_client._http import Http
+from dovetail_client._words import JobStatus
 from dovetail_client.errors import DovetailError, JobCancelledError, JobFailedError, WaitTimeoutError
-from dovetail_client.models import Batch, Job, JobStatus
+from dovetail_client.models import Batch, Job
 
 POLL_SECONDS = 2.0
 
@@ -53,18 +55,19 @@ class Poller(Generic[W]):
         pause_seconds: What the service wants between two questions.
     """
 
-    def __init__(self, path: str, model: type[W], on_update: Callable[[W], None] | None) -> None:
+    def __init__(self, http: Http, path: str, model: type[W], on_update: Callable[[W], None] | None) -> None:
         self.pause_seconds = POLL_SECONDS
+        self._http = http
         self._path = path
         self._model: type[W] = model
         self._on_update: Callable[[W], None] | None = on_update
         self._etag: str | None = None
         self._last: W | None = None
 
-    def ask(self) -> Flow[W]:
+    async def ask(self) -> W:
         """What it is now."""
         headers = {"If-None-Match": self._etag} if self._etag is not None else {}
-        answer = yield from send(Call("GET", self._path, headers=headers))
+        answer = await self._http.send(Call("GET", self._path, headers=headers))
         self.pause_seconds = retry_after_seconds(answer.headers) or POLL_SECONDS
         if answer.status == 304 and self._last is not None:
             return self._last
@@ -80,57 +83,57 @@ class Poller(Generic[W]):
         self._last = found
 
 
-def wait_for_job(
+async def wait_for_job(
+    http: Http,
     job_id: str,
     *,
     timeout: float | None,
     on_update: Callable[[Job], None] | None,
     use_events: bool,
-    clock: Callable[[], float],
-    patience: int,
-) -> Flow[Job]:
+) -> Job:
     """Waits until a job is final; see `Dovetail.wait`."""
-    deadline = Deadline(timeout, clock)
-    poller = Poller(f"/v1/jobs/{job_id}", Job, on_update)
-    job = yield from poller.ask()
-    listener = Listener(job_id, patience=patience) if use_events else None
-    while not job.status.is_final:
-        left = deadline.seconds_left(job)
-        if listener is None or left <= POLLED_END_SECONDS:
-            yield Sleep(min(poller.pause_seconds, left))
-            job = yield from poller.ask()
-            continue
-        try:
-            events = yield from listener.receive()
-        except DovetailError:
-            listener = None  # asking tells whether it is the service or only its events
-            continue
-        for event in events:
-            if event.job is not None and not event.job.status.is_final:
-                job = event.job
-                poller.tell(job)
-        if listener.is_over:
-            # A job that failed and was retried has a final event that is not its last.
-            job = yield from poller.ask()
-            yield Sleep(0 if job.status.is_final else poller.pause_seconds)
-            listener = Listener(job_id, last_event_id=listener.last_event_id, patience=patience)
+    deadline = Deadline(timeout, http.clock)
+    poller = Poller(http, f"/v1/jobs/{job_id}", Job, on_update)
+    job = await poller.ask()
+    listener = Listener(http, job_id) if use_events else None
+    try:
+        while not job.status.is_final:
+            left = deadline.seconds_left(job)
+            if listener is None or left <= POLLED_END_SECONDS:
+                await http.sleep(min(poller.pause_seconds, left))
+                job = await poller.ask()
+                continue
+            try:
+                events = await listener.receive()
+            except DovetailError:
+                await listener.close()
+                listener = None  # asking tells whether it is the service or only its events
+                continue
+            for event in events:
+                if event.job is not None and not event.job.status.is_final:
+                    job = event.job
+                    poller.tell(job)
+            if listener.is_over:
+                # A job that failed and was retried has a final event that is not its last.
+                job = await poller.ask()
+                await http.sleep(0 if job.status.is_final else poller.pause_seconds)
+                listener = Listener(http, job_id, last_event_id=listener.last_event_id)
+    finally:
+        if listener is not None:
+            await listener.close()
     return _require_completed(job)
 
 
-def wait_for_batch(
-    batch_id: str,
-    *,
-    timeout: float | None,
-    on_update: Callable[[Batch], None] | None,
-    clock: Callable[[], float],
-) -> Flow[Batch]:
+async def wait_for_batch(
+    http: Http, batch_id: str, *, timeout: float | None, on_update: Callable[[Batch], None] | None
+) -> Batch:
     """Waits until every job of a batch is final."""
-    deadline = Deadline(timeout, clock)
-    poller = Poller(f"/v1/batches/{batch_id}", Batch, on_update)
-    batch = yield from poller.ask()
+    deadline = Deadline(timeout, http.clock)
+    poller = Poller(http, f"/v1/batches/{batch_id}", Batch, on_update)
+    batch = await poller.ask()
     while not batch.status.is_final:
-        yield Sleep(min(poller.pause_seconds, deadline.seconds_left(batch)))
-        batch = yield from poller.ask()
+        await http.sleep(min(poller.pause_seconds, deadline.seconds_left(batch)))
+        batch = await poller.ask()
     return batch
 
 

@@ -1,35 +1,50 @@
-"""The client that blocks. Its methods about batches are in `_batch_methods`."""
+"""The client that blocks: a thin face of the same methods."""
 
 from __future__ import annotations
 
-import os
+import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from dovetail_client import _downloads, _events, _jobs, _uploads, _waiting
-from dovetail_client._batch_methods import BatchMethods
-from dovetail_client._drivers import Driver
-from dovetail_client._settings import connection_settings
-from dovetail_client._sources import Source, id_of
-from dovetail_client._uploads import DEFAULT_CHUNK_SIZE, ProgressFunction
-from dovetail_client.models import (
-    Estimate,
-    Job,
-    JobEvent,
-    JobStatus,
-    Me,
-    Model,
-    Upload,
-)
-from dovetail_client.options import JobOptions, SubmitOptions
+from dovetail_client._batches import BatchMethods
+from dovetail_client._http import Http, iterate, run
+from dovetail_client._jobs import JobMethods
+from dovetail_client._service import ServiceMethods
+from dovetail_client._settings import http_arguments
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class Dovetail(BatchMethods):
+class _Methods(JobMethods, BatchMethods, ServiceMethods):
+    """All of them."""
+
+
+def _blocking(
+    method: Callable[Concatenate[_Methods, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Dovetail, P], T]:
+    @functools.wraps(method)
+    def call(self: Dovetail, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return run(method(self._methods, *args, **kwargs))
+
+    return call
+
+
+def _iterating(
+    method: Callable[Concatenate[_Methods, P], AsyncGenerator[T, None]],
+) -> Callable[Concatenate[Dovetail, P], Generator[T, None, None]]:
+    @functools.wraps(method)
+    def call(self: Dovetail, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
+        return iterate(method(self._methods, *args, **kwargs))
+
+    return call
+
+
+class Dovetail:
     """A Dovetail service. Jobs, batches and uploads are given as such or by their ids.
 
     Requests that may be repeated are, after connection errors and answers 429, 502, 503 and 504, as late as
@@ -57,15 +72,13 @@ class Dovetail(BatchMethods):
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        settings = connection_settings(base_url, api_key, timeout)
-        self._http = httpx.Client(**settings.http_arguments())
-        self._driver = Driver(self._http, max_retries=max_retries, sleep=sleep)
-        self._patience = max_retries
-        self._clock = clock
+        client = httpx.Client(**http_arguments(base_url, api_key, timeout))
+        self._http = Http(client, patience=max_retries, clock=clock, sleep=sleep)
+        self._methods = _Methods(self._http)
 
     def close(self) -> None:
         """Closes its connections."""
-        self._http.close()
+        run(self._http.close())
 
     def __enter__(self) -> Self:
         return self
@@ -78,217 +91,30 @@ class Dovetail(BatchMethods):
     ) -> None:
         self.close()
 
-    # Jobs.
-
-    def submit(
-        self,
-        source: Source,
-        *,
-        filename: str | None = None,
-        idempotency_key: str | None = None,
-        on_progress: ProgressFunction | None = None,
-        **options: Unpack[SubmitOptions],
-    ) -> Job:
-        """Makes a job of a video. Files above 8 MiB go in chunks that survive broken connections.
-
-        Args:
-            source: A path, an open binary file, a URL, or what `upload` returned.
-            filename: What the service shall call it; by default its own name.
-            idempotency_key: Another submission with this key, the same source and options returns the job of
-                the first. Across restarts of a program, upload first: a new upload is another source.
-            on_progress: Is told bytes sent and bytes in all.
-            **options: See `SubmitOptions`.
-
-        Raises:
-            APIError: If the service refuses.
-            ConnectionFailedError: If it cannot be reached.
-            OSError: If a file cannot be read.
-        """
-        flow = _jobs.submit_source(
-            source,
-            options,
-            patience=self._patience,
-            filename=filename,
-            idempotency_key=idempotency_key,
-            on_progress=on_progress,
-        )
-        return self._driver.run(flow)
-
-    def get(self, job: Job | str) -> Job:
-        """A job as it is now.
-
-        Raises:
-            NotFoundError: If there is none of that id.
-        """
-        return self._driver.run(_jobs.get_job(id_of(job)))
-
-    def list(
-        self,
-        *,
-        status: JobStatus | str | Iterable[JobStatus | str] = (),
-        labels: Mapping[str, str] | None = None,
-        batch_id: str | None = None,
-        order: Literal["desc", "asc"] = "desc",
-        limit: int | None = None,
-    ) -> Iterator[Job]:
-        """All jobs that fit, the newest first; asks for more while one iterates.
-
-        Args:
-            status: One or several.
-            labels: All of them must be there.
-            limit: How many at most.
-        """
-        params = _jobs.list_params(status=status, labels=labels or {}, batch_id=batch_id, order=order)
-        return self._driver.iterate(_jobs.list_jobs(params, limit=limit))
-
-    def cancel(self, job: Job | str) -> Job:
-        """Stops a job.
-
-        Raises:
-            ConflictError: If it is final already.
-        """
-        return self._driver.run(_jobs.cancel_job(id_of(job)))
-
-    def retry(self, job: Job | str) -> Job:
-        """Lets a failed or cancelled job go on where it ended.
-
-        Raises:
-            ConflictError: If it is neither.
-        """
-        return self._driver.run(_jobs.retry_job(id_of(job)))
-
-    def delete(self, job: Job | str) -> None:
-        """Deletes a job with all its files; cancels it first if need be."""
-        self._driver.run(_jobs.delete_at(f"/v1/jobs/{id_of(job)}"))
-
-    def wait(
-        self,
-        job: Job | str,
-        *,
-        timeout: float | None = None,
-        on_update: Callable[[Job], None] | None = None,
-        use_events: bool = True,
-    ) -> Job:
-        """Waits until a job is completed.
-
-        Args:
-            timeout: Seconds; None is for ever.
-            on_update: Is told the job at first and whenever something changes.
-            use_events: Whether to listen; otherwise, and where that fails, it asks every few seconds.
-
-        Raises:
-            JobFailedError: If it fails.
-            JobCancelledError: If it is cancelled.
-            WaitTimeoutError: If it is not final in time. It goes on.
-        """
-        flow = _waiting.wait_for_job(
-            id_of(job),
-            timeout=timeout,
-            on_update=on_update,
-            use_events=use_events,
-            clock=self._clock,
-            patience=self._patience,
-        )
-        return self._driver.run(flow)
-
-    def events(self, job: Job | str, *, last_event_id: str | None = None) -> Iterator[JobEvent]:
-        """What happens to a job, as it happens, until a final event; missed events are caught up.
-
-        Args:
-            last_event_id: The event after which to begin.
-
-        Raises:
-            APIError: If the service refuses.
-            ConnectionFailedError: If the connection breaks again and again.
-        """
-        flow = _events.job_events(id_of(job), last_event_id=last_event_id, patience=self._patience)
-        return self._driver.iterate(flow)
-
-    def download(
-        self, job: Job | str, path: str | os.PathLike[str], *, on_progress: ProgressFunction | None = None
-    ) -> Path:
-        """Downloads a result and checks it. A file of that name is replaced, at the very end.
-
-        Until then the bytes are in a `.part` file beside it, where an interrupted download goes on.
-
-        Args:
-            path: A file, or a folder for a name made from the source's.
-            on_progress: Is told bytes received and bytes in all.
-
-        Returns:
-            The file.
-
-        Raises:
-            NotReadyError: If there is no result (yet).
-            GoneError: If it has expired.
-            ChecksumMismatchError: If other bytes come than the service made.
-            OSError: If it cannot be written.
-        """
-        flow = _downloads.download_job(id_of(job), path, patience=self._patience, on_progress=on_progress)
-        return self._driver.run(flow)
-
-    # Uploads.
-
-    def upload(
-        self,
-        source: Source,
-        *,
-        filename: str | None = None,
-        chunk_size: int = DEFAULT_CHUNK_SIZE,
-        on_progress: ProgressFunction | None = None,
-        on_created: Callable[[str], None] | None = None,
-        resume: str | Upload | None = None,
-    ) -> Upload:
-        """Uploads a file in chunks with checksums, to be submitted later. Memory does not grow with its size.
-
-        Args:
-            source: A path or an open binary file.
-            filename: What the service shall call it; by default its own name.
-            chunk_size: Bytes that are sent, and held in memory, at once; what a broken connection costs.
-            on_progress: Is told bytes that are there and bytes in all.
-            on_created: Is told the upload's URL, to be saved for `resume`.
-            resume: An upload that was begun with the same file, or its URL or id.
-
-        Raises:
-            TransferError: If it fails again and again, or `resume` is of another file.
-            APIError: If the service refuses.
-            OSError: If the file cannot be read.
-        """
-        flow = _uploads.upload_source(
-            source,
-            patience=self._patience,
-            filename=filename,
-            chunk_size=chunk_size,
-            on_progress=on_progress,
-            on_created=on_created,
-            resume=resume,
-        )
-        return self._driver.run(flow)
-
-    def get_upload(self, upload: Upload | str) -> Upload:
-        """How far an upload is."""
-        return self._driver.run(_uploads.get_upload(_uploads.upload_id_of(upload)))
-
-    def delete_upload(self, upload: Upload | str) -> None:
-        """Ends an upload and forgets its bytes."""
-        self._driver.run(_uploads.delete_upload(_uploads.upload_id_of(upload)))
-
-    # The service.
-
-    def estimate(self, source: Source | Mapping[str, Any], **options: Unpack[JobOptions]) -> Estimate:
-        """What a job would cost.
-
-        Args:
-            source: An upload, a URL, or a mapping with `width`, `height`, `frame_rate` and `duration_seconds`
-                or `num_frames`.
-            **options: See `JobOptions`.
-        """
-        return self._driver.run(_jobs.estimate_job(source, options))
-
-    def models(self) -> tuple[Model, ...]:
-        """The models that the service offers."""
-        return self._driver.run(_jobs.list_models())
-
-    def me(self) -> Me:
-        """Who the key belongs to, and what it may do."""
-        return self._driver.run(_jobs.get_me())
+    submit = _blocking(JobMethods.submit)
+    get = _blocking(JobMethods.get)
+    list = _iterating(JobMethods.list)
+    cancel = _blocking(JobMethods.cancel)
+    retry = _blocking(JobMethods.retry)
+    delete = _blocking(JobMethods.delete)
+    wait = _blocking(JobMethods.wait)
+    events = _iterating(JobMethods.events)
+    download = _blocking(JobMethods.download)
+    create_batch = _blocking(BatchMethods.create_batch)
+    get_batch = _blocking(BatchMethods.get_batch)
+    list_batches = _iterating(BatchMethods.list_batches)
+    cancel_batch = _blocking(BatchMethods.cancel_batch)
+    delete_batch = _blocking(BatchMethods.delete_batch)
+    wait_batch = _blocking(BatchMethods.wait_batch)
+    batch_results = _blocking(BatchMethods.batch_results)
+    download_batch = _blocking(BatchMethods.download_batch)
+    upload = _blocking(ServiceMethods.upload)
+    get_upload = _blocking(ServiceMethods.get_upload)
+    delete_upload = _blocking(ServiceMethods.delete_upload)
+    webhook_secret = _blocking(ServiceMethods.webhook_secret)
+    rotate_webhook_secret = _blocking(ServiceMethods.rotate_webhook_secret)
+    deliveries = _blocking(ServiceMethods.deliveries)
+    redeliver = _blocking(ServiceMethods.redeliver)
+    estimate = _blocking(ServiceMethods.estimate)
+    models = _blocking(ServiceMethods.models)
+    me = _blocking(ServiceMethods.me)

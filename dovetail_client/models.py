@@ -3,81 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Generic, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-
-class _TolerantEnum(StrEnum):
-    """A closed set that may grow on the other side: a new word becomes UNKNOWN."""
-
-    @classmethod
-    def _missing_(cls, value: object) -> Self:
-        return cls["UNKNOWN"]
-
-
-class JobStatus(_TolerantEnum):
-    """Where a job is."""
-
-    QUEUED = "queued"
-    IN_PROGRESS = "in_progress"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLING = "cancelling"
-    CANCELLED = "cancelled"
-    UNKNOWN = "unknown"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing more happens by itself."""
-        return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
-
-
-class BatchStatus(_TolerantEnum):
-    """Where a batch is; completed means that every job is final, not that each one succeeded."""
-
-    IN_PROGRESS = "in_progress"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLING = "cancelling"
-    CANCELLED = "cancelled"
-    UNKNOWN = "unknown"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing more happens by itself."""
-        return self in (BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.CANCELLED)
-
-
-class Stage(_TolerantEnum):
-    """What is being done to a job that is in progress."""
-
-    PLANNING = "planning"
-    UPSCALING = "upscaling"
-    JOINING = "joining"
-    UNKNOWN = "unknown"
-
-
-class UploadStatus(_TolerantEnum):
-    """Whether all bytes of an upload are there."""
-
-    UPLOADING = "uploading"
-    COMPLETED = "completed"
-    UNKNOWN = "unknown"
-
-
-class Priority(_TolerantEnum):
-    """A job of a higher priority goes first."""
-
-    HIGH = "high"
-    NORMAL = "normal"
-    LOW = "low"
-    UNKNOWN = "unknown"
+from dovetail_client._words import BatchStatus, DeliveryStatus, JobStatus, Priority, Stage, UploadStatus
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, protected_namespaces=())
+
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class Problem(_Model):
@@ -125,11 +62,14 @@ class Job(_Model):
         eta_seconds: Estimate of the time left.
         queue_position: 1 is the next one; None unless queued.
         expires_at: When the service deletes the job and its files.
-        options: Every option by name, as the service uses it.
+        owner: Id of the key whose job it is.
+        options: Every option by name, as it was submitted.
+        decided: What became of them (model, size, codec, crf, ...); None until it is planned.
         links: Paths of everything that belongs to the job.
     """
 
     id: str
+    owner: str | None = None
     status: JobStatus
     stage: Stage | None = None
     progress: float = 0
@@ -147,6 +87,7 @@ class Job(_Model):
     input: JobInput = JobInput()
     output: JobOutput | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    decided: dict[str, Any] | None = None
     priority: Priority = Priority.NORMAL
     labels: dict[str, str] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
@@ -156,16 +97,19 @@ class Job(_Model):
     links: dict[str, str | None] = Field(default_factory=dict)
 
 
-class JobList(_Model):
-    """One page of jobs.
+class Page(_Model, Generic[M]):
+    """One page of a list.
 
     Attributes:
         next: What to give as `after` for the next page; None on the last one.
     """
 
-    data: tuple[Job, ...]
+    data: tuple[M, ...]
     has_more: bool = False
     next: str | None = None
+
+
+JobList = Page[Job]
 
 
 class JobEvent(_Model):
@@ -179,6 +123,8 @@ class JobEvent(_Model):
 
     id: str
     type: str
+    at: datetime | None = None
+    detail: dict[str, Any] = Field(default_factory=dict)
     job: Job | None = None
 
 
@@ -191,12 +137,15 @@ class BatchCounts(_Model):
     completed: int = 0
     failed: int = 0
     cancelled: int = 0
+    rejected: int = 0
+    deleted: int = 0
 
 
 class RejectedInput(_Model):
     """An input of a batch of which no job was made."""
 
     index: int
+    line: int | None = None
     filename: str | None = None
     error: Problem
 
@@ -209,16 +158,15 @@ class Batch(_Model):
     counts: BatchCounts = BatchCounts()
     progress: float = 0
     rejected: tuple[RejectedInput, ...] = ()
+    labels: dict[str, str] = Field(default_factory=dict)
+    metadata: dict[str, Any] = Field(default_factory=dict)
     created_at: datetime | None = None
+    completed_at: datetime | None = None
+    expires_at: datetime | None = None
     links: dict[str, str | None] = Field(default_factory=dict)
 
 
-class BatchList(_Model):
-    """One page of batches."""
-
-    data: tuple[Batch, ...]
-    has_more: bool = False
-    next: str | None = None
+BatchList = Page[Batch]
 
 
 class BatchResult(_Model):
@@ -228,8 +176,12 @@ class BatchResult(_Model):
     filename: str | None = None
     status: JobStatus
     container: str = "mp4"
-    size_bytes: int | None = Field(default=None, validation_alias=AliasChoices("size_bytes", "size"))
+    content: str | None = None
+    size_bytes: int | None = None
     error: Problem | None = None
+
+
+BatchResultList = Page[BatchResult]
 
 
 class Upload(_Model):
@@ -245,6 +197,7 @@ class Upload(_Model):
     size_bytes: int
     offset: int
     filename: str | None = None
+    created_at: datetime | None = None
     expires_at: datetime | None = None
 
 
@@ -258,6 +211,9 @@ class Model(_Model):
     is_default: bool = False
     megapixels_per_second: float | None = None
     available: bool = True
+
+
+ModelList = Page[Model]
 
 
 class OutputSize(_Model):
@@ -296,3 +252,39 @@ class Me(_Model):
     scopes: tuple[str, ...] = ()
     limits: dict[str, Any] = Field(default_factory=dict)
     auth_required: bool = False
+
+
+class WebhookSecret(_Model):
+    """What signs your webhooks.
+
+    Attributes:
+        secret: For a library of Standard Webhooks, as it is.
+        num_previous: Earlier secrets that sign too, until receivers have changed.
+    """
+
+    secret: str
+    created_at: datetime | None = None
+    num_previous: int = 0
+
+
+class Delivery(_Model):
+    """A webhook, and what has become of it.
+
+    Attributes:
+        id: The `webhook-id` of all its attempts.
+        last_outcome: HTTP status of the last answer, or why there was none.
+        queued_at: When it happened, or was last asked for again.
+    """
+
+    id: str
+    event: str
+    url: str
+    status: DeliveryStatus
+    attempts: int = 0
+    last_outcome: str | None = None
+    last_attempt_at: datetime | None = None
+    queued_at: datetime | None = None
+    links: dict[str, str | None] = Field(default_factory=dict)
+
+
+DeliveryList = Page[Delivery]

@@ -7,7 +7,7 @@ import re
 import secrets
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import redis
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,8 +21,13 @@ _PREFIX = "dv_"
 KEYS = "dv:keys"
 """The hash of all keys by id."""
 _DIGESTS = "dv:keys:by-digest"
+# Ids whose jobs are still to be found.
+_REVOKED = "dv:keys:revoked"
 MAX_WEIGHT = 100
 _MIN_SECRET_LENGTH = 32
+
+# Strict, or false would be 0.
+Count = Annotated[int, Field(ge=0, strict=True)]
 
 
 class Scope(StrEnum):
@@ -54,15 +59,15 @@ class KeyLimits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    requests_per_minute: int = Field(default=0, ge=0)
-    max_requests_at_once: int = Field(default=0, ge=0)
-    max_streams_at_once: int = Field(default=0, ge=0)
-    max_uploads_at_once: int = Field(default=0, ge=0)
-    max_unfinished_jobs: int = Field(default=0, ge=0)
-    max_upload_bytes: int = Field(default=0, ge=0)
-    max_output_pixels: int = Field(default=0, ge=0)
-    max_stored_bytes: int = Field(default=0, ge=0)
-    weight: int = Field(default=1, ge=1, le=MAX_WEIGHT)
+    requests_per_minute: Count = 0
+    max_requests_at_once: Count = 0
+    max_streams_at_once: Count = 0
+    max_uploads_at_once: Count = 0
+    max_unfinished_jobs: Count = 0
+    max_upload_bytes: Count = 0
+    max_output_pixels: Count = 0
+    max_stored_bytes: Count = 0
+    weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT, strict=True)] = 1
     priorities: tuple[Priority, ...] = ()
 
 
@@ -176,20 +181,55 @@ class ApiKeyStore:
         found = [ApiKey.model_validate_json(content) for content in self._client.hvals(KEYS)]
         return sorted(found, key=lambda key: (key.created_at, key.id))
 
+    def get(self, key_id: str) -> ApiKey:
+        """A key by its id.
+
+        Raises:
+            KeyNotFoundError: If there is none.
+        """
+        return _decode(key_id, self._client.hget(KEYS, key_id))
+
+    def change(self, key_id: str, **changes: Any) -> ApiKey:
+        """Changes a key.
+
+        Args:
+            key_id: Of the key.
+            changes: New values by the names of `ApiKey`, which are taken as they are.
+
+        Raises:
+            KeyNotFoundError: If there is none, or it is revoked meanwhile.
+        """
+
+        def change(pipeline: Any) -> ApiKey:
+            found = _decode(key_id, pipeline.hget(KEYS, key_id))
+            changed = ApiKey.model_validate({**found.model_dump(), **changes})
+            pipeline.multi()
+            pipeline.hset(KEYS, key_id, changed.model_dump_json())
+            return changed
+
+        changed: ApiKey = self._client.transaction(change, KEYS, value_from_callable=True)
+        return changed
+
+    def owners(self) -> tuple[str, ...]:
+        """Ids of all keys, also of revoked ones."""
+        ids = [*self._client.hkeys(KEYS), *self._client.smembers(_REVOKED)]
+        return tuple(sorted(key_id.decode() for key_id in ids))
+
     def revoke(self, key_id: str) -> ApiKey:
         """Makes a key useless. Its jobs stay until they expire.
 
         Raises:
             KeyNotFoundError: If there is none.
         """
-        content = self._client.hget(KEYS, key_id)
-        if content is None:
-            raise KeyNotFoundError(f"there is no key {key_id!r}; `dovetail keys list` shows all")
+        key = self.get(key_id)
         for digest, owner in self._client.hgetall(_DIGESTS).items():
             if owner.decode() == key_id:
                 self._client.hdel(_DIGESTS, digest)
-        self._client.hdel(KEYS, key_id)
-        return ApiKey.model_validate_json(content)
+        with self._client.pipeline() as pipeline:
+            pipeline.sadd(_REVOKED, key_id)
+            pipeline.hdel(KEYS, key_id)
+            pipeline.execute()
+        return key
 
     def has_any(self) -> bool:
         """Whether there are keys at all."""
@@ -231,6 +271,12 @@ def _key_of(
         created_at=datetime.now(UTC),
         expires_at=expires_at,
     )
+
+
+def _decode(key_id: str, content: bytes | None) -> ApiKey:
+    if content is None:
+        raise KeyNotFoundError(f"there is no key {key_id!r}; `dovetail keys list` shows all")
+    return ApiKey.model_validate_json(content)
 
 
 def _digest(secret: str) -> str:

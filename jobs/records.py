@@ -128,12 +128,22 @@ class JobPlan(_Record):
         model: Its name.
         width: Of the result, in pixels.
         height: Of the result, in pixels.
+        codec: Of the result.
+        encoder: As FFmpeg calls it.
+        pix_fmt: Of the result.
+        crf: In the terms of the codec.
+        preset: In the terms of the encoder.
         description_key: Of the whole run in the storage, for workers.
     """
 
     model: str
     width: int
     height: int
+    codec: str
+    encoder: str
+    pix_fmt: str
+    crf: float
+    preset: str | None
     description_key: str
 
 

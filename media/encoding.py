@@ -191,6 +191,11 @@ def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> Resol
     )
 
 
+def decided_crf(options: EncodeOptions, encoding: ResolvedEncoding) -> float:
+    """The constant quality of an encoding, in the terms of its codec."""
+    return matching_crf(options.crf, wanted=options.codec, chosen=encoding.codec)
+
+
 def _color(options: EncodeOptions, video_format: VideoFormat, pix_fmt: str) -> ColorTags:
     width, height = coded_size(video_format.width, video_format.height, pix_fmt)
     color = output_color(video_format.color, width, height, keep_matrix=options.keep_matrix)

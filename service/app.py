@@ -10,7 +10,6 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.openapi.utils import get_openapi
 from redis import RedisError
 
 from jobs.settings import ServiceSettings
@@ -19,24 +18,33 @@ from service import problems
 from service.auth import KnownKeys, RateLimiter
 from service.background import run_background
 from service.batches.endpoints import router as batches_router
-from service.batches.schemas import BatchInputRequest, BatchRequest
 from service.context import make_context
+from service.description import describe
 from service.estimates.endpoints import router as estimates_router
-from service.estimates.schemas import EstimateRequest
 from service.jobs.endpoints import router as jobs_router
-from service.jobs.submissions import JobForm, JobRequest
+from service.keys.endpoints import router as keys_router
 from service.models.endpoints import router as models_router
 from service.request_scope import RequestScopeMiddleware
 from service.results.endpoints import router as results_router
 from service.system.endpoints import router as system_router
 from service.system.http_metrics import HttpMetrics, HttpMetricsMiddleware
-from service.system.schemas import SessionRequest
 from service.system.service import ReadinessCheck
 from service.uploads.endpoints import router as uploads_router
 from service.web import router as web_router
 from service.webhooks.endpoints import router as webhooks_router
-from service.webhooks.schemas import RotationRequest
 
+_ROUTERS = (
+    jobs_router,
+    uploads_router,
+    batches_router,
+    results_router,
+    estimates_router,
+    models_router,
+    webhooks_router,
+    keys_router,
+    web_router,
+    system_router,
+)
 _CANCEL_SECONDS = 1.0
 _DESCRIPTION = """
 Send a soft, noisy, compressed video; get it back larger and clean, with its sound, subtitles and every time
@@ -82,6 +90,7 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
         # Their pages load scripts of other sites; `service.web` has one that does not.
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     problems.install(app)
@@ -98,6 +107,9 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
                 "Location",
                 "ETag",
                 "Retry-After",
+                "RateLimit-Limit",
+                "RateLimit-Remaining",
+                "RateLimit-Reset",
                 "Upload-Offset",
                 "Upload-Length",
                 "Upload-Expires",
@@ -110,53 +122,16 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
                 "X-Request-Id",
             ],
         )
-    for router in (
-        jobs_router,
-        uploads_router,
-        batches_router,
-        results_router,
-        estimates_router,
-        models_router,
-        webhooks_router,
-        web_router,
-        system_router,
-    ):
+    for router in _ROUTERS:
         app.include_router(router)
-    app.openapi = lambda: _openapi(app, uses_keys=uses_keys)  # type: ignore[method-assign] # as FastAPI documents
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = describe(app, _ROUTERS, uses_keys=uses_keys)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign] # as FastAPI documents
     return app
-
-
-def _openapi(app: FastAPI, *, uses_keys: bool) -> dict[str, Any]:
-    """The document, with what FastAPI cannot see: bodies that we read ourselves, problems, keys."""
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title,
-            version=app.version,
-            summary=app.summary,
-            description=app.description,
-            routes=app.routes,
-            license_info=app.license_info,
-        )
-        schemas = document["components"]["schemas"]
-        for model in (
-            problems.Problem,
-            JobForm,
-            JobRequest,
-            BatchRequest,
-            BatchInputRequest,
-            EstimateRequest,
-            SessionRequest,
-            RotationRequest,
-        ):
-            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas.update(schema.pop("$defs", {}))
-            schemas[model.__name__] = schema
-        document["components"]["securitySchemes"] = {
-            "key": {"type": "http", "scheme": "bearer", "description": "An API key from `dovetail keys`."}
-        }
-        document["security"] = [{"key": []}] if uses_keys else [{"key": []}, {}]
-        app.openapi_schema = document
-    return app.openapi_schema
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

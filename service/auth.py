@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 from limits import RateLimitItemPerMinute
@@ -112,6 +113,7 @@ class RateLimiter:
             wait = (await self._limiter.get_window_stats(limit, owner)).reset_time - time.time()
             raise RateLimitedError(
                 f"more than {requests_per_minute} requests in a minute; wait, and poll less often",
+                limit=requests_per_minute,
                 retry_after_seconds=int(wait) + 1,
             )
 
@@ -199,20 +201,38 @@ async def _look_up(request: Request, context: ServiceContext, secret: str) -> Ca
     return Caller(key.id, key.name, key.scopes, key.limits)
 
 
+F = TypeVar("F", bound=Callable[..., Any])
 Identified = Annotated[Caller, Depends(identify)]
 
 
-class _Requires:
+class Requires:
+    """A dependency: the caller, if they have a scope.
+
+    Attributes:
+        scope: That they need.
+    """
+
     def __init__(self, scope: Scope) -> None:
-        self._scope = scope
+        self.scope = scope
 
     async def __call__(self, caller: Identified) -> Caller:
-        return _require(caller, self._scope)
+        return _require(caller, self.scope)
 
 
 async def reader_of(request: Request, context: ServiceContext) -> Caller:
-    """As the dependency `Reader`, for endpoints that are called so often that it counts."""
+    """As the dependency `Reader`, for endpoints that are called so often that it counts; they say so to the
+    description by `asks_for`."""
     return _require(await identify(request, context), Scope.READ)
+
+
+def asks_for(scope: Scope) -> Callable[[F], F]:
+    """Marks an endpoint that asks for a scope itself, rather than by a dependency."""
+
+    def mark(endpoint: F) -> F:
+        vars(endpoint)["asked_scope"] = scope
+        return endpoint
+
+    return mark
 
 
 def _require(caller: Caller, scope: Scope) -> Caller:
@@ -221,9 +241,10 @@ def _require(caller: Caller, scope: Scope) -> Caller:
     return caller
 
 
-Reader = Annotated[Caller, Depends(_Requires(Scope.READ))]
-Writer = Annotated[Caller, Depends(_Requires(Scope.WRITE))]
-MetricsReader = Annotated[Caller, Depends(_Requires(Scope.METRICS))]
+Reader = Annotated[Caller, Depends(Requires(Scope.READ))]
+Writer = Annotated[Caller, Depends(Requires(Scope.WRITE))]
+MetricsReader = Annotated[Caller, Depends(Requires(Scope.METRICS))]
+Admin = Annotated[Caller, Depends(Requires(Scope.ADMIN))]
 
 
 async def _count_stream(request: Request, context: Context, caller: Reader) -> None:

@@ -108,8 +108,10 @@ class RateLimitedError(ServiceError):
 
     status, code, title = 429, "rate_limited", "Too many requests"
 
-    def __init__(self, detail: str, *, retry_after_seconds: int) -> None:
-        super().__init__(detail, headers={"Retry-After": str(max(1, retry_after_seconds))})
+    def __init__(self, detail: str, *, limit: int, retry_after_seconds: int) -> None:
+        seconds = str(max(1, retry_after_seconds))
+        headers = {"RateLimit-Limit": str(limit), "RateLimit-Remaining": "0", "RateLimit-Reset": seconds}
+        super().__init__(detail, headers={"Retry-After": seconds, **headers})
 
 
 class QuotaError(ServiceError):

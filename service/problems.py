@@ -15,6 +15,7 @@ from starlette.routing import compile_path
 
 from jobs.errors import JobsError
 from service.errors import InvalidRequestError, ServiceError, UnavailableError, from_jobs_error
+from service.openapi import RATE_LIMIT, REF_TEMPLATE, with_headers
 
 MEDIA_TYPE = "application/problem+json"
 _log = structlog.get_logger(__name__)
@@ -103,9 +104,13 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         503: "The queue is full, or a part of the installation does not answer; see Retry-After.",
         507: "The storage is full.",
     }
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    content = {MEDIA_TYPE: {"schema": {"$ref": REF_TEMPLATE.format(model=Problem.__name__)}}}
+    headers = {429: with_headers("Retry-After", *RATE_LIMIT), 503: with_headers("Retry-After")}
     wanted = sorted({401, 403, 422, 429, 503, *statuses})
-    return {status: {"description": titles[status], "content": content} for status in wanted}
+    return {
+        status: {"description": titles[status], "content": content, **headers.get(status, {})}
+        for status in wanted
+    }
 
 
 def install(app: FastAPI) -> None:

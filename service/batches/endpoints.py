@@ -6,18 +6,19 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from zipstream import ZipStream
 
-from jobs.batch_records import Batch
 from jobs.batch_store import BatchNotFoundError, BatchStore
 from service.auth import Caller, Reader, Writer
 from service.batches.archive import open_archive
+from service.batches.dependencies import OwnBatch
 from service.batches.requests import CSV_TYPE, NDJSON_TYPES, read_submission, shared_settings
 from service.batches.schemas import (
     BatchListSchema,
+    BatchRequest,
     BatchResultsSchema,
     BatchSchema,
     PageQuery,
@@ -36,78 +37,50 @@ from service.errors import ConflictError, InvalidRequestError
 from service.forms import FILE_FIELD, is_form, receive_form
 from service.idempotency import IdempotentCall, fingerprint_of, hold_of, idempotent
 from service.jobs.endpoints import IdempotencyKey
-from service.jobs.requests import FORM_FIELDS, file_fingerprint
+from service.jobs.requests import FORM_FIELDS, REQUEST_FIELD, file_fingerprint
+from service.jobs.submissions import JobSettings
+from service.openapi import form_schema, json_body, with_headers
 from service.problems import responses
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
 _POLL_SECONDS = 5
 _MAX_FILES = 1000
-_DEFINED_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {"$ref": "#/components/schemas/BatchRequest"}},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FILE_FIELD],
-                    "properties": {
-                        FILE_FIELD: {
-                            "type": "array",
-                            "items": {"type": "string", "format": "binary"},
-                            "description": "The videos; the field repeated.",
-                        },
-                        "request": {
-                            "type": "string",
-                            "contentMediaType": "application/json",
-                            "contentSchema": {"$ref": "#/components/schemas/JobForm"},
-                            "description": "Settings of all jobs, as JSON.",
-                        },
-                        "scale": {"type": "number", "description": "Any option may be a field of its own."},
-                    },
-                    "additionalProperties": False,
-                }
+_BODY = json_body(BatchRequest)
+_BODY["requestBody"]["content"] |= {
+    "multipart/form-data": {
+        "schema": form_schema(
+            JobSettings,
+            file_field=FILE_FIELD,
+            file_schema={
+                "type": "array",
+                "items": {"type": "string", "format": "binary"},
+                "description": "The videos; the field repeated.",
             },
-            NDJSON_TYPES[0]: {
-                "schema": {"type": "string"},
-                "example": '{"upload_id": "upl_01k9zq3v5n8w2c7m4t6y1x0abc", "scale": 2}\n'
-                '{"url": "https://videos.example.com/b.mp4", "height": 1080}\n',
-            },
-            CSV_TYPE: {
-                "schema": {"type": "string"},
-                "example": "url,filename,scale\nhttps://videos.example.com/b.mp4,b.mp4,2\n",
-            },
-        },
-    }
+            request_field=REQUEST_FIELD,
+        )
+    },
+    NDJSON_TYPES[0]: {
+        "schema": {"type": "string"},
+        "example": '{"upload_id": "upl_01k9zq3v5n8w2c7m4t6y1x0abc", "scale": 2}\n'
+        '{"url": "https://videos.example.com/b.mp4", "height": 1080}\n',
+    },
+    CSV_TYPE: {
+        "schema": {"type": "string"},
+        "example": "url,filename,scale\nhttps://videos.example.com/b.mp4,b.mp4,2\n",
+    },
 }
-
-
-async def _own_batch(
-    batch_id: Annotated[
-        str,
-        Path(
-            pattern=r"^batch_[0-9a-z]{26}$",
-            examples=["batch_01k9zq3v5n8w2c7m4t6y1x0abc"],
-            description="Of the batch.",
-        ),
-    ],
-    context: Context,
-    caller: Reader,
-) -> Batch:
-    return await run_in_threadpool(BatchStore(context.client).get, batch_id, owner=caller.owner)
-
-
-OwnBatch = Annotated[Batch, Depends(_own_batch)]
+_ACCEPTED: dict[int | str, dict[str, Any]] = {202: with_headers("Location", "Retry-After")}
 
 
 @router.post(
     "",
+    name="create_batch",
     status_code=202,
     summary="Submit many videos",
     response_model=BatchSchema,
-    responses=responses(400, 404, 409, 413, 415, 507),
-    openapi_extra=_DEFINED_BODY,
+    responses={**responses(400, 404, 409, 413, 415, 507), **_ACCEPTED},
+    openapi_extra=_BODY,
 )
 async def create_new_batch(
     request: Request,
@@ -143,7 +116,11 @@ async def list_batches(
     return BatchListSchema(data=data, has_more=has_more, next=ids[-1] if has_more else None)
 
 
-@router.get("/{batch_id}", summary="Look at a batch", responses=responses(404))
+@router.get(
+    "/{batch_id}",
+    summary="Look at a batch",
+    responses={**responses(404), 200: with_headers("Retry-After")},
+)
 async def get_batch(batch: OwnBatch, response: Response, context: Context, caller: Reader) -> BatchSchema:
     """Counts, progress and rejected inputs."""
     if not batch.is_done:
@@ -151,7 +128,13 @@ async def get_batch(batch: OwnBatch, response: Response, context: Context, calle
     return await describe_batch(context, batch.id, caller.owner)
 
 
-@router.post("/{batch_id}/cancel", status_code=202, summary="Cancel a batch", responses=responses(404, 409))
+@router.post(
+    "/{batch_id}/cancel",
+    name="cancel_batch",
+    status_code=202,
+    summary="Cancel a batch",
+    responses={**responses(404, 409), **_ACCEPTED},
+)
 async def cancel_whole_batch(
     batch: OwnBatch, response: Response, context: Context, caller: Writer
 ) -> BatchSchema:
@@ -163,13 +146,24 @@ async def cancel_whole_batch(
     return await _accepted(context, response, batch.id, caller)
 
 
-@router.delete("/{batch_id}", status_code=204, summary="Delete a batch", responses=responses(404))
+@router.delete(
+    "/{batch_id}",
+    name="delete_batch",
+    status_code=204,
+    summary="Delete a batch",
+    responses=responses(404),
+)
 async def delete_whole_batch(batch: OwnBatch, context: Context, caller: Writer) -> None:
     """Cancels its unfinished jobs, and removes all of them with their files."""
     await context.lanes.storage.run(caller.owner, delete_batch, context, batch)
 
 
-@router.get("/{batch_id}/results", summary="List a batch's results", responses=responses(404))
+@router.get(
+    "/{batch_id}/results",
+    name="list_batch_results",
+    summary="List a batch's results",
+    responses=responses(404),
+)
 async def list_results(
     batch: OwnBatch, context: Context, caller: Reader, query: Annotated[ResultsQuery, Query()]
 ) -> BatchResultsSchema:
@@ -181,6 +175,7 @@ async def list_results(
 
 @router.get(
     "/{batch_id}/results.zip",
+    name="download_batch_results",
     summary="Download a batch's results",
     response_class=StreamingResponse,
     responses={

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
@@ -14,26 +12,20 @@ from service.estimates.schemas import EstimateRequest, EstimateSchema
 from service.estimates.service import describe_unseen, estimate
 from service.jobs.requests import read_json, validate
 from service.jobs.submissions import UrlSource
+from service.openapi import json_body
 from service.problems import responses
 from service.sources.service import find_upload, look_into_address
 
 router = APIRouter(prefix="/v1/estimate", tags=["estimates"])
-
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/EstimateRequest"}}},
-    }
-}
 
 
 @router.post(
     "",
     summary="Ask what a job would take",
     responses=responses(400, 404, 409, 410, 413, 415, 507),
-    openapi_extra=_BODY,
+    openapi_extra=json_body(EstimateRequest),
 )
-async def make_estimate(request: Request, context: Context, caller: Reader) -> EstimateSchema:
+async def estimate_job(request: Request, context: Context, caller: Reader) -> EstimateSchema:
     """Frames, size, memory and time of a job that is not submitted. Nothing is kept.
 
     Asked with the measures of a video it costs nothing; an address is fetched and looked into.

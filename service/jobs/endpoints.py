@@ -10,21 +10,24 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
+from jobs.api_keys import Scope
 from jobs.async_reader import Look
 from jobs.errors import JobNotFoundError
 from jobs.objects import input_key, job_prefix
 from jobs.records import Job
-from service.auth import OPEN_STREAM, Caller, Reader, Writer, reader_of
+from service.auth import OPEN_STREAM, Caller, Reader, Writer, asks_for, reader_of
 from service.context import Context, ServiceContext, context_of
-from service.errors import InvalidRequestError
+from service.errors import ForbiddenError, InvalidRequestError
 from service.forms import FILE_FIELD, is_form, receive_form
 from service.idempotency import IdempotentCall, fingerprint_of, hold_of, idempotent
 from service.jobs import service
 from service.jobs.dependencies import JobId, OwnJob
 from service.jobs.events import job_events
-from service.jobs.requests import FORM_FIELDS, file_fingerprint, parse_form, read_json_request
-from service.jobs.schemas import JobEventSchema, JobListSchema, JobSchema, ListQuery, job_json
+from service.jobs.listing import ListQuery, list_page
+from service.jobs.requests import FORM_FIELDS, REQUEST_FIELD, file_fingerprint, parse_form, read_json_request
+from service.jobs.schemas import JobEventSchema, JobListSchema, JobSchema, job_json
 from service.jobs.submissions import JobForm, JobRequest, UploadSource, UrlSource
+from service.openapi import form_schema, json_body, with_headers
 from service.problems import responses
 from service.quotas import check_priority
 from service.sources.fetching import describe_address
@@ -41,33 +44,17 @@ IdempotencyKey = Annotated[
 # Redis takes two 64-bit numbers; ids are a time in milliseconds and a small number.
 _EVENT_ID_PATTERN = r"^\d{1,19}-\d{1,19}$|^$"
 _POLL_SECONDS = 2
-_DEFINED_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FILE_FIELD],
-                    "properties": {
-                        FILE_FIELD: {"type": "string", "format": "binary", "description": "The video."},
-                        "request": {
-                            "type": "string",
-                            "contentMediaType": "application/json",
-                            "contentSchema": {"$ref": "#/components/schemas/JobForm"},
-                            "description": "Options and all else, as JSON.",
-                        },
-                        "scale": {"type": "number", "description": "Any option may be a field of its own."},
-                        "model": {"type": "string"},
-                        "priority": {"$ref": "#/components/schemas/Priority"},
-                    },
-                    "additionalProperties": False,
-                },
-            },
-            "application/json": {"schema": {"$ref": "#/components/schemas/JobRequest"}},
-        },
-    }
+_BODY = json_body(JobRequest)
+_BODY["requestBody"]["content"]["multipart/form-data"] = {
+    "schema": form_schema(
+        JobForm,
+        file_field=FILE_FIELD,
+        file_schema={"type": "string", "format": "binary", "description": "The video."},
+        request_field=REQUEST_FIELD,
+    )
 }
+_ACCEPTED: dict[int | str, dict[str, Any]] = {202: with_headers("Location", "Retry-After")}
+_POLLED = with_headers("ETag", "Retry-After")
 
 
 @router.post(
@@ -75,8 +62,8 @@ _DEFINED_BODY: dict[str, Any] = {
     status_code=202,
     summary="Submit a video",
     response_model=JobSchema,
-    responses=responses(400, 404, 409, 410, 413, 415, 507),
-    openapi_extra=_DEFINED_BODY,
+    responses={**responses(400, 404, 409, 410, 413, 415, 507), **_ACCEPTED},
+    openapi_extra=_BODY,
 )
 async def create_job(
     request: Request,
@@ -98,22 +85,14 @@ async def create_job(
 
 @router.get("", summary="List jobs", responses=responses())
 async def list_jobs(context: Context, caller: Reader, query: Annotated[ListQuery, Query()]) -> JobListSchema:
-    """Jobs of this API key, newest first unless asked otherwise.
+    """Jobs of this API key, newest first unless asked otherwise; with the scope `admin` also of others.
 
     A page with a filter may be short or empty although there are more: it looks at a bounded number of jobs.
     Ask on with `next` until `has_more` is false.
     """
-    jobs, following = await context.lanes.listing.run(
-        caller.owner,
-        context.store.list_jobs,
-        caller.owner,
-        limit=query.limit,
-        after=query.after,
-        is_descending=query.order == "desc",
-        states=query.status,
-        labels=query.labels,
-        batch_id=query.batch_id,
-    )
+    if query.owner not in (None, caller.owner) and not caller.allows(Scope.ADMIN):
+        raise ForbiddenError(f"this API key lacks the scope {Scope.ADMIN}, so it sees its own jobs only")
+    jobs, following = await context.lanes.listing.run(caller.owner, list_page, context, caller.owner, query)
     positions = await context.reader.queue_positions(jobs)
     data = [JobSchema.of(job, position) for job, position in zip(jobs, positions, strict=True)]
     return JobListSchema(data=data, has_more=following is not None, next=following)
@@ -123,8 +102,9 @@ async def list_jobs(context: Context, caller: Reader, query: Annotated[ListQuery
     "/{job_id}",
     summary="Look at a job",
     response_model=JobSchema,
-    responses={**responses(404), 304: {"description": "It has not changed."}},
+    responses={**responses(404), 200: _POLLED, 304: {"description": "It has not changed.", **_POLLED}},
 )
+@asks_for(Scope.READ)
 async def get_job(
     request: Request, job_id: JobId, if_none_match: Annotated[str | None, Header()] = None
 ) -> Any:
@@ -140,7 +120,12 @@ async def get_job(
     return Response(job_json(found.job, found.queue_position), headers=headers, media_type="application/json")
 
 
-@router.post("/{job_id}/cancel", status_code=202, summary="Cancel a job", responses=responses(404, 409))
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    summary="Cancel a job",
+    responses={**responses(404, 409), **_ACCEPTED},
+)
 async def cancel_job(job_id: JobId, response: Response, context: Context, caller: Writer) -> JobSchema:
     """Cancels at once what waits, and at the next chunk what runs. Harmless to repeat."""
     await context.reader.get(job_id, owner=caller.owner)
@@ -148,7 +133,12 @@ async def cancel_job(job_id: JobId, response: Response, context: Context, caller
     return await _accepted(context, response, job)
 
 
-@router.post("/{job_id}/retry", status_code=202, summary="Try a job again", responses=responses(404, 409))
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    summary="Try a job again",
+    responses={**responses(404, 409), **_ACCEPTED},
+)
 async def retry_job(job_id: JobId, response: Response, context: Context, caller: Writer) -> JobSchema:
     """Queues a failed or cancelled job again; its finished segments are kept. Harmless to repeat: a job that
     is queued or in progress stays as it is."""

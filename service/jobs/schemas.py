@@ -1,18 +1,16 @@
-"""What jobs look like on the wire: the answers about them, and the query of their list."""
+"""What jobs look like on the wire."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from jobs.options import JobOptions
 from jobs.records import Job, JobSpec, JobState, Priority, Stage
-from service.jobs.submissions import MAX_LABELS
 
-LabelFilter = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}:[^\x00-\x1f:]{0,200}$")]
 _EXAMPLE_ID = "job_01k9zq3v5n8w2c7m4t6y1x0abc"
 
 
@@ -30,6 +28,19 @@ class InputSchema(BaseModel):
     duration_seconds: float | None
     num_frames: int | None
     has_audio: bool
+
+
+class DecidedSchema(BaseModel):
+    """What the worker that planned the job made of its options and its source."""
+
+    model: str
+    width: Annotated[int, Field(description="Of the result, in pixels.")]
+    height: Annotated[int, Field(description="Of the result, in pixels.")]
+    codec: str
+    encoder: Annotated[str, Field(description="As FFmpeg calls it.", examples=["libx264"])]
+    pix_fmt: str
+    crf: Annotated[float, Field(description="In the terms of the codec.")]
+    preset: Annotated[str | None, Field(description="In the terms of the encoder.")]
 
 
 class OutputSchema(BaseModel):
@@ -74,6 +85,7 @@ class JobSchema(BaseModel):
                 {
                     "id": _EXAMPLE_ID,
                     "object": "job",
+                    "owner": "key_01k9zq3v5n8w2c7m4t6y1x0abc",
                     "status": "in_progress",
                     "stage": "upscaling",
                     "progress": 41,
@@ -103,6 +115,16 @@ class JobSchema(BaseModel):
                     },
                     "output": None,
                     "options": {"scale": 4, "codec": "h264"},
+                    "decided": {
+                        "model": "dovetail-nano-2",
+                        "width": 1280,
+                        "height": 720,
+                        "codec": "h264",
+                        "encoder": "libx264",
+                        "pix_fmt": "yuv420p",
+                        "crf": 18,
+                        "preset": "veryfast",
+                    },
                     "priority": "normal",
                     "labels": {"project": "archive"},
                     "metadata": {},
@@ -128,6 +150,7 @@ class JobSchema(BaseModel):
 
     id: str
     object: Literal["job"] = "job"
+    owner: Annotated[str, Field(description="Id of the API key; `local` on a server without keys.")]
     status: JobState
     stage: Annotated[
         Stage | None,
@@ -147,7 +170,10 @@ class JobSchema(BaseModel):
     expires_at: Annotated[datetime | None, Field(description="When record and files are removed.")]
     input: InputSchema
     output: OutputSchema | None
-    options: JobOptions
+    options: Annotated[JobOptions, Field(description="As they were submitted.")]
+    decided: Annotated[
+        DecidedSchema | None, Field(description="What became of the options; null until it is planned.")
+    ]
     priority: Priority
     labels: dict[str, str]
     metadata: dict[str, Any]
@@ -185,32 +211,16 @@ class JobEventSchema(BaseModel):
     job: JobSchema | None
 
 
-class ListQuery(BaseModel):
-    """Which jobs to list."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    after: Annotated[str | None, Field(max_length=64, description="`next` of the page before.")] = None
-    order: Literal["desc", "asc"] = "desc"
-    status: Annotated[list[JobState], Field(max_length=6)] = []
-    label: Annotated[
-        list[LabelFilter], Field(max_length=MAX_LABELS, description="name:value; all must fit.")
-    ] = []
-    batch_id: Annotated[str | None, Field(max_length=64)] = None
-
-    @property
-    def labels(self) -> list[tuple[str, str]]:
-        """Names and values."""
-        return [(name, value) for name, _, value in (label.partition(":") for label in self.label)]
+_OUTPUT, _DECIDED = tuple(OutputSchema.model_fields), tuple(DecidedSchema.model_fields)
 
 
 def _values_of(job: Job, queue_position: int | None) -> dict[str, Any]:
     """The fields of `JobSchema`, in its order."""
-    spec, output, error = job.spec, job.output, job.error
+    spec, plan, output, error = job.spec, job.plan, job.output, job.error
     return {
         "id": spec.id,
         "object": "job",
+        "owner": spec.owner,
         "status": job.state,
         "stage": job.stage,
         "progress": job.progress,
@@ -226,17 +236,9 @@ def _values_of(job: Job, queue_position: int | None) -> dict[str, Any]:
         "completed_at": job.completed_at,
         "expires_at": job.expires_at,
         "input": _input_values(spec),
-        "output": None
-        if output is None
-        else {
-            "width": output.width,
-            "height": output.height,
-            "num_frames": output.num_frames,
-            "duration_seconds": output.duration_seconds,
-            "size_bytes": output.size_bytes,
-            "sha256": output.sha256,
-        },
+        "output": None if output is None else {name: getattr(output, name) for name in _OUTPUT},
         "options": spec.options,
+        "decided": None if plan is None else {name: getattr(plan, name) for name in _DECIDED},
         "priority": spec.priority,
         "labels": spec.labels,
         "metadata": spec.metadata,

@@ -14,7 +14,7 @@ from service.problems import responses
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
-@router.get("", summary="List models", responses=responses())
+@router.get("", name="list_models", summary="List models", responses=responses())
 async def get_models(context: Context, _: Reader) -> ModelListSchema:
     """The models that jobs may name, the default first."""
     return ModelListSchema(data=await run_in_threadpool(list_models, context))

@@ -11,6 +11,7 @@ from service.auth import COOKIE, PUBLIC, Identified, MetricsReader, effective_li
 from service.context import Context
 from service.errors import UnauthorizedError
 from service.jobs.requests import read_json, validate
+from service.openapi import json_body
 from service.problems import responses
 from service.system.http_metrics import HttpMetrics
 from service.system.schemas import HealthSchema, MeSchema, ReadinessSchema, SessionRequest
@@ -83,13 +84,7 @@ async def get_me(context: Context, caller: Identified) -> MeSchema:
     status_code=204,
     summary="Sign a browser in",
     responses=responses(400, 415),
-    openapi_extra={
-        **PUBLIC,
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/SessionRequest"}}},
-        },
-    },
+    openapi_extra={**PUBLIC, **json_body(SessionRequest)},
 )
 async def start_session(request: Request, response: Response, context: Context) -> None:
     """Keeps the API key in a cookie that scripts cannot read and other sites cannot make use of.

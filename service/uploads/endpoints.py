@@ -11,6 +11,7 @@ from jobs.uploads import Upload, UploadStore
 from service.auth import PUBLIC, Caller, Reader, Writer
 from service.context import Context, ServiceContext
 from service.errors import MalformedRequestError, ServiceError
+from service.openapi import with_headers
 from service.problems import MEDIA_TYPE, responses
 from service.uploads.protocol import (
     BODY_TYPE,
@@ -102,10 +103,15 @@ async def describe_protocol_of_upload(upload_id: UploadId, response: Response, c
 
 @router.post(
     "",
+    name="create_upload",
     status_code=201,
     response_class=Response,
     summary="Begin an upload",
-    responses={**responses(400, 409, 410, 412, 413, 415, 460, 507), **_LOCKED},
+    responses={
+        **responses(400, 409, 410, 412, 413, 415, 460, 507),
+        **_LOCKED,
+        201: with_headers("Location"),
+    },
     openapi_extra={"requestBody": {"required": False, **_BODY}},
 )
 async def begin_upload(
@@ -201,6 +207,7 @@ async def send_bytes(
 
 @router.delete(
     "/{upload_id}",
+    name="delete_upload",
     status_code=204,
     response_class=Response,
     summary="End an upload",

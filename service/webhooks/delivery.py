@@ -20,7 +20,7 @@ from service.outgoing import PinnedTransport, SourceRefusedError
 from service.tasks import LaterError
 from service.webhooks import outbox
 from service.webhooks.breaker import CircuitBreaker, receiver_of
-from service.webhooks.outbox import Delivery
+from service.webhooks.outbox import Delivery, DeliveryState
 from service.webhooks.secrets import signers
 
 _log = structlog.get_logger(__name__)
@@ -59,7 +59,7 @@ class Sender:
         if delivery is None:
             return
         if await outbox.is_disabled(context, delivery):
-            await outbox.close(context, delivery.id, "disabled")
+            await outbox.close(context, delivery.id, DeliveryState.DISABLED)
             return
         receiver = receiver_of(delivery.owner, delivery.url)
         with self._taken(delivery.owner, receiver) as is_free:
@@ -94,7 +94,7 @@ class Sender:
 async def _put_off(context: ServiceContext, delivery: Delivery, seconds: float) -> None:
     """Not by `Retry`: a message has only so many."""
     if delivery.at_ms and time.time() * 1000 - delivery.at_ms > _LONGEST_WAIT.total_seconds() * 1000:
-        await outbox.close(context, delivery.id, "failed")
+        await outbox.close(context, delivery.id, DeliveryState.FAILED)
         _log.error("webhook.given_up", webhook_id=delivery.id, url=delivery.url, outcome="never reached")
         return
     delay = timedelta(seconds=seconds * random.uniform(1, 1.25))
@@ -108,18 +108,18 @@ async def _settle(context: ServiceContext, delivery: Delivery, outcome: str) -> 
         LaterError: If there will be another.
     """
     log = _log.bind(webhook_id=delivery.id, url=delivery.url)
+    attempts = await outbox.count_attempt(context, delivery.id, outcome)
     if outcome.isdigit() and 200 <= int(outcome) < 300:
-        await outbox.close(context, delivery.id, "delivered")
+        await outbox.close(context, delivery.id, DeliveryState.DELIVERED)
         log.info("webhook.delivered", status=outcome)
         return
     if outcome == "410":
         await outbox.disable(context, delivery)
-        await outbox.close(context, delivery.id, "disabled")
+        await outbox.close(context, delivery.id, DeliveryState.DISABLED)
         log.warning("webhook.disabled")
         return
-    attempts = await outbox.count_attempt(context, delivery.id)
     if attempts >= context.settings.webhook_max_attempts:
-        await outbox.close(context, delivery.id, "failed")
+        await outbox.close(context, delivery.id, DeliveryState.FAILED)
         log.error("webhook.given_up", attempts=attempts, outcome=outcome)
         return
     delay = retry_delay(attempts, first=_FIRST_DELAY, factor=_FACTOR, longest=_LONGEST_DELAY)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -29,7 +32,8 @@ class Delivery(BaseModel):
         url: Where it goes.
         event: Its type.
         body: What is posted.
-        at_ms: When it happened, in milliseconds since 1970; 0 where an earlier version wrote it.
+        at_ms: When it happened, or was last asked for again, in milliseconds since 1970; 0 where an earlier
+            version wrote it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +44,34 @@ class Delivery(BaseModel):
     event: str
     body: str
     at_ms: int = 0
+
+
+class DeliveryState(StrEnum):
+    """What has become of an event."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    DISABLED = "disabled"
+
+
+@dataclass(frozen=True)
+class DeliveryRecord:
+    """An event, and what has become of it.
+
+    Attributes:
+        delivery: The event.
+        state: Of the delivery.
+        attempts: That were made.
+        last_outcome: Status of the last answer, or the kind of failure; None before the first attempt.
+        last_attempt_at: UTC.
+    """
+
+    delivery: Delivery
+    state: DeliveryState
+    attempts: int
+    last_outcome: str | None
+    last_attempt_at: datetime | None
 
 
 class WebhookEvent(BaseModel):
@@ -88,6 +120,8 @@ async def send(
         # What was written first stays: a receiver that gets the event twice gets the same bytes.
         pipeline.hsetnx(_key(delivery_id), "content", delivery.model_dump_json())
         pipeline.expire(_key(delivery_id), _KEPT)
+        pipeline.sadd(_subject_key(subject_id), delivery_id)
+        pipeline.expire(_subject_key(subject_id), _KEPT)
         await pipeline.execute()
     await run_in_threadpool(enqueue, context, delivery)
     return delivery_id
@@ -98,30 +132,79 @@ def enqueue(context: ServiceContext, delivery: Delivery, *, delay: timedelta = t
     enqueue_task(context, QUEUE, TASK, delivery.id, owner=delivery.owner, delay=delay)
 
 
+async def find(context: ServiceContext, delivery_id: str) -> DeliveryRecord | None:
+    """What is known of a delivery; None if it is too old, or was never made."""
+    client: Any = context.async_client
+    found = await client.hgetall(_key(delivery_id))
+    content = found.get(b"content")
+    if not content:
+        return None
+    last, at_ms = found.get(b"last"), found.get(b"last_ms")
+    return DeliveryRecord(
+        delivery=Delivery.model_validate_json(content),
+        state=DeliveryState(found.get(b"outcome", b"pending").decode()),
+        attempts=int(found.get(b"attempts", 0)),
+        last_outcome=None if last is None else last.decode(),
+        last_attempt_at=None if at_ms is None else datetime.fromtimestamp(int(at_ms) / 1000, UTC),
+    )
+
+
+async def find_all(context: ServiceContext, subject_id: str) -> list[DeliveryRecord]:
+    """Deliveries of a job or batch, the oldest first."""
+    client: Any = context.async_client
+    ids = [item.decode() for item in await client.smembers(_subject_key(subject_id))]
+    found = [record for item in ids if (record := await find(context, item)) is not None]
+    return sorted(found, key=lambda record: record.delivery.at_ms)
+
+
 async def load(context: ServiceContext, delivery_id: str) -> Delivery | None:
-    """A delivery; None if it is done or too old."""
-    client: Any = context.async_client
-    content = await client.hget(_key(delivery_id), "content")
-    return Delivery.model_validate_json(content) if content else None
+    """A delivery that is under way; None if it is done or too old."""
+    found = await find(context, delivery_id)
+    return None if found is None or found.state is not DeliveryState.PENDING else found.delivery
 
 
-async def count_attempt(context: ServiceContext, delivery_id: str) -> int:
-    """Counts an attempt that failed; returns how many did so far."""
+async def count_attempt(context: ServiceContext, delivery_id: str, outcome: str) -> int:
+    """Notes an attempt.
+
+    Args:
+        context: Of the process.
+        delivery_id: Of the delivery.
+        outcome: Status of the answer, or the kind of failure.
+
+    Returns:
+        How many there were so far.
+    """
     client: Any = context.async_client
+    noted = {"last": outcome, "last_ms": int(time.time() * 1000)}
     async with client.pipeline() as pipeline:
         pipeline.hincrby(_key(delivery_id), "attempts", 1)
+        pipeline.hset(_key(delivery_id), mapping=noted)
         pipeline.expire(_key(delivery_id), _KEPT)
-        count, _ = await pipeline.execute()
+        count, *_ = await pipeline.execute()
     return int(count)
 
 
-async def close(context: ServiceContext, delivery_id: str, outcome: str) -> None:
-    """Ends a delivery. The record stays without its body, so that a repeated message is not sent again."""
+async def close(context: ServiceContext, delivery_id: str, outcome: DeliveryState) -> None:
+    """Ends a delivery. The record stays, so that a repeated message is not sent again."""
     client: Any = context.async_client
     async with client.pipeline() as pipeline:
-        pipeline.hset(_key(delivery_id), mapping={"outcome": outcome, "content": ""})
+        pipeline.hset(_key(delivery_id), "outcome", outcome)
         pipeline.expire(_key(delivery_id), _KEPT)
         await pipeline.execute()
+
+
+async def reopen(context: ServiceContext, delivery: Delivery) -> None:
+    """Puts an event on its way once more, with all its attempts before it, also to an address that wanted no
+    more."""
+    client: Any = context.async_client
+    again = delivery.model_copy(update={"at_ms": int(time.time() * 1000)})
+    async with client.pipeline() as pipeline:
+        pipeline.hset(_key(delivery.id), "content", again.model_dump_json())
+        pipeline.hdel(_key(delivery.id), "outcome", "attempts")
+        pipeline.expire(_key(delivery.id), _KEPT)
+        pipeline.delete(_disabled_key(delivery))
+        await pipeline.execute()
+    await run_in_threadpool(enqueue, context, delivery)
 
 
 async def disable(context: ServiceContext, delivery: Delivery) -> None:
@@ -138,6 +221,10 @@ async def is_disabled(context: ServiceContext, delivery: Delivery) -> bool:
 
 def _key(delivery_id: str) -> str:
     return f"dv:webhook:{delivery_id}"
+
+
+def _subject_key(subject_id: str) -> str:
+    return f"dv:webhooks:of:{subject_id}"
 
 
 def _disabled_key(delivery: Delivery) -> str:

@@ -34,6 +34,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSer
         monkeypatch.setenv("DOVETAIL_URL", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("DOVETAIL_API_KEY", KEY)
         yield fake
+    assert fake.app.violations == []
 
 
 @pytest.fixture

@@ -67,10 +67,13 @@ class BlockingFace:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> FakeService:
+def service(tmp_path: Path) -> Iterator[FakeService]:
+    """What it answers is what the real one would, or the test fails."""
     folder = tmp_path / "service"
     folder.mkdir()
-    return FakeService(folder)
+    fake = FakeService(folder)
+    yield fake
+    assert fake.app.violations == []
 
 
 @pytest.fixture

@@ -24,9 +24,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 from ulid import ULID
 
 from jobs.options import JobOptions
+from tests.contract import CheckedApp, example
 
 KEY = "dv_test"
 _REQUEST_FIELDS = {"source", "options", "priority", "labels", "metadata", "webhook", "filename"}
@@ -63,8 +65,9 @@ class FakeService:
         self.headers: list[dict[str, str]] = []
         self.is_held = False
         self.has_events = True
-        self.app = FastAPI()
+        self._routes = FastAPI()
         self._route()
+        self.app = CheckedApp(self._routes)
 
     # What a test looks at.
 
@@ -86,23 +89,15 @@ class FakeService:
         content = data.stat().st_size
         digest = hashlib.sha256(data.read_bytes()).hexdigest() if content < 2**25 else ""
         job_id = f"job_{str(ULID()).lower()}"
-        links = ("events", "cancel", "retry", "content", "stream", "hls", "preview", "report")
-        base = {
-            "id": job_id, "object": "job", "status": "queued", "stage": None, "progress": 0,
-            "processed_frames": 0, "total_frames": None, "fps": None, "eta_seconds": None,
-            "queue_position": 1, "attempts": 0, "created_at": "2026-01-01T00:00:00Z",
-            "updated_at": "2026-01-01T00:00:00Z", "started_at": None, "completed_at": None,
-            "expires_at": "2026-01-08T00:00:00Z",
-            "input": {
-                "filename": filename, "size_bytes": content, "format": "mp4", "codec": "h264", "width": 64,
-                "height": 48, "rotation": 0, "frame_rate": 25.0, "duration_seconds": 1.2, "num_frames": 30,
-                "has_audio": False,
-            },
-            "output": None, "options": options.to_json(), "priority": fields.get("priority", "normal"),
-            "labels": fields.get("labels", {}), "metadata": fields.get("metadata", {}), "batch_id": batch,
-            "warnings": [], "error": None,
-            "links": {"self": f"/v1/jobs/{job_id}"} | {n: f"/v1/jobs/{job_id}/{n}" for n in links},
-        }  # fmt: skip
+        now = {"status": "queued", "stage": None, "progress": 0, "processed_frames": 0, "total_frames": None}
+        now |= dict.fromkeys(("fps", "eta_seconds", "started_at", "decided"), None)
+        found = {"filename": filename, "size_bytes": content, "width": 64, "height": 48}
+        found |= {"frame_rate": 25.0, "duration_seconds": 1.2, "num_frames": 30}
+        base = example(
+            "JobSchema", id=job_id, **now, queue_position=1, attempts=0, options=options.to_json(),
+            input=example("JobSchema")["input"] | found, priority=fields.get("priority", "normal"),
+            labels=fields.get("labels", {}), metadata=fields.get("metadata", {}), batch_id=batch,
+        )  # fmt: skip
         output = {
             "width": 128, "height": 96, "num_frames": 30, "duration_seconds": 1.2, "size_bytes": content,
             "sha256": digest,
@@ -176,14 +171,14 @@ class FakeService:
     # Routes.
 
     def _route(self) -> None:
-        app = self.app
+        app = self._routes
 
         @app.exception_handler(ProblemError)
         async def problem(request: Request, error: ProblemError) -> Response:
-            content = {
-                "type": f"/problems/{error.code}", "title": "It did not work", "status": error.status,
-                "detail": error.detail, "instance": request.url.path, "code": error.code,
-            }  # fmt: skip
+            content = example(
+                "Problem", title="It did not work", status=error.status, detail=error.detail,
+                instance=request.url.path, code=error.code,
+            )  # fmt: skip
             return JSONResponse(content, error.status, error.headers, media_type="application/problem+json")
 
         @app.exception_handler(RequestValidationError)
@@ -204,38 +199,54 @@ class FakeService:
         self._route_jobs()
         self._route_uploads()
         self._route_batches()
+        self._route_webhooks()
 
         @app.get("/v1/me")
         async def me() -> Any:
-            return {
-                "owner": "me",
-                "name": "test",
-                "scopes": ["jobs:read"],
-                "limits": {},
-                "auth_required": True,
-            }
+            return example("MeSchema", owner="me")
 
         @app.get("/v1/models")
         async def models() -> Any:
-            model = {"id": "bicubic", "object": "model", "kind": "interpolation", "scale": 2, "licence": ""}
-            more = {"is_default": True, "megapixels_per_second": None, "available": True, "new_field": 1}
-            return {"object": "list", "data": [model | more]}
+            model = example("ModelSchema", id="bicubic", kind="interpolation", scale=2, new_field=1)
+            return {"object": "list", "data": [model]}
 
         @app.post("/v1/estimate")
         async def estimate(body: dict[str, Any]) -> Any:
             given = body.get("input", {"width": 64, "height": 48, "num_frames": 30})
             scale = JobOptions(**body["options"]).scale or 4
             size = {"width": int(given["width"] * scale), "height": int(given["height"] * scale)}
-            return {
-                "frames": given["num_frames"],
-                "output": size,
-                "seconds": None,
-                "fits": True,
-                "warnings": [],
-            }
+            return example("EstimateSchema", frames=given["num_frames"], output=size, seconds=None)
+
+    def _route_webhooks(self) -> None:
+        app = self._routes
+        secrets = [example("WebhookSecretSchema", num_previous=0)]
+
+        @app.get("/v1/webhooks/secret")
+        async def secret() -> Any:
+            return secrets[-1]
+
+        @app.post("/v1/webhooks/secret/rotate")
+        async def rotate(body: dict[str, Any]) -> Any:
+            if body["overlap_seconds"] < 0:
+                raise ProblemError(422, "invalid_request", "body.overlap_seconds: at least 0")
+            secrets.append({**secrets[-1], "secret": f"whsec_{len(secrets)}", "num_previous": len(secrets)})
+            return secrets[-1]
+
+        @app.get("/v1/jobs/{job_id}/deliveries")
+        async def of_job(job_id: str) -> Any:
+            self.job(job_id)
+            return {"object": "list", "data": [example("DeliverySchema")]}
+
+        @app.get("/v1/batches/{batch_id}/deliveries")
+        async def of_batch(batch_id: str) -> Any:
+            return {"object": "list", "data": [example("DeliverySchema", event="batch.completed")]}
+
+        @app.post("/v1/webhooks/deliveries/{delivery_id}/redeliver", status_code=202)
+        async def redeliver(delivery_id: str) -> Any:
+            return example("DeliverySchema", id=delivery_id, status="pending", attempts=0)
 
     def _route_jobs(self) -> None:
-        app = self.app
+        app = self._routes
 
         @app.post("/v1/jobs", status_code=202)
         async def create(request: Request, response: Response) -> Any:
@@ -335,7 +346,7 @@ class FakeService:
             for index in range(start, self.last_position(job_id)):
                 event, job = self.moments[job_id][index]
                 self.position[job_id] = max(self.position[job_id], index)
-                data = json.dumps({"job": job, "type": event, "new_field": 1})
+                data = json.dumps({"job": job, "type": event, "at": job["updated_at"], "detail": {}})
                 yield f"id: {index}-0\r\nevent: {event}\r\ndata: {data}\r\n\r\n"
                 start = index + 1
                 if event in ("completed", "failed", "cancelled"):
@@ -363,7 +374,7 @@ class FakeService:
         return data, filename, fields
 
     def _route_uploads(self) -> None:
-        app = self.app
+        app = self._routes
 
         def require_tus(request: Request) -> None:
             if request.headers.get("Tus-Resumable") != "1.0.0":
@@ -378,10 +389,9 @@ class FakeService:
             path = self.folder / upload_id
             path.touch()
             size = int(request.headers["Upload-Length"])
-            self.uploads[upload_id] = {
-                "id": upload_id, "object": "upload", "size_bytes": size, "offset": 0, "path": path,
-                "filename": base64.b64decode(value).decode(), "expires_at": "2026-01-02T00:00:00Z",
-            }  # fmt: skip
+            filename = base64.b64decode(value).decode()
+            upload = example("UploadSchema", id=upload_id, filename=filename, size_bytes=size, offset=0)
+            self.uploads[upload_id] = upload | {"path": path}
             headers = {"Location": str(request.url_for("show_upload", upload_id=upload_id))}
             return Response(None, 201, headers | {"Tus-Resumable": "1.0.0"})
 
@@ -400,7 +410,10 @@ class FakeService:
                 raise ProblemError(415, "invalid_request", "wrong Content-Type")
             if int(request.headers["Upload-Offset"]) != upload["offset"]:
                 raise ProblemError(409, "wrong_state", f"the offset is {upload['offset']}")
-            body = await request.body()
+            try:
+                body = await request.body()
+            except ClientDisconnect:
+                return Response(status_code=400)
             algorithm, digest = request.headers["Upload-Checksum"].split(" ")
             if hashlib.new(algorithm, body).digest() != base64.b64decode(digest):
                 raise ProblemError(460, "checksum_mismatch", "the bytes are not those of the checksum")
@@ -426,20 +439,20 @@ class FakeService:
             return shown | {"status": "completed" if is_done else "uploading"}
 
     def _route_batches(self) -> None:
-        app = self.app
+        app = self._routes
 
         def describe(batch_id: str) -> dict[str, Any]:
             if batch_id not in self.batches:
                 raise ProblemError(404, "not_found", f"there is no batch {batch_id}")
             states = [self.look(job_id)["status"] for job_id in self.batches[batch_id]]
-            names = ("queued", "in_progress", "completed", "failed", "cancelled")
-            counts = {"total": len(states)} | {name: states.count(name) for name in names}
+            named = ("queued", "in_progress", "completed", "failed", "cancelled")
+            counts = dict.fromkeys(example("BatchSchema")["counts"], 0) | {"total": len(states)}
+            counts |= {name: states.count(name) for name in named}
             is_done = all(state in ("completed", "failed", "cancelled") for state in states)
-            return {
-                "id": batch_id, "object": "batch", "status": "completed" if is_done else "in_progress",
-                "counts": counts, "progress": 100 if is_done else 0, "rejected": [],
-                "created_at": "2026-01-01T00:00:00Z", "links": {"self": f"/v1/batches/{batch_id}"},
-            }  # fmt: skip
+            status, progress = ("completed", 100) if is_done else ("in_progress", 0)
+            return example(
+                "BatchSchema", id=batch_id, status=status, counts=counts, progress=progress, rejected=[]
+            )
 
         @app.post("/v1/batches", status_code=202)
         async def create(body: dict[str, Any]) -> Any:
@@ -473,8 +486,8 @@ class FakeService:
             data = [
                 {
                     "job_id": job["id"], "filename": job["input"]["filename"], "status": job["status"],
-                    "content": job["links"]["content"], "size": job["input"]["size_bytes"],
-                    "error": job["error"],
+                    "container": "mp4", "content": job["links"]["content"],
+                    "size_bytes": job["input"]["size_bytes"], "error": job["error"],
                 }
                 for job in map(self.job, ids[:1])
             ]  # fmt: skip

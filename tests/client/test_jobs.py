@@ -147,6 +147,7 @@ def test_models_estimates_and_the_account_are_values(client: Any) -> None:
 
 def test_words_of_a_newer_service_do_not_break_an_older_client(client: Any, service: FakeService) -> None:
     job = client.submit("https://example.org/a")
+    service.app.is_checked = False
     service.change(job.id, "status", status="pondering", stage="dreaming", mood="good")
     service.position[job.id] = 1
     found = client.get(job)
@@ -213,6 +214,6 @@ def test_a_key_with_a_line_break_is_not_shown(url: str) -> None:
 
 def test_a_page_of_something_else_is_recognized(client: Any, service: FakeService) -> None:
     job = client.submit("https://example.org/a")
-    service.has_events = False
+    service.has_events = service.app.is_checked = False
     with pytest.raises(UnexpectedAnswerError, match="expected a stream of events, received text/html"):
         next(client.events(job))

@@ -88,7 +88,7 @@ def test_waiting_asks_where_it_cannot_listen(
     job = client.submit(URL)
     path = f"/v1/jobs/{job.id}/events"
     if how == "no stream":
-        service.has_events = False
+        service.has_events = service.app.is_checked = False
     elif how == "an error":
         network.faults = [refusal("GET", path, 404, code="not_found")]
     elif how == "a broken line":

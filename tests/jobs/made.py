@@ -132,7 +132,10 @@ def make_segment(store: JobStore, job_id: str, index: int, token: str = "token")
     end(store, job_id, f"segment:{index}", "finished", token)
 
 
-PLAN = JobPlan(model="bicubic", width=256, height=192, description_key="none")
+PLAN = JobPlan(
+    model="bicubic", width=256, height=192, codec="h264", encoder="libx264", pix_fmt="yuv420p", crf=18,
+    preset="medium", description_key="none",
+)  # fmt: skip
 
 
 def output(job_id: str) -> OutputInfo:

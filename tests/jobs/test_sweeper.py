@@ -10,12 +10,23 @@ import pytest
 from jobs import objects
 from jobs.batch_store import BatchStore
 from jobs.errors import JobNotFoundError, ObjectNotFoundError
-from jobs.records import JobError, JobPlan, JobState, Streaming, StreamSound
+from jobs.records import JobError, JobState, Streaming, StreamSound
 from jobs.storage import Storage
 from jobs.store import JobStore
 from jobs.sweeper import GRACE, sweep_expired, sweep_litter
 from jobs.uploads import Upload, UploadStore
-from tests.jobs.made import MINUTE, begin, complete, create, finished, make_batch, make_spec, output, plan
+from tests.jobs.made import (
+    MINUTE,
+    PLAN,
+    begin,
+    complete,
+    create,
+    finished,
+    make_batch,
+    make_spec,
+    output,
+    plan,
+)
 
 DAY = timedelta(days=1)
 LATER = datetime.now(UTC) + 2 * GRACE
@@ -153,7 +164,7 @@ def test_a_running_job_loses_only_what_killed_attempts_left(store: JobStore, sto
         "join",
         "token",
         streaming=streaming.model_dump(),
-        plan=JobPlan(model="bicubic", width=2, height=2, description_key=described).model_dump(),
+        plan=PLAN.model_copy(update={"description_key": described}).model_dump(),
     )
     kept = put(storage, objects.input_key(job_id), named, sound, index, described)
     put(

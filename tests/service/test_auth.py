@@ -114,6 +114,8 @@ def test_key_that_asks_too_often_is_told_when_to_come_again(api_with_keys: Api) 
     response = api_with_keys.http.get("/v1/jobs", headers=headers)
     assert response.json()["code"] == "rate_limited"
     assert 1 <= int(response.headers["retry-after"]) <= 61
+    assert response.headers["ratelimit-reset"] == response.headers["retry-after"]
+    assert (response.headers["ratelimit-limit"], response.headers["ratelimit-remaining"]) == ("3", "0")
     assert api_with_keys.http.get("/v1/jobs", headers=other).status_code == 200
 
 

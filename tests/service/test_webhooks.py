@@ -23,12 +23,13 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from jobs.connections import async_client
 from jobs.embedded_redis import free_port
 from jobs.messages import retry_delay
-from jobs.records import JobError, OutputInfo
+from jobs.records import JobError, OutputInfo, new_id
 from jobs.settings import ServiceSettings
 from jobs.store import JobStore
 from jobs.webhook_secrets import INSTALLATION
 from service.webhooks import outbox
 from service.webhooks.dispatch import PENDING
+from service.webhooks.outbox import Delivery, DeliveryState
 from service.webhooks.secrets import signers
 from tests.service.api_process import api_process
 from tests.service.conftest import Api, running_api, wait_until
@@ -151,6 +152,80 @@ def test_an_event_is_given_up_after_its_last_attempt(settings: ServiceSettings, 
         wait_until(lambda: list(api.context.client.scan_iter("dv:webhook:msg_*")))
         wait_until(lambda: outcome_of(api) == b"failed")
         assert len(receiver.asked) == 2
+
+
+def deliveries(api: Api, path: str) -> list[Any]:
+    answer = api.http.get(f"{path}/deliveries")
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["data"])
+
+
+def test_what_was_given_up_is_seen_and_sent_again_with_the_same_bytes(
+    settings: ServiceSettings, clip: Path
+) -> None:
+    status = 500
+    with (
+        running_origin(lambda _: Answer(status)) as receiver,
+        running_api(settings.model_copy(update={"webhook_max_attempts": 1})) as api,
+    ):
+        job_id = submit(api.http, clip, receiver.url, "job.cancelled")
+        path = f"/v1/jobs/{job_id}"
+        assert deliveries(api, path) == []
+        api.context.store.cancel(job_id, ttl=TTL)
+        wait_until(lambda: [one["status"] for one in deliveries(api, path)] == ["failed"])
+        [given_up] = deliveries(api, path)
+        assert (given_up["event"], given_up["url"]) == ("job.cancelled", receiver.url)
+        assert (given_up["attempts"], given_up["last_outcome"]) == (1, "500")
+
+        status = 204
+        again = api.http.post(given_up["links"]["redeliver"])
+        assert (again.status_code, again.json()["status"], again.json()["attempts"]) == (202, "pending", 0)
+        wait_until(lambda: deliveries(api, path)[0]["status"] == "delivered")
+        [delivered] = deliveries(api, path)
+        assert (delivered["attempts"], delivered["last_outcome"]) == (1, "204")
+        assert delivered == api.http.get(f"/v1/webhooks/deliveries/{given_up['id']}").json()
+        first, second = receiver.asked
+        assert first.body == second.body
+        assert first.headers["webhook-id"] == second.headers["webhook-id"] == given_up["id"]
+        verified(api, second)
+
+        # One that has arrived may be wanted again too.
+        api.http.post(delivered["links"]["redeliver"])
+        wait_until(lambda: len(receiver.asked) == 3)
+
+
+def test_nobody_sees_or_sends_another_ones_webhooks(api_with_keys: Api) -> None:
+    (owner, own), (_, other) = api_with_keys.make_key(), api_with_keys.make_key()
+    event = f"msg_{new_id('job')}_completed_1"
+    content = Delivery(id=event, owner=owner.id, url="http://localhost:1/", event="job.completed", body="{}")
+    api_with_keys.context.client.hset(f"dv:webhook:{event}", "content", content.model_dump_json())
+    path = f"/v1/webhooks/deliveries/{event}"
+    assert api_with_keys.http.get(path, headers=own).status_code == 200
+    assert api_with_keys.http.get(path, headers=other).status_code == 404
+    assert api_with_keys.http.post(f"{path}/redeliver", headers=other).status_code == 404
+
+
+def test_a_batch_says_what_was_sent_of_it(api: Api, clip: Path) -> None:
+    with running_origin(lambda _: Answer(204)) as receiver:
+        request = json.dumps({"webhook": {"url": receiver.url, "events": ["batch.completed"]}})
+        files = {"file": ("a.mp4", clip.read_bytes())}
+        batch = api.http.post("/v1/batches", data={"request": request}, files=files).json()
+        assert api.http.post(batch["links"]["cancel"]).status_code == 202
+        path = f"/v1/batches/{batch['id']}"
+        wait_until(lambda: [one["status"] for one in deliveries(api, path)] == ["delivered"])
+        assert deliveries(api, path)[0]["event"] == "batch.completed"
+
+
+def test_an_address_that_wanted_no_more_gets_what_is_sent_again(api: Api, clip: Path) -> None:
+    status = 410
+    with running_origin(lambda _: Answer(status)) as receiver:
+        job_id = submit(api.http, clip, receiver.url, "job.cancelled")
+        api.context.store.cancel(job_id, ttl=TTL)
+        wait_until(lambda: [one["status"] for one in deliveries(api, f"/v1/jobs/{job_id}")] == ["disabled"])
+        status = 200
+        [disabled] = deliveries(api, f"/v1/jobs/{job_id}")
+        api.http.post(disabled["links"]["redeliver"])
+        wait_until(lambda: deliveries(api, f"/v1/jobs/{job_id}")[0]["status"] == "delivered")
 
 
 def test_a_receiver_that_is_gone_hears_nothing_more(api: Api, clip: Path) -> None:
@@ -288,9 +363,9 @@ def test_a_delivery_whose_record_has_expired_leaves_nothing_for_ever(redis_url: 
         async with async_client(redis_url) as client:
             context: Any = SimpleNamespace(async_client=client)
             if name == "attempts":
-                await outbox.count_attempt(context, "msg_1")
+                await outbox.count_attempt(context, "msg_1", "500")
             else:
-                await outbox.close(context, "msg_1", "delivered")
+                await outbox.close(context, "msg_1", DeliveryState.DELIVERED)
             return int(await client.ttl("dv:webhook:msg_1"))
 
     assert asyncio.run(note()) > 0

@@ -112,11 +112,13 @@ def browser(playwright_driver: Playwright) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def fake(clip: Clip) -> FakeApi:
-    """The knobs of the fake API that `site` is."""
+def fake(clip: Clip) -> Iterator[FakeApi]:
+    """The knobs of the fake API that `site` is. It answers as the real one does, or the test fails."""
     if "DOVETAIL_WEB_URL" in os.environ:
         pytest.skip("this test turns knobs that a real server does not have")
-    return FakeApi(clip)
+    fake = FakeApi(clip)
+    yield fake
+    assert fake.app.violations == []
 
 
 class _Switch:

@@ -19,7 +19,9 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.requests import ClientDisconnect
 
+from jobs.options import JobOptions
 from service import web
+from tests.contract import CheckedApp, example
 from tests.web.made import FPS, HEIGHT, NUM_FRAMES, SCALE, SEGMENT_FRAMES, WIDTH, Clip
 
 FINAL = ("completed", "failed", "cancelled")
@@ -45,51 +47,27 @@ class FakeJob:
         self._number = number
         self._num_changes = 0
         job_id = f"job_{number:026d}"
-        link = f"/v1/jobs/{job_id}"
-        self.state: dict[str, Any] = {
-            "id": job_id,
-            "object": "job",
-            "status": "queued",
-            "stage": None,
-            "progress": 0,
-            "processed_frames": 0,
-            "total_frames": NUM_FRAMES,
-            "fps": None,
-            "eta_seconds": None,
-            "queue_position": 1,
-            "attempts": 0,
-            "created_at": _time(number),
-            "updated_at": _time(number),
-            "started_at": None,
-            "completed_at": None,
-            "expires_at": None,
-            "input": {
-                "filename": filename,
-                "size_bytes": size_bytes,
-                "format": "mp4",
-                "codec": "h264",
-                "width": WIDTH,
-                "height": HEIGHT,
-                "rotation": 0,
-                "frame_rate": float(FPS),
-                "duration_seconds": NUM_FRAMES / FPS,
-                "num_frames": NUM_FRAMES,
-                "has_audio": False,
-            },
-            "output": None,
-            "options": {"model": "dovetail-nano", "start_seconds": None},
-            "priority": "normal",
-            "labels": {},
-            "metadata": {},
-            "batch_id": None,
-            "warnings": [],
-            "error": None,
-            "links": {"self": link, "hls": f"{link}/hls/playlist.m3u8", "preview": f"{link}/preview.jpg"}
-            | {
-                name: f"{link}/{name}"
-                for name in ("events", "cancel", "retry", "content", "stream", "report")
-            },
+        found = {"filename": filename, "size_bytes": size_bytes, "width": WIDTH, "height": HEIGHT}
+        found |= {
+            "has_audio": False,
+            "frame_rate": float(FPS),
+            "duration_seconds": NUM_FRAMES / FPS,
+            "num_frames": NUM_FRAMES,
         }
+        self.state: dict[str, Any] = example(
+            "JobSchema",
+            id=job_id,
+            status="queued",
+            **dict.fromkeys(("stage", "fps", "eta_seconds", "started_at", "decided"), None),
+            **dict.fromkeys(("progress", "processed_frames", "attempts"), 0),
+            total_frames=NUM_FRAMES,
+            queue_position=1,
+            created_at=_time(number),
+            updated_at=_time(number),
+            input=example("JobSchema")["input"] | found,
+            options=JobOptions(model="dovetail-nano").to_json(),
+            labels={},
+        )
         self.change("status", **changes)
 
     @property
@@ -156,7 +134,7 @@ class FakeApi:
         self.submitted: list[dict[str, Any]] = []
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
-        self.app = self._build()
+        self.app = CheckedApp(self._build())
 
     def add_job(self, filename: str = "clip.mp4", **changes: Any) -> FakeJob:
         """A job as if submitted before."""
@@ -352,7 +330,7 @@ class FakeApi:
         @router.get("/me")
         async def me() -> dict[str, Any]:
             is_required = self.key is not None
-            return {"owner": "local", "name": "Ada", "scopes": [], "limits": {}, "auth_required": is_required}
+            return example("MeSchema", owner="local", name="Ada", auth_required=is_required)
 
         @router.post("/session")
         async def sign_in(request: Request) -> Response:
@@ -370,17 +348,9 @@ class FakeApi:
 
         @router.get("/models")
         async def models() -> dict[str, Any]:
-            shared = {"object": "model", "licence": "Apache-2.0"}
-            nano = {
-                "id": "dovetail-nano",
-                "kind": "diffusion",
-                "scale": 4,
-                "megapixels_per_second": 1.2,
-            }
-            dove = {"id": "dove", "kind": "diffusion", "scale": 4, "megapixels_per_second": None}
-            nano |= {"is_default": True, "available": True}
-            dove |= {"is_default": False, "available": False}
-            return {"object": "list", "data": [shared | nano, shared | dove]}
+            nano = example("ModelSchema", id="dovetail-nano", kind="diffusion", megapixels_per_second=1.2)
+            other = {"is_default": False, "available": False, "megapixels_per_second": None}
+            return {"object": "list", "data": [nano, {**nano, "id": "dove", **other}]}
 
         @router.post("/estimate")
         async def estimate(request: Request) -> dict[str, Any]:
@@ -390,8 +360,7 @@ class FakeApi:
             scale = options.get("scale", SCALE)
             output: dict[str, Any] = {"width": round(WIDTH * scale), "height": round(HEIGHT * scale)}
             frames = min(NUM_FRAMES, round(FPS * options.get("duration_seconds", 3600)))
-            rest = {"tiles": {}, "memory_bytes": 1, "queue_seconds": None, "fits": True, "warnings": []}
-            return {"frames": frames, "output": output, "megapixels": 1, "seconds": frames / 3.4, **rest}
+            return example("EstimateSchema", frames=frames, output=output, seconds=frames / 3.4)
 
         return router
 
@@ -409,7 +378,8 @@ async def _events(job: FakeJob, first: int) -> AsyncIterator[str]:
         while number >= len(job.events):
             await asyncio.sleep(_POLL_SECONDS)
         name, state = job.events[number]
-        yield f"id: {number + 1}\nevent: {name}\ndata: {json.dumps({'job': state})}\n\n"
+        data = json.dumps({"type": name, "at": state["updated_at"], "detail": {}, "job": state})
+        yield f"id: {number + 1}\nevent: {name}\ndata: {data}\n\n"
         if state["status"] in FINAL and number == len(job.events) - 1:
             return
 
@@ -434,13 +404,8 @@ def _ranged(request: Request, data: bytes) -> Response:
 
 def _answer_problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
-    body = {"type": "about:blank", "title": error.code, "status": error.status, "detail": str(error)}
-    return JSONResponse(
-        body | {"code": error.code},
-        error.status,
-        headers=error.headers,
-        media_type="application/problem+json",
-    )
+    body = example("Problem", title=error.code, status=error.status, detail=str(error), code=error.code)
+    return JSONResponse(body, error.status, headers=error.headers, media_type="application/problem+json")
 
 
 def _time(number: int, num_changes: int = 0) -> str:

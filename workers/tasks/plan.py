@@ -14,6 +14,7 @@ from jobs.errors import QuotaExceededError
 from jobs.records import Job as JobRecord
 from jobs.records import JobPlan, PlannedSegment, Streaming, StreamSound
 from media import MediaError
+from media.encoding import decided_crf
 from media.growing import SegmentIndex
 from media.sandbox import SandboxLimits
 from workers.run.decisions import expected_warnings, source_warnings
@@ -67,11 +68,16 @@ def plan(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
 
 
 def _describe(context: WorkerContext, attempt: Attempt, record: JobRecord, blueprint: Blueprint) -> None:
-    run = blueprint.run
+    run, encode, encoding = blueprint.run, blueprint.options.encode, blueprint.run.encoding
     plan = JobPlan(
         model=blueprint.model.name,
-        width=run.encoding.width,
-        height=run.encoding.height,
+        width=encoding.width,
+        height=encoding.height,
+        codec=encoding.codec,
+        encoder=encoding.encoder,
+        pix_fmt=encoding.pix_fmt,
+        crf=decided_crf(encode, encoding),
+        preset=encode.preset or encoding.private_options.get("preset"),
         description_key=objects.description_key(record.id, attempt.token),
     )
     description = describe_run(run, options=blueprint.options, model=blueprint.model)

@@ -18,6 +18,7 @@ from jobs.records import JobState, Priority
 from media.growing import GrowingStream, SegmentIndex, index_segment
 from pipelines.loaders import load_model
 from pipelines.model import Model
+from service.jobs.schemas import JobSchema
 from tests.media import sandbox_acts as acts
 from tests.media.captioned import by_time, captions_in, write_captioned
 from tests.media.spherical import vexu, write_with_box
@@ -99,6 +100,12 @@ def test_options_of_a_job_are_followed(farm: Farm, clip: Path, tmp_path: Path) -
     video = decode(farm.output(job, tmp_path))
     assert video.size == (80, 60)
     assert video.end == Fraction(1)
+    decided = JobSchema.of(job, None).decided
+    assert decided is not None
+    assert decided.model_dump() == {
+        **{"model": "bicubic", "width": 80, "height": 60, "codec": "h265", "encoder": "libx265"},
+        **{"pix_fmt": "yuv420p", "crf": 20, "preset": "ultrafast"},
+    }
 
 
 def test_a_report_tells_what_was_done_and_no_place_on_the_server(farm: Farm, clip: Path) -> None:

@@ -1,0 +1,1 @@
+"""API keys over HTTP, for whoever may do everything."""
