@@ -178,6 +178,7 @@ def _named_keys(store: JobStore, job: Job) -> set[str]:
         named |= {job.output.key, job.output.report_key}
     if job.state is not JobState.COMPLETED:
         named |= {segment.key for segment in segments}
+        named.add(objects.description_key(job.id))
         audio = (job.streaming or {}).get("audio")
         if audio is not None:
             named.add(audio["key"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs import objects
 from jobs.records import Job as JobRecord
 from media import MediaInfo
 from media.containers import check_output
@@ -58,6 +59,7 @@ def source_of(context: WorkerContext, attempt: Attempt, record: JobRecord) -> Me
     with attempt.cancelling() as cancellation:
         return context.inputs.get(
             record.spec.input_key,
+            description_key=objects.description_key(record.id),
             video_stream=options.video_stream,
             keep_gaps=options.keep_gaps,
             cancellation=cancellation,

@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 
 from jobs.records import JobState, Priority
+from media import MediaInfo
 from media.growing import GrowingStream, SegmentIndex, index_segment
+from media.sandbox import sandboxed_probe
 from pipelines.loaders import load_model
 from pipelines.model import Model
 from tests.media import sandbox_acts as acts
@@ -26,7 +28,7 @@ from tests.workers.tasks.farm import Farm, wait_until
 from tests.workers.tasks.standins import SHAPE, Door, Memory, scripted
 from workers.run.options import UpscaleOptions
 from workers.run.upscaler import upscale_file
-from workers.tasks import failures, plan
+from workers.tasks import failures, inputs, plan
 from workers.tasks.inputs import upscale_options
 
 
@@ -325,26 +327,33 @@ def test_an_attempt_that_was_taken_over_leaves_nothing(farm: Farm, short_clip: P
     assert set(farm.publications(job_id).values()) == {1}
 
 
-def test_a_job_runs_on_s3_and_leaves_no_copies(
+def test_a_job_runs_on_s3_and_leaves_only_the_shared_cache(
     make_farm: Callable[..., Farm], s3_url: str, clip: Path, tmp_path: Path
 ) -> None:
     farm = make_farm(storage_url=s3_url)
-    with farm.worker() as context:
+    with farm.worker(), farm.worker():
         job_id = farm.submit(clip)
         job = farm.wait(job_id)
-        (copy,) = context.work_dir.glob("jobs_*_input")  # for the next segment of this job
-        assert copy.stat().st_size == clip.stat().st_size
     alone = by_command_line(farm, job_id, clip, tmp_path / "alone.mp4")
     assert farm.output(job, tmp_path).read_bytes() == alone.read_bytes()
-    assert list((tmp_path / "data" / "work").iterdir()) == []
+    (left,) = (tmp_path / "data" / "work").iterdir()
+    assert [path.name for path in left.glob("*/*")] == ["0"]  # the clip is one block
 
 
-def test_only_a_few_inputs_are_kept(make_farm: Callable[..., Farm], s3_url: str, short_clip: Path) -> None:
-    farm = make_farm(storage_url=s3_url)
-    with farm.worker() as context:
-        for _ in range(5):
-            farm.wait(farm.submit(short_clip))
-        assert len(list(context.work_dir.glob("jobs_*_input"))) == 3
+def test_a_source_is_looked_into_once_for_all_workers(
+    farm: Farm, long_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed: list[Path] = []
+
+    def probe(path: Path, **options: Any) -> MediaInfo:
+        probed.append(path)
+        return sandboxed_probe(path, **options)
+
+    monkeypatch.setattr(inputs, "sandboxed_probe", probe)
+    with farm.worker(), farm.worker():
+        job = farm.wait(farm.submit(long_clip))
+    assert job.state is JobState.COMPLETED
+    assert len(probed) == 1
 
 
 def test_too_little_memory_makes_the_plan_smaller(farm: Farm, short_clip: Path, tmp_path: Path) -> None:
