@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from jobs.errors import StorageError
 from jobs.records import JobState, Priority
 from media import MediaInfo
 from media.growing import GrowingStream, SegmentIndex, index_segment
@@ -26,6 +27,7 @@ from tests.media.spherical import vexu, write_with_box
 from tests.workers.made import decode, make_video, video_packets
 from tests.workers.tasks.farm import Farm, wait_until
 from tests.workers.tasks.standins import SHAPE, Door, Memory, scripted
+from workers.input_cache import CachedInput
 from workers.run.options import UpscaleOptions
 from workers.run.upscaler import upscale_file
 from workers.tasks import failures, inputs, plan
@@ -338,6 +340,25 @@ def test_a_job_runs_on_s3_and_leaves_only_the_shared_cache(
     assert farm.output(job, tmp_path).read_bytes() == alone.read_bytes()
     (left,) = (tmp_path / "data" / "work").iterdir()
     assert [path.name for path in left.glob("*/*")] == ["0"]  # the clip is one block
+
+
+def test_an_outage_while_a_source_is_read_costs_no_attempt(
+    make_farm: Callable[..., Farm], s3_url: str, short_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, outages = CachedInput.read, iter([True, True])
+
+    def read_later(content: CachedInput, offset: int, length: int) -> bytes:
+        if next(outages, False):
+            raise StorageError("the storage is away")
+        return read(content, offset, length)
+
+    monkeypatch.setattr(CachedInput, "read", read_later)
+    farm = make_farm(storage_url=s3_url, max_attempts=1)
+    with farm.worker():
+        job = farm.wait(farm.submit(short_clip))
+    assert job.state is JobState.COMPLETED, job.error
+    assert next(outages, None) is None
+    assert job.warnings == ()
 
 
 def test_a_source_is_looked_into_once_for_all_workers(
