@@ -78,8 +78,7 @@ class InputCache:
             return None
         data, checksum = content[:-_CHECKSUM_BYTES], content[-_CHECKSUM_BYTES:]
         if checksum != _checksum(data):  # the machine lost power
-            with contextlib.suppress(OSError):
-                path.unlink()
+            _unlink(path)
             return None
         return data
 
@@ -108,9 +107,8 @@ class InputCache:
                 yield lambda data: None
                 return
             stack.callback(os.close, descriptor)
+            stack.callback(_unlink, part)  # while it is locked; as a block it has another name
             if part.with_suffix("").exists():
-                with contextlib.suppress(OSError):
-                    part.unlink()
                 yield None
                 return
             yield lambda data: self._keep(part, descriptor, data)
@@ -148,8 +146,6 @@ class InputCache:
             part.rename(part.with_suffix(""))
         except OSError as error:
             _log.warning("input_cache.not_kept", reason=error.strerror or str(error))
-            with contextlib.suppress(OSError):
-                part.unlink()
 
     def _make_room(self, num_bytes: int) -> None:
         """Removes what was used longest ago, now and then."""
@@ -276,6 +272,11 @@ class CachedInput:
 
 def _checksum(data: bytes) -> bytes:
     return zlib.crc32(data).to_bytes(_CHECKSUM_BYTES, "big")
+
+
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _remove(path: Path) -> None:

@@ -168,5 +168,6 @@ def test_an_object_that_changes_or_goes_is_named(storage: CountingStorage, folde
     storage.delete(KEY)
     with pytest.raises(ObjectNotFoundError):
         content.read(3 * BLOCK_BYTES, 1)
+    assert list(folder.glob("*/*.part")) == []
     with pytest.raises(ObjectNotFoundError):
         opened(storage, folder)
