@@ -76,16 +76,23 @@ class EntryFinder:
         first_pts: The smallest time stamp that needs no repair (the container's start).
         length_size: Bytes of the length before each H.264 NAL unit (MP4, Matroska); 0 for start codes.
         is_from_start: Whether the first packet is that of the file, which is read without a seek.
+        num_skipped: Bytes of the file that packets do not count in their positions.
     """
 
     def __init__(
-        self, *, codec: str, first_pts: int, length_size: int = 0, is_from_start: bool = True
+        self,
+        *,
+        codec: str,
+        first_pts: int,
+        length_size: int = 0,
+        is_from_start: bool = True,
+        num_skipped: int = 0,
     ) -> None:
         self.is_regular = codec in _SEEKABLE_CODECS
         """Whether every packet had its own pts and decoding times have increased, so far."""
         self.entries: list[Entry] = []
         """Those that are certain, in order. Whoever takes them may remove them."""
-        self._is_at_start = is_from_start
+        self._is_at_start, self._num_skipped = is_from_start, num_skipped
         self._first_pts, self._is_h264, self._length_size = first_pts, codec == "h264", length_size
         self._pending: deque[Entry] = deque()
         self._last_dts: int | None = None
@@ -102,6 +109,7 @@ class EntryFinder:
             first_pts=first_pts,
             length_size=_nal_length_size(decoder.stream.codec_context.extradata),
             is_from_start=is_from_start,
+            num_skipped=decoder.num_skipped,
         )
 
     def watch(self, decoder: StreamDecoder, packets: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
@@ -125,7 +133,7 @@ class EntryFinder:
         # Frames of earlier packets must all be shown before the entry, or they would be missing behind it.
         if mark.pts > self._highest and self._is_clean(packet):
             if not self._is_at_start:
-                position = -1 if packet.pos is None else packet.pos
+                position = -1 if packet.pos is None else packet.pos + self._num_skipped
                 self._pending.append(Entry(mark.pts, mark.size, position, 1, mark.add_to(0)))
             self._seen = (self._seen[1], set())
             self._floors = (self._floors[1], mark.pts)

@@ -60,7 +60,9 @@ def seek_to_entry(decoder: StreamDecoder, entry: Entry) -> Iterator[VideoPacket]
     """
     for offset, is_byte in _places(decoder, entry):
         try:
-            if is_byte:
+            if decoder.num_skipped:
+                pass  # what lies before is not there
+            elif is_byte:
                 decoder.container.seek(offset, unsupported_byte_offset=True, stream=decoder.stream)
             else:
                 decoder.container.seek(offset, stream=decoder.stream)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from media._captions import UNREADABLE_WARNING, CaptionQueue, captions_of
 from media._clock import Clock, TimedFrame, with_durations
+from media._cueless import find_gap
 from media._decoder import StreamDecoder, VideoPacket
 from media._deinterlace import FIELDS_PER_FRAME, SETTLING_FRAMES, Deinterlacer
 from media._entries import Entry, EntryFinder, last_before
@@ -197,7 +198,9 @@ class VideoReader:
         if position <= 0 or entry is None:
             yield from self._frames_from_start(position)
             return
-        with self._open() as decoder:
+        is_matroska = "matroska" in self.info.format_name and entry.position >= 0
+        gap = find_gap(self.info.path, entry.position) if is_matroska else None
+        with self._open(gap) as decoder:
             packets = seek_to_entry(decoder, entry)
             if packets is None:
                 raise PacketMismatchError
@@ -321,7 +324,7 @@ class VideoReader:
     def _frame_ticks(self) -> Fraction:
         return 1 / self.info.video.rate / self.info.video.time_base
 
-    def _open(self) -> StreamDecoder:
+    def _open(self, gap: tuple[int, int] | None = None) -> StreamDecoder:
         return StreamDecoder(
             self.info.path,
             self.info.video.index,
@@ -330,4 +333,5 @@ class VideoReader:
             notes=self._notes,
             on_packet=self._on_packet,
             stretches=self.info.stretches,
+            gap=gap,
         )

@@ -28,6 +28,7 @@ SEEKABLE = {
     "fragmented.mp4": Clip(num_b_frames=2, container_options=FRAGMENTED),
     "open-gop.mp4": Clip(num_b_frames=3, options=OPEN_GOP),
     "h264.mkv": Clip(num_b_frames=2),
+    "cueless.mkv": Clip(num_b_frames=2, container_options={"live": "1", "cluster_time_limit": "200"}),
     "h264.ts": Clip(num_b_frames=2),
     "h264.flv": Clip(num_b_frames=2),
     "hevc-open-gop.mkv": Clip(codec="libx265", options=X265, num_b_frames=3),
