@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
 import threading
@@ -26,13 +27,11 @@ class CountingStorage(Storage):
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder))
         self.fetched: list[tuple[int, int]] = []
-        self.fetches = threading.Event()
         self.may_answer = threading.Event()
         self.may_answer.set()
 
     def get_bytes(self, key: str, **options: Any) -> bytes:
         self.fetched.append((options["offset"] // BLOCK_BYTES, options["length"]))
-        self.fetches.set()
         assert self.may_answer.wait(30)
         return super().get_bytes(key, **options)
 
@@ -79,14 +78,24 @@ def test_what_is_read_on_comes_in_larger_pieces(storage: CountingStorage, folder
     assert [number for number, _ in storage.fetched] == [0, 1, 3]
 
 
-def test_two_workers_fetch_a_block_once(storage: CountingStorage, folder: Path) -> None:
+def test_workers_fetch_a_block_once(
+    storage: CountingStorage, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage.may_answer.clear()
+    arrived, flock = threading.Semaphore(0), fcntl.flock
+
+    def announced(descriptor: int, operation: int) -> None:
+        arrived.release()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(input_cache.fcntl, "flock", announced)
     results: list[bytes] = []
     readers = [opened(storage, folder) for _ in range(3)]
     threads = [threading.Thread(target=lambda r=reader: results.append(r.read(5, 9))) for reader in readers]
     for thread in threads:
         thread.start()
-    assert storage.fetches.wait(30)
+    for _ in threads:
+        assert arrived.acquire(timeout=30)
     storage.may_answer.set()
     for thread in threads:
         thread.join()
