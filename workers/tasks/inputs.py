@@ -84,19 +84,21 @@ class InputShelf:
             MediaError: If it is no video.
         """
         way = _Way(key, description_key, video_stream, keep_gaps)
+        size_bytes, version = self._storage.identify(key)
         if way in self._kept:
             self._kept.move_to_end(way)
-            return self._kept[way].info
+            if self._kept[way].version == version:
+                return self._kept[way].info
+            self._kept.pop(way).stack.close()
         while len(self._kept) >= _MAX_KEPT:
             self._drop_oldest()
         with ExitStack() as stack:
-            size_bytes, version = self._storage.identify(key)
             path = self._path(key, stack)
             info = self._described(way, version, path)
             if info is None:
                 info = self._probe(way, path, size_bytes, cancellation)
                 self._storage.put_bytes(description_key, encode((version, info)))
-            self._kept[way] = _Kept(info, stack.pop_all())
+            self._kept[way] = _Kept(info, version, stack.pop_all())
             return info
 
     def clear(self) -> None:
@@ -150,6 +152,7 @@ class _Way(NamedTuple):
 @dataclass
 class _Kept:
     info: MediaInfo
+    version: str
     stack: ExitStack
 
 

@@ -361,6 +361,16 @@ def test_an_outage_while_a_source_is_read_costs_no_attempt(
     assert job.warnings == ()
 
 
+def test_a_source_that_has_changed_is_looked_into_anew(farm: Farm, short_clip: Path, long_clip: Path) -> None:
+    with farm.worker() as context:
+        lengths = []
+        for clip in (short_clip, long_clip):
+            farm.storage.put_file("uploads/clip", clip)
+            info = context.inputs.get("uploads/clip", description_key="jobs/1/source.json")
+            lengths.append(info.duration_seconds)
+    assert lengths == [Fraction(20, 25), Fraction(12 * 32, 25)]
+
+
 def test_a_source_is_looked_into_once_for_all_workers(
     farm: Farm, long_clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
