@@ -28,9 +28,10 @@ from jobs.storage import Storage
 
 _log: Any = structlog.get_logger(__name__)
 
-BLOCK_BYTES = 1 << 20
-# Read on without a gap, an input comes in larger pieces: a request takes tens of milliseconds.
-_MAX_BLOCKS_AT_ONCE = 8
+BLOCK_BYTES = 1 << 18
+# Read on without a gap, an input comes in larger pieces, each half as long as all before: a request takes
+# tens of milliseconds, and what is fetched in vain stays small beside what is read.
+_MAX_BLOCKS_AT_ONCE = 32
 # A block that another one has fetched may be gone again; then it is fetched without the cache.
 _MAX_TRIES = 3
 _CHECKSUM_BYTES = 4
@@ -202,7 +203,7 @@ class CachedInput:
         self._name = hashlib.sha256(identity.encode()).hexdigest()[:32]
         self._lock = Lock()
         self._recent: dict[int, bytes] = {}
-        self._next, self._num_at_once = -1, 1
+        self._next, self._num_in_row = -1, 0
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of a range that lies within.
@@ -234,8 +235,8 @@ class CachedInput:
     def _fetch(self, number: int) -> bytes | None:
         """A block, and those behind it that are likely to be read next and that nobody has or fetches; None
         if another one has fetched it."""
-        is_read_on = number == self._next
-        wanted = min(2 * self._num_at_once, _MAX_BLOCKS_AT_ONCE) if is_read_on else 1
+        in_row = self._num_in_row if number == self._next else 0
+        wanted = min(max(1, in_row // 2), _MAX_BLOCKS_AT_ONCE)
         end = min(number + wanted, -(-self.size_bytes // BLOCK_BYTES))
         with ExitStack() as stack:
             keeps = []
@@ -247,7 +248,7 @@ class CachedInput:
                 keeps.append(keep)
             if not keeps:
                 return None
-            self._next, self._num_at_once = number + len(keeps), len(keeps)
+            self._next, self._num_in_row = number + len(keeps), in_row + len(keeps)
             pieces = self._read_blocks(number, len(keeps))
             for keep, piece in zip(keeps, pieces, strict=True):
                 keep(piece)
