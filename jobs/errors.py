@@ -103,6 +103,12 @@ class ObjectNotFoundError(StorageError):
     code = "object_not_found"
 
 
+class ObjectChangedError(StorageError):
+    """Raised when an object is not the one any more that was begun to be read."""
+
+    code = "object_changed"
+
+
 class StorageFullError(StorageError):
     """Raised when there is no room for an object. Nothing of it is left, and no job is lost."""
 

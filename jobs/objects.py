@@ -23,6 +23,11 @@ def input_key(job_id: str, token: str = "") -> str:
     return f"jobs/{job_id}/input" + (f"-{token[:8]}" if token else "")
 
 
+def source_info_key(job_id: str) -> str:
+    """What is known of the source."""
+    return f"jobs/{job_id}/source.json"
+
+
 def segment_key(job_id: str, index: int, token: str) -> str:
     """A segment; no two attempts write the same object."""
     return f"jobs/{job_id}/segments/{index:06d}-{token[:8]}.mp4"

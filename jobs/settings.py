@@ -141,6 +141,9 @@ class WorkerSettings(CommonSettings):
         use_compile: Compile models when they are loaded: minutes at the start, faster from then on.
         use_offload: Keep the parts of a model in host memory while they do not work, for small GPUs.
         work_dir: For files of the running task; None is a temporary folder.
+        input_cache_dir: For blocks of inputs that are fetched from S3; the workers of a machine that name the
+            same folder share them. None is a folder in that of `work_dir`.
+        input_cache_bytes: Most that these blocks may take; those used longest ago go first. 0 keeps none.
         drain_seconds: How long a stopped worker may take to finish its segment.
         decode_memory_bytes: Memory that decoding one input may take.
         decode_idle_seconds: Longest time without a decoded frame.
@@ -156,6 +159,8 @@ class WorkerSettings(CommonSettings):
     use_compile: bool = False
     use_offload: bool = False
     work_dir: Path | None = None
+    input_cache_dir: Path | None = None
+    input_cache_bytes: Annotated[int, Field(ge=0)] = 8 * GIB
     drain_seconds: Annotated[float, Field(ge=0)] = 600
     decode_memory_bytes: Annotated[int, Field(ge=64 << 20)] = 4 * GIB
     decode_idle_seconds: Annotated[float, Field(gt=0)] = 60

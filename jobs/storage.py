@@ -10,14 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import LocalStore, S3Store
 
-from jobs.errors import ObjectNotFoundError, StorageError, StorageFullError
+from jobs.errors import ObjectChangedError, ObjectNotFoundError, StorageError, StorageFullError
 from jobs.syncing import make_synced_folder, sync
+
+if TYPE_CHECKING:
+    from obstore import GetOptions  # there for type checkers only
 
 CHUNK_BYTES = 1 << 20
 _PART_BYTES = 16 << 20
@@ -111,18 +115,38 @@ class Storage:
         with self._placing(key) as part:
             part.write_bytes(content)
 
-    def get_bytes(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+    def get_bytes(
+        self, key: str, *, offset: int = 0, length: int | None = None, version: str | None = None
+    ) -> bytes:
         """Reads an object, or a range of it that lies within it, at once.
+
+        Args:
+            key: Name.
+            offset: Of the range.
+            length: Of the range; None is to the end.
+            version: From `identify`; another version is an error.
 
         Raises:
             ObjectNotFoundError: If there is none.
+            ObjectChangedError: If it has another version.
             StorageError: If it cannot be read.
         """
         with _reported(key):
-            if offset == 0 and length is None:
-                return bytes(self._store.get(key).bytes())
-            end = self.size(key) if length is None else offset + length
-            return bytes(self._store.get_range(key, start=offset, end=end))
+            options: GetOptions = {} if version is None else {"if_match": version}
+            if offset or length is not None:
+                options["range"] = (offset, self.size(key) if length is None else offset + length)
+            return bytes(self._store.get(key, options=options).bytes())
+
+    def identify(self, key: str) -> tuple[int, str]:
+        """Size of an object in bytes, and what tells its content from what had its name before.
+
+        Raises:
+            ObjectNotFoundError: If there is none.
+            StorageError: If it cannot be asked for.
+        """
+        with _reported(key):
+            meta = self._store.head(key)
+        return int(meta["size"]), meta["e_tag"] or str(meta["last_modified"])
 
     async def stream(self, key: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """Reads an object in pieces of about a MiB, without holding more than a few of them.
@@ -298,6 +322,8 @@ def _reported(key: str) -> Iterator[None]:
         if error.errno in _FULL:
             raise StorageFullError(f"no room in the storage for {key}") from error
         raise StorageError(f"the storage failed at {key}: {error.strerror or error}") from error
+    except PreconditionError as error:
+        raise ObjectChangedError(f"the object {key} has changed while it was read") from error
     except BaseError as error:
         if "No space left" in str(error):
             raise StorageFullError(f"no room in the storage for {key}") from error

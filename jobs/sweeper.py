@@ -174,6 +174,7 @@ def _named_keys(store: JobStore, job: Job) -> set[str]:
     named = {job.spec.input_key, objects.input_key(job.id)}
     if job.output is not None:
         return named | {job.output.key, job.output.report_key, job.output.preview_key or ""}
+    named.add(objects.source_info_key(job.id))
     for segment in store.finished_segments(job.id):
         named |= {segment.key, segment.preview_key or ""}
     if job.plan is not None:

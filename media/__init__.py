@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from media._entries import Entry
     from media._losses import describe_output_losses
     from media.encoder_choice import maker_of, pin_encoder
     from media.encoding import EncodeOptions, ResolvedEncoding, resolve_encoding
@@ -55,6 +56,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "SubtitleStreamInfo",
     "VideoStreamInfo",
     # Reading
+    "Entry",
     "Frame",
     "InputLimits",
     "VideoReader",
@@ -96,6 +98,7 @@ _HOMES = {
         "ResolvedEncoding",
         "resolve_encoding",
     ),
+    "media._entries": ("Entry",),
     "media.errors": (
         "EncodeError",
         "EncoderUnavailableError",

@@ -49,6 +49,7 @@ class StreamDecoder:
         notes: Where damage is reported.
         on_packet: Called for each packet that is read.
         stretches: Of the file's time line. Packets and frames have their times on that line.
+        gap: As for `open_input`.
 
     Raises:
         UnreadableInputError: The file cannot be opened.
@@ -65,13 +66,16 @@ class StreamDecoder:
         notes: Notes,
         on_packet: Callable[[], None] | None = None,
         stretches: Sequence[Stretch] = (),
+        gap: tuple[int, int] | None = None,
     ) -> None:
+        self.num_skipped = 0 if gap is None else gap[1] - gap[0]
+        """Bytes of the file that are not there for this decoder: its packets lie so much further in it."""
         self._notes, self._on_packet = notes, on_packet
         self._follower = VideoFollower(stretches)
         self._is_closed = False
         self.is_cut_off = False
         """Whether reading ended with an error instead of the end of the file."""
-        self.container: InputContainer = open_input(path, limits=limits)
+        self.container: InputContainer = open_input(path, limits=limits, gap=gap)
         for stream in self.container.streams:
             if stream.index != index:
                 stream.discard = Discard.all  # lets seeking formats skip the data of other streams

@@ -10,7 +10,8 @@ from typing import BinaryIO, NamedTuple
 
 from media.info import Crop
 
-_SEGMENT, _TRACKS, _TRACK_ENTRY, _CLUSTER = 0x18538067, 0x1654AE6B, 0xAE, 0x1F43B675
+SEGMENT, CLUSTER = 0x18538067, 0x1F43B675
+_TRACKS, _TRACK_ENTRY = 0x1654AE6B, 0xAE
 _VIDEO, _CONTENT_ENCODINGS, _CONTENT_ENCODING, _ENCRYPTION = 0xE0, 0x6D80, 0x6240, 0x5035
 _CROP_IDS = {"top": 0x54BB, "bottom": 0x54AA, "left": 0x54CC, "right": 0x54DD}
 
@@ -75,10 +76,10 @@ def _find_tracks(file: BinaryIO, size: int) -> bytes | None:
         if position >= end:
             return None
         file.seek(position)
-        element = _read_element(file.read(12), position, end)
-        if element is None or element.id == _CLUSTER:
+        element = read_element(file.read(12), position, end)
+        if element is None or element.id == CLUSTER:
             return None
-        if element.id == _SEGMENT:
+        if element.id == SEGMENT:
             position, end = element.start, element.end
         elif element.id == _TRACKS:
             file.seek(element.start)
@@ -92,14 +93,14 @@ def children(body: bytes, start: int, end: int) -> Iterator[Element]:
     """The elements between two positions, one behind the other, as far as they can be understood."""
     position = start
     while position < end:
-        element = _read_element(body[position : position + 12], position, end)
+        element = read_element(body[position : position + 12], position, end)
         if element is None:
             return
         yield element
         position = element.end
 
 
-def _read_element(head: bytes, position: int, limit: int) -> Element | None:
+def read_element(head: bytes, position: int, limit: int) -> Element | None:
     """The element at a position, cut at the limit; its head is an id with its marker and a size without."""
     if not head or head[0] == 0:
         return None

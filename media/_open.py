@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 
+from media._cueless import ShortenedFile
 from media.errors import InputLimitError, UnreadableInputError
 from media.limits import DEFAULT_LIMITS, InputLimits
 
@@ -24,7 +25,11 @@ _ACCEPTED = "MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG-PS, FLV, WMV, OGG, GIF, MXF
 
 
 def open_input(
-    path: str | Path, *, limits: InputLimits = DEFAULT_LIMITS, analysed_bytes: int | None = None
+    path: str | Path,
+    *,
+    limits: InputLimits = DEFAULT_LIMITS,
+    analysed_bytes: int | None = None,
+    gap: tuple[int, int] | None = None,
 ) -> InputContainer:
     """Open a file for reading. The caller closes it: an open container holds its memory until then.
 
@@ -32,6 +37,7 @@ def open_input(
         path: A regular file. Its name means nothing: "concat:a" or "-i" are files of that name.
         limits: What to refuse.
         analysed_bytes: How far to read for streams that begin late; None for FFmpeg's five megabytes.
+        gap: From `find_gap`: bytes to read as if they were not there.
 
     Raises:
         UnreadableInputError: The file is missing, empty, not accepted or damaged at its head.
@@ -48,7 +54,8 @@ def open_input(
     if analysed_bytes is not None:
         options |= {"probesize": str(analysed_bytes), "analyzeduration": str(_ANALYSED_MICROSECONDS)}
     try:
-        container = av.open(name, "r", options=options, metadata_errors="replace")
+        file = name if gap is None else ShortenedFile(Path(name), gap)
+        container = av.open(file, "r", options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
         raise UnreadableInputError(_explain(name, error)) from error
     if len(container.streams) > limits.max_streams:

@@ -13,13 +13,15 @@ from torch import Tensor
 
 from media._captions import UNREADABLE_WARNING, CaptionQueue, captions_of
 from media._clock import Clock, TimedFrame, with_durations
-from media._decoder import StreamDecoder
+from media._cueless import find_gap
+from media._decoder import StreamDecoder, VideoPacket
 from media._deinterlace import FIELDS_PER_FRAME, SETTLING_FRAMES, Deinterlacer
+from media._entries import Entry, EntryFinder, last_before
 from media._fitting import FittingConverter
 from media._missing_frames import describe_truncation, explain_emptiness
 from media._notes import Notes
 from media._reading_range import ReadingRange, check_seconds
-from media._seek import PacketList, PacketMismatchError, choose_entry, list_packets, seek_to_entry
+from media._seek import PacketMismatchError, find_entry, seek_to_entry, undamaged
 from media.color import RGB, effective_tags
 from media.errors import InputLimitError, NoFramesError
 from media.frame import Frame
@@ -97,14 +99,17 @@ class VideoReader:
         self._range = ReadingRange.of_seconds(start_seconds, duration_seconds, self.time_base)
         self._iterators: WeakSet[Generator[Frame, None, None]] = WeakSet()
         self._is_closed = False
+        self._finder: EntryFinder | None = None
 
-    def frames(self, *, from_pts: int | None = None) -> Iterator[Frame]:
+    def frames(self, *, from_pts: int | None = None, entry: Entry | None = None) -> Iterator[Frame]:
         """Read frames; may be called again, each call reads the file anew.
 
         Args:
             from_pts: Begin at the first frame with at least this pts: the frames, bit for bit, and the pts
                 that reading all frames gives from there on. Where seeking cannot guarantee that, the file is
                 decoded from its start. None: all frames.
+            entry: What `entry_before` gave for this pts, perhaps to another reader of the same file. Without
+                it, the packets before `from_pts` are read to find one.
 
         Raises:
             NoFramesError: Not one frame can be had, or none lies in the chosen range.
@@ -115,9 +120,31 @@ class VideoReader:
         if self._is_closed:
             raise ValueError("the reader is closed; make a new one to read again")
         self._notes.begin_pass()
-        frames = self._frames(max(0, from_pts or 0))
+        frames = self._frames(max(0, from_pts or 0), entry)
         self._iterators.add(frames)
         return frames
+
+    def entry_before(self, pts: int) -> Entry | None:
+        """Where to begin to read frames from a time on, after the frames up to there have been read; None
+        where it is not known, or only reading from the file's start is sure.
+
+        Args:
+            pts: Of a frame that was read.
+        """
+        return last_before(self._finder.entries if self._finder else [], self.needed_pts(pts))
+
+    def take_entries(self) -> list[Entry] | None:
+        """The entries found since the last call, which this reader then forgets; None where time stamps are
+        not regular, so that those from before count no more."""
+        if self._finder is None or not self._finder.is_regular:
+            return None
+        taken, self._finder.entries[:] = list(self._finder.entries), []
+        return taken
+
+    def needed_pts(self, pts: int) -> int:
+        """The time, in ticks of the stream, from which on the picture of a frame depends."""
+        lead = SETTLING_FRAMES * self._frame_ticks if self.is_deinterlaced else Fraction(0)
+        return math.floor(self._stream_pts(pts) - lead)
 
     def close(self) -> None:
         """End all unfinished iterators and close their files; harmless a second time.
@@ -145,11 +172,11 @@ class VideoReader:
         assert isinstance(self.warnings, Notes)
         return self.warnings
 
-    def _frames(self, from_pts: int) -> Generator[Frame, None, None]:
+    def _frames(self, from_pts: int, entry: Entry | None) -> Generator[Frame, None, None]:
         position = self._range.first + from_pts
         is_empty = True
         try:
-            for frame in self._frames_after_seek(position):
+            for frame in self._frames_after_seek(position, entry):
                 is_empty = False
                 position = self._range.first + frame.pts + 1
                 yield frame
@@ -160,36 +187,51 @@ class VideoReader:
         if is_empty and from_pts == 0 and not self._is_closed:
             raise NoFramesError(explain_emptiness(self.info, self._range, self.time_base))
 
-    def _frames_after_seek(self, position: int) -> Iterator[Frame]:
+    def _frames_after_seek(self, position: int, entry: Entry | None) -> Iterator[Frame]:
         """Frames from a time on (output ticks, from the container's start), by the shortest sure way.
 
         Raises:
             PacketMismatchError: The way was not sure after all.
         """
-        if position <= 0:
+        if position > 0 and entry is None:
+            entry = self._find_entry(position)
+        if position <= 0 or entry is None:
             yield from self._frames_from_start(position)
             return
-        listed, entry = self._plan_entry(position)
-        if entry is None:
-            yield from self._frames_from_start(position)
-            return
-        with self._open() as decoder:
-            decoded = seek_to_entry(decoder, listed, entry)
-            if decoded is None:
+        is_matroska = "matroska" in self.info.format_name and entry.position >= 0
+        gap = find_gap(self.info.path, entry.position) if is_matroska else None
+        with self._open(gap) as decoder:
+            packets = seek_to_entry(decoder, entry)
+            if packets is None:
                 raise PacketMismatchError
-            yield from self._select(decoder, decoded, position)
+            frames = undamaged(decoder, self._watch(decoder, packets, is_from_start=False), entry.pts)
+            yield from self._select(decoder, frames, position)
 
     def _frames_from_start(self, position: int) -> Iterator[Frame]:
         with self._open() as decoder:
-            yield from self._select(decoder, decoder.frames(), position)
+            frames = decoder.decode(self._watch(decoder, decoder.packets(), is_from_start=True))
+            yield from self._select(decoder, frames, position)
 
-    def _plan_entry(self, position: int) -> tuple[PacketList, int | None]:
-        lead = SETTLING_FRAMES * self._frame_ticks if self.is_deinterlaced else Fraction(0)
-        wanted = math.floor(position / self._fields + self._origin_ticks)
+    def _find_entry(self, position: int) -> Entry | None:
         with self._open() as decoder:
-            listed = list_packets(decoder, until_pts=wanted, first_pts=math.ceil(self._origin_ticks))
-        codec = self.info.video.codec
-        return listed, choose_entry(listed, before_pts=math.floor(wanted - lead), codec=codec)
+            return find_entry(
+                decoder,
+                before_pts=self.needed_pts(position - self._range.first),
+                until_pts=self._stream_pts(position - self._range.first),
+                first_pts=math.ceil(self._origin_ticks),
+            )
+
+    def _watch(
+        self, decoder: StreamDecoder, packets: Iterator[VideoPacket], *, is_from_start: bool
+    ) -> Iterator[VideoPacket]:
+        """Pass packets on, and remember the entries among them."""
+        first_pts = math.ceil(self._origin_ticks)
+        self._finder = EntryFinder.of(decoder, first_pts=first_pts, is_from_start=is_from_start)
+        return self._finder.watch(decoder, packets)
+
+    def _stream_pts(self, pts: int) -> int:
+        """A frame's pts in ticks of the stream."""
+        return math.floor((self._range.first + pts) / self._fields + self._origin_ticks)
 
     def _select(
         self, decoder: StreamDecoder, decoded: Iterator[VideoFrame], position: int
@@ -282,7 +324,7 @@ class VideoReader:
     def _frame_ticks(self) -> Fraction:
         return 1 / self.info.video.rate / self.info.video.time_base
 
-    def _open(self) -> StreamDecoder:
+    def _open(self, gap: tuple[int, int] | None = None) -> StreamDecoder:
         return StreamDecoder(
             self.info.path,
             self.info.video.index,
@@ -291,4 +333,5 @@ class VideoReader:
             notes=self._notes,
             on_packet=self._on_packet,
             stretches=self.info.stretches,
+            gap=gap,
         )

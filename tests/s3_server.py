@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -14,8 +15,8 @@ import pytest
 BUCKET = "films"
 
 
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
+@contextmanager
+def running_s3_server() -> Iterator[str]:
     """Address of a server with an empty bucket."""
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", "from moto.server import main; main()", "-p", "0"],
@@ -35,6 +36,13 @@ def s3_server() -> Iterator[str]:
             yield found[0]
         finally:
             server.kill()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Address of a server with an empty bucket."""
+    with running_s3_server() as address:
+        yield address
 
 
 @pytest.fixture

@@ -32,9 +32,10 @@ from pipelines.loaders import load_model
 from pipelines.model import Model
 from workers.consumer import Consumer
 from workers.fleet_report import FleetReporter
+from workers.input_cache import InputCache
 from workers.metrics import WorkerCollector, served_metrics
 from workers.model_shelf import ModelShelf
-from workers.scratch import own_folder
+from workers.scratch import own_folder, scratch_base
 from workers.tasks.context import WorkerContext
 from workers.tasks.inputs import InputShelf
 from workers.tasks.join import join
@@ -150,7 +151,12 @@ def _make_context(
     queue_client = stack.enter_context(patient_client(settings.effective_queue_redis_url))
     storage = Storage(settings.effective_storage_url, min_free_bytes=settings.min_free_bytes)
     work_dir = stack.enter_context(own_folder(settings.work_dir))
-    inputs = InputShelf(storage, sandbox, settings, work_dir)
+    cache = InputCache(
+        settings.input_cache_dir or scratch_base(settings.work_dir) / "inputs",
+        max_bytes=0 if storage.folder else settings.input_cache_bytes,
+        min_free_bytes=settings.min_free_bytes,
+    )
+    inputs = InputShelf(storage, sandbox, settings, cache)
     stack.callback(inputs.clear)
     return WorkerContext(
         settings=settings,

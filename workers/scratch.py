@@ -15,6 +15,11 @@ _PREFIX = "worker-"
 _LOCK_NAME = "lock"
 
 
+def scratch_base(base: Path | None) -> Path:
+    """Where the folders of all of this user's workers are, if nothing else is said."""
+    return base or Path(tempfile.gettempdir()) / f"dovetail-{os.getuid()}"
+
+
 @contextmanager
 def own_folder(base: Path | None) -> Iterator[Path]:
     """Makes a folder for this process alone, and removes it afterwards.
@@ -25,7 +30,7 @@ def own_folder(base: Path | None) -> Iterator[Path]:
     Raises:
         OSError: If it cannot be made.
     """
-    base = base or Path(tempfile.gettempdir()) / f"dovetail-{os.getuid()}"
+    base = scratch_base(base)
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     _remove_left(base)
     while True:

@@ -23,6 +23,8 @@ from media.sandbox._cancellation import Cancellation
 from media.sandbox._limits import SandboxLimits
 from media.sandbox._protections import PROTECTIONS, is_confined, remedies
 from media.sandbox._sandbox import PROBE_MODULES, READ_MODULES, Sandbox, shared_sandbox
+from media.sandbox._served_files import Content
+from media.sandbox._wire import decode, encode
 
 if TYPE_CHECKING:
     from media.sandbox._pictures import (
@@ -37,9 +39,12 @@ __all__ = [
     "PROTECTIONS",
     "READ_MODULES",
     "Cancellation",
+    "Content",
     "Sandbox",
     "SandboxLimits",
     "SandboxedReader",
+    "decode",
+    "encode",
     "is_confined",
     "remedies",
     "sandboxed_join",

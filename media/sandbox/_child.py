@@ -13,6 +13,7 @@ from typing import Any
 from media.errors import InputMemoryError, MediaError, SandboxError
 from media.sandbox._confinement import confine, die_with_parent, renew_cpu_limit
 from media.sandbox._messages import LENGTH, read_exactly, read_request, write_all
+from media.sandbox._served_files import ServedFile
 from media.sandbox._wire import encode
 
 _SIGN_OF_LIFE_SECONDS = 1.0
@@ -89,6 +90,10 @@ def _do_request() -> None:
             request.limits,
             readable=request.readable,
             writable=request.writable,
+            served={
+                path: ServedFile(FIRST_FILE + request.served_channel, number, size)
+                for number, (path, size) in enumerate(request.served)
+            },
             renews_cpu_limit=request.takes_port,
         )
     except OSError as error:

@@ -4,7 +4,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import media
@@ -12,6 +12,7 @@ from media.sandbox import _landlock, _privileges, _seccomp
 from media.sandbox._handed_files import HandedFiles
 from media.sandbox._limits import SandboxLimits
 from media.sandbox._protections import LANDLOCK, SECCOMP, USER
+from media.sandbox._served_files import ServedFile
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
@@ -44,7 +45,12 @@ def die_with_parent(parent: int) -> None:
 
 
 def confine(
-    limits: SandboxLimits, *, readable: Sequence[Path], writable: Sequence[Path], renews_cpu_limit: bool
+    limits: SandboxLimits,
+    *,
+    readable: Sequence[Path],
+    writable: Sequence[Path],
+    served: Mapping[Path, ServedFile],
+    renews_cpu_limit: bool,
 ) -> list[str]:
     """Apply the limits to this process and what it starts, for good.
 
@@ -52,6 +58,7 @@ def confine(
         limits: Resources.
         readable: Files and folders it may read, besides Python's own.
         writable: Folders in which it may write; the first becomes the working directory.
+        served: Files that it reads through its caller, by path.
         renews_cpu_limit: Whether it may call `renew_cpu_limit`.
 
     Returns:
@@ -62,21 +69,21 @@ def confine(
     """
     has_landlock, has_seccomp = _landlock.is_supported(), _seccomp.is_supported()
     # Where Landlock says which files are left, they are opened as ever.
-    handed = None if has_landlock or not _privileges.is_root() else HandedFiles(readable)
-    _limit_resources(limits, num_handed=len(handed or ()))
+    handed = HandedFiles(() if has_landlock or not _privileges.is_root() else readable, served)
+    _limit_resources(limits, num_handed=len(handed))
     if not renews_cpu_limit:
         soft, _ = resource.getrlimit(resource.RLIMIT_CPU)
         resource.setrlimit(resource.RLIMIT_CPU, (soft, soft + _CPU_GRACE_SECONDS))
     if writable:
         os.chdir(writable[0])
+    if handed or served:
+        handed.answer_paths()
     if sys.platform != "linux":
         return [SECCOMP, LANDLOCK, USER]
     _privileges.prctl(_PR_SET_NO_NEW_PRIVS, 1)
     if has_landlock:
         _landlock.restrict(readable=(*_CODE, *readable), writable=writable)
     is_other_user = _drop_privileges((*readable, *writable), may_keep_reading=has_landlock)
-    if handed is not None:
-        handed.answer_paths()
     if has_seccomp:
         _seccomp.install()
     # A user's own process stays the user's: Landlock says what it may touch.

@@ -3,12 +3,13 @@
 import mmap
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from fractions import Fraction
 
 import torch
 from torch import Tensor
 
+from media._entries import Entry
 from media._notes import Notes
 from media.info import MediaInfo
 from media.limits import InputLimits
@@ -81,16 +82,22 @@ class RingReader(VideoReader):
 
 
 def send_frames(
-    port: Port, info: MediaInfo, options: ReadingOptions, from_pts: int | None, num_slots: int
+    port: Port,
+    info: MediaInfo,
+    options: ReadingOptions,
+    from_pts: int | None,
+    entry: Entry | None,
+    num_slots: int,
 ) -> list[tuple[str, str]]:
-    """Read frames until the end. Each is announced with its slot, pts, duration, captions and new notes; the
-    caller sends back the number of a slot it has emptied.
+    """Read frames until the end. Each is announced with its slot, pts, duration, captions, new notes and what
+    `VideoReader.take_entries` gives; the caller sends back the number of a slot it has emptied.
 
     Args:
         port: To the caller; its file is the ring.
         info: From `probe`.
         options: For the reader.
         from_pts: For `VideoReader.frames`.
+        entry: For `VideoReader.frames`.
         num_slots: Of the ring, each as in `RingReader`.
 
     Returns:
@@ -104,7 +111,9 @@ def send_frames(
     notes = ForwardedNotes()
     with RingReader(info, options, port, ring) as reader:
         reader.warnings = notes
-        for frame in reader.frames(from_pts=from_pts):
+        for frame in reader.frames(from_pts=from_pts, entry=entry):
             port.renew_cpu_limit()
-            port.send("frame", reader.slot, frame.pts, frame.duration, frame.captions, notes.take())
+            taken = reader.take_entries()
+            found = None if taken is None else [astuple(entry) for entry in taken]
+            port.send("frame", reader.slot, frame.pts, frame.duration, frame.captions, notes.take(), found)
     return notes.take()

@@ -28,6 +28,10 @@ class Request:
     limits: SandboxLimits
     readable: tuple[Path, ...]
     writable: tuple[Path, ...]
+    served: tuple[tuple[Path, int], ...] = ()
+    """Files that it reads through its caller: path and size, in the order of their numbers."""
+    served_channel: int = 0
+    """Which of the files handed over is the socket for that."""
 
     def to_message(self) -> bytes:
         """The whole message."""

@@ -5,11 +5,13 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from media import errors
 from media.errors import InputTimeoutError, MediaError, SandboxError
 from media.sandbox._messages import LENGTH, MAX_ANSWER_BYTES
+from media.sandbox._served_files import Content, FileServer
 from media.sandbox._wire import WireError, decode
 
 # How long the end of a process takes to be noticed, at most: killing one that holds gigabytes takes a while.
@@ -37,19 +39,31 @@ class SandboxedProcess:
         self._channel, self._lifeline, self._server = channel, lifeline, server
         self._cpu_seconds = cpu_seconds
         self._buffer = bytearray()
+        self._files: FileServer | None = None
+
+    def serve(self, channel: socket.socket, contents: Sequence[Content]) -> None:
+        """Answer the process's questions for files that lie elsewhere; before it runs.
+
+        Args:
+            channel: Socket to the process.
+            contents: The files by number.
+        """
+        self._files = FileServer(channel, contents, on_error=self.kill)
 
     def receive(self, *, timeout: float) -> tuple[Any, ...]:
         """The next message: a kind and its values.
 
         Args:
-            timeout: Seconds to wait. After that the process is killed.
+            timeout: Seconds to wait, besides those for which the process itself waits for files that lie
+                elsewhere. After that it is killed.
 
         Raises:
+            Exception: What kept a file that lies elsewhere from being read.
             MediaError: The one raised in the process; `InputTimeoutError` where the time is over;
                 `SandboxError` where the process is gone or answers nonsense.
         """
         try:
-            message = decode(self._receive_bytes(time.monotonic() + timeout))
+            message = decode(self._receive_bytes(_Deadline(timeout, self._files)))
         except TimeoutError:
             self.kill()
             raise InputTimeoutError(
@@ -58,6 +72,8 @@ class SandboxedProcess:
             ) from None
         except (EOFError, OSError):
             self.kill()
+            if self._files is not None and self._files.error is not None:
+                raise self._files.error from None
             raise self._explain_end() from None
         except WireError as error:
             self.kill()
@@ -91,8 +107,10 @@ class SandboxedProcess:
         self.kill()
         self._channel.close()
         self._lifeline.close()
+        if self._files is not None:
+            self._files.close()
 
-    def _receive_bytes(self, deadline: float) -> bytes:
+    def _receive_bytes(self, deadline: "_Deadline") -> bytes:
         self._fill(LENGTH.size, deadline)
         (length,) = LENGTH.unpack(self._take(LENGTH.size))
         if length > MAX_ANSWER_BYTES:
@@ -100,10 +118,11 @@ class SandboxedProcess:
         self._fill(length, deadline)
         return self._take(length)
 
-    def _fill(self, count: int, deadline: float) -> None:
+    def _fill(self, count: int, deadline: "_Deadline") -> None:
         while len(self._buffer) < count:
-            if not _is_readable(self._channel, max(0.0, deadline - time.monotonic())):
-                raise TimeoutError
+            while not _is_readable(self._channel, deadline.seconds_left):
+                if not deadline.seconds_left:  # or the process had to wait meanwhile
+                    raise TimeoutError
             part = self._channel.recv(1 << 16)
             if not part:
                 raise EOFError
@@ -140,6 +159,22 @@ class SandboxedProcess:
         if len(data) < LENGTH.size:
             return None
         return os.waitstatus_to_exitcode(LENGTH.unpack(data)[0])
+
+
+class _Deadline:
+    """When a message must have come."""
+
+    def __init__(self, timeout: float, files: FileServer | None) -> None:
+        self._files = files
+        self._at = time.monotonic() + timeout - self._waited
+
+    @property
+    def seconds_left(self) -> float:
+        return max(0.0, self._at + self._waited - time.monotonic())
+
+    @property
+    def _waited(self) -> float:
+        return 0.0 if self._files is None else self._files.seconds_waited
 
 
 def _is_readable(end: socket.socket, timeout: float) -> bool:

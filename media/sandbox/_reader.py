@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Generator, Iterator
+from dataclasses import fields
 from fractions import Fraction
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +12,7 @@ from weakref import WeakSet
 import torch
 
 from media._captions import MAX_CAPTION_BYTES
+from media._entries import Entry, last_before
 from media._notes import Notes
 from media.errors import SandboxError
 from media.frame import Frame
@@ -105,6 +107,8 @@ class SandboxedReader:
         """What the images' values mean; the matrix is the one that was used, never "unspecified"."""
         self.keeps_alpha: bool = twin.keeps_alpha
         """Whether frames have alpha."""
+        self._needed_pts = twin.needed_pts
+        self._entries: list[Entry] = []
         self._num_channels = 4 if self.keeps_alpha else 3
         self._notes = Notes()
         self._timeout, self._sandbox_limits, self._sandbox = timeout, sandbox_limits, sandbox
@@ -117,11 +121,12 @@ class SandboxedReader:
         """What had to be repaired or skipped; grows while frames are read."""
         return self._notes
 
-    def frames(self, *, from_pts: int | None = None) -> Iterator[Frame]:
+    def frames(self, *, from_pts: int | None = None, entry: Entry | None = None) -> Iterator[Frame]:
         """Read frames; may be called again, each call reads the file anew in a new process.
 
         Args:
             from_pts: As for `VideoReader.frames`.
+            entry: As for `VideoReader.frames`.
 
         Returns:
             The frames. Their images are own memory.
@@ -138,9 +143,14 @@ class SandboxedReader:
         if self._is_closed:
             raise ValueError("the reader is closed; make a new one to read again")
         self._notes.begin_pass()
-        frames = self._frames(from_pts)
+        self._entries.clear()
+        frames = self._frames(from_pts, entry)
         self._iterators.add(frames)
         return frames
+
+    def entry_before(self, pts: int) -> Entry | None:
+        """As `VideoReader.entry_before`."""
+        return last_before(self._entries, self._needed_pts(pts))
 
     def close(self) -> None:
         """End all unfinished iterators and their processes; harmless a second time.
@@ -165,13 +175,13 @@ class SandboxedReader:
     ) -> None:
         self.close()
 
-    def _frames(self, from_pts: int | None) -> Generator[Frame, None, None]:
+    def _frames(self, from_pts: int | None, entry: Entry | None) -> Generator[Frame, None, None]:
         frame_bytes = self._num_channels * self.height * self.width * 4
         num_slots = max(2, min(_MAX_SLOTS, _MAX_RING_BYTES // frame_bytes))
         with contextlib.ExitStack() as stack:
             ring = make_shared_memory(num_slots * frame_bytes)
             stack.callback(os.close, ring)
-            process = self._start(ring, from_pts, num_slots, frame_bytes)
+            process = self._start(ring, from_pts, entry, num_slots, frame_bytes)
             stack.callback(process.close)
             self._processes.add(process)
             stack.callback(self._processes.discard, process)
@@ -195,7 +205,9 @@ class SandboxedReader:
                     alpha = made[3:] if self.keeps_alpha else None
                     yield Frame(made[:3], pts, duration, captions, alpha)
 
-    def _start(self, ring: int, from_pts: int | None, num_slots: int, frame_bytes: int) -> SandboxedProcess:
+    def _start(
+        self, ring: int, from_pts: int | None, entry: Entry | None, num_slots: int, frame_bytes: int
+    ) -> SandboxedProcess:
         limits = SandboxLimits(
             # The process maps the ring too.
             memory_bytes=self._sandbox_limits.memory_bytes + num_slots * frame_bytes,
@@ -208,6 +220,7 @@ class SandboxedReader:
             self.info,
             self._options,
             from_pts,
+            entry,
             num_slots,
             limits=limits,
             readable=[self.info.path],
@@ -217,7 +230,7 @@ class SandboxedReader:
     def _check_frame(self, values: list[Any], num_slots: int) -> tuple[int, int, int, bytes]:
         numbers = values[:3]
         is_frame = (
-            len(values) == 5
+            len(values) == 6
             and all(type(number) is int for number in numbers)
             and isinstance(values[3], bytes)
             and len(values[3]) <= MAX_CAPTION_BYTES
@@ -227,8 +240,22 @@ class SandboxedReader:
                 f"the process that reads the input announced a frame that cannot be: {numbers!r:.100}"
             )
         self._note(values[4])
+        self._add_entries(values[5])
         slot, pts, duration, captions = values[:4]
         return slot, pts, duration, captions
+
+    def _add_entries(self, entries: object) -> None:
+        if entries is None:
+            self._entries.clear()
+            return
+        for values in entries if isinstance(entries, list) else [None]:
+            if not (
+                isinstance(values, tuple)
+                and len(values) == len(fields(Entry))
+                and all(type(value) is int for value in values)
+            ):
+                raise SandboxError("the process that reads the input sent entries that are none")
+            self._entries.append(Entry(*values))
 
     def _note(self, notes: object) -> None:
         for note in notes if isinstance(notes, list) else [None]:

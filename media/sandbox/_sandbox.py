@@ -4,11 +4,9 @@ import contextlib
 import logging
 import os
 import socket
-import subprocess
-import sys
 import threading
-import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -16,22 +14,19 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar, cast
 
 from media.errors import SandboxError
 from media.sandbox._cancellation import Cancellation
-from media.sandbox._environment import clean_environment
-from media.sandbox._forkserver import READY, REQUEST
 from media.sandbox._limits import SandboxLimits
 from media.sandbox._messages import Request
 from media.sandbox._privileges import lent_folders
 from media.sandbox._process import SandboxedProcess
 from media.sandbox._protections import PROTECTIONS
+from media.sandbox._running_server import START_SECONDS, RunningForkServer
+from media.sandbox._served_files import Content
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
 
-# Importing torch on a busy machine takes some ten seconds.
-_START_SECONDS = 120.0
-_STOP_SECONDS = 5.0
 
 PROBE_MODULES = ("media.probing",)
 """What a child needs to probe; no torch."""
@@ -58,8 +53,24 @@ class Sandbox:
     def __init__(self, *, preload: Sequence[str] = PROBE_MODULES) -> None:
         self._preload = tuple(preload)
         self._lock = threading.Lock()
-        self._server: _ForkServer | None = None
+        self._server: RunningForkServer | None = None
         self._missing: tuple[str, ...] | None = None
+        self._mounted: dict[Path, Content] = {}
+
+    @contextmanager
+    def mounted(self, path: Path, content: Content) -> Iterator[None]:
+        """While the block runs, processes that may read a path find there what lies elsewhere.
+
+        Args:
+            path: Absolute; nothing need be there.
+            content: Read as far as the process reads. What it raises, the call that started the process
+                raises too.
+        """
+        self._mounted[path] = content
+        try:
+            yield
+        finally:
+            del self._mounted[path]
 
     def call(
         self,
@@ -90,6 +101,7 @@ class Sandbox:
             InputTimeoutError: The time is over, by the clock or the processor's.
             InputMemoryError: It needs more memory than allowed.
             SandboxError: The process crashed, or the function raised something else.
+            Exception: What mounted content raised.
         """
         folders = [Path(path).absolute() for path in writable]
         with lent_folders(folders):
@@ -130,18 +142,22 @@ class Sandbox:
             SandboxError: The process does not start.
         """
         limits = limits or SandboxLimits()
+        paths = [Path(path).absolute() for path in readable]
+        served = {path: self._mounted[path] for path in paths if path in self._mounted}
         request = Request(
             function=function,
             arguments=args,
             takes_port=takes_port,
             limits=limits,
-            readable=tuple(Path(path).absolute() for path in readable),
+            readable=tuple(path for path in paths if path not in served),
             writable=tuple(Path(path).absolute() for path in writable),
+            served=tuple((path, content.size_bytes) for path, content in served.items()),
+            served_channel=len(files),
         ).to_message()
-        process = self._fork(files, cpu_seconds=limits.cpu_seconds)
+        process = self._fork(files, list(served.values()), cpu_seconds=limits.cpu_seconds)
         try:
-            process.send(request, timeout=_START_SECONDS)
-            kind, *values = process.receive(timeout=_START_SECONDS)
+            process.send(request, timeout=START_SECONDS)
+            kind, *values = process.receive(timeout=START_SECONDS)
             if kind != "ready":
                 raise SandboxError("the process that reads the input answered nonsense before it began")
             self._note_missing(values)
@@ -166,7 +182,7 @@ class Sandbox:
             SandboxError: No process starts.
         """
         if self._missing is None:
-            self.call(os.getpid, timeout=_START_SECONDS)
+            self.call(os.getpid, timeout=START_SECONDS)
         assert self._missing is not None
         return self._missing
 
@@ -188,29 +204,35 @@ class Sandbox:
     ) -> None:
         self.close()
 
-    def _fork(self, files: Sequence[int], *, cpu_seconds: int) -> SandboxedProcess:
+    def _fork(self, files: Sequence[int], served: Sequence[Content], *, cpu_seconds: int) -> SandboxedProcess:
         for _ in range(2):  # a server that has died is noticed when it is used
             server = self._running_server()
-            channel, far_channel = socket.socketpair()
-            lifeline, far_lifeline = socket.socketpair()
-            process = SandboxedProcess(channel, lifeline, server=server, cpu_seconds=cpu_seconds)
-            with far_channel, far_lifeline:
-                if server.request([far_channel.fileno(), far_lifeline.fileno(), *files]):
+            with contextlib.ExitStack() as stack:
+                channel, far_channel = socket.socketpair()
+                lifeline, far_lifeline = socket.socketpair()
+                far = [stack.enter_context(end) for end in (far_channel, far_lifeline)]
+                process = SandboxedProcess(channel, lifeline, server=server, cpu_seconds=cpu_seconds)
+                handed = [end.fileno() for end in far] + list(files)
+                if served:
+                    near, far_served = socket.socketpair()
+                    handed.append(stack.enter_context(far_served).fileno())
+                    process.serve(near, served)
+                if server.request(handed):
                     return process
             process.close()
             self._discard(server)
         raise SandboxError("the fork server of the sandbox dies as soon as it is started")
 
-    def _running_server(self) -> "_ForkServer":
+    def _running_server(self) -> RunningForkServer:
         with self._lock:
             if self._server is not None and not self._server.is_alive():
                 self._server.close()
                 self._server = None
             if self._server is None:
-                self._server = _ForkServer(self._preload)
+                self._server = RunningForkServer(self._preload)
             return self._server
 
-    def _discard(self, server: "_ForkServer") -> None:
+    def _discard(self, server: RunningForkServer) -> None:
         with self._lock:
             if self._server is server:
                 self._server = None
@@ -222,69 +244,6 @@ class Sandbox:
         if missing and self._missing is None:
             _logger.warning("files are read without %s, which this system lacks", " and ".join(missing))
         self._missing = missing
-
-
-class _ForkServer:
-    """The running fork server of one `Sandbox`.
-
-    Raises:
-        SandboxError: It does not start.
-    """
-
-    def __init__(self, preload: Sequence[str]) -> None:
-        self._owner = os.getpid()
-        self._lock = threading.Lock()
-        self._control, far_control = socket.socketpair()
-        with far_control:
-            fd = far_control.fileno()
-            # -P: the working directory is not to be imported from, unless this process does.
-            command = [sys.executable, "-P", "-m", "media.sandbox", str(fd), *preload]
-            self._process = subprocess.Popen(
-                command,
-                pass_fds=[fd],
-                env=clean_environment(),
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C in a terminal is for the caller, who then ends the server
-            )
-        self._stop = weakref.finalize(self, _stop_server, self._control, self._process, self._owner)
-        self._control.settimeout(_START_SECONDS)
-        try:
-            is_ready = self._control.recv(1) == READY
-        except OSError:
-            is_ready = False
-        if not is_ready:
-            self.close()
-            raise SandboxError("the fork server of the sandbox does not start; its own words are on stderr")
-
-    def is_alive(self) -> bool:
-        """Whether it can be asked; not where this process is a fork of the one that started it."""
-        return os.getpid() == self._owner and self._process.poll() is None
-
-    def request(self, descriptors: list[int]) -> bool:
-        """Have a process forked; returns whether the server could be reached."""
-        with self._lock:
-            try:
-                socket.send_fds(self._control, [REQUEST], descriptors)
-            except OSError:
-                return False
-        return True
-
-    def close(self) -> None:
-        """End it and its children."""
-        self._stop()
-
-
-def _stop_server(control: socket.socket, process: "subprocess.Popen[bytes]", owner: int) -> None:
-    control.close()
-    if os.getpid() != owner:
-        return
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 @cache

@@ -196,7 +196,7 @@ def _raw_call(number: int, *arguments: int) -> None:
     _call("syscall", number, *arguments)
 
 
-# In the place of `send_frames`: (port, info, options, from_pts, num_slots)
+# In the place of `send_frames`: (port, info, options, from_pts, entry, num_slots)
 
 
 def announce_and_wait(port: Port, *_: object) -> None:
@@ -204,7 +204,7 @@ def announce_and_wait(port: Port, *_: object) -> None:
 
 
 def announce_and_die(port: Port, *_: object) -> None:
-    port.send("frame", 0, 0, 1, b"", [])
+    port.send("frame", 0, 0, 1, b"", [], [])
     kill_itself()
 
 
@@ -222,19 +222,19 @@ def live_slowly(port: Port, *_: object) -> list[tuple[str, str]]:
 
 
 def send_frame_99(port: Port, *_: object) -> None:
-    port.send("frame", 99, 0, 1, b"", [])
+    port.send("frame", 99, 0, 1, b"", [], [])
 
 
 def send_frame_below_zero(port: Port, *_: object) -> None:
-    port.send("frame", -1, 0, 1, b"", [])
+    port.send("frame", -1, 0, 1, b"", [], [])
 
 
 def send_frame_of_text(port: Port, *_: object) -> None:
-    port.send("frame", "0", 0, 1, b"", [])
+    port.send("frame", "0", 0, 1, b"", [], [])
 
 
 def send_frame_at_no_tick(port: Port, *_: object) -> None:
-    port.send("frame", 0, 0.5, 1, b"", [])
+    port.send("frame", 0, 0.5, 1, b"", [], [])
 
 
 def send_notes_of_numbers(port: Port, *_: object) -> Any:
@@ -243,6 +243,10 @@ def send_notes_of_numbers(port: Port, *_: object) -> Any:
 
 def send_no_notes(port: Port, *_: object) -> Any:
     port.send("frame", 0, 0, 1, b"")
+
+
+def send_entries_of_text(port: Port, *_: object) -> Any:
+    port.send("frame", 0, 0, 1, b"", [], [("0", 1, 2, 3, 4)])
 
 
 SEND_FRAME = {

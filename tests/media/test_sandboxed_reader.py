@@ -235,8 +235,10 @@ class TestEnd:
         ):
             list(reader.frames())
 
-    @pytest.mark.parametrize("act", [acts.send_notes_of_numbers, acts.send_no_notes])
-    def test_warnings_that_are_none_are_an_error(
+    @pytest.mark.parametrize(
+        "act", [acts.send_notes_of_numbers, acts.send_no_notes, acts.send_entries_of_text]
+    )
+    def test_warnings_and_entries_that_are_none_are_an_error(
         self, tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, act: Any
     ) -> None:
         monkeypatch.setattr("media.sandbox._reader.send_frames", act)
@@ -255,6 +257,19 @@ class TestEnd:
             list(reader.frames())
 
 
+def test_entries_are_those_of_a_plain_reader(tmp_path: Path, sandbox: Sandbox) -> None:
+    info = probe(write_clip(tmp_path / "a.ts", moving_pictures(40), Clip(num_b_frames=2)))
+    with SandboxedReader(info, sandbox=sandbox) as reader, VideoReader(info) as plain:
+        full = list(reader.frames())
+        list(plain.frames())
+        for number in (5, 20, 30):
+            assert reader.entry_before(full[number].pts) == plain.entry_before(full[number].pts)
+        entry = reader.entry_before(full[30].pts)
+        assert entry is not None
+        again = reader.frames(from_pts=full[30].pts, entry=entry)
+        assert [frame.pts for frame in again] == [frame.pts for frame in full[30:]]
+
+
 class _RecordingPort:
     """A caller that empties one slot at a time, only when the other side cannot go on."""
 
@@ -265,7 +280,7 @@ class _RecordingPort:
         self._frame_bytes = frame_bytes
         self._waiting: deque[int] = deque()
 
-    def send(self, kind: str, slot: int, pts: int, duration: int, captions: bytes, notes: object) -> None:
+    def send(self, kind: str, slot: int, pts: int, duration: int, captions: bytes, *_: object) -> None:
         assert kind == "frame"
         assert slot not in self._waiting
         self._waiting.append(slot)
@@ -304,7 +319,7 @@ def test_no_more_frames_wait_than_there_are_slots(tmp_path: Path) -> None:
             limits=InputLimits(),
             keep_alpha=False,
         )
-        assert _frames.send_frames(cast(Port, port), info, options, None, 2) == []
+        assert _frames.send_frames(cast(Port, port), info, options, None, None, 2) == []
         port.finish()
         assert port.most_waiting == 2
         assert port.frames == [image for _, _, image in frames_of(expected)]

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from av.packet import Packet
 
 from media import Frame, MediaError, MediaInfo, VideoReader, probe
 from media import reader as reader_module
-from media._seek import Fingerprint, PacketList, PacketMismatchError, choose_entry, h264_is_clean_entry
+from media._entries import Entry, EntryFinder, h264_is_clean_entry, last_before
+from media._seek import PacketMismatchError
 from tests.media.clips import Clip, Planes, field_pictures, interlace, moving_pictures, remux, write_clip
 
 OPEN_GOP = {"x264-params": "open-gop=1:keyint=12:min-keyint=12:scenecut=0", "preset": "fast"}
@@ -26,6 +28,7 @@ SEEKABLE = {
     "fragmented.mp4": Clip(num_b_frames=2, container_options=FRAGMENTED),
     "open-gop.mp4": Clip(num_b_frames=3, options=OPEN_GOP),
     "h264.mkv": Clip(num_b_frames=2),
+    "cueless.mkv": Clip(num_b_frames=2, container_options={"live": "1", "cluster_time_limit": "200"}),
     "h264.ts": Clip(num_b_frames=2),
     "h264.flv": Clip(num_b_frames=2),
     "hevc-open-gop.mkv": Clip(codec="libx265", options=X265, num_b_frames=3),
@@ -52,7 +55,13 @@ FROM_START_ONLY = {
 class CountingReader(VideoReader):
     """Counts how often the file was decoded from its start."""
 
-    num_full_decodes = 0
+    num_full_decodes = num_packets = 0
+
+    def __init__(self, info: MediaInfo, **options: Any) -> None:
+        super().__init__(info, on_packet=self._count, **options)
+
+    def _count(self) -> None:
+        self.num_packets += 1
 
     def _frames_from_start(self, position: int) -> Iterator[Frame]:
         self.num_full_decodes += 1
@@ -83,6 +92,24 @@ def test_seeking_gives_the_frames_of_a_full_read(tmp_path: Path, name: str) -> N
         assert_same(list(reader.frames(from_pts=full[number].pts)), full[number:])
     # The second keyframe serves all from a little behind it on; what lies before it is read from the start.
     assert reader.num_full_decodes <= 3
+
+
+@pytest.mark.parametrize("name", SEEKABLE)
+def test_with_what_another_reader_found_nothing_before_is_read(tmp_path: Path, name: str) -> None:
+    info = probe(write_clip(tmp_path / name, pictures(SEEKABLE[name], 40), SEEKABLE[name]))
+    with VideoReader(info) as first:
+        full = list(first.frames())
+        entry = first.entry_before(full[20].pts)
+    assert entry is not None
+    reader = CountingReader(info)
+    assert_same(list(reader.frames(from_pts=full[20].pts, entry=entry)), full[20:])
+    assert reader.num_full_decodes == 0
+    # From the keyframe on; a seek lands a second, or 64 KiB, before it in some.
+    assert reader.num_packets <= (60 if name in ("mpeg2.mpg", "wmv2.wmv") else 40 - 12 + 3)
+    assert reader.entry_before(full[39].pts) == first.entry_before(full[39].pts) != entry
+    other = replace(entry, check=entry.check + 1)
+    assert_same(list(reader.frames(from_pts=full[20].pts, entry=other)), full[20:])
+    assert reader.num_full_decodes == 1
 
 
 @pytest.mark.parametrize("name", FROM_START_ONLY)
@@ -167,30 +194,40 @@ def test_a_file_that_changes_its_mind_after_seeking_is_read_from_its_start(
     assert reader.num_full_decodes == 1
 
 
-def listing(*packets: tuple[int, bool]) -> PacketList:
-    listed = PacketList()
-    for pts, is_entry in packets:
-        listed.append(Fingerprint(pts, 100, is_entry, False), is_entry=is_entry)
-    return listed
+def found(*packets: tuple[int, bool], codec: str = "vp9") -> list[int]:
+    """Times of the entries among packets of these times, keyframes or not."""
+    finder = EntryFinder(codec=codec, first_pts=0)
+    for pts, is_key in packets:
+        packet = Packet(b"picture")
+        packet.pts, packet.is_keyframe = pts, is_key
+        finder.add(packet)
+    finder.finish()
+    assert finder.is_regular or not finder.entries
+    return [entry.pts for entry in finder.entries]
 
 
-def test_entry_is_the_last_clean_keyframe_before_the_time() -> None:
-    listed = listing((0, True), (1, False), (2, True), (3, False), (4, True), (5, False))
-    assert choose_entry(listed, before_pts=5, codec="h264") == 4
-    assert choose_entry(listed, before_pts=4, codec="h264") == 2  # one earlier frame has to be decoded
-    assert choose_entry(listed, before_pts=2, codec="h264") is None
+def test_entries_are_keyframes_behind_the_first_packet() -> None:
+    assert found((0, True), (1, False), (2, True), (3, False), (4, True), (5, False)) == [2, 4]
+
+
+def test_one_frame_before_the_wanted_one_is_decoded_too() -> None:
+    entries = [Entry(pts, 100, -1, 1, 0) for pts in (2, 4)]
+    assert [last_before(entries, pts) for pts in (5, 4, 2)] == [entries[1], entries[0], None]
 
 
 def test_frames_of_earlier_packets_shown_after_a_keyframe_rule_it_out() -> None:
-    listed = listing((0, True), (1, False), (6, False), (4, True), (5, False), (9, False))
-    assert choose_entry(listed, before_pts=9, codec="h264") is None
+    assert found((0, True), (1, False), (6, False), (4, True), (5, False), (9, False)) == []
 
 
-def test_codecs_with_weak_keyframes_and_odd_time_stamps_are_not_sought() -> None:
-    listed = listing((0, True), (1, True), (2, True))
-    assert choose_entry(listed, before_pts=2, codec="gif") is None
-    listed.is_regular = False
-    assert choose_entry(listed, before_pts=2, codec="h264") is None
+def test_codecs_with_weak_keyframes_are_not_sought() -> None:
+    assert found((0, True), (1, True), (2, True), codec="gif") == []
+
+
+@pytest.mark.parametrize("doubled", [0, 3, 5, 7])
+def test_odd_time_stamps_are_not_sought(doubled: int) -> None:
+    good = [(0, True), (1, False), (3, True), (2, False), (5, True), (4, False), (7, True), (6, False)]
+    assert found(*good) == [3, 5, 7]
+    assert found(*good, (doubled, False), (8, True)) == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from media import Frame
+from media import Entry, Frame
 from workers.run.record import ResumePoint
 from workers.run.scenes import CutDetector
 from workers.run.timing import StageClock
@@ -22,7 +22,11 @@ class FrameSource(Protocol):
         """What had to be repaired or skipped so far."""
         ...
 
-    def frames(self, *, from_pts: int | None = None) -> Iterator[Frame]:
+    def frames(self, *, from_pts: int | None = None, entry: Entry | None = None) -> Iterator[Frame]:
+        """As in `VideoReader`."""
+        ...
+
+    def entry_before(self, pts: int) -> Entry | None:
         """As in `VideoReader`."""
         ...
 
@@ -66,12 +70,17 @@ class SourceFrame(FrameMark):
 
 
 def read_frames(
-    reader: FrameSource, *, resume: ResumePoint | None, detect_cuts: bool, clock: StageClock
+    reader: FrameSource,
+    *,
+    resume: ResumePoint | None,
+    detect_cuts: bool,
+    clock: StageClock,
+    entry: Entry | None = None,
 ) -> Iterator[SourceFrame]:
-    """Reads all frames, or those from a resume point on."""
+    """Reads all frames, or those from a resume point on, the way to which `entry` may tell."""
     first = resume.read_frame if resume else 0
     detector = CutDetector(resume.cut_history if resume else ())
-    frames: Iterator[Frame] = reader.frames(from_pts=resume.read_pts if resume else None)
+    frames: Iterator[Frame] = reader.frames(from_pts=resume.read_pts if resume else None, entry=entry)
     for number, frame in enumerate(clock.iterate("read", frames), start=first):
         if number == first and resume is not None:
             # What was found out about this frame is in the history already.

@@ -125,7 +125,7 @@ def _read(reader: FrameSource, plan: SegmentPlan, clock: StageClock) -> Iterator
     """The frames that a segment's chunks need, with the cuts that were planned: another machine's sums could
     be a bit off."""
     cuts = frozenset(plan.cuts)
-    for frame in read_frames(reader, resume=plan.start, detect_cuts=False, clock=clock):
+    for frame in read_frames(reader, resume=plan.start, detect_cuts=False, clock=clock, entry=plan.entry):
         yield replace(frame, is_cut=frame.number in cuts)
         if frame.number + 1 >= plan.read_stop:
             return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from media import Entry
 from workers.errors import UpscaleError
 from workers.run.borders import ReadyChunk, SegmentCutter
 from workers.run.decisions import DecidedRun, segment_ticks
@@ -29,10 +30,12 @@ class PlannerState(StoredValue):
     Attributes:
         index: Number of the next segment.
         resume: Where it begins; None for the first.
+        entry: Where in the file that is, as far as is known.
     """
 
     index: int = 0
     resume: ResumePoint | None = None
+    entry: Entry | None = None
 
 
 class SegmentPlan(StoredValue):
@@ -49,6 +52,9 @@ class SegmentPlan(StoredValue):
             shares frames with the next segment.
         cuts: Numbers of the frames inside what is read where a new shot begins.
         next_start: `start` of the next segment; None for the last.
+        entry: Where in the file reading begins: without it, all before would be read to find that out. None
+            where it is not known, or the file's start.
+        next_entry: `entry` of the next segment.
     """
 
     index: int
@@ -60,6 +66,8 @@ class SegmentPlan(StoredValue):
     read_stop: int
     cuts: tuple[int, ...] = ()
     next_start: ResumePoint | None
+    entry: Entry | None = None
+    next_entry: Entry | None = None
 
     @property
     def num_frames(self) -> int:
@@ -74,7 +82,7 @@ class SegmentPlan(StoredValue):
         """Where planning goes on after this segment; None after the last."""
         if self.next_start is None:
             return None
-        return PlannerState(index=self.index + 1, resume=self.next_start)
+        return PlannerState(index=self.index + 1, resume=self.next_start, entry=self.next_entry)
 
 
 def plan_segments(
@@ -161,16 +169,25 @@ def plan_source(
         MediaError: If the source cannot be read.
         PlanMismatchError: If it ends before the resume point.
     """
+    state = resume or PlannerState()
     frames = read_frames(
         reader,
-        resume=resume.resume if resume else None,
+        resume=state.resume,
         detect_cuts=options.detect_cuts,
         clock=clock or StageClock(),
+        entry=state.entry,
     )
-    return plan_segments(
+    plans = plan_segments(
         frames,
         chunk_len=decided.plan.chunk_len,
         chunk_overlap=decided.plan.chunk_overlap,
         segment_ticks=segment_ticks(decided, options),
         resume=resume,
     )
+    entry = state.entry
+    for plan in plans:
+        if plan.start is None:  # of a part of the source
+            entry = reader.entry_before(0)
+        next_entry = None if plan.next_start is None else reader.entry_before(plan.next_start.read_pts)
+        yield plan.model_copy(update={"entry": entry, "next_entry": next_entry})
+        entry = next_entry

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs import objects
 from jobs.records import Job as JobRecord
 from jobs.records import JobPlan
 from media import MediaInfo
@@ -51,6 +52,7 @@ def source_of(context: WorkerContext, attempt: Attempt, record: JobRecord) -> Me
     with attempt.cancelling() as cancellation:
         return context.inputs.get(
             record.spec.input_key,
+            info_key=objects.source_info_key(record.id),
             video_stream=options.video_stream,
             keep_gaps=options.keep_gaps,
             cancellation=cancellation,

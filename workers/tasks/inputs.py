@@ -4,23 +4,36 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from jobs.errors import StorageFullError
+from jobs.errors import ObjectNotFoundError
 from jobs.options import JobOptions
 from jobs.settings import WorkerSettings
 from jobs.storage import Storage
 from media import EncodeOptions, InputLimits, MediaInfo
-from media.sandbox import Cancellation, Sandbox, SandboxedReader, SandboxLimits, sandboxed_probe
+from media.sandbox import (
+    Cancellation,
+    Sandbox,
+    SandboxedReader,
+    SandboxLimits,
+    decode,
+    encode,
+    sandboxed_probe,
+)
 from media.sizes import SizeRequest
+from workers.input_cache import CachedInput, InputCache
 from workers.run.decisions import keeps_alpha
 from workers.run.options import UpscaleOptions
 
 # Jobs take turns, so the next task is often one of another job.
 _MAX_KEPT = 3
+# Where inputs are for the sandbox that lie on no disk; nothing is there.
+_ELSEWHERE = Path("/elsewhere")
+_numbers = count()
 # All packets are read to find breaks in their time stamps; a slow disk gives so much.
 _PROBED_BYTES_PER_SECOND = 20e6
 # Decoders use several threads; the time by the clock is what a hang is noticed by.
@@ -28,31 +41,39 @@ _CPU_SECONDS_PER_SECOND = 8
 
 
 class InputShelf:
-    """Sources of the last few jobs as files, so that a segment does not download the whole film again.
+    """Sources of the last few jobs, ready to be read: what is known of them, and a path for the sandbox.
+
+    Where the storage is a folder, that is the file itself. Elsewhere it is no file: as much of the object is
+    fetched as is read.
 
     Args:
-        storage: Where they come from. Where it is a folder, nothing is copied.
-        sandbox: To probe in.
+        storage: Where they are.
+        sandbox: In which they are read.
         settings: Limits.
-        folder: For copies.
+        cache: For what is fetched.
     """
 
-    def __init__(self, storage: Storage, sandbox: Sandbox, settings: WorkerSettings, folder: Path) -> None:
-        self._storage, self._sandbox, self._settings, self._folder = storage, sandbox, settings, folder
+    def __init__(
+        self, storage: Storage, sandbox: Sandbox, settings: WorkerSettings, cache: InputCache
+    ) -> None:
+        self._storage, self._sandbox, self._settings, self._cache = storage, sandbox, settings, cache
         self._kept: OrderedDict[_Way, _Kept] = OrderedDict()
 
     def get(
         self,
         key: str,
         *,
+        info_key: str,
         video_stream: int | None = None,
         keep_gaps: bool = False,
         cancellation: Cancellation | None = None,
     ) -> MediaInfo:
-        """What is known of an input; its `path` is a file, until a few other inputs were asked for.
+        """What is known of an input. The sandbox reads its `path` until a few other inputs were asked for.
 
         Args:
             key: Of the input.
+            info_key: Of the object that keeps what is known for all tasks of a job: looking into a
+                film of some containers takes reading all of it.
             video_stream: As for `media.probe`.
             keep_gaps: As for `media.probe`.
             cancellation: What may end the probing.
@@ -62,41 +83,58 @@ class InputShelf:
             StorageError: If it cannot be read.
             MediaError: If it is no video.
         """
-        way = _Way(key, video_stream, keep_gaps)
+        way = _Way(key, info_key, video_stream, keep_gaps)
+        size_bytes, version = self._storage.identify(key)
         if way in self._kept:
             self._kept.move_to_end(way)
-            return self._kept[way].info
+            if self._kept[way].version == version:
+                return self._kept[way].info
+            self._kept.pop(way).stack.close()
         while len(self._kept) >= _MAX_KEPT:
             self._drop_oldest()
-        try:
-            kept = self._open(way, cancellation)
-        except StorageFullError:
-            if not self._kept:
-                raise
-            self.clear()
-            kept = self._open(way, cancellation)
-        self._kept[way] = kept
-        return kept.info
+        with ExitStack() as stack:
+            path = self._path(key, stack)
+            info = self._described(way, version, path)
+            if info is None:
+                info = self._probe(way, path, size_bytes, cancellation)
+                self._storage.put_bytes(info_key, encode((version, info)))
+            self._kept[way] = _Kept(info, version, stack.pop_all())
+            return info
 
     def clear(self) -> None:
-        """Removes all copies."""
+        """Lets go of all of them."""
         while self._kept:
             self._drop_oldest()
 
-    def _open(self, way: _Way, cancellation: Cancellation | None) -> _Kept:
-        with ExitStack() as stack:
-            path = stack.enter_context(self._storage.local_file(way.key, work_dir=self._folder))
-            idle = max(30.0, self._settings.decode_idle_seconds)
-            info = sandboxed_probe(
-                path,
-                limits=input_limits(self._settings),
-                video_stream=way.video_stream,
-                keep_gaps=way.keep_gaps,
-                timeout=idle + path.stat().st_size / _PROBED_BYTES_PER_SECOND,
-                sandbox=self._sandbox,
-                cancellation=cancellation,
-            )
-            return _Kept(info, stack.pop_all())
+    def _path(self, key: str, stack: ExitStack) -> Path:
+        if self._storage.folder is not None:
+            return self._storage.folder / key
+        path = _ELSEWHERE / str(next(_numbers)) / key
+        stack.enter_context(self._sandbox.mounted(path, CachedInput(self._storage, key, self._cache)))
+        return path
+
+    def _described(self, way: _Way, version: str, path: Path) -> MediaInfo | None:
+        """What another task has found out; None where that is nothing, or of another object."""
+        try:
+            found = decode(self._storage.get_bytes(way.info_key))
+        except (ObjectNotFoundError, ValueError):  # or it is of another version of this program
+            return None
+        match found:
+            case (str() as described, MediaInfo() as info) if described == version:
+                return replace(info, path=path)
+        return None
+
+    def _probe(self, way: _Way, path: Path, size_bytes: int, cancellation: Cancellation | None) -> MediaInfo:
+        idle = max(30.0, self._settings.decode_idle_seconds)
+        return sandboxed_probe(
+            path,
+            limits=input_limits(self._settings),
+            video_stream=way.video_stream,
+            keep_gaps=way.keep_gaps,
+            timeout=idle + size_bytes / _PROBED_BYTES_PER_SECOND,
+            sandbox=self._sandbox,
+            cancellation=cancellation,
+        )
 
     def _drop_oldest(self) -> None:
         self._kept.popitem(last=False)[1].stack.close()
@@ -106,6 +144,7 @@ class _Way(NamedTuple):
     """An input and how it is read."""
 
     key: str
+    info_key: str
     video_stream: int | None
     keep_gaps: bool
 
@@ -113,6 +152,7 @@ class _Way(NamedTuple):
 @dataclass
 class _Kept:
     info: MediaInfo
+    version: str
     stack: ExitStack
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from media import Frame, VideoReader, join_segments, probe
+from media import Entry, Frame, VideoReader, join_segments, probe
 from pipelines.model import Model
 from pipelines.planning.plan import ChunkPlan
 from tests.workers.made import StandIn, video_packets
@@ -157,7 +157,10 @@ class CountingSource:
     def warnings(self) -> list[str]:
         return self.reader.warnings
 
-    def frames(self, *, from_pts: int | None = None) -> Iterator[Frame]:
-        for frame in self.reader.frames(from_pts=from_pts):
+    def frames(self, *, from_pts: int | None = None, entry: Entry | None = None) -> Iterator[Frame]:
+        for frame in self.reader.frames(from_pts=from_pts, entry=entry):
             self.num_frames += 1
             yield frame
+
+    def entry_before(self, pts: int) -> Entry | None:
+        return self.reader.entry_before(pts)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from media import Frame, VideoReader
+from media import Entry, Frame, VideoReader
 from media.sizes import SizeRequest
 from pipelines.errors import OutOfMemoryError
 from pipelines.loaders import load_model
@@ -83,10 +83,10 @@ class ClosedSource(CountingSource):
         super().__init__(reader)
         self.is_early = is_early
 
-    def frames(self, *, from_pts: int | None = None) -> Iterator[Frame]:
+    def frames(self, *, from_pts: int | None = None, entry: Entry | None = None) -> Iterator[Frame]:
         if self.is_early:
             self.reader.close()
-        frames = self.reader.frames(from_pts=from_pts)
+        frames = self.reader.frames(from_pts=from_pts, entry=entry)
         self.reader.close()
         return frames
 

@@ -8,10 +8,12 @@ import sys
 import textwrap
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 
+from media import MediaInfo, VideoReader
 from media.sandbox import SandboxedReader
 from media.sizes import SizeRequest
 from pipelines.loaders import load_model
@@ -34,7 +36,7 @@ from workers.segments.description import describe_run
 from workers.segments.making import (
     make_segment,
 )
-from workers.segments.planning import plan_source
+from workers.segments.planning import PlannerState, plan_source
 
 ROOT = Path(__file__).parents[3]
 
@@ -80,6 +82,47 @@ def test_a_scene_cut_at_a_border_needs_no_frame_of_the_scene_before(tmp_path: Pa
     assert (first.end_frame, first.read_stop) == (14, 14)
     assert second.start is not None
     assert (second.start.chunk_frame, second.start.read_frame) == (14, 13)
+
+
+class PacketCountingReader(VideoReader):
+    """Counts the packets that it reads."""
+
+    def __init__(self, info: MediaInfo, **options: Any) -> None:
+        super().__init__(info, on_packet=self._count, **options)
+        self.num_packets = 0
+
+    def _count(self) -> None:
+        self.num_packets += 1
+
+
+@pytest.mark.parametrize("name", ["deep.mp4", "deep.ts"])
+def test_a_segment_is_read_from_the_packet_that_its_plan_names(
+    tmp_path: Path, tinting: Model, name: str
+) -> None:
+    source = make_video(tmp_path / name, 100)
+    wanted = options(start_seconds=Fraction(1))
+    decided, plans = plan_all(source, tinting, wanted)
+    assert len(plans) > 4
+    assert plans[0].start is None
+    assert [plan.entry for plan in plans[1:]] == [plan.next_entry for plan in plans[:-1]]
+    for plan in plans:
+        assert plan.entry is not None
+        first = plan.start.read_frame if plan.start else 0
+        with PacketCountingReader(decided.info, start_seconds=Fraction(1)) as reader:
+            make_segment(reader, tinting, decided, plan, tmp_path / "made.mp4", options=wanted)
+        # Keyframes are ten frames apart, and the decoder gives a frame some packets late.
+        assert reader.num_packets <= plan.read_stop - first + 2 * 10
+
+
+def test_planning_goes_on_at_the_packet_where_it_stopped(tmp_path: Path, tinting: Model) -> None:
+    source = make_video(tmp_path / "deep.mp4", 100)
+    decided, plans = plan_all(source, tinting, options())
+    state = PlannerState.model_validate_json(plans[2].next_state.model_dump_json())  # type: ignore[union-attr] # not the last
+    with PacketCountingReader(decided.info) as reader:
+        rest = list(plan_source(reader, decided, options=options(), resume=state))
+    assert rest == plans[3:]
+    assert state.resume is not None
+    assert reader.num_packets <= 100 - state.resume.read_frame + 2 * 10
 
 
 def test_variable_frame_times_give_the_same_segments(

@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from jobs.errors import StorageError
 from jobs.records import JobState, Priority
+from media import MediaInfo
 from media.growing import GrowingStream, SegmentIndex, index_segment
+from media.sandbox import sandboxed_probe
 from pipelines.loaders import load_model
 from pipelines.model import Model
 from service.jobs.schemas import JobSchema
@@ -25,9 +28,10 @@ from tests.media.spherical import vexu, write_with_box
 from tests.workers.made import decode, make_video, video_packets
 from tests.workers.tasks.farm import Farm, wait_until
 from tests.workers.tasks.standins import SHAPE, Door, Memory, scripted
+from workers.input_cache import CachedInput
 from workers.run.options import UpscaleOptions
 from workers.run.upscaler import upscale_file
-from workers.tasks import failures, plan
+from workers.tasks import failures, inputs, plan
 from workers.tasks.inputs import upscale_options
 
 
@@ -334,26 +338,62 @@ def test_an_attempt_that_was_taken_over_leaves_nothing(farm: Farm, short_clip: P
     assert set(farm.publications(job_id).values()) == {1}
 
 
-def test_a_job_runs_on_s3_and_leaves_no_copies(
+def test_a_job_runs_on_s3_and_leaves_only_the_shared_cache(
     make_farm: Callable[..., Farm], s3_url: str, clip: Path, tmp_path: Path
 ) -> None:
     farm = make_farm(storage_url=s3_url)
-    with farm.worker() as context:
+    with farm.worker(), farm.worker():
         job_id = farm.submit(clip)
         job = farm.wait(job_id)
-        (copy,) = context.work_dir.glob("jobs_*_input")  # for the next segment of this job
-        assert copy.stat().st_size == clip.stat().st_size
     alone = by_command_line(farm, job_id, clip, tmp_path / "alone.mp4")
     assert farm.output(job, tmp_path).read_bytes() == alone.read_bytes()
-    assert list((tmp_path / "data" / "work").iterdir()) == []
+    (left,) = (tmp_path / "data" / "work").iterdir()
+    assert [path.name for path in left.glob("*/*")] == ["0"]  # the clip is one block
 
 
-def test_only_a_few_inputs_are_kept(make_farm: Callable[..., Farm], s3_url: str, short_clip: Path) -> None:
-    farm = make_farm(storage_url=s3_url)
+def test_an_outage_while_a_source_is_read_costs_no_attempt(
+    make_farm: Callable[..., Farm], s3_url: str, short_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, outages = CachedInput.read, iter([True, True])
+
+    def read_later(content: CachedInput, offset: int, length: int) -> bytes:
+        if next(outages, False):
+            raise StorageError("the storage is away")
+        return read(content, offset, length)
+
+    monkeypatch.setattr(CachedInput, "read", read_later)
+    farm = make_farm(storage_url=s3_url, max_attempts=1)
+    with farm.worker():
+        job = farm.wait(farm.submit(short_clip))
+    assert job.state is JobState.COMPLETED, job.error
+    assert next(outages, None) is None
+    assert job.warnings == ()
+
+
+def test_a_source_that_has_changed_is_looked_into_anew(farm: Farm, short_clip: Path, long_clip: Path) -> None:
     with farm.worker() as context:
-        for _ in range(5):
-            farm.wait(farm.submit(short_clip))
-        assert len(list(context.work_dir.glob("jobs_*_input"))) == 3
+        lengths = []
+        for clip in (short_clip, long_clip):
+            farm.storage.put_file("uploads/clip", clip)
+            info = context.inputs.get("uploads/clip", info_key="jobs/1/source.json")
+            lengths.append(info.duration_seconds)
+    assert lengths == [Fraction(20, 25), Fraction(12 * 32, 25)]
+
+
+def test_a_source_is_looked_into_once_for_all_workers(
+    farm: Farm, long_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed: list[Path] = []
+
+    def probe(path: Path, **options: Any) -> MediaInfo:
+        probed.append(path)
+        return sandboxed_probe(path, **options)
+
+    monkeypatch.setattr(inputs, "sandboxed_probe", probe)
+    with farm.worker(), farm.worker():
+        job = farm.wait(farm.submit(long_clip))
+    assert job.state is JobState.COMPLETED
+    assert len(probed) == 1
 
 
 def test_too_little_memory_makes_the_plan_smaller(farm: Farm, short_clip: Path, tmp_path: Path) -> None:
