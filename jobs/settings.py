@@ -49,9 +49,10 @@ class CommonSettings(BaseSettings):
         queue_redis_url: Of the queue: a database, or a server, of its own. None is the store's server, next
             database.
         storage_url: Folder or `s3://bucket/prefix`; None is a folder in `data_dir`.
-        heartbeat_timeout: After so long without a sign of life a worker counts as dead and its message goes
-            to another one. Not much below a minute in production: C code that holds the interpreter's lock
-            for 25 s made a job start twice at 10 s.
+        heartbeat_timeout: After so long without a sign of life a process counts as dead and its message goes
+            to another one. A worker that is killed alone gives its message back at once; this is for machines
+            and containers that vanish. A Redis that is away for longer may make idle workers begin what
+            others are at.
         lease_ttl: How long an attempt holds its task without renewing the lease; below `heartbeat_timeout`:
             a message that comes back must find the dead attempt's lease expired.
         max_attempts: Of one task, before its job fails.
@@ -76,8 +77,8 @@ class CommonSettings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6379/0"
     queue_redis_url: str | None = None
     storage_url: str | None = None
-    heartbeat_timeout: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(seconds=60)
-    lease_ttl: Annotated[Duration, Field(ge=timedelta(milliseconds=500))] = timedelta(seconds=30)
+    heartbeat_timeout: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(seconds=15)
+    lease_ttl: Annotated[Duration, Field(ge=timedelta(milliseconds=500))] = timedelta(seconds=10)
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 4
     segment_seconds: Annotated[float, Field(gt=0, le=600)] = 10
     result_ttl: Annotated[Duration, Field(gt=timedelta())] = timedelta(days=7)
@@ -141,6 +142,8 @@ class WorkerSettings(CommonSettings):
         use_compile: Compile models when they are loaded: minutes at the start, faster from then on.
         use_offload: Keep the parts of a model in host memory while they do not work, for small GPUs.
         work_dir: For files of the running task; None is a temporary folder.
+        stall_timeout: A worker that runs but says nothing itself, as while native code holds the
+            interpreter's lock, counts as dead after so long.
         drain_seconds: How long a stopped worker may take to finish its segment.
         decode_memory_bytes: Memory that decoding one input may take.
         decode_idle_seconds: Longest time without a decoded frame.
@@ -156,6 +159,7 @@ class WorkerSettings(CommonSettings):
     use_compile: bool = False
     use_offload: bool = False
     work_dir: Path | None = None
+    stall_timeout: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(minutes=5)
     drain_seconds: Annotated[float, Field(ge=0)] = 600
     decode_memory_bytes: Annotated[int, Field(ge=64 << 20)] = 4 * GIB
     decode_idle_seconds: Annotated[float, Field(gt=0)] = 60
