@@ -33,7 +33,7 @@ def cluster(redis_server: RedisServer) -> Cluster:
 def test_pools_follow_a_film_and_clips_from_zero_and_back(cluster: Cluster) -> None:
     film = Video(30, "studio", "large", 1800)
     # With a pause in which pods are not worth ending.
-    times = [600 + 5 * n for n in range(8)] + [1000 + 5 * n for n in range(8)]
+    times = [600 + 5 * n for n in range(8)] + [850 + 5 * n for n in range(8)]
     clips = [Video(at, "others", "large" if n % 2 else "small", 20) for n, at in enumerate(times)]
     cluster.run([film, *clips])
 
