@@ -64,8 +64,10 @@ class CommonSettings(BaseSettings):
         max_input_pixels: Width times height of one frame of an input.
         max_input_seconds: Length of an input.
         models: Names that `dovetail upscale --model` takes, as JSON or separated by commas; the first is the
-            default of jobs without a model. Jobs may name them before any worker has started. Without this
-            setting jobs may name what workers have told of, and until the first one has, the default.
+            default of jobs without a model. NAME=WHERE is a name of your own for one of them, as in
+            dove=/models/dove-2024, which stays when folders change. Jobs may name them before any worker has
+            started. Without this setting jobs may name what workers have told of, and until the first one
+            has, the default.
         sandbox: Whether files must be read in confined processes: require does not start where this machine
             has not what it takes, prefer goes on with what there is. None requires it unless everything is
             on loopback.
@@ -105,6 +107,22 @@ class CommonSettings(BaseSettings):
         if value is not None and urlsplit(value).scheme == SENTINEL_SCHEME:
             SentinelAddress.parse(value)
         return value
+
+    @field_validator("models")
+    @classmethod
+    def _check_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = [_split_name(entry)[0] for entry in value]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"models has {', '.join(twice)} more than once; each name is that of one model")
+        if bad := [entry for entry in value if not all(_split_name(entry))]:
+            raise ValueError(f"models has {', '.join(bad)}; write NAME, or NAME=WHERE with both")
+        return value
+
+    @property
+    def model_sources(self) -> dict[str, str]:
+        """What jobs call each model, and what `load_model` calls it; the default first."""
+        return dict(map(_split_name, self.models))
 
     @property
     def effective_queue_redis_url(self) -> str:
@@ -226,6 +244,12 @@ class ServiceSettings(CommonSettings):
                 "files of other customers"
             )
         return self
+
+
+def _split_name(entry: str) -> tuple[str, str]:
+    name, sign, where = entry.partition("=")
+    # A path or a stand-in's parameters may have the sign too.
+    return (name.strip(), where.strip()) if sign and not set("/:") & set(name) else (entry, entry)
 
 
 def is_loopback(host: str) -> bool:

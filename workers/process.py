@@ -175,7 +175,7 @@ def _make_context(
         storage=storage,
         fleet=Fleet(store_client),
         models=ModelShelf(
-            settings.models,
+            settings.model_sources,
             load=partial(
                 load,
                 device=settings.device,

@@ -241,7 +241,7 @@ def test_keda_asks_for_a_metric_that_there_is_with_the_key_for_it() -> None:
         else:
             asked = [t["metadata"]["valueLocation"].split('"')[1] for t in triggers]
             formula = found["spec"]["advanced"]["scalingModifiers"]["formula"]
-            assert asked == models
+            assert asked == list(WorkerSettings(models=models).model_sources)
             assert formula.split(" + ") == [t["name"] for t in triggers]
 
 
