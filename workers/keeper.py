@@ -72,14 +72,11 @@ class HeldMessage:
 
     def keep(self) -> None:
         """Says that the holder lives."""
-        self._queue().keep(self._delivery(), hold=timedelta(seconds=self.seconds))
+        _queue(self.url).keep(self._delivery(), hold=timedelta(seconds=self.seconds))
 
     def give_back(self) -> None:
         """Lets others have it, now."""
-        self._queue().put_back(self._delivery())
-
-    def _queue(self) -> MessageQueue:
-        return MessageQueue(_client(self.url))
+        _queue(self.url).put_back(self._delivery())
 
     def _delivery(self) -> Delivery:
         return Delivery(self.queue, self.id, self.line, self.num_tries, self.receipt)
@@ -112,8 +109,7 @@ class HeldLease:
         self._renew(0)
 
     def _renew(self, seconds: float) -> None:
-        store = JobStore(_client(self.url))
-        store.renew(self.job_id, self.task, self.token, ttl=timedelta(seconds=seconds))
+        _store(self.url).renew(self.job_id, self.task, self.token, ttl=timedelta(seconds=seconds))
 
 
 @dataclass(frozen=True)
@@ -134,7 +130,7 @@ class HeldPlace:
 
     def give_back(self) -> None:
         """Signs the worker off."""
-        Fleet(_client(self.url)).sign_off(self.worker_id)
+        Fleet(_store(self.url).client).sign_off(self.worker_id)
 
 
 Held = HeldMessage | HeldLease | HeldPlace
@@ -247,8 +243,13 @@ class Keeper:
 
 
 @cache
-def _client(url: str) -> redis.Redis:
-    return impatient_client(url)
+def _store(url: str) -> JobStore:
+    return JobStore(impatient_client(url))
+
+
+@cache
+def _queue(url: str) -> MessageQueue:
+    return MessageQueue(impatient_client(url))
 
 
 class _Watch:
