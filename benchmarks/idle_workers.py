@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import threading
 import time
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,10 @@ def many_consumers(folder: Path, *, num_consumers: int, seconds: float, num_mess
 
     wanted = tasks_for(["dovetail-nano-2"])
     clients = [patient_client(server.url) for _ in range(num_consumers)]
-    consumers = [Consumer(MessageQueue(client), wanted, work, hold=_HOLD) for client in clients]
+    consumers = [
+        Consumer(MessageQueue(client), wanted, work, hold=_HOLD, keeping=lambda delivery: nullcontext())
+        for client in clients
+    ]
     with patient_client(server.url) as client:
         for consumer in consumers:
             consumer.start()

@@ -26,7 +26,7 @@ from jobs.settings import CommonSettings
 
 Part = Literal["worker", "api", "redis"]
 
-# Dead workers are noticed within seconds instead of a minute: nothing here holds the interpreter's lock long.
+# Parts that vanish are missed within seconds.
 QUICK = {
     "DOVETAIL_HEARTBEAT_TIMEOUT": "4",
     "DOVETAIL_LEASE_TTL": "1.5",

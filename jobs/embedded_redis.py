@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from jobs.errors import JobsError
 
@@ -145,7 +147,13 @@ class EmbeddedRedis:
 
     def _client(self) -> redis.Redis:
         return redis.Redis(
-            host=_HOST, port=self._port, password=self._password, socket_connect_timeout=1, socket_timeout=2
+            host=_HOST,
+            port=self._port,
+            password=self._password,
+            socket_connect_timeout=1,
+            socket_timeout=2,
+            # redis-py's own three tries, seconds apart, would look for a server that has been told to end.
+            retry=Retry(NoBackoff(), 0),
         )
 
     def _answers(self) -> bool:

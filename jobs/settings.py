@@ -49,9 +49,10 @@ class CommonSettings(BaseSettings):
         queue_redis_url: Of the queue: a database, or a server, of its own. None is the store's server, next
             database.
         storage_url: Folder or `s3://bucket/prefix`; None is a folder in `data_dir`.
-        heartbeat_timeout: After so long without a sign of life a worker counts as dead and its message goes
-            to another one. Not much below a minute in production: C code that holds the interpreter's lock
-            for 25 s made a job start twice at 10 s.
+        heartbeat_timeout: After so long without a sign of life a process counts as dead and its message goes
+            to another one. A worker that is killed alone gives its message back at once; this is for machines
+            and containers that vanish. A Redis that is away for longer may make idle workers begin what
+            others are at.
         lease_ttl: How long an attempt holds its task without renewing the lease; below `heartbeat_timeout`:
             a message that comes back must find the dead attempt's lease expired.
         max_attempts: Of one task, before its job fails.
@@ -63,8 +64,10 @@ class CommonSettings(BaseSettings):
         max_input_pixels: Width times height of one frame of an input.
         max_input_seconds: Length of an input.
         models: Names that `dovetail upscale --model` takes, as JSON or separated by commas; the first is the
-            default of jobs without a model. Jobs may name them before any worker has started. Without this
-            setting jobs may name what workers have told of, and until the first one has, the default.
+            default of jobs without a model. NAME=WHERE is a name of your own for one of them, as in
+            dove=/models/dove-2024, which stays when folders change. Jobs may name them before any worker has
+            started. Without this setting jobs may name what workers have told of, and until the first one
+            has, the default.
         sandbox: Whether files must be read in confined processes: require does not start where this machine
             has not what it takes, prefer goes on with what there is. None requires it unless everything is
             on loopback.
@@ -76,8 +79,8 @@ class CommonSettings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6379/0"
     queue_redis_url: str | None = None
     storage_url: str | None = None
-    heartbeat_timeout: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(seconds=60)
-    lease_ttl: Annotated[Duration, Field(ge=timedelta(milliseconds=500))] = timedelta(seconds=30)
+    heartbeat_timeout: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(seconds=15)
+    lease_ttl: Annotated[Duration, Field(ge=timedelta(milliseconds=500))] = timedelta(seconds=10)
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 4
     segment_seconds: Annotated[float, Field(gt=0, le=600)] = 10
     result_ttl: Annotated[Duration, Field(gt=timedelta())] = timedelta(days=7)
@@ -104,6 +107,22 @@ class CommonSettings(BaseSettings):
         if value is not None and urlsplit(value).scheme == SENTINEL_SCHEME:
             SentinelAddress.parse(value)
         return value
+
+    @field_validator("models")
+    @classmethod
+    def _check_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = [_split_name(entry)[0] for entry in value]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"models has {', '.join(twice)} more than once; each name is that of one model")
+        if bad := [entry for entry in value if not all(_split_name(entry))]:
+            raise ValueError(f"models has {', '.join(bad)}; write NAME, or NAME=WHERE with both")
+        return value
+
+    @property
+    def model_sources(self) -> dict[str, str]:
+        """What jobs call each model, and what `load_model` calls it; the default first."""
+        return dict(map(_split_name, self.models))
 
     @property
     def effective_queue_redis_url(self) -> str:
@@ -144,6 +163,8 @@ class WorkerSettings(CommonSettings):
         input_cache_dir: For blocks of inputs that are fetched from S3; the workers of a machine that name the
             same folder share them. None is a folder in that of `work_dir`.
         input_cache_bytes: Most that these blocks may take; those used longest ago go first. 0 keeps none.
+        stall_timeout: A worker that runs but says nothing itself, as while native code holds the
+            interpreter's lock, counts as dead after so long.
         drain_seconds: How long a stopped worker may take to finish its segment.
         decode_memory_bytes: Memory that decoding one input may take.
         decode_idle_seconds: Longest time without a decoded frame.
@@ -161,6 +182,7 @@ class WorkerSettings(CommonSettings):
     work_dir: Path | None = None
     input_cache_dir: Path | None = None
     input_cache_bytes: Annotated[int, Field(ge=0)] = 8 * GIB
+    stall_timeout: Annotated[Duration, Field(ge=timedelta(seconds=1))] = timedelta(minutes=5)
     drain_seconds: Annotated[float, Field(ge=0)] = 600
     decode_memory_bytes: Annotated[int, Field(ge=64 << 20)] = 4 * GIB
     decode_idle_seconds: Annotated[float, Field(gt=0)] = 60
@@ -227,6 +249,12 @@ class ServiceSettings(CommonSettings):
                 "files of other customers"
             )
         return self
+
+
+def _split_name(entry: str) -> tuple[str, str]:
+    name, sign, where = entry.partition("=")
+    # A path or a stand-in's parameters may have the sign too.
+    return (name.strip(), where.strip()) if sign and not set("/:") & set(name) else (entry, entry)
 
 
 def is_loopback(host: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -29,20 +29,25 @@ class Consumer:
         wanted: What to take.
         work: Does what a message asks for. Where it raises, the message is delivered again, later and later.
         hold: After so long without a sign of life from here, others get the message.
+        keeping: Gives that sign in a `with` block.
     """
 
     def __init__(
-        self, messages: MessageQueue, wanted: Wanted, work: Callable[[Delivery], None], *, hold: timedelta
+        self,
+        messages: MessageQueue,
+        wanted: Wanted,
+        work: Callable[[Delivery], None],
+        *,
+        hold: timedelta,
+        keeping: Callable[[Delivery], AbstractContextManager[None]],
     ) -> None:
-        self._messages, self._wanted, self._work, self._hold = messages, wanted, work, hold
+        self._messages, self._wanted, self._work = messages, wanted, work
+        self._hold, self._keeping = hold, keeping
         self._own_bell = bell_key(f"of:{secrets.token_hex(8)}")
         self._taking = threading.Lock()
         self._held: Delivery | None = None
-        self._closed, self._ended = threading.Event(), threading.Event()
-        self._threads = [
-            threading.Thread(target=target, name=f"dovetail-{name}", daemon=True)
-            for name, target in (("consumer", self._run), ("keeper", self._keep))
-        ]
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dovetail-consumer", daemon=True)
 
     @property
     def is_idle(self) -> bool:
@@ -51,8 +56,7 @@ class Consumer:
 
     def start(self) -> None:
         """Begins to take messages."""
-        for thread in self._threads:
-            thread.start()
+        self._thread.start()
 
     def close(self) -> None:
         """Takes nothing any more. What is being taken just now is taken, or not, when this returns; a Redis
@@ -67,11 +71,8 @@ class Consumer:
         # In a thread: with Redis away it would never end, and there is nothing left to lose.
         waking = threading.Thread(target=self._wake, name="dovetail-waking", daemon=True)
         waking.start()
-        taking, keeping = self._threads
-        taking.join(timeout)
-        self._ended.set()
-        for thread in (waking, keeping):
-            thread.join(_CLOSE_SECONDS)
+        self._thread.join(timeout)
+        waking.join(_CLOSE_SECONDS)
 
     def _wake(self) -> None:
         with suppress(StoreUnavailableError, redis.RedisError):
@@ -95,7 +96,8 @@ class Consumer:
                 self._held = found
         if isinstance(found, Delivery):
             try:
-                self._handle(found)
+                with self._keeping(found):
+                    self._handle(found)
             finally:
                 self._held = None
         else:
@@ -109,14 +111,3 @@ class Consumer:
             self._messages.put_back(delivery, delay=delivery.failure_delay)
         else:
             self._messages.finish(delivery)
-
-    def _keep(self) -> None:
-        while not self._ended.wait(self._hold.total_seconds() / 3):
-            delivery = self._held
-            if delivery is None:
-                continue
-            try:
-                self._messages.keep(delivery, hold=self._hold)
-            except Exception:
-                # Whatever it is: without this thread somebody else would soon begin the same.
-                _log.warning("message.not_kept", message=delivery.id, exc_info=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from jobs.fleet import ModelInfo
 from pipelines.errors import CheckpointError
@@ -22,19 +23,19 @@ class ModelShelf:
     """Loads models by name and keeps the last one, for two large ones seldom fit a device.
 
     Args:
-        names: That jobs may use; the first is the default.
-        load: Loads a model by name.
+        sources: What jobs call each model, and what `load` calls it; the first is the default.
+        load: Loads a model.
         allow_standins: Whether jobs may name stand-ins as well.
     """
 
     def __init__(
         self,
-        names: Sequence[str],
+        sources: Mapping[str, str],
         *,
         load: Callable[[str], Model],
         allow_standins: bool = False,
     ) -> None:
-        self.names = tuple(names)
+        self.names, self._sources = tuple(sources), dict(sources)
         self._load, self._allow_standins = load, allow_standins
         self._kept: Model | None = None
 
@@ -58,7 +59,9 @@ class ModelShelf:
             )
         if self._kept is None or self._kept.name != name:
             self._kept = None  # its memory is needed for the next one
-            self._kept = self._load(name)
+            self._kept = self._load(self._sources.get(name, name))
+            if self._kept.name != name:
+                self._kept.card = replace(self._kept.card, name=name)
         return self._kept
 
     def describe(self) -> list[ModelInfo]:

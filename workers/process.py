@@ -33,6 +33,7 @@ from pipelines.model import Model
 from workers.consumer import Consumer
 from workers.fleet_report import FleetReporter
 from workers.input_cache import InputCache
+from workers.keeper import HeldMessage, HeldPlace, Keeper
 from workers.metrics import WorkerCollector, served_metrics
 from workers.model_shelf import ModelShelf
 from workers.scratch import own_folder, scratch_base
@@ -80,6 +81,7 @@ def running_worker(
     *,
     load: Callable[..., Model] = load_model,
     sandbox: Sandbox | None = None,
+    keeper: Keeper | None = None,
     should_hurry: Callable[[], bool] = lambda: False,
 ) -> Iterator[WorkerContext]:
     """A worker in threads of this process. At the end of the `with` block it finishes its task.
@@ -88,6 +90,7 @@ def running_worker(
         settings: Of the worker.
         load: Loads models.
         sandbox: To read inputs in; None makes one of its own.
+        keeper: Of what it holds; None makes one of its own.
         should_hurry: Asked while it finishes its task: whether to give it back instead.
 
     Raises:
@@ -98,7 +101,9 @@ def running_worker(
     with ExitStack() as stack:
         if sandbox is None:
             sandbox = stack.enter_context(make_sandbox())
-        context = _make_context(settings, load, sandbox, stack)
+        if keeper is None:
+            keeper = stack.enter_context(Keeper(settings.stall_timeout))
+        context = _make_context(settings, load, sandbox, keeper, stack)
         _tell_if_away(settings)
         models = context.models.describe()
         context.fleet.offer(models)
@@ -110,6 +115,7 @@ def running_worker(
             stopping=context.stopping,
             task=lambda: context.task,
         )
+        stack.enter_context(keeper.keeping(HeldPlace(settings.redis_url, context.worker_id)))
         stack.enter_context(reporter)
         if settings.metrics_port:
             collector = WorkerCollector(reporter.describe, context.outcomes, sandbox.missing)
@@ -120,6 +126,11 @@ def running_worker(
             tasks_for(context.models.offered),
             partial(_work_off, context),
             hold=settings.heartbeat_timeout,
+            keeping=lambda delivery: keeper.keeping(
+                HeldMessage.of(
+                    delivery, url=settings.effective_queue_redis_url, hold=settings.heartbeat_timeout
+                )
+            ),
         )
         consumer.start()
         _log.info("worker.ready", worker=context.worker_id, models=[model.name for model in models])
@@ -145,7 +156,11 @@ def make_sandbox() -> Sandbox:
 
 
 def _make_context(
-    settings: WorkerSettings, load: Callable[..., Model], sandbox: Sandbox, stack: ExitStack
+    settings: WorkerSettings,
+    load: Callable[..., Model],
+    sandbox: Sandbox,
+    keeper: Keeper,
+    stack: ExitStack,
 ) -> WorkerContext:
     store_client = stack.enter_context(patient_client(settings.redis_url))
     queue_client = stack.enter_context(patient_client(settings.effective_queue_redis_url))
@@ -166,7 +181,7 @@ def _make_context(
         storage=storage,
         fleet=Fleet(store_client),
         models=ModelShelf(
-            settings.models,
+            settings.model_sources,
             load=partial(
                 load,
                 device=settings.device,
@@ -181,6 +196,7 @@ def _make_context(
         ),
         inputs=inputs,
         sandbox=sandbox,
+        keeper=keeper,
         work_dir=work_dir,
     )
 

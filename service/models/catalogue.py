@@ -24,7 +24,7 @@ def known_models(context: ServiceContext) -> list[ModelInfo]:
     offered = context.fleet.models()
     if offered and "models" not in settings.model_fields_set:
         return offered
-    by_name = {name: _described(name) for name in settings.models}
+    by_name = {name: _described(name, source) for name, source in settings.model_sources.items()}
     by_name |= {model.name: model for model in offered}
     return [
         model.model_copy(update={"is_default": position == 0})
@@ -33,10 +33,10 @@ def known_models(context: ServiceContext) -> list[ModelInfo]:
 
 
 @cache
-def _described(name: str) -> ModelInfo:
+def _described(name: str, source: str) -> ModelInfo:
     """A model that no worker has loaded yet."""
     try:
-        found = describe_model(name)
+        found = describe_model(source)
     except CheckpointError as error:
         # Workers will say the same, and more loudly.
         _log.warning("models.not_described", model=name, error=str(error))

@@ -16,7 +16,8 @@ from media.errors import SandboxError
 from media.sandbox import PROTECTIONS, shared_sandbox
 from pipelines.planning.host import host_memory
 from service.context import ServiceContext
-from service.system.wanted import num_wanted_workers
+from service.models.catalogue import known_models
+from service.system.wanted import count_wanted_workers
 
 _log = structlog.get_logger(__name__)
 
@@ -85,12 +86,23 @@ class StoreCollector(Collector):
         )
         for state, count in store.num_finished().items():
             finished.add_metric([state], count)
-        wanted = _gauge(
-            "dovetail_wanted_workers",
-            "Workers that unfinished jobs could keep busy at once.",
-            num_wanted_workers(store, segment_seconds=self._context.settings.segment_seconds),
+        return [by_state, finished, *self._wanted()]
+
+    def _wanted(self) -> list[Metric]:
+        found = count_wanted_workers(
+            self._context.store,
+            [model.name for model in known_models(self._context)],
+            segment_seconds=self._context.settings.segment_seconds,
         )
-        return [by_state, finished, wanted]
+        by_model = GaugeMetricFamily(
+            "dovetail_wanted_workers_by_model",
+            "Workers with a model that its unfinished jobs could keep busy at once.",
+            labels=["model"],
+        )
+        for model, number in found.by_model.items():
+            by_model.add_metric([model], number)
+        text = "Workers that unfinished jobs could keep busy at once."
+        return [_gauge("dovetail_wanted_workers", text, found.total), by_model]
 
     def _work(self) -> list[Metric]:
         fleet = self._context.fleet

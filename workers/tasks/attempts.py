@@ -19,6 +19,7 @@ from jobs.records import JobSpec
 from jobs.store import EndReason
 from media import SandboxError
 from media.sandbox import Cancellation
+from workers.keeper import HeldLease
 from workers.tasks.context import WorkerContext
 from workers.tasks.failures import without_paths
 from workers.tasks.stopping import DrainedError
@@ -64,6 +65,13 @@ class Attempt:
     def is_lost(self) -> bool:
         """Whether another attempt has taken over, or the job has ended or is being cancelled."""
         return self._lost is not None
+
+    @property
+    def lease(self) -> HeldLease:
+        """What must be kept, whatever happens in this process."""
+        settings = self._context.settings
+        seconds = settings.lease_ttl.total_seconds()
+        return HeldLease(settings.redis_url, seconds, self.task.job_id, self.task.task, self.token)
 
     def should_stop(self) -> bool:
         """Whether to stop at the next frame."""

@@ -12,6 +12,7 @@ from jobs.settings import WorkerSettings
 from jobs.storage import Storage
 from jobs.store import JobStore
 from media.sandbox import Sandbox
+from workers.keeper import Keeper
 from workers.model_shelf import ModelShelf
 from workers.tasks.inputs import InputShelf
 from workers.tasks.outcomes import Outcomes
@@ -34,6 +35,7 @@ class WorkerContext:
         models: Loaded ones.
         inputs: Sources as files.
         sandbox: Where inputs are read.
+        keeper: Of what is held.
         work_dir: For files of the running task.
         stopping: Whether to stop.
         task: What runs now.
@@ -49,6 +51,7 @@ class WorkerContext:
     models: ModelShelf
     inputs: InputShelf
     sandbox: Sandbox
+    keeper: Keeper
     work_dir: Path
     stopping: StopSignal = field(default_factory=StopSignal)
     task: TaskId | None = None

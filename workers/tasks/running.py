@@ -86,7 +86,7 @@ def _run_attempt(context: WorkerContext, attempt: Attempt, job: Job, work: Work)
     outcome = "rise"
     try:
         try:
-            with attempt:
+            with context.keeper.keeping(attempt.lease), attempt:
                 work(context, attempt, job)
         except Exception as error:
             outcome = _end_failed(context, attempt, job, error)

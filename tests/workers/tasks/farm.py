@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
@@ -9,9 +10,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from media.sandbox import Sandbox
 from pipelines.loaders import load_model
 from pipelines.model import Model
 from tests.redis_server import RedisServer
+from workers.keeper import Keeper
 from workers.process import running_worker
 from workers.tasks.context import WorkerContext
 
@@ -42,6 +45,14 @@ def wait_until(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
         assert time.monotonic() < deadline, f"not true within {seconds} s"
         time.sleep(0.02)
     return value
+
+
+@cache
+def shared_keeper() -> Keeper:
+    """For all workers in this process; it ends with the process."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(Keeper(timedelta(minutes=5)))
 
 
 @dataclass
@@ -153,7 +164,8 @@ class Farm:
         self, *, load: Callable[..., Model] = load_model, **settings: Any
     ) -> AbstractContextManager[WorkerContext]:
         """A worker in this process."""
-        return running_worker(self.settings.model_copy(update=settings), load=load, sandbox=self.sandbox)
+        own = self.settings.model_copy(update=settings)
+        return running_worker(own, load=load, sandbox=self.sandbox, keeper=shared_keeper())
 
     @contextmanager
     def process(

@@ -13,8 +13,9 @@ import pytest
 from jobs.connections import patient_client
 from jobs.messages import Delivery, Message, MessageQueue, Wanted
 from tests.redis_server import RedisServer
-from tests.workers.tasks.farm import wait_until
+from tests.workers.tasks.farm import shared_keeper, wait_until
 from workers.consumer import Consumer
+from workers.keeper import HeldMessage
 
 HOLD = timedelta(seconds=1)
 WANTED = Wanted(queues=("high", "low"), groups=(("work",),))
@@ -29,7 +30,14 @@ class Worker:
         self.taken: list[str] = []
         self.may_go_on = threading.Event()
         self.may_go_on.set()
-        self.consumer = Consumer(self.messages, WANTED, self._work, hold=HOLD)
+        keeper = shared_keeper()
+        self.consumer = Consumer(
+            self.messages,
+            WANTED,
+            self._work,
+            hold=HOLD,
+            keeping=lambda found: keeper.keeping(HeldMessage.of(found, url=server.queue_url, hold=HOLD)),
+        )
 
     def _work(self, delivery: Delivery) -> None:
         self.taken.append(delivery.id)
