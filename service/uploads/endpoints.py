@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from jobs.uploads import Upload, UploadStore
+from jobs.upload_records import Upload
+from jobs.uploads import UploadStore
 from service.auth import PUBLIC, Caller, Reader, Writer
 from service.context import Context, ServiceContext
 from service.errors import MalformedRequestError, ServiceError

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.uploads import Upload, UploadStatus
+from jobs.upload_records import Upload, UploadStatus
 
 
 class UploadSchema(BaseModel):
