@@ -37,6 +37,8 @@ class ConnectionSettings:
             "base_url": self.base_url,
             "headers": headers,
             "verify": _tls_context(),
+            # Results may come from the service's storage; the key does not go along to another host.
+            "follow_redirects": True,
             "timeout": httpx.Timeout(self.timeout_seconds, connect=min(10.0, self.timeout_seconds)),
         }
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from jobs.errors import ObjectNotFoundError, StorageError
 
@@ -83,6 +84,12 @@ class MultipartBucket:
         self._client = _make_client(endpoint, retry_seconds)
         is_other = public_endpoint is not None and public_endpoint != endpoint
         self._signer = _make_client(public_endpoint, retry_seconds) if is_other else self._client
+
+    @property
+    def origin(self) -> str:
+        """Scheme and host of signed addresses."""
+        parts = urlsplit(self._sign("get_object", "any", {}, timedelta(minutes=1)))
+        return f"{parts.scheme}://{parts.netloc}"
 
     def start(self, key: str) -> str:
         """Begins an object; returns the id of its parts."""

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 from redis import RedisError
+from starlette.concurrency import run_in_threadpool
 
 from jobs.settings import ServiceSettings
 from media.sandbox import shared_sandbox
@@ -20,7 +21,7 @@ from service.auth import KnownKeys, RateLimiter
 from service.background import run_background
 from service.batches.endpoints import router as batches_router
 from service.batches.schemas import BatchInputRequest, BatchRequest
-from service.context import make_context
+from service.context import ServiceContext, make_context
 from service.estimates.endpoints import router as estimates_router
 from service.estimates.schemas import EstimateRequest
 from service.jobs.endpoints import router as jobs_router
@@ -32,7 +33,9 @@ from service.system.endpoints import router as system_router
 from service.system.http_metrics import HttpMetrics, HttpMetricsMiddleware
 from service.system.schemas import SessionRequest
 from service.system.service import ReadinessCheck
+from service.uploads.direct_endpoints import router as direct_uploads_router
 from service.uploads.endpoints import router as uploads_router
+from service.uploads.schemas import CompletionRequest, PartsRequest
 from service.web import router as web_router
 from service.webhooks.endpoints import router as webhooks_router
 from service.webhooks.schemas import RotationRequest
@@ -61,6 +64,7 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
             context = make_context(settings, uses_keys=uses_keys)
             stack.push_async_callback(context.close)
             app.state.context = context
+            app.state.media_origin = await run_in_threadpool(_media_origin, context)
             app.state.rate_limiter = RateLimiter(context)
             app.state.known_keys = KnownKeys(context.keys)
             shared_sandbox("probe").start_ahead()
@@ -113,6 +117,7 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
     for router in (
         jobs_router,
         uploads_router,
+        direct_uploads_router,
         batches_router,
         results_router,
         estimates_router,
@@ -147,6 +152,8 @@ def _openapi(app: FastAPI, *, uses_keys: bool) -> dict[str, Any]:
             EstimateRequest,
             SessionRequest,
             RotationRequest,
+            PartsRequest,
+            CompletionRequest,
         ):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))
@@ -157,6 +164,12 @@ def _openapi(app: FastAPI, *, uses_keys: bool) -> dict[str, Any]:
         document["security"] = [{"key": []}] if uses_keys else [{"key": []}, {}]
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _media_origin(context: ServiceContext) -> str | None:
+    """Where the web page's player is sent to; None if nowhere."""
+    bucket = context.download_bucket
+    return None if bucket is None else bucket.origin
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

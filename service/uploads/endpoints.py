@@ -38,7 +38,7 @@ UploadId = Annotated[
         description="Of the upload.",
     ),
 ]
-_LOCKED: dict[int | str, dict[str, Any]] = {
+LOCKED: dict[int | str, dict[str, Any]] = {
     423: {
         "description": "Another request writes to it.",
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -106,7 +106,7 @@ async def describe_protocol_of_upload(upload_id: UploadId, response: Response, c
     status_code=201,
     response_class=Response,
     summary="Begin an upload",
-    responses={**responses(400, 409, 410, 412, 413, 415, 460, 507), **_LOCKED},
+    responses={**responses(400, 409, 410, 412, 413, 415, 460, 507), **LOCKED},
     openapi_extra={"requestBody": {"required": False, **_BODY}},
 )
 async def begin_upload(
@@ -173,7 +173,7 @@ async def look_at_offset(
     status_code=204,
     response_class=Response,
     summary="Send bytes of an upload",
-    responses={**responses(400, 404, 409, 410, 412, 413, 415, 460, 507), **_LOCKED},
+    responses={**responses(400, 404, 409, 410, 412, 413, 415, 460, 507), **LOCKED},
     openapi_extra={"requestBody": {"required": True, **_BODY}},
 )
 async def send_bytes(
@@ -205,7 +205,7 @@ async def send_bytes(
     status_code=204,
     response_class=Response,
     summary="End an upload",
-    responses={**responses(404, 410, 412), **_LOCKED},
+    responses={**responses(404, 410, 412), **LOCKED},
 )
 async def end_upload(
     upload_id: UploadId, context: Context, caller: Writer, tus_resumable: TusResumable = None
@@ -223,7 +223,7 @@ async def end_upload(
     summary="PATCH, HEAD or DELETE for clients that cannot send these",
     responses={
         **responses(400, 404, 409, 410, 412, 413, 415, 460, 507),
-        **_LOCKED,
+        **LOCKED,
         200: {"description": "As HEAD."},
     },
     openapi_extra={"requestBody": {"required": False, **_BODY}},
