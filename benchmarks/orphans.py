@@ -32,7 +32,7 @@ _STORED = re.compile(r"dv:stored:.+")
 # Parts of a record, by its id.
 _JOB_PART = re.compile(r"dv:(?:job|events):([^:]+)(?::\w+)?")
 _BATCH_PART = re.compile(r"dv:batch:([^:]+)(?::\w+)?")
-_UPLOAD_PART = re.compile(r"dv:upload:([^:]+)")
+_UPLOAD_PART = re.compile(r"dv:upload:([^:]+)(?::parts)?")
 # The dispatcher empties it.
 _NOTES = "dv:webhooks:pending"
 
@@ -100,7 +100,7 @@ class _Records:
         upload_id = upload_id_of(name)
         if upload_id is not None:
             return upload_id in self._uploads
-        return name.split("/")[1] in self.jobs | self._expected
+        return name.split("/")[1] in self.jobs | self._expected | self._uploads
 
     def orphaned_keys(self) -> Iterator[str]:
         """Keys, and members of sets, that no record owns."""

@@ -39,6 +39,8 @@ def http_arguments(base_url: str | None, api_key: str | None, timeout: float) ->
         "base_url": url,
         "headers": {"User-Agent": USER_AGENT, **authorization},
         "verify": _tls_context(),
+        # Results may come from the service's storage; the key does not go along to another host.
+        "follow_redirects": True,
         "timeout": httpx.Timeout(timeout, connect=min(10.0, timeout)),
     }
 

@@ -13,6 +13,11 @@ def upload_id_of(key: str) -> str | None:
     return key.removeprefix("uploads/") if key.startswith("uploads/") else None
 
 
+def incoming_prefix(upload_id: str) -> str:
+    """What has arrived of an unfinished upload, where that is not parts of the object itself."""
+    return f"incoming/{upload_id}/"
+
+
 def job_prefix(job_id: str) -> str:
     """Everything that goes when a job goes."""
     return f"jobs/{job_id}/"

@@ -216,6 +216,11 @@ class ServiceSettings(CommonSettings):
         max_uploads_at_once: Files that one API key may be sending, unless the key says otherwise.
         cors_origins: Web pages of other origins that may call the API.
         num_probes: Uploads that are looked into at the same time.
+        storage_public_endpoint: Endpoint of the S3 storage as customers reach it, for signed addresses; None
+            is the one of AWS_ENDPOINT_URL.
+        redirect_downloads: Whether results come straight from the S3 storage: `/content` answers 307 with an
+            address that is signed for six hours. Off, because customers must reach the storage for it, and
+            clients must follow redirects (`curl -L`).
     """
 
     host: str = "127.0.0.1"
@@ -236,9 +241,19 @@ class ServiceSettings(CommonSettings):
     max_uploads_at_once: Annotated[int, Field(ge=1)] = 64
     cors_origins: tuple[str, ...] = ()
     num_probes: Annotated[int, Field(ge=1)] = 4
+    storage_public_endpoint: Annotated[str | None, Field(pattern=r"^https?://[^/\s]+/?$")] = None
+    redirect_downloads: bool = False
 
     def _is_local(self) -> bool:
         return is_loopback(self.host)
+
+    @model_validator(mode="after")
+    def _check_redirects(self) -> Self:
+        if self.redirect_downloads and not self.effective_storage_url.startswith("s3://"):
+            raise ValueError(
+                f"redirect_downloads takes a storage in S3; storage_url is {self.effective_storage_url!r}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_buckets(self) -> Self:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import LocalStore, S3Store
 
 from jobs.errors import ObjectChangedError, ObjectNotFoundError, StorageError, StorageFullError
+from jobs.multipart import MultipartBucket
 from jobs.syncing import make_synced_folder, sync
 
 if TYPE_CHECKING:
@@ -52,13 +54,22 @@ class Storage:
             endpoint come from the usual AWS_... variables; an endpoint with http:// is accepted.
         min_free_bytes: Room on a folder's disk that is not to be used.
         retry_seconds: How long a request to S3 is tried again.
+        public_endpoint: Of signed addresses, where customers reach S3 by another one than we do.
 
     Raises:
         StorageError: If the address is no such thing.
     """
 
-    def __init__(self, url: str, *, min_free_bytes: int = 0, retry_seconds: float = 30) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        min_free_bytes: int = 0,
+        retry_seconds: float = 30,
+        public_endpoint: str | None = None,
+    ) -> None:
         self.url, self._min_free_bytes = url, min_free_bytes
+        self._retry_seconds, self._public_endpoint = retry_seconds, public_endpoint
         self.folder: Path | None = None
         self._store: LocalStore | S3Store
         parts = urlsplit(url)
@@ -76,6 +87,19 @@ class Storage:
             self._store = LocalStore(self.folder)
         else:
             raise StorageError(f"{url!r} is not a storage; give a folder or s3://bucket/prefix")
+
+    @cached_property
+    def multipart(self) -> MultipartBucket | None:
+        """Objects in parts and signed addresses, where this is S3."""
+        if self.folder is not None:
+            return None
+        parts = urlsplit(self.url)
+        return MultipartBucket(
+            parts.netloc,
+            parts.path.strip("/"),
+            public_endpoint=self._public_endpoint,
+            retry_seconds=self._retry_seconds,
+        )
 
     def put_file(self, key: str, path: Path, *, is_movable: bool = False) -> None:
         """Stores a file. In a folder it is on the disk when this returns, and so is its name.

@@ -79,7 +79,7 @@ def sweep_litter(
     store: JobStore, storage: Storage, *, upload_ttl: timedelta, now: datetime | None = None
 ) -> int:
     """Removes objects that no record names: of killed attempts and deleted jobs, segments of completed jobs,
-    uploads without a record. Young ones are left alone.
+    uploads and parts of uploads without a record. Young ones are left alone.
 
     Args:
         store: Job records.
@@ -96,7 +96,7 @@ def sweep_litter(
     """
     now = now or redis_now(store.client)
     count = 0
-    for job_id, found in groupby(storage.list("jobs/"), key=_job_id):
+    for job_id, found in groupby(storage.list("jobs/"), key=_id_of):
         for key in _litter(store, job_id, list(found), now):
             storage.delete(key)
             count += 1
@@ -104,6 +104,13 @@ def sweep_litter(
         upload_id = objects.upload_id_of(stored.key)
         if upload_id is not None and now - stored.modified_at > upload_ttl:
             count += _remove_upload(store, storage, upload_id)
+    for upload_id, found in groupby(storage.list("incoming/"), key=_id_of):
+        old = [stored.key for stored in found if now - stored.modified_at > GRACE]
+        [upload] = UploadStore(store.client).get_many([upload_id]) if old else [None]
+        if upload is None or upload.found is not None:
+            for key in old:
+                storage.delete(key)
+            count += len(old)
     if count:
         _log.info("sweeper.swept", num_objects=count)
     return count
@@ -150,7 +157,7 @@ def _run(sweep: Any, *arguments: Any, **options: Any) -> None:
     sweep(*arguments, **options)
 
 
-def _job_id(stored: StoredObject) -> str:
+def _id_of(stored: StoredObject) -> str:
     return stored.key.split("/")[1]
 
 

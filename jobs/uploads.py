@@ -1,13 +1,11 @@
-"""Records of resumable uploads: how far each is, who is writing to it, and what it turned out to be."""
+"""The store of uploads: how far each is, who is writing to it, and what it turned out to be."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Any, Literal
 
 import redis
-from pydantic import BaseModel, ConfigDict
 
 from jobs._scripts import uploads
 from jobs.clock import milliseconds, redis_now
@@ -15,6 +13,7 @@ from jobs.errors import JobsError, StoredBytesLimitError, UploadsLimitError
 from jobs.objects import upload_key
 from jobs.outages import reported_outage
 from jobs.records import InputInfo
+from jobs.upload_records import Upload, UploadParts
 
 _EXPIRING = "dv:uploads:expiring"
 # No key has this id.
@@ -23,48 +22,6 @@ _NOBODY = "nobody"
 Removal = Literal["removed", "used", "kept"]
 """What became of an upload that was to be removed: it is gone, also if there was none; a job reads it; or its
 time is not over."""
-
-
-class UploadStatus(StrEnum):
-    """Where an upload is."""
-
-    UPLOADING = "uploading"
-    COMPLETED = "completed"
-
-
-class Upload(BaseModel):
-    """An upload as it is now.
-
-    Attributes:
-        id: "upl_" and a ULID.
-        owner: Whose.
-        size_bytes: Announced length.
-        offset: Bytes that are safely kept.
-        filename: What the customer calls it.
-        metadata: Their `Upload-Metadata` as it came.
-        created_at: UTC.
-        expires_at: When it is removed, unless a job reads it.
-        is_expired: Whether that was over when the record was read, by the store's clock.
-        found: What the probe found; None until all bytes are there and in the storage.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str
-    owner: str
-    size_bytes: int
-    offset: int = 0
-    filename: str | None = None
-    metadata: str = ""
-    created_at: datetime
-    expires_at: datetime
-    is_expired: bool = False
-    found: InputInfo | None = None
-
-    @property
-    def status(self) -> UploadStatus:
-        """Where it is."""
-        return UploadStatus.UPLOADING if self.found is None else UploadStatus.COMPLETED
 
 
 class UploadNotFoundError(JobsError):
@@ -187,14 +144,28 @@ class UploadStore:
         with reported_outage():
             self._unlock(keys=[_lock(upload_id)], args=[token])
 
-    def advance(self, upload_id: str, token: str, offset: int) -> None:
-        """Says that the bytes up to `offset` are on the disk.
+    def parts(self, upload_id: str) -> UploadParts:
+        """What an upload has in an object store."""
+        with reported_outage():
+            values = self._client.hgetall(_parts(upload_id))
+        return UploadParts.of({name.decode(): value.decode() for name, value in values.items()})
+
+    def advance(self, upload_id: str, token: str, offset: int, parts: UploadParts | None = None) -> None:
+        """Says that the bytes up to `offset` are safe, and where they are.
+
+        Args:
+            upload_id: Of which.
+            token: Of the lock.
+            offset: Of the first byte that is missing.
+            parts: What is new in an object store, and all pieces.
 
         Raises:
             LostUploadLockError: If another writer has taken over, or the upload is gone.
         """
+        pairs = [item for pair in (parts.fields() if parts else {}).items() for item in pair]
+        keys = [_key(upload_id), _lock(upload_id), _parts(upload_id)]
         with reported_outage():
-            kept = self._advance(keys=[_key(upload_id), _lock(upload_id)], args=[token, offset])
+            kept = self._advance(keys=keys, args=[token, offset, *pairs])
         _require(kept, upload_id)
 
     def finish(self, upload_id: str, token: str, found: InputInfo, *, ttl: timedelta) -> None:
@@ -205,7 +176,7 @@ class UploadStore:
         """
         with reported_outage():
             kept = self._finish(
-                keys=[_key(upload_id), _lock(upload_id), _EXPIRING],
+                keys=[_key(upload_id), _lock(upload_id), _EXPIRING, _parts(upload_id)],
                 args=[token, upload_id, found.model_dump_json(), milliseconds(ttl)],
             )
         _require(kept, upload_id)
@@ -227,7 +198,8 @@ class UploadStore:
             upload_id: Which.
             only_expired: Whether to keep it unless its time is over at this moment.
         """
-        keys = [_key(upload_id), _lock(upload_id), _EXPIRING, f"dv:input:{upload_key(upload_id)}"]
+        reading = f"dv:input:{upload_key(upload_id)}"
+        keys = [_key(upload_id), _lock(upload_id), _EXPIRING, reading, _parts(upload_id)]
         with reported_outage():
             outcome: Removal = self._remove(keys=keys, args=[upload_id, int(only_expired)]).decode()
         return outcome
@@ -246,6 +218,10 @@ def _key(upload_id: str) -> str:
 
 def _lock(upload_id: str) -> str:
     return f"dv:upload:{upload_id}:lock"
+
+
+def _parts(upload_id: str) -> str:
+    return f"dv:upload:{upload_id}:parts"
 
 
 def _from_hash(upload_id: str, values: dict[bytes, bytes], now: datetime) -> Upload | None:

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from redis import RedisError
+from starlette.concurrency import run_in_threadpool
 
 from jobs.settings import ServiceSettings
 from media.sandbox import shared_sandbox
@@ -18,7 +19,7 @@ from service import problems
 from service.auth import KnownKeys, RateLimiter
 from service.background import run_background
 from service.batches.endpoints import router as batches_router
-from service.context import make_context
+from service.context import ServiceContext, make_context
 from service.description import describe
 from service.estimates.endpoints import router as estimates_router
 from service.jobs.endpoints import router as jobs_router
@@ -29,6 +30,7 @@ from service.results.endpoints import router as results_router
 from service.system.endpoints import router as system_router
 from service.system.http_metrics import HttpMetrics, HttpMetricsMiddleware
 from service.system.service import ReadinessCheck
+from service.uploads.direct_endpoints import router as direct_uploads_router
 from service.uploads.endpoints import router as uploads_router
 from service.web import router as web_router
 from service.webhooks.endpoints import router as webhooks_router
@@ -36,6 +38,7 @@ from service.webhooks.endpoints import router as webhooks_router
 _ROUTERS = (
     jobs_router,
     uploads_router,
+    direct_uploads_router,
     batches_router,
     results_router,
     estimates_router,
@@ -69,6 +72,7 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
             context = make_context(settings, uses_keys=uses_keys)
             stack.push_async_callback(context.close)
             app.state.context = context
+            app.state.media_origin = await run_in_threadpool(_media_origin, context)
             app.state.rate_limiter = RateLimiter(context)
             app.state.known_keys = KnownKeys(context.keys)
             shared_sandbox("probe").start_ahead()
@@ -132,6 +136,12 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
 
     app.openapi = openapi  # type: ignore[method-assign] # as FastAPI documents
     return app
+
+
+def _media_origin(context: ServiceContext) -> str | None:
+    """Where the web page's player is sent to; None if nowhere."""
+    bucket = context.download_bucket
+    return None if bucket is None else bucket.origin
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -16,6 +16,7 @@ from jobs.api_keys import ApiKeyStore
 from jobs.async_reader import AsyncJobReader
 from jobs.connections import async_client, impatient_client
 from jobs.fleet import Fleet
+from jobs.multipart import MultipartBucket
 from jobs.queue import JobQueue
 from jobs.settings import ServiceSettings
 from jobs.storage import Storage
@@ -71,6 +72,11 @@ class ServiceContext:
         """Where uploads arrive before they are probed and stored."""
         return self.settings.data_dir / "incoming"
 
+    @property
+    def download_bucket(self) -> MultipartBucket | None:
+        """Where results are fetched from; None if it is this API."""
+        return self.storage.multipart if self.settings.redirect_downloads else None
+
     @asynccontextmanager
     async def local_object(self, owner: str, key: str) -> AsyncIterator[Path]:
         """As `Storage.local_file`, without holding up the event loop while an object is copied.
@@ -101,7 +107,11 @@ def make_context(settings: ServiceSettings, *, uses_keys: bool) -> ServiceContex
     """
     client, waiting = impatient_client(settings.redis_url), async_client(settings.redis_url)
     store, reader = JobStore(client), AsyncJobReader(waiting)
-    storage = Storage(settings.effective_storage_url, min_free_bytes=settings.min_free_bytes)
+    storage = Storage(
+        settings.effective_storage_url,
+        min_free_bytes=settings.min_free_bytes,
+        public_endpoint=settings.storage_public_endpoint,
+    )
     lanes = Lanes(num_probes=settings.num_probes)
     queue_client = impatient_client(settings.effective_queue_redis_url)
     context = ServiceContext(

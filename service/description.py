@@ -21,6 +21,7 @@ from service.keys.schemas import KeyChangeRequest, KeyRequest, KeySchema, NewKey
 from service.openapi import HEADERS, REF_TEMPLATE
 from service.problems import Problem
 from service.system.schemas import SessionRequest
+from service.uploads.schemas import CompletionRequest, PartsRequest
 from service.webhooks.schemas import DeliverySchema, RotationRequest
 from service.webhooks.sent import router as sent_webhooks
 
@@ -37,6 +38,8 @@ _BODIES: tuple[type[BaseModel], ...] = (
     RotationRequest,
     KeyRequest,
     KeyChangeRequest,
+    PartsRequest,
+    CompletionRequest,
 )
 
 # Answers with null in their examples, which FastAPI leaves out; and events, which it does not see.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,8 @@ def running_s3_server() -> Iterator[str]:
     """Address of a server with an empty bucket."""
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", "from moto.server import main; main()", "-p", "0"],
+        # Parts of any size, so that tests need no large files.
+        env={**os.environ, "S3_UPLOAD_PART_MIN_SIZE": "1"},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -48,8 +51,13 @@ def s3_server() -> Iterator[str]:
 @pytest.fixture
 def s3_url(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Address of a storage of the test's own; access to it is in the environment."""
+    return make_s3_url(s3_server, tmp_path.name, monkeypatch)
+
+
+def make_s3_url(s3_server: str, name: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of a storage; puts access to it into the environment."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    return f"s3://{BUCKET}/{tmp_path.name}"
+    return f"s3://{BUCKET}/{name}"

@@ -26,13 +26,14 @@ redis.call('SADD', KEYS[3], id)
 return {'ok', 0}
 """
 )
-# KEYS: record, lock. ARGV: token, offset.
+# KEYS: record, lock, parts. ARGV: token, offset, then fields of the parts.
 ADVANCE = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], 'offset', ARGV[2])
+for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end
 return 1
 """
-# KEYS: record, lock, expiring. ARGV: token, id, found, ttl in ms.
+# KEYS: record, lock, expiring, parts. ARGV: token, id, found, ttl in ms.
 FINISH = (
     LUA_NOW_MS
     + """
@@ -41,6 +42,7 @@ local at = now_ms() + tonumber(ARGV[4])
 redis.call('HSET', KEYS[1], 'offset', redis.call('HGET', KEYS[1], 'size'), 'found', ARGV[3],
   'expires_at', at)
 redis.call('ZADD', KEYS[3], at, ARGV[2])
+redis.call('DEL', KEYS[4])
 redis.call('SREM', 'dv:uploads:unfinished:' .. redis.call('HGET', KEYS[1], 'owner'), ARGV[2])
 return 1
 """
@@ -57,9 +59,9 @@ redis.call('HSET', KEYS[1], 'expires_at', at)
 return redis.call('ZADD', KEYS[2], at, ARGV[1])
 """
 )
-# KEYS: record, lock, expiring, jobs that read it. ARGV: id, only_expired. A job is made only while the record
-# is there (`jobs._scripts.lifecycle`), so none can be left without its input. What it took
-# counts no more, whoever owns it now.
+# KEYS: record, lock, expiring, jobs that read it, parts. ARGV: id, only_expired. A job is made only while the
+# record is there (`jobs._scripts.lifecycle`), so none can be left without its input. What it took counts no
+# more, whoever owns it now.
 REMOVE = (
     LUA_NOW_MS
     + STORED
@@ -72,7 +74,7 @@ if payer then
   set_stored(payer, ARGV[1], 0)
   redis.call('SREM', 'dv:uploads:unfinished:' .. payer, ARGV[1])
 end
-redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[5])
 redis.call('ZREM', KEYS[3], ARGV[1])
 return 'removed'
 """

@@ -50,7 +50,10 @@ def _file_responses(description: str, content: dict[str, Any], *statuses: int) -
     "/content",
     summary="Get the result",
     response_class=Response,
-    responses=_file_responses("The finished video.", _RESULTS, 409),
+    responses={
+        **_file_responses("The finished video.", _RESULTS, 409),
+        307: {"description": "The finished video is at this address, for some hours."},
+    },
 )
 async def get_content(
     request: Request,
@@ -60,9 +63,10 @@ async def get_content(
 ) -> Response:
     """The finished video with its sound; takes `Range`, so players can seek and downloads can go on.
 
-    The `ETag` is the file's SHA-256.
+    The `ETag` is the file's SHA-256. Services may send to their storage for it (307); it has other ETags.
     """
-    return await serve_file(request, context.storage, output_file(job, is_download=download))
+    file = output_file(job, is_download=download)
+    return await serve_file(request, context.storage, file, bucket=context.download_bucket)
 
 
 @router.head("/source", include_in_schema=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from secrets import token_hex
 from urllib.parse import quote
 
@@ -16,11 +16,14 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from jobs.errors import ObjectNotFoundError
+from jobs.multipart import MultipartBucket
 from jobs.storage import Storage
 from service.errors import GoneError
 from service.results.ranges import ByteRange, http_date, is_unchanged, may_use_range, parse_ranges
 
 _PRIVATE = "private, no-cache"
+# A player goes on asking its address as long as somebody watches.
+_SIGNED_FOR = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,16 @@ class ServedFile:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-async def serve_file(request: Request, storage: Storage, file: ServedFile) -> Response:
+async def serve_file(
+    request: Request, storage: Storage, file: ServedFile, *, bucket: MultipartBucket | None = None
+) -> Response:
     """The response to a GET or HEAD: 200, 206 (also with several ranges) or 304.
+
+    Args:
+        request: What is asked for.
+        storage: Where the object is.
+        file: The object.
+        bucket: Where a GET is sent to instead (307), if it can do there what it asks for; None for nowhere.
 
     Raises:
         BadRangeError: If the wanted range lies outside the file.
@@ -68,12 +79,17 @@ async def serve_file(request: Request, storage: Storage, file: ServedFile) -> Re
     ):
         return Response(status_code=304, headers=headers)
     ranges = []
-    if may_use_range(sent.get("if-range"), etag=file.etag, modified_at=file.modified_at):
+    is_ours = may_use_range(sent.get("if-range"), etag=file.etag, modified_at=file.modified_at)
+    if is_ours:
         ranges = parse_ranges(sent.get("range"), file.size)
     try:
         await run_in_threadpool(storage.size, file.key)
     except ObjectNotFoundError as error:
         raise GoneError("the file was there and has been removed") from error
+    # S3 knows no several ranges, and an ETag of its own: whoever has ours goes on here.
+    may_go_there = len(ranges) <= 1 and ("if-range" not in sent or not is_ours)
+    if bucket is not None and request.method == "GET" and may_go_there:
+        return await run_in_threadpool(_redirect, bucket, file)
     if len(ranges) > 1:
         return _respond_in_parts(request, storage, file, headers, ranges)
     part = ranges[0] if ranges else ByteRange(0, file.size)
@@ -88,6 +104,16 @@ def content_disposition(kind: str, filename: str) -> str:
     """The header's value with a name in any script (RFC 6266 and 5987)."""
     plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\%' else "_" for c in filename)
     return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
+
+
+def _redirect(bucket: MultipartBucket, file: ServedFile) -> Response:
+    """Sends a client to the object itself."""
+    wanted = {"Content-Type": file.media_type, "Cache-Control": _PRIVATE}
+    disposition = file.headers.get("Content-Disposition")
+    if disposition is not None:
+        wanted["Content-Disposition"] = disposition
+    url = bucket.sign_get(file.key, headers=wanted, expires_in=_SIGNED_FOR)
+    return Response(status_code=307, headers={"Location": url, "Cache-Control": "no-store"})
 
 
 def _respond_in_parts(

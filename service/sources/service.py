@@ -7,7 +7,8 @@ from uuid import uuid4
 
 from jobs.objects import upload_key
 from jobs.records import InputInfo
-from jobs.uploads import Upload, UploadStore
+from jobs.upload_records import Upload
+from jobs.uploads import UploadStore
 from service.auth import Caller, effective_limits
 from service.context import ServiceContext
 from service.errors import ConflictError, GoneError

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from jobs.uploads import Upload, UploadStore
+from jobs.upload_records import Upload
+from jobs.uploads import UploadStore
 from service.auth import PUBLIC, Caller, Reader, Writer
 from service.context import Context, ServiceContext
 from service.errors import MalformedRequestError, ServiceError
@@ -38,7 +39,7 @@ UploadId = Annotated[
         description="Of the upload.",
     ),
 ]
-_LOCKED: dict[int | str, dict[str, Any]] = {
+LOCKED: dict[int | str, dict[str, Any]] = {
     423: {
         "description": "Another request writes to it.",
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -109,7 +110,7 @@ async def describe_protocol_of_upload(upload_id: UploadId, response: Response, c
     summary="Begin an upload",
     responses={
         **responses(400, 409, 410, 412, 413, 415, 460, 507),
-        **_LOCKED,
+        **LOCKED,
         201: with_headers("Location"),
     },
     openapi_extra={"requestBody": {"required": False, **_BODY}},
@@ -178,7 +179,7 @@ async def look_at_offset(
     status_code=204,
     response_class=Response,
     summary="Send bytes of an upload",
-    responses={**responses(400, 404, 409, 410, 412, 413, 415, 460, 507), **_LOCKED},
+    responses={**responses(400, 404, 409, 410, 412, 413, 415, 460, 507), **LOCKED},
     openapi_extra={"requestBody": {"required": True, **_BODY}},
 )
 async def send_bytes(
@@ -211,7 +212,7 @@ async def send_bytes(
     status_code=204,
     response_class=Response,
     summary="End an upload",
-    responses={**responses(404, 410, 412), **_LOCKED},
+    responses={**responses(404, 410, 412), **LOCKED},
 )
 async def end_upload(
     upload_id: UploadId, context: Context, caller: Writer, tus_resumable: TusResumable = None
@@ -229,7 +230,7 @@ async def end_upload(
     summary="PATCH, HEAD or DELETE for clients that cannot send these",
     responses={
         **responses(400, 404, 409, 410, 412, 413, 415, 460, 507),
-        **_LOCKED,
+        **LOCKED,
         200: {"description": "As HEAD."},
     },
     openapi_extra={"requestBody": {"required": False, **_BODY}},

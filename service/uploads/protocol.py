@@ -16,8 +16,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
 from jobs.errors import JobsError
-from jobs.uploads import Upload
-from service.errors import MalformedRequestError, ServiceError, UnsupportedMediaError, from_jobs_error
+from jobs.upload_records import Upload
+from service.errors import (
+    ConflictError,
+    MalformedRequestError,
+    ServiceError,
+    UnsupportedMediaError,
+    from_jobs_error,
+)
 from service.problems import invalid_request
 
 VERSION = "1.0.0"
@@ -44,6 +50,13 @@ class UploadLockedError(ServiceError):
     """Raised when another request is writing to the upload."""
 
     status, code, title = 423, "locked", "Locked"
+
+
+class WrongOffsetError(ConflictError):
+    """Raised when an upload is at another offset than the sender believes."""
+
+    def __init__(self, detail: str, *, offset: int) -> None:
+        super().__init__(detail, code="wrong_offset", headers={"Upload-Offset": str(offset)})
 
 
 class TusRoute(APIRoute):

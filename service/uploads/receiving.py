@@ -1,84 +1,84 @@
-"""Takes bytes of an upload in: to the disk in blocks, safe before they are acknowledged."""
+"""Takes bytes of an upload in, block by block; where they go is a sink's."""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Protocol, Self
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from jobs.uploads import Upload, UploadStore
-from service.errors import GoneError, TooLargeError
+from jobs.upload_records import Upload
+from service.errors import TooLargeError
 from service.lanes import Lane
-from service.room import reported_full
-from service.uploads.protocol import Checksum, UploadLockedError
+from service.uploads.protocol import Checksum
 
 _BLOCK_BYTES = 1 << 20
-# A killed server loses at most so much of what has arrived.
-_CHECKPOINT_BYTES = 64 << 20
 # A connection that says nothing for so long is dead; its client may be waiting to go on.
 SILENCE_SECONDS = 30.0
 
 
-@dataclass(frozen=True)
-class Received:
-    """How receiving ended.
+class Sink(Protocol):
+    """Where bytes of one request go, in a `with` block, while the request has the upload's lock. Its methods
+    block and may raise StorageError, and LostUploadLockError where another process has taken over.
 
     Attributes:
-        offset: Bytes that are on the disk.
-        is_broken: Whether the connection broke before the end of the body.
+        offset: Of the next byte.
     """
 
     offset: int
-    is_broken: bool
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+    def write(self, block: bytes) -> None:
+        """Takes the next bytes. They are not safe yet, and not part of the upload."""
+
+    def checkpoint(self) -> None:
+        """Makes what is there safe and part of the upload, if it is so much that it is worth it."""
+
+    def keep(self) -> None:
+        """Makes all that is there safe and part of the upload, but for the last byte of the whole: that one
+        is acknowledged only when the whole is known to be a video."""
+
+    def complete(self) -> None:
+        """Makes the object of all bytes."""
 
 
 async def receive(
-    stream: AsyncIterator[bytes],
-    path: Path,
-    upload: Upload,
-    *,
-    store: UploadStore,
-    token: str,
-    checksum: Checksum | None,
-    lane: Lane,
-) -> Received:
-    """Appends a body to an upload's file. What came before a break is kept, unless there is a checksum.
-
-    The caller holds the upload's lock.
+    stream: AsyncIterator[bytes], sink: Sink, upload: Upload, *, checksum: Checksum | None, lane: Lane
+) -> int:
+    """Appends a body to an upload. What came before a break is kept, unless there is a checksum.
 
     Args:
         stream: The body.
-        path: The file.
-        upload: Where the body begins is its offset.
-        store: Is told how far it is.
-        token: Of the lock.
+        sink: Where it goes.
+        upload: What it belongs to.
         checksum: Of the body; None to keep whatever comes.
         lane: Where to write.
+
+    Returns:
+        The offset from which to go on.
 
     Raises:
         ChecksumError: If the body is not what was announced. Nothing of it is kept.
         TooLargeError: If more comes than the upload was to have. The block with it is not kept.
         StorageFullError: If the disk is full.
-        GoneError: If the bytes that were there before are not.
-        UploadLockedError: If another process still writes.
         LostUploadLockError: If this process was thought dead.
     """
-    with _opened(path, upload) as descriptor:
-        writer = _Writer(descriptor, upload, store, token, checksum)
-        is_broken = False
-        try:
-            is_broken = await _copy(stream, writer, lane)
-        finally:
-            # Also after an error, such as a body that is too long: what is on the disk counts.
-            offset = await run_in_threadpool(writer.close, is_broken=is_broken)
-        return Received(offset, is_broken)
+    writer = _Writer(sink, upload, checksum)
+    is_broken = False
+    try:
+        is_broken = await _copy(stream, writer, lane)
+    finally:
+        # Also after an error, such as a body that is too long: what has come counts.
+        offset = await run_in_threadpool(writer.close, is_broken=is_broken)
+    return offset
 
 
 async def _copy(stream: AsyncIterator[bytes], writer: _Writer, lane: Lane) -> bool:
@@ -103,75 +103,27 @@ async def _copy(stream: AsyncIterator[bytes], writer: _Writer, lane: Lane) -> bo
 
 
 class _Writer:
-    """Writes blocks, and tells the store how far it is."""
+    """Passes on what may come, and decides what is kept of it."""
 
-    def __init__(
-        self, descriptor: int, upload: Upload, store: UploadStore, token: str, checksum: Checksum | None
-    ) -> None:
+    def __init__(self, sink: Sink, upload: Upload, checksum: Checksum | None) -> None:
         self.owner = upload.owner
-        self._descriptor, self._upload = descriptor, upload
-        self._store, self._token, self._checksum = store, token, checksum
-        self._offset = self._recorded = upload.offset
+        self._sink, self._upload, self._checksum = sink, upload, checksum
 
     def write(self, block: bytes) -> None:
-        if self._offset + len(block) > self._upload.size_bytes:
+        if self._sink.offset + len(block) > self._upload.size_bytes:
             raise TooLargeError(
                 f"more came than the {self._upload.size_bytes} bytes that Upload-Length announced"
             )
-        view = memoryview(block)
-        with reported_full():
-            while view:
-                written = os.pwrite(self._descriptor, view, self._offset)
-                self._offset += written
-                view = view[written:]
+        self._sink.write(block)
         if self._checksum is not None:
             self._checksum.update(block)
-        elif self._offset - self._recorded >= _CHECKPOINT_BYTES:
-            self._record()
+        else:
+            self._sink.checkpoint()
 
     def close(self, *, is_broken: bool) -> int:
-        """Makes what has come safe, or throws it away.
-
-        Returns:
-            The offset from which to go on.
-        """
         if self._checksum is not None:
             if is_broken:
-                self._offset = self._upload.offset
-                return self._offset
+                return self._upload.offset
             self._checksum.check()
-        if self._offset > self._recorded:
-            self._record()
-        return self._offset
-
-    def _record(self) -> None:
-        with reported_full():
-            os.fsync(self._descriptor)
-        # The last byte is acknowledged only when the whole is known to be a video and in the storage: whoever
-        # is killed before that is sent a little again.
-        if self._offset < self._upload.size_bytes:
-            self._store.advance(self._upload.id, self._token, self._offset)
-        self._recorded = self._offset
-
-
-@contextmanager
-def _opened(path: Path, upload: Upload) -> Iterator[int]:
-    """The file, which has its full length from the beginning, with nobody else writing."""
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError as error:
-        raise GoneError("the bytes of this upload are gone; begin it again") from error
-    try:
-        try:
-            # Besides the lock in Redis, which runs out while a process is stopped.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UploadLockedError("another request writes to this upload; try again in a moment") from error
-        except OSError:
-            pass  # a file system without locks; the one in Redis has to do
-        if os.fstat(descriptor).st_size < upload.offset:
-            raise GoneError("bytes of this upload are gone; begin it again")
-        os.ftruncate(descriptor, upload.size_bytes)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        self._sink.keep()
+        return self._sink.offset

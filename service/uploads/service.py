@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from datetime import timedelta
-from pathlib import Path
-from uuid import uuid4
 
-import structlog
 from starlette.concurrency import run_in_threadpool
 
 from jobs.clock import redis_now
-from jobs.errors import JobsError, QuotaExceededError, StorageFullError
-from jobs.objects import upload_key
-from jobs.records import new_id
-from jobs.syncing import sync
-from jobs.uploads import Upload, UploadStatus, UploadStore
+from jobs.errors import ObjectNotFoundError, QuotaExceededError
+from jobs.objects import incoming_prefix, upload_key
+from jobs.records import InputInfo, new_id
+from jobs.upload_records import Upload, UploadStatus
+from jobs.uploads import UploadStore
 from service.auth import Caller, effective_limits
 from service.context import ServiceContext
 from service.errors import (
     ConflictError,
     GoneError,
     InvalidRequestError,
-    ServiceError,
     TooLargeError,
     UnsupportedMediaError,
 )
 from service.jobs.service import clean_filename, probe_file
-from service.room import check_incoming_room, reported_full
-from service.uploads.protocol import Checksum, UploadLockedError, parse_metadata
-from service.uploads.receiving import receive
+from service.room import check_incoming_room
+from service.uploads.file_sink import FileSink, reserve_file
+from service.uploads.locking import locked
+from service.uploads.parts_sink import PartsSink
+from service.uploads.protocol import Checksum, WrongOffsetError, parse_metadata
+from service.uploads.receiving import Sink, receive
 
-_log = structlog.get_logger(__name__)
-_LOCK_TTL = timedelta(seconds=20)
 _SWEPT_AT_ONCE = 100
-
-
-def uploads_dir(context: ServiceContext) -> Path:
-    """Where bytes of unfinished uploads are. API processes of one installation share this folder."""
-    return context.incoming_dir / "uploads"
 
 
 def create_upload(context: ServiceContext, caller: Caller, *, size_bytes: int, metadata: str) -> Upload:
@@ -60,7 +48,6 @@ def create_upload(context: ServiceContext, caller: Caller, *, size_bytes: int, m
     if size_bytes == 0:
         raise InvalidRequestError("Upload-Length is 0; an empty file is no video")
     names = parse_metadata(metadata)
-    check_incoming_room(context, size_bytes)
     filename = names.get("filename") or names.get("name")
     now = redis_now(context.client)
     upload = Upload(
@@ -72,15 +59,16 @@ def create_upload(context: ServiceContext, caller: Caller, *, size_bytes: int, m
         created_at=now,
         expires_at=now + context.settings.upload_ttl,
     )
-    path = uploads_dir(context) / upload.id
-    # First the file: a record without one could never be finished.
-    _reserve_room(context, path, size_bytes)
+    storage = context.storage
+    if storage.folder is not None:
+        # First the file: a record without one could never be finished.
+        reserve_file(storage, storage.folder, upload)
     try:
         UploadStore(context.client).create(
             upload, max_unfinished=limits.max_uploads_at_once, max_stored_bytes=limits.max_stored_bytes
         )
     except QuotaExceededError:
-        path.unlink()
+        storage.delete_prefix(incoming_prefix(upload.id))
         raise
     return upload
 
@@ -95,7 +83,7 @@ async def append(
     content_length: int | None,
     checksum: Checksum | None,
 ) -> Upload:
-    """Takes bytes in; after the last one, looks into the file and moves it into the storage.
+    """Takes bytes in; after the last one, makes them an object and looks into it.
 
     Args:
         context: Of the process.
@@ -114,21 +102,33 @@ async def append(
             last case the upload is gone.
         JobsError: If there is no such upload, or store or storage do not answer.
     """
-    store = UploadStore(context.client)
-    async with _locked(store, upload_id) as token:
+    store, lane = UploadStore(context.client), context.lanes.storage
+    async with locked(store, upload_id) as token:
         upload = await run_in_threadpool(store.get, upload_id, owner=caller.owner)
         _check_offset(upload, offset, content_length)
         await run_in_threadpool(store.postpone, upload_id, context.settings.upload_ttl)
-        path = uploads_dir(context) / upload_id
-        if await run_in_threadpool(_is_stored, context, path, upload_id):
-            await _finish_stored(context, upload, store, token)
-            return await run_in_threadpool(store.get, upload_id)
-        received = await receive(
-            stream, path, upload, store=store, token=token, checksum=checksum, lane=context.lanes.storage
-        )
-        if received.offset == upload.size_bytes:
-            await _finish(context, upload, path, store, token)
+        # A process may have been killed after it had made the object and before it could say so.
+        if not await run_in_threadpool(is_stored, context, upload_id):
+            try:
+                sink = await run_in_threadpool(_make_sink, context, upload, store, token)
+                with sink:
+                    offset = await receive(stream, sink, upload, checksum=checksum, lane=lane)
+                    if offset == upload.size_bytes:
+                        await lane.run(caller.owner, sink.complete)
+            except ObjectNotFoundError as error:
+                # Or one that was thought dead has just made it.
+                if not await run_in_threadpool(is_stored, context, upload_id):
+                    raise GoneError("the bytes of this upload are gone; begin it again") from error
+            else:
+                if offset < upload.size_bytes:
+                    return await run_in_threadpool(store.get, upload_id)
+        await finish(context, upload, store, token)
         return await run_in_threadpool(store.get, upload_id)
+
+
+def is_stored(context: ServiceContext, upload_id: str) -> bool:
+    """Whether all bytes have become an object. Blocking."""
+    return context.storage.exists(upload_key(upload_id))
 
 
 async def delete_upload(context: ServiceContext, caller: Caller, upload_id: str) -> None:
@@ -139,7 +139,7 @@ async def delete_upload(context: ServiceContext, caller: Caller, upload_id: str)
         UploadLockedError: If bytes are coming in.
     """
     store = UploadStore(context.client)
-    async with _locked(store, upload_id):
+    async with locked(store, upload_id):
         await run_in_threadpool(store.get, upload_id, owner=caller.owner)
         await run_in_threadpool(remove_upload, context, store, upload_id)
 
@@ -183,17 +183,18 @@ def remove_upload(context: ServiceContext, store: UploadStore, upload_id: str) -
 
 
 def _remove_bytes(context: ServiceContext, upload_id: str) -> None:
-    (uploads_dir(context) / upload_id).unlink(missing_ok=True)
-    context.storage.delete(upload_key(upload_id))
+    storage, key = context.storage, upload_key(upload_id)
+    if storage.multipart is not None:
+        storage.multipart.abort_all(key)
+    storage.delete_prefix(incoming_prefix(upload_id))
+    storage.delete(key)
 
 
 def _check_offset(upload: Upload, offset: int, content_length: int | None) -> None:
     require_current(upload)
     if offset != upload.offset:
-        raise ConflictError(
-            f"Upload-Offset is {offset}, the upload is at {upload.offset}",
-            code="wrong_offset",
-            headers={"Upload-Offset": str(upload.offset)},
+        raise WrongOffsetError(
+            f"Upload-Offset is {offset}, the upload is at {upload.offset}", offset=upload.offset
         )
     if upload.status is UploadStatus.COMPLETED:
         if content_length:
@@ -205,76 +206,34 @@ def _check_offset(upload: Upload, offset: int, content_length: int | None) -> No
         )
 
 
-async def _finish(
-    context: ServiceContext, upload: Upload, path: Path, store: UploadStore, token: str
-) -> None:
+def _make_sink(context: ServiceContext, upload: Upload, store: UploadStore, token: str) -> Sink:
+    storage = context.storage
+    if storage.multipart is not None:
+        return PartsSink(storage, storage.multipart, upload, store, token, folder=context.incoming_dir)
+    assert storage.folder is not None
+    return FileSink(storage, storage.folder, upload, store, token)
+
+
+async def finish(context: ServiceContext, upload: Upload, store: UploadStore, token: str) -> None:
+    """Looks into the object that an upload has become, and says that it is complete; harmless to repeat.
+
+    Raises:
+        UnsupportedMediaError: If it is no video; the upload is gone.
+        InvalidRequestError: If it may not be read; the upload is gone.
+        StorageFullError: If there is no room to look into it.
+    """
+    if upload.found is not None:
+        return
     try:
-        found = await probe_file(context, path, upload.filename, owner=upload.owner)
+        found = await _look_into(context, upload)
     except (UnsupportedMediaError, InvalidRequestError):
         await run_in_threadpool(remove_upload, context, store, upload.id)
         raise
-    key = upload_key(upload.id)
-    await context.lanes.storage.run(upload.owner, context.storage.put_file, key, path, is_movable=True)
-    # With an object store the file was copied.
-    path.unlink(missing_ok=True)
     await run_in_threadpool(store.finish, upload.id, token, found, ttl=context.settings.upload_ttl)
 
 
-def _is_stored(context: ServiceContext, path: Path, upload_id: str) -> bool:
-    """Whether a process was killed after it had moved the file and before it could say so."""
-    return not path.exists() and context.storage.exists(upload_key(upload_id))
-
-
-async def _finish_stored(context: ServiceContext, upload: Upload, store: UploadStore, token: str) -> None:
-    if upload.found is not None:
-        return
+async def _look_into(context: ServiceContext, upload: Upload) -> InputInfo:
+    if context.storage.folder is None:  # it is copied to this disk
+        await run_in_threadpool(check_incoming_room, context, upload.size_bytes)
     async with context.local_object(upload.owner, upload_key(upload.id)) as path:
-        found = await probe_file(context, path, upload.filename, owner=upload.owner)
-    await run_in_threadpool(store.finish, upload.id, token, found, ttl=context.settings.upload_ttl)
-
-
-@asynccontextmanager
-async def _locked(store: UploadStore, upload_id: str) -> AsyncIterator[str]:
-    """Makes this request the only writer of an upload while the block runs."""
-    token = uuid4().hex
-    if not await run_in_threadpool(store.lock, upload_id, token, ttl=_LOCK_TTL):
-        raise UploadLockedError(
-            "another request writes to this upload; try again in a moment", headers={"Retry-After": "1"}
-        )
-    renewing = asyncio.create_task(_keep_lock(store, upload_id, token))
-    try:
-        yield token
-    finally:
-        renewing.cancel()
-        with suppress(asyncio.CancelledError):
-            await renewing
-        await run_in_threadpool(store.unlock, upload_id, token)
-
-
-async def _keep_lock(store: UploadStore, upload_id: str, token: str) -> None:
-    while True:
-        await asyncio.sleep(_LOCK_TTL.total_seconds() / 3)
-        try:
-            await run_in_threadpool(store.renew, upload_id, token, ttl=_LOCK_TTL)
-        except (ServiceError, JobsError) as error:
-            # Writing goes on: the offset moves only if the lock still is this request's.
-            _log.warning("upload.lock_not_renewed", upload_id=upload_id, error=str(error))
-
-
-def _reserve_room(context: ServiceContext, path: Path, size_bytes: int) -> None:
-    """Makes the upload's file with all the room that it will take, so that nobody else can take it: not
-    another upload that looked at the same free room, and no worker.
-
-    Raises:
-        StorageFullError: If there is not so much.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with reported_full(), path.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size_bytes)
-        # Two that looked at the same time have both been let in.
-        check_incoming_room(context, 0)
-    except StorageFullError:
-        path.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
+        return await probe_file(context, path, upload.filename, owner=upload.owner)

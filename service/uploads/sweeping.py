@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import shutil
 import time
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 
+from jobs.clock import redis_now
+from jobs.objects import upload_id_of
 from jobs.uploads import UploadStore
 from service.context import ServiceContext
 from service.repeating import repeating
-from service.uploads.service import sweep_uploads, uploads_dir
+from service.uploads.service import sweep_uploads
 
 _PERIOD_SECONDS = 30.0
+# Listing them is a request that S3 counts.
+_MULTIPARTS_PERIOD_SECONDS = 3600.0
 # Nothing is written to for so long while somebody still sends it.
-_ABANDONED_SECONDS = 24 * 3600.0
+_ABANDONED = timedelta(days=1)
 
 
-def sweeping_uploads(context: ServiceContext) -> AbstractAsyncContextManager[None]:
+@asynccontextmanager
+async def sweeping_uploads(context: ServiceContext) -> AsyncIterator[None]:
     """Sweeps while the block runs."""
-    return repeating("uploads.sweep", lambda: run_in_threadpool(_sweep, context), seconds=_PERIOD_SECONDS)
+    async with (
+        repeating("uploads.sweep", lambda: run_in_threadpool(_sweep, context), seconds=_PERIOD_SECONDS),
+        repeating(
+            "uploads.sweep_multiparts",
+            lambda: run_in_threadpool(sweep_multiparts, context),
+            seconds=_MULTIPARTS_PERIOD_SECONDS,
+        ),
+    ):
+        yield
 
 
 def sweep_incoming(context: ServiceContext, *, now: float | None = None) -> int:
-    """Removes files of requests that died with their process, and of uploads without a record. Blocking.
+    """Removes files of requests and fetches that died with their process. Blocking.
 
     Args:
         context: Of the process.
@@ -34,21 +49,38 @@ def sweep_incoming(context: ServiceContext, *, now: float | None = None) -> int:
     Returns:
         How many files and folders were removed.
     """
-    oldest = (time.time() if now is None else now) - _ABANDONED_SECONDS
-    folder = uploads_dir(context)
-    abandoned = [
-        path for path in context.incoming_dir.iterdir() if path != folder and _last_written(path) < oldest
-    ]
-    unfinished = (
-        [path for path in folder.iterdir() if _last_written(path) < oldest] if folder.is_dir() else []
-    )
-    records = UploadStore(context.client).get_many([path.name for path in unfinished])
-    abandoned += [path for path, record in zip(unfinished, records, strict=True) if record is None]
+    oldest = (time.time() if now is None else now) - _ABANDONED.total_seconds()
+    abandoned = [path for path in context.incoming_dir.iterdir() if _last_written(path) < oldest]
     for path in abandoned:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+    return len(abandoned)
+
+
+def sweep_multiparts(context: ServiceContext, *, older_than: timedelta = _ABANDONED) -> int:
+    """Gives up objects in S3 that were begun and will not be finished: of uploads that are gone or complete,
+    and whatever killed processes were storing. Their parts are in no listing, and cost money. Blocking.
+
+    Args:
+        context: Of the process.
+        older_than: Younger ones may still grow.
+
+    Returns:
+        How many.
+    """
+    bucket = context.storage.multipart
+    if bucket is None:
+        return 0
+    oldest = redis_now(context.client) - older_than
+    begun = [found for found in bucket.open_multiparts() if found.started_at < oldest]
+    ids = sorted({upload_id for found in begun if (upload_id := upload_id_of(found.key)) is not None})
+    uploads = UploadStore(context.client).get_many(ids)
+    growing = {upload.id for upload in uploads if upload is not None and upload.found is None}
+    abandoned = [found for found in begun if upload_id_of(found.key) not in growing]
+    for found in abandoned:
+        bucket.abort(found)
     return len(abandoned)
 
 

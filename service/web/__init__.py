@@ -33,8 +33,9 @@ _MEDIA_TYPES: Final = {
 }
 
 # blob: is for what the page made itself: pictures it fetched (both sides of a still are swapped at once), the
-# growing stream, and the size of a video that was just chosen. Nothing inline and no trusted types: text of
-# others cannot become markup or code even by a mistake.
+# growing stream, and the size of a video that was just chosen. Where results come straight from S3, media may
+# come from there too (`app.state.media_origin`). Nothing inline and no trusted types: text of others cannot
+# become markup or code even by a mistake.
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     [
         "default-src 'none'",
@@ -119,6 +120,9 @@ def _respond(
     file = files.get(name)
     if file is None:
         raise HTTPException(404, f"the web page has no file {name!r}")
+    media_origin = getattr(request.app.state, "media_origin", None)
+    if media_origin is not None:
+        policy = policy.replace("media-src 'self'", f"media-src 'self' {media_origin}")
     headers = {**_HEADERS, "Content-Security-Policy": policy, "ETag": file.etag}
     if _is_known(request.headers.get("If-None-Match"), file.etag):
         return Response(status_code=304, headers=headers)

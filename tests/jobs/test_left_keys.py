@@ -11,7 +11,8 @@ from jobs.batch_store import BatchStore
 from jobs.records import JobError
 from jobs.storage import Storage
 from jobs.store import JobStore
-from jobs.uploads import Upload, UploadStore
+from jobs.upload_records import Upload
+from jobs.uploads import UploadStore
 from tests.jobs.made import MINUTE, begin, complete, create, end, make_batch, plan
 
 

@@ -18,7 +18,8 @@ from jobs.errors import JobExistsError, JobStateError
 from jobs.records import Job, JobError, JobState, Stage, new_id
 from jobs.sources import FetchedSource
 from jobs.store import JobStore
-from jobs.uploads import Upload, UploadStore
+from jobs.upload_records import Upload
+from jobs.uploads import UploadStore
 from tests.jobs.made import (
     INPUT,
     MINUTE,

@@ -14,7 +14,8 @@ from jobs.records import JobError, JobState, Streaming, StreamSound
 from jobs.storage import Storage
 from jobs.store import JobStore
 from jobs.sweeper import GRACE, sweep_expired, sweep_litter
-from jobs.uploads import Upload, UploadStore
+from jobs.upload_records import Upload
+from jobs.uploads import UploadStore
 from tests.jobs.made import (
     MINUTE,
     PLAN,
@@ -147,6 +148,19 @@ def test_uploads_without_a_record_go_after_their_time(store: JobStore, storage: 
     assert sweep_litter(store, storage, upload_ttl=DAY, now=LATER) == 0
     assert sweep_litter(store, storage, upload_ttl=DAY, now=LATER + DAY) == 1
     assert keys(storage) == {used}
+
+
+def test_bytes_of_uploads_go_when_nobody_goes_on_with_them(store: JobStore, storage: Storage) -> None:
+    growing, complete = make_upload(store, storage, "growing"), make_upload(store, storage, "complete")
+    uploads = UploadStore(store.client)
+    uploads.lock("complete", "token", ttl=MINUTE)
+    found = make_spec().input
+    assert found is not None
+    uploads.finish("complete", "token", found, ttl=DAY)
+    put(storage, "incoming/growing/bytes", "incoming/complete/000-1", "incoming/forgotten/000-1")
+    assert sweep_litter(store, storage, upload_ttl=DAY) == 0
+    assert sweep_litter(store, storage, upload_ttl=DAY, now=LATER) == 2
+    assert keys(storage) == {growing, complete, "incoming/growing/bytes"}
 
 
 def test_a_running_job_loses_only_what_killed_attempts_left(store: JobStore, storage: Storage) -> None:

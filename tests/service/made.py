@@ -87,6 +87,30 @@ def fail(context: ServiceContext, job_id: str) -> None:
     context.store.fail(job_id, JobError(code="no_frames", message="there was nothing to see"), ttl=TTL)
 
 
+def complete(context: ServiceContext, job_id: str, content: bytes) -> None:
+    """Completes a job with a result."""
+    begin(context, job_id, "join")
+    segments = context.store.finished_segments(job_id)
+    key, report_key = objects.output_key(job_id, TOKEN), objects.report_key(job_id, TOKEN)
+    segments_key = objects.segments_key(job_id, TOKEN)
+    context.storage.put_bytes(key, content)
+    context.storage.put_bytes(segments_key, segments_to_json(segments))
+    context.storage.put_bytes(report_key, b'{"frames": 27}')
+    output = OutputInfo(
+        width=64,
+        height=48,
+        num_frames=27,
+        duration_seconds=13.5,
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        key=key,
+        report_key=report_key,
+        segments_key=segments_key,
+        preview_key=segments[-1].preview_key if segments else None,
+    )
+    context.store.complete(job_id, TOKEN, output, ttl=TTL)
+
+
 class HandMade:
     """A job whose segments are published when a test says so.
 
@@ -169,26 +193,7 @@ class HandMade:
             The result.
         """
         content = self.growing.joined.read_bytes()
-        begin(self.context, self.id, "join")
-        segments = self.context.store.finished_segments(self.id)
-        key, report_key = objects.output_key(self.id, TOKEN), objects.report_key(self.id, TOKEN)
-        segments_key = objects.segments_key(self.id, TOKEN)
-        self.context.storage.put_bytes(key, content)
-        self.context.storage.put_bytes(segments_key, segments_to_json(segments))
-        self.context.storage.put_bytes(report_key, b'{"frames": 27}')
-        output = OutputInfo(
-            width=64,
-            height=48,
-            num_frames=27,
-            duration_seconds=13.5,
-            size_bytes=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
-            key=key,
-            report_key=report_key,
-            segments_key=segments_key,
-            preview_key=segments[-1].preview_key if segments else None,
-        )
-        self.context.store.complete(self.id, TOKEN, output, ttl=TTL)
+        complete(self.context, self.id, content)
         return content
 
     def sweep_segments(self) -> None:
