@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
 from service.auth import Writer
 from service.context import Context
 from service.jobs.requests import read_json, validate
+from service.openapi import json_body
 from service.problems import responses
 from service.uploads.direct import complete_parts, sign_parts
 from service.uploads.endpoints import LOCKED, UploadId
@@ -17,16 +16,11 @@ from service.uploads.schemas import CompletionRequest, PartsRequest, PartsSchema
 router = APIRouter(prefix="/v1/uploads/{upload_id}", tags=["uploads"])
 
 
-def _body(name: str) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{name}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
 @router.post(
     "/parts",
     summary="Get addresses to send parts to",
     responses={**responses(400, 404, 409, 410, 415), **LOCKED},
-    openapi_extra=_body("PartsRequest"),
+    openapi_extra=json_body(PartsRequest),
 )
 async def get_part_addresses(
     upload_id: UploadId, request: Request, response: Response, context: Context, caller: Writer
@@ -45,7 +39,7 @@ async def get_part_addresses(
     "/complete",
     summary="Make the upload of its parts",
     responses={**responses(400, 404, 409, 410, 415, 507), **LOCKED},
-    openapi_extra=_body("CompletionRequest"),
+    openapi_extra=json_body(CompletionRequest),
 )
 async def complete_upload(
     upload_id: UploadId, request: Request, context: Context, caller: Writer
