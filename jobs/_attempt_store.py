@@ -166,7 +166,13 @@ class AttemptStore(ScriptedStore):
         require_lease(job_id, "plan", outcome)
 
     def set_fields(self, job_id: str, task: str, token: str, **fields: Any) -> None:
-        """Sets `plan`, `streaming`, `total_frames` or adds `warnings`, as JSON values.
+        """Sets `run` (`Job.plan`), `stream` (`Job.streaming`), `total_frames`, or adds `warnings`.
+
+        Args:
+            job_id: Of the job.
+            task: Of the lease.
+            token: Under which it was taken.
+            fields: JSON values by name.
 
         Raises:
             LostLeaseError: If the attempt does not hold its lease.

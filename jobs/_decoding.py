@@ -12,7 +12,7 @@ JOB_KEY = "dv:job:{}"
 FIELDS = (
     "spec", "state", "version", "updated_at", "processed_frames", "num_segments", "num_finished", "attempts",
     "is_planned", "stage", "started_at", "completed_at", "expires_at", "upscaling_started_at", "total_frames",
-    "input", "plan", "streaming", "output", "warnings", "error",
+    "input", "run", "stream", "output", "warnings", "error",
 )  # fmt: skip
 """Of what a `Job` is made; a record has more, for the scripts."""
 
@@ -23,7 +23,7 @@ def job_of(values: Sequence[bytes | None]) -> Job | None:
     (
         spec, state, version, updated_at, processed_frames, num_segments, num_finished, attempts,
         is_planned, stage, started_at, completed_at, expires_at, upscaling_started_at, total_frames,
-        found, plan, streaming, output, warnings, error,
+        found, run, stream, output, warnings, error,
     ) = values
     # fmt: on
     if spec is None:
@@ -55,8 +55,8 @@ def job_of(values: Sequence[bytes | None]) -> Job | None:
         num_finished_segments=int(num_finished),
         is_planned=is_planned == b"1",
         attempts=int(attempts),
-        plan=JobPlan.model_validate_json(plan) if plan else None,
-        streaming=Streaming.model_validate_json(streaming) if streaming else None,
+        plan=JobPlan.model_validate_json(run) if run else None,
+        streaming=Streaming.model_validate_json(stream) if stream else None,
         output=OutputInfo.model_validate_json(output) if output else None,
         warnings=tuple(json.loads(warnings)) if warnings else (),
         error=JobError.model_validate_json(error) if error else None,

@@ -105,7 +105,8 @@ class OutputInfo(_Record):
         sha256: Of the file; also its ETag.
         key: Of the file in the storage.
         report_key: Of the media report in the storage.
-        segments_key: Of the list of segments in the storage (`jobs.segment_list`), for who still plays them.
+        segments_key: Of the list of segments in the storage (`jobs.segment_list`), for who still plays them;
+            None if an older version has made it.
         preview_key: Of a before/after picture of the last segment's last frame.
     """
 
@@ -117,7 +118,7 @@ class OutputInfo(_Record):
     sha256: str
     key: str
     report_key: str
-    segments_key: str
+    segments_key: str | None = None
     preview_key: str | None = None
 
 

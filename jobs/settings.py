@@ -42,8 +42,8 @@ class CommonSettings(BaseSettings):
     """What every process of one installation must agree on.
 
     Attributes:
-        data_dir: Folder for everything that has no other place: uploads in progress, the embedded server's
-            data, and objects unless `storage_url` says otherwise.
+        data_dir: Folder for everything that has no other place: what one request or fetch needs, the embedded
+            server's data, and objects unless `storage_url` says otherwise.
         redis_url: Of the store (job records): a server, or its Sentinels as
             redis+sentinel://host:26379,host:26379/service/0.
         queue_redis_url: Of the queue: a database, or a server, of its own. None is the store's server, next

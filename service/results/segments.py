@@ -35,6 +35,8 @@ class FinishedSegments:
         """All that are there, in order; with gaps while the job is unfinished. Blocking."""
         if job.output is None:
             return self._store.finished_segments(job.id)
+        if job.output.segments_key is None:
+            return ()
         try:
             return self._read(job.output.segments_key)
         except ObjectNotFoundError:

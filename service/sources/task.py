@@ -2,8 +2,8 @@
 
 The API does it and not a worker: it knows which addresses are allowed, its disk is where uploads arrive
 anyway, no GPU waits for a slow origin, and without any worker the source is there when the first one
-starts. A message, a lease that is renewed and a file that is continued make it survive any kill: whichever
-process gets the message next goes on.
+starts. A message and a lease that is renewed make it survive any kill: whichever process gets the message
+next goes on with the file where it has it (in `data_dir`), and begins anew where another one has it.
 """
 
 from __future__ import annotations
@@ -187,6 +187,24 @@ async def _end(context: ServiceContext, job: Job, token: str) -> None:
                 cancelled_ttl=context.settings.failed_ttl,
             )
         )
+
+
+def sweep_fetches(context: ServiceContext) -> int:
+    """Removes what this process has of sources that another one has fetched since, or nobody wants. Blocking.
+
+    Returns:
+        Of how many sources.
+    """
+    prefix = _path_of(context, "").name
+    paths = [path for path in context.incoming_dir.glob(f"{prefix}*") if path.suffix == ""]
+    ids = [path.name.removeprefix(prefix) for path in paths]
+    wanted = {
+        job.id for job in context.store.get_many(ids) if job.spec.input is None and not job.state.is_final
+    }
+    unwanted = [path for path, job_id in zip(paths, ids, strict=True) if job_id not in wanted]
+    for path in unwanted:
+        remove_download(path)
+    return len(unwanted)
 
 
 def _remove_unless_wanted(context: ServiceContext, job_id: str, path: Path) -> None:

@@ -16,6 +16,7 @@ from jobs.objects import upload_id_of
 from jobs.uploads import UploadStore
 from service.context import ServiceContext
 from service.repeating import repeating
+from service.sources.task import sweep_fetches
 from service.uploads.service import sweep_uploads
 
 _PERIOD_SECONDS = 30.0
@@ -86,6 +87,7 @@ def sweep_multiparts(context: ServiceContext, *, older_than: timedelta = _ABANDO
 
 def _sweep(context: ServiceContext) -> None:
     sweep_uploads(context)
+    sweep_fetches(context)
     sweep_incoming(context)
 
 

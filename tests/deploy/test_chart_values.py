@@ -53,7 +53,6 @@ def test_wrong_names_types_and_words_are_refused_by_name(value: str, message: st
     ("values", "message"),
     [
         (["storage.volume.enabled=false"], "storage.volume.enabled"),
-        (['storage.url="s3://b"', "storage.volume.enabled=false", "api.replicas=2"], "unfinished uploads"),
         (["valkey.enabled=false"], "redis.existingSecret"),
         (['workers.cpu.autoscaling={"kind": "hpa"}'], "workers.cpu.autoscaling.min is 0"),
         (['workers.cpu.autoscaling={"kind": "keda", "min": 9}'], "min 9 is more than max 4"),

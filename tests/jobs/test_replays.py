@@ -123,7 +123,7 @@ CASES: dict[str, tuple[str, Callable[[JobStore, str], None], Act]] = {
         attempts.SET_FIELDS,
         _being_planned,
         lambda store, job_id: store.set_fields(
-            job_id, "plan", "token", plan=PLAN.model_dump(), warnings=["a"]
+            job_id, "plan", "token", run=PLAN.model_dump(), warnings=["a"]
         ),
     ),
     "append_plan": (

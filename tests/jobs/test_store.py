@@ -350,7 +350,7 @@ def test_nothing_of_a_deleted_job_is_left(store: JobStore) -> None:
 def test_warnings_are_kept_once(store: JobStore) -> None:
     job_id = create(store).id
     begin(store, job_id, "plan")
-    store.set_fields(job_id, "plan", "token", warnings=["one", "two"], plan=PLAN.model_dump())
+    store.set_fields(job_id, "plan", "token", warnings=["one", "two"], run=PLAN.model_dump())
     store.set_fields(job_id, "plan", "token", warnings=["two", "three"])
     job = store.get(job_id)
     assert job.warnings == ("one", "two", "three")

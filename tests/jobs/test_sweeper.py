@@ -177,8 +177,8 @@ def test_a_running_job_loses_only_what_killed_attempts_left(store: JobStore, sto
         job_id,
         "join",
         "token",
-        streaming=streaming.model_dump(),
-        plan=PLAN.model_copy(update={"description_key": described}).model_dump(),
+        stream=streaming.model_dump(),
+        run=PLAN.model_copy(update={"description_key": described}).model_dump(),
     )
     kept = put(storage, objects.input_key(job_id), named, sound, index, described)
     put(

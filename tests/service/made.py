@@ -156,7 +156,7 @@ class HandMade:
             )
             self.context.storage.put_bytes(sound.index_key, json.dumps(index.to_dict()).encode())
         streaming = Streaming(sound=sound).model_dump()
-        self.context.store.set_fields(self.id, "plan", TOKEN, streaming=streaming)
+        self.context.store.set_fields(self.id, "plan", TOKEN, stream=streaming)
         end(self.context, self.id, "plan")
 
     def publish(self, *indices: int) -> None:

@@ -32,10 +32,12 @@ from service.outgoing import PinnedTransport, SourceRefusedError, check_url, is_
 from service.sources import fetching
 from service.sources.download import Download
 from service.sources.fetching import check_source_url, open_bucket
+from service.sources.task import sweep_fetches
 from service.webhooks.targets import check_target
 from tests.certificates import self_signed
 from tests.service.api_process import api_process
 from tests.service.conftest import MODELS, Api, running_api, wait_until
+from tests.service.made import INPUT, TOKEN, begin
 from tests.service.origin import Answer, Asked, Origin, running_origin
 
 
@@ -390,6 +392,21 @@ def test_what_was_fetched_of_a_cancelled_job_is_removed_by_the_next_message(api:
     (api.context.incoming_dir / f"fetch-{spec.id}").write_bytes(b"half")
     api.context.queue.enqueue(spec, "fetch")
     wait_until(lambda: left_behind(api) == [])
+
+
+def test_what_was_begun_here_goes_when_another_process_has_fetched_it(api: Api) -> None:
+    url = f"http://127.0.0.1:{free_port()}/clip.mp4"  # where nobody answers
+    wanted, fetched_elsewhere = address_spec(url), address_spec(url)
+    for spec in (wanted, fetched_elsewhere):
+        api.context.store.create(spec, max_waiting=10)
+        path = api.context.incoming_dir / f"fetch-{spec.id}"
+        with Download(path, url, max_bytes=100, check_room=lambda _: None) as begun:
+            begun.begin(etag='"1"', total=100)
+    assert sweep_fetches(api.context) == 0
+    begin(api.context, fetched_elsewhere.id, "fetch")
+    api.context.store.set_input(fetched_elsewhere.id, TOKEN, INPUT)
+    assert sweep_fetches(api.context) == 1
+    assert sorted(path.name for path in left_behind(api)) == [f"fetch-{wanted.id}", f"fetch-{wanted.id}.json"]
 
 
 def test_up_to_three_redirects_are_followed(api: Api, origin: Origin) -> None:

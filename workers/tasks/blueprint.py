@@ -18,7 +18,7 @@ from media.sandbox import SandboxedReader
 from pipelines.model import Model
 from workers.run.decisions import DecidedRun, decide_run
 from workers.run.options import UpscaleOptions
-from workers.segments.description import options_from_json, rebuild_run
+from workers.segments.description import JobMismatchError, options_from_json, rebuild_run
 from workers.tasks.attempts import Attempt
 from workers.tasks.context import WorkerContext
 from workers.tasks.inputs import open_reader, upscale_options
@@ -84,6 +84,8 @@ def opened(
     info = source_of(context, attempt, record)
     plan = record.plan
     model = context.models.get(plan.model if plan else record.spec.options.model)
+    if plan is None and record.num_segments:
+        raise JobMismatchError(["the job was planned by an older version"])
     description = None if plan is None else read_description(context, plan)
     if description is None:
         options = upscale_options(record.spec.options, segment_seconds=context.settings.segment_seconds)

@@ -73,6 +73,7 @@ def _complete(
 ) -> None:
     """Stores the file and says that the job is done; removes the file if it may not say so."""
     assert record.plan is not None
+    segments_key = objects.segments_key(record.id, attempt.token)
     result = OutputInfo(
         width=record.plan.width,
         height=record.plan.height,
@@ -82,7 +83,7 @@ def _complete(
         sha256=_sha256(joined.path),
         key=objects.output_key(record.id, attempt.token, record.spec.options.container),
         report_key=objects.report_key(record.id, attempt.token),
-        segments_key=objects.segments_key(record.id, attempt.token),
+        segments_key=segments_key,
         preview_key=segments[-1].preview_key,
     )
     warnings = [without_paths(text) for text in joined.warnings]
@@ -99,7 +100,7 @@ def _complete(
     try:
         context.storage.put_file(result.key, joined.path, is_movable=True)
         context.storage.put_bytes(result.report_key, json.dumps(report, indent=1).encode())
-        context.storage.put_bytes(result.segments_key, segments_to_json(segments))
+        context.storage.put_bytes(segments_key, segments_to_json(segments))
         context.store.complete(
             record.id,
             attempt.token,
@@ -108,7 +109,7 @@ def _complete(
             warnings=warnings,
         )
     except (LostLeaseError, StorageError):
-        for key in (result.key, result.report_key, result.segments_key):
+        for key in (result.key, result.report_key, segments_key):
             context.storage.delete(key)
         raise
 

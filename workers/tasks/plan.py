@@ -82,7 +82,7 @@ def _describe(context: WorkerContext, attempt: Attempt, record: JobRecord, bluep
     )
     description = describe_run(run, options=blueprint.options, model=blueprint.model)
     context.storage.put_bytes(plan.description_key, json.dumps(description).encode())
-    fields: dict[str, Any] = {"plan": plan.model_dump(mode="json")}
+    fields: dict[str, Any] = {"run": plan.model_dump(mode="json")}
     if run.num_frames is not None:
         fields["total_frames"] = run.num_frames
     destination = Path(f"output.{record.spec.options.container}")
@@ -148,7 +148,7 @@ def _prepare_stream(context: WorkerContext, attempt: Attempt, job_id: str, bluep
         text = f"the stream has no sound while the job runs: {without_paths(str(error))}"
         attempt.add_warnings([text])
     streaming = Streaming(sound=sound)
-    context.store.set_fields(job_id, "plan", attempt.token, streaming=streaming.model_dump(mode="json"))
+    context.store.set_fields(job_id, "plan", attempt.token, stream=streaming.model_dump(mode="json"))
 
 
 def _store_sound(

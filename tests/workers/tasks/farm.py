@@ -151,6 +151,7 @@ class Farm:
     def finished_segments(self, job: Job) -> tuple[FinishedSegment, ...]:
         """Those of a completed job."""
         assert job.output is not None
+        assert job.output.segments_key is not None
         return segments_from_json(self.storage.get_bytes(job.output.segments_key))
 
     def output(self, job: Job, folder: Path) -> Path:

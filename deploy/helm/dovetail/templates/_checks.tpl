@@ -4,9 +4,6 @@
 {{- if and (not $storage.url) (not $storage.volume.enabled) -}}
 {{- fail "storage: there is neither a bucket (storage.url) nor a volume (storage.volume.enabled); results would be lost with their pod" -}}
 {{- end -}}
-{{- if and (or (gt (int .Values.api.replicas) 1) .Values.api.autoscaling.enabled) (not $storage.volume.enabled) -}}
-{{- fail "api: several pods share unfinished uploads; set storage.volume.enabled, or api.replicas to 1 without autoscaling" -}}
-{{- end -}}
 {{- if and (not .Values.valkey.enabled) (not .Values.redis.existingSecret) -}}
 {{- fail "redis.existingSecret is empty and valkey.enabled is false: name the Secret with the address of your server" -}}
 {{- end -}}
