@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -119,15 +119,20 @@ def api(
         settings = _settings(host, port, data_dir)
         _check_exposure(settings)
         import uvicorn
+        from redis import RedisError
 
         from cli._logging import configure_logging
         from cli._parent import end_with_parent
+        from jobs.connections import refuse_cluster
         from media.sandbox import shared_sandbox
 
         configure_logging()
         if parent_pid is not None:
             end_with_parent(parent_pid)
         check_sandbox(shared_sandbox("probe"), is_required=settings.requires_sandbox)
+        for url in (settings.redis_url, settings.effective_queue_redis_url):
+            with suppress(RedisError):  # requests are answered with 503 until it is there
+                refuse_cluster(url)
         serving: dict[str, Any] = {
             "host": settings.host,
             "port": settings.port,

@@ -19,6 +19,8 @@ from redis.backoff import ExponentialBackoff
 from redis.commands.core import Script
 from redis.retry import Retry
 
+from jobs.errors import RedisClusterError
+
 SENTINEL_SCHEME = "redis+sentinel"
 CONNECT_SECONDS = 5
 # A worker waits for Redis for ever, but not for a machine that has lost its power, or a server that hangs: it
@@ -64,6 +66,26 @@ def impatient_client(url: str) -> redis.Redis:
         socket_connect_timeout=API_SECONDS,
         socket_timeout=API_SECONDS,
     )
+
+
+def refuse_cluster(url: str) -> None:
+    """Makes sure that a server is no part of a Redis Cluster: scripts here find keys by themselves, which may
+    lie on other servers there.
+
+    Args:
+        url: Of the server, or of its Sentinels.
+
+    Raises:
+        RedisClusterError: If it is.
+        redis.RedisError: If it does not answer.
+    """
+    with impatient_client(url) as client:
+        found: Any = client.info("cluster")
+    if found.get("cluster_enabled"):
+        raise RedisClusterError(
+            "Redis is a Redis Cluster; Dovetail needs one server, or a master with replicas behind Sentinels "
+            "(redis+sentinel://...), and spreads no keys over several"
+        )
 
 
 def async_client(url: str) -> redis.asyncio.Redis:

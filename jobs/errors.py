@@ -12,6 +12,12 @@ class JobsError(Exception):
     code: ClassVar[str] = "jobs_error"
 
 
+class RedisClusterError(JobsError):
+    """Raised at the start where Redis is a cluster."""
+
+    code = "redis_cluster"
+
+
 class JobNotFoundError(JobsError):
     """Raised when there is no job of that id, or none that the asker may see."""
 

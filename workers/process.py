@@ -18,7 +18,7 @@ from typing import Any
 import redis
 import structlog
 
-from jobs.connections import impatient_client, patient_client
+from jobs.connections import impatient_client, patient_client, refuse_cluster
 from jobs.fleet import Fleet
 from jobs.messages import Delivery
 from jobs.queue import JOIN, PLAN, SEGMENT, JobQueue, task_of, tasks_for
@@ -141,13 +141,16 @@ def running_worker(
 
 
 def _tell_if_away(settings: WorkerSettings) -> None:
-    """Says why nothing happens where Redis does not answer yet; the worker's own clients wait for it."""
+    """Says why nothing happens where Redis does not answer yet; the worker's own clients wait for it.
+
+    Raises:
+        RedisClusterError: If it is a cluster.
+    """
     for url in (settings.redis_url, settings.effective_queue_redis_url):
-        with impatient_client(url) as client:
-            try:
-                client.ping()
-            except redis.RedisError as error:
-                _log.warning("worker.waits_for_redis", error=str(error))
+        try:
+            refuse_cluster(url)
+        except redis.RedisError as error:
+            _log.warning("worker.waits_for_redis", error=str(error))
 
 
 def make_sandbox() -> Sandbox:
