@@ -1,10 +1,8 @@
-"""What the API bears on one machine: polls, uploads, and how soon work begins.
+"""What the API bears on one machine: uploads, and how soon work begins (`benchmarks.polls` has the polls).
 
-    apt-get install wrk curl
+    apt-get install curl
     python -m benchmarks.load
 
-* Status polls per second and their p99 with 10,000 jobs in the store, by wrk on the same machine, beside a
-  bare Starlette route that answers the same bytes.
 * Upload throughput of `POST /v1/jobs` beside a bare Starlette route that writes the same body to the same
   disk.
 * Seconds from an accepted upload to the begin of its first segment.
@@ -13,7 +11,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 import statistics
 import struct
@@ -35,7 +32,6 @@ from benchmarks.results_file import RESULTS, write_results
 from dovetail_client import Dovetail
 from jobs.options import JobOptions
 from jobs.records import InputInfo, JobSpec, new_id
-from jobs.store import JobStore
 
 MIB = 1 << 20
 _DAY = timedelta(days=1)
@@ -85,42 +81,6 @@ def stored_spec(owner: str, *, labels: Mapping[str, str] | None = None) -> JobSp
         options=JobOptions(model="bicubic"),
         labels=dict(labels or {}),
     )
-
-
-def fill_store(installation: Installation, num_jobs: int) -> list[str]:
-    """Puts jobs into the store, without messages: nobody works on them."""
-    store = JobStore(installation.redis_client())
-    ids = []
-    for _ in range(num_jobs):
-        spec = stored_spec("local")
-        store.create(spec, max_waiting=10 * num_jobs)
-        # Seen as finished: waiting jobs without messages would be picked up by the reconciler.
-        store.cancel(spec.id, ttl=_DAY)
-        ids.append(spec.id)
-    return ids
-
-
-def run_wrk(url: str, paths: list[str], *, folder: Path, seconds: int, connections: int) -> dict[str, float]:
-    """Polls paths in turn.
-
-    Returns:
-        Requests per second and latencies in milliseconds.
-    """
-    script = folder / "wrk.lua"
-    listed = ",\n".join(f'"{path}"' for path in paths)
-    script.write_text(
-        f"local paths = {{{listed}}}\nlocal n = 0\n"
-        "request = function() n = n + 1; return wrk.format('GET', paths[n % #paths + 1]) end\n"
-    )
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), url]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in output:
-        raise RuntimeError(f"the server answered errors:\n{output}")
-    return {
-        "requests_per_second": float(_find(r"Requests/sec:\s+([\d.]+)", output)),
-        "p50_ms": _milliseconds(_find(r"50%\s+(\S+)", output)),
-        "p99_ms": _milliseconds(_find(r"99%\s+(\S+)", output)),
-    }
 
 
 def make_large_clip(path: Path, size_mib: int) -> Path:
@@ -179,16 +139,12 @@ def bare_server(folder: Path, body: bytes) -> Iterator[str]:
 def main() -> int:
     """Runs all of it and writes the numbers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=10_000)
-    parser.add_argument("--seconds", type=int, default=10, help="of each polling run")
-    parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--upload-mib", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    for program in ("wrk", "curl"):
-        if shutil.which(program) is None:
-            sys.exit(f"{program} is missing: apt-get install {program}")
+    if shutil.which("curl") is None:
+        sys.exit("curl is missing: apt-get install curl")
     with tempfile.TemporaryDirectory(prefix="dovetail-load-") as name:
         folder = Path(name)
         with Installation(folder, num_workers=1) as installation:
@@ -202,32 +158,16 @@ def _measure(folder: Path, installation: Installation, arguments: argparse.Names
     small = make_clip(folder / "small.mp4", seconds=2)
     client.wait(client.submit(small, model="bicubic").id, timeout=300)
     begins = [time_to_first_segment(client, small, "bicubic") for _ in range(5 * arguments.repeats)]
-    paths = [f"/v1/jobs/{job_id}" for job_id in fill_store(installation, arguments.jobs)]
     large = make_large_clip(folder / "large.mp4", arguments.upload_mib)
-    body = httpx.get(installation.url + paths[0]).content
-    polls, bare_polls, uploads, bare_uploads = [], [], [], []
-    with bare_server(folder, body) as bare:
+    uploads, bare_uploads = [], []
+    with bare_server(folder, b"") as bare:
         # Turn by turn, so that a slow minute of the machine hits both.
         for _ in range(arguments.repeats):
-            settings: dict[str, Any] = {
-                "folder": folder,
-                "seconds": arguments.seconds,
-                "connections": arguments.connections,
-            }
-            polls.append(run_wrk(installation.url, paths, **settings))
-            bare_polls.append(run_wrk(bare, ["/poll"], **settings))
             uploads.append(
                 time_upload(f"{installation.url}/v1/jobs", large, "-F", "model=bicubic", "-F", "priority=low")
             )
             bare_uploads.append(time_upload(f"{bare}/upload", large))
     return {
-        "num_jobs": arguments.jobs,
-        "connections": arguments.connections,
-        "polls": _medians(polls),
-        "bare_polls": _medians(bare_polls),
-        "polls_ratio": round(
-            _medians(polls)["requests_per_second"] / _medians(bare_polls)["requests_per_second"], 3
-        ),
         "upload_mib": arguments.upload_mib,
         "upload_mib_per_second": round(arguments.upload_mib / statistics.median(uploads), 1),
         "bare_upload_mib_per_second": round(arguments.upload_mib / statistics.median(bare_uploads), 1),
@@ -238,24 +178,6 @@ def _measure(folder: Path, installation: Installation, arguments: argparse.Names
             "count": len(begins),
         },
     }
-
-
-def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
-    return {name: round(statistics.median(run[name] for run in runs), 2) for name in runs[0]}
-
-
-def _find(pattern: str, text: str) -> str:
-    match = re.search(pattern, text)
-    if match is None:
-        raise RuntimeError(f"wrk's output has no {pattern!r}:\n{text}")
-    return match.group(1)
-
-
-def _milliseconds(text: str) -> float:
-    match = re.fullmatch(r"([\d.]+)(us|ms|s)", text)
-    if match is None:
-        raise RuntimeError(f"wrk's latency {text!r} is no time in us, ms or s")
-    return float(match[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[match[2]]
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
     apt-get install wrk
     python -m benchmarks.polls
 
-Starts a Valkey server and the API in a process of its own, stores 10,000 jobs and one of a three-hour film,
-and polls them with wrk on the same machine: jobs that all are others, one job whose newest state the client
-has (`If-None-Match`), and the film's. Beside requests per second, which depend on who else uses the machine,
-the processor time of the API and of the server per poll.
+Starts a Valkey server and the API in a process of its own, stores 10,000 jobs, and polls them with wrk on the
+same machine: all of them in turn, and one whose newest state the client has (`If-None-Match`). A bare
+Starlette route that answers the same bytes is polled beside it. Besides requests per second, which depend on who else
+uses the machine, the processor time of the API and of the store per poll.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import json
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from typing import Any
 import httpx
 import psutil
 
-from benchmarks.load import stored_spec
+from benchmarks.load import bare_server, stored_spec
 from benchmarks.lone_api import LoneApi, lone_api
 from benchmarks.results_file import RESULTS, write_results
 from jobs.api_keys import ApiKeyStore, KeyLimits
@@ -49,28 +50,35 @@ def make_jobs(store: JobStore, owner: str, count: int) -> list[str]:
 
 
 def poll(
-    api: LoneApi, paths: Sequence[str], headers: dict[str, str], *, seconds: int, connections: int
+    url: str, paths: Sequence[str], headers: dict[str, str], *, seconds: int, connections: int
 ) -> dict[str, float]:
     """Polls paths in turn.
 
     Returns:
-        Requests per second, latencies in milliseconds, and microseconds of processor time per request.
+        Requests, requests per second, and latencies in milliseconds.
     """
     with tempfile.TemporaryDirectory(prefix="dovetail-polls-") as name:
         script = Path(name) / "polls.lua"
         script.write_text(_script(paths, headers))
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), api.url]
-        before = _used(api)
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), url]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        used = {part: after - before[part] for part, after in _used(api).items()}
     if "Non-2xx" in output:
         raise RuntimeError(f"the server answered errors:\n{output}")
-    count = int(_find(r"(\d+) requests in", output))
     return {
+        "requests": float(_find(r"(\d+) requests in", output)),
         "requests_per_second": float(_find(r"Requests/sec:\s+([\d.]+)", output)),
         "p50_ms": _milliseconds(_find(r"50%\s+(\S+)", output)),
         "p99_ms": _milliseconds(_find(r"99%\s+(\S+)", output)),
-        **{f"{part}_us_per_poll": round(1e6 * seconds / count, 1) for part, seconds in used.items()},
+    }
+
+
+def poll_api(api: LoneApi, paths: Sequence[str], headers: dict[str, str], **run: int) -> dict[str, float]:
+    """The same of the API, with microseconds of processor time per request."""
+    before = _used(api)
+    found = poll(api.url, paths, headers, **run)
+    used = {part: after - before[part] for part, after in _used(api).items()}
+    return found | {
+        f"{part}_us_per_poll": round(1e6 * seconds / found["requests"], 1) for part, seconds in used.items()
     }
 
 
@@ -96,6 +104,10 @@ def _used(api: LoneApi) -> dict[str, float]:
     }
 
 
+def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {name: round(statistics.median(run[name] for run in runs), 2) for name in runs[0]}
+
+
 def _find(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     if match is None:
@@ -116,6 +128,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--seconds", type=int, default=10, help="of each run")
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
@@ -125,14 +138,23 @@ def main() -> None:
         key, secret = ApiKeyStore(client).create("polls", limits=limits)
         headers = {"Authorization": f"Bearer {secret}"}
         paths = [f"/v1/jobs/{job_id}" for job_id in make_jobs(JobStore(client), key.id, arguments.jobs)]
-        etag = httpx.get(api.url + paths[0], headers=headers, trust_env=False).headers["ETag"]
+        first = httpx.get(api.url + paths[0], headers=headers, trust_env=False)
+        seen = {**headers, "If-None-Match": first.headers["ETag"]}
         run = {"seconds": arguments.seconds, "connections": arguments.connections}
-        values: dict[str, Any] = {
-            "jobs": arguments.jobs,
-            "connections": arguments.connections,
-            "all_different": poll(api, paths, headers, **run),
-            "unchanged": poll(api, paths[:1], {**headers, "If-None-Match": etag}, **run),
-        }
+        different, unchanged, bare = [], [], []
+        with tempfile.TemporaryDirectory() as name, bare_server(Path(name), first.content) as bare_url:
+            # Turn by turn, so that a slow minute of the machine hits all.
+            for _ in range(arguments.repeats):
+                different.append(poll_api(api, paths, headers, **run))
+                unchanged.append(poll_api(api, paths[:1], seen, **run))
+                bare.append(poll(bare_url, ["/poll"], {}, **run))
+    values: dict[str, Any] = {
+        "jobs": arguments.jobs,
+        "connections": arguments.connections,
+        "all_different": _medians(different),
+        "unchanged": _medians(unchanged),
+        "bare": _medians(bare),
+    }
     write_results("polls", values, folder=arguments.results)
 
 
