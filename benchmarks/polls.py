@@ -5,8 +5,8 @@
 
 Starts a Valkey server and the API in a process of its own, stores 10,000 jobs, and polls them with wrk on the
 same machine: all of them in turn, and one whose newest state the client has (`If-None-Match`). A bare
-Starlette route that answers the same bytes is polled beside it. Besides requests per second, which depend on who else
-uses the machine, the processor time of the API and of the store per poll.
+Starlette route that answers the same bytes is polled beside it. Besides requests per second, which depend on
+who else uses the machine, the processor time of the API and of the store per poll.
 """
 
 from __future__ import annotations
