@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +36,8 @@ def running_s3_server() -> Iterator[str]:
                     break
             else:
                 pytest.fail("the server did not start")
+            # It says something of each request, and waits where nobody reads.
+            threading.Thread(target=deque, args=(server.stderr, 0), daemon=True).start()
             with urlopen(Request(f"{found[0]}/{BUCKET}", method="PUT")) as answer:
                 assert answer.status == 200
             yield found[0]
