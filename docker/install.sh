@@ -10,5 +10,8 @@ shift
 [ ! -s /run/secrets/ca.pem ] || export PIP_CERT=/run/secrets/ca.pem
 export PIP_CACHE_DIR=/var/cache/pip
 [ "$folder" = /opt/dovetail ] || set -- --prefix "$folder" "$@"
-exec python3 -m pip --python /opt/dovetail/bin/python --disable-pip-version-check --no-input \
+python3 -m pip --python /opt/dovetail/bin/python --disable-pip-version-check --no-input \
   install --root-user-action ignore --constraint requirements.lock "$@"
+# Of the descriptions of all services of Amazon only these are asked for.
+find "$folder"/lib/python3*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
+  ! -name s3 ! -name sts ! -name 'sso*' -exec rm -rf {} + 2>/dev/null || true

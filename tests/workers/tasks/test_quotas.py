@@ -9,6 +9,7 @@ import av
 import pytest
 
 from jobs.errors import QuotaExceededError
+from jobs.objects import source_info_key
 from jobs.records import JobState
 from jobs.stored_bytes import StoredBytes
 from tests.workers.tasks.farm import Farm
@@ -52,7 +53,8 @@ def test_a_result_that_does_not_fit_fails_and_leaves_no_file(farm: Farm, short_c
     assert failed.error.code == "quota_exceeded"
     assert "delete some, and retry" in failed.error.message
     assert failed.plan is not None
-    kept = {failed.spec.input_key, failed.plan.description_key}  # for a retry
+    found = source_info_key(job_id)
+    kept = {failed.spec.input_key, found, failed.plan.description_key}  # for a retry
     assert {stored.key for stored in farm.storage.list(f"jobs/{job_id}/")} == kept
     assert StoredBytes(farm.store.client).of("local") == size
 
