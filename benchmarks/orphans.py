@@ -11,7 +11,7 @@ import redis
 
 from jobs.batch_store import BatchStore
 from jobs.errors import JobNotFoundError
-from jobs.objects import upload_id_of
+from jobs.objects import SWEEPS_KEY, upload_id_of
 from jobs.queue import JobQueue
 from jobs.records import Job, JobState
 from jobs.storage import Storage
@@ -74,7 +74,7 @@ def find_orphans(client: redis.Redis, storage: Storage, queue: JobQueue | None =
     if queue is not None:
         unfinished = {job.id for job in jobs if not job.state.is_final}
         messages = [f"{task.job_id} {task.task}" for task in queue.tasks() if task.job_id not in unfinished]
-    names = {stored.key for stored in storage.list()}
+    names = {stored.key for stored in storage.list()} - {SWEEPS_KEY}
     return Orphans(
         files=tuple(sorted(name for name in names if not records.own_file(name))),
         jobs=tuple(job.id for job in jobs if not _named_files(store, job) <= names),

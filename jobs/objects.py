@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+SWEEPS_KEY = "sweeps"
+"""How often what no record names was swept away."""
+
 
 def upload_key(upload_id: str) -> str:
     """A finished upload; any number of jobs may read it."""

@@ -11,7 +11,8 @@ import structlog
 
 from jobs import objects
 from jobs.clock import redis_now
-from jobs.errors import JobNotFoundError
+from jobs.errors import JobNotFoundError, ObjectNotFoundError
+from jobs.outages import reported_outage
 from jobs.reconciler import Leader
 from jobs.records import Job
 from jobs.settings import CommonSettings
@@ -28,6 +29,8 @@ LITTER_INTERVAL = timedelta(hours=1)
 # job is complete.
 GRACE = timedelta(hours=1)
 _BATCH = 500
+_SWEEPS = "dv:sweeps"
+_ADVICE = "restore Redis, or delete the object 'sweeps' if what Redis does not know may go"
 
 
 def sweep_expired(store: JobStore, storage: Storage) -> int:
@@ -116,6 +119,28 @@ def sweep_litter(
     return count
 
 
+def knows_the_storage(store: JobStore, storage: Storage) -> bool:
+    """Whether the store is as new as the storage, as far as sweeps of litter tell, which both count. An empty
+    one, or one from a backup, does not name all that is wanted. Counts one more.
+
+    Raises:
+        StoreUnavailableError: If the store does not answer.
+        StorageError: If the storage does not.
+    """
+    with reported_outage():
+        counted = int(store.client.get(_SWEEPS) or 0)
+        try:
+            seen = int(storage.get_bytes(objects.SWEEPS_KEY))
+        except ObjectNotFoundError:
+            seen = 0
+        # A power loss may take the last one from Redis.
+        if counted + 1 < seen:
+            _log.error("sweeper.store_is_older_than_storage", sweeps=counted, storage=seen, advice=_ADVICE)
+            return False
+        storage.put_bytes(objects.SWEEPS_KEY, str(store.client.incr(_SWEEPS)).encode())
+    return True
+
+
 class Sweeper:
     """Sweeps again and again, in one process of the installation.
 
@@ -132,13 +157,13 @@ class Sweeper:
                 store.client,
                 "dv:sweeper:expired",
                 EXPIRY_INTERVAL,
-                lambda: _run(sweep_expired, store, storage),
+                lambda: self._sweep_expired(store, storage),
             ),
             Leader(
                 store.client,
                 "dv:sweeper:litter",
                 LITTER_INTERVAL,
-                lambda: _run(sweep_litter, store, storage, upload_ttl=upload_ttl),
+                lambda: self._sweep_litter(store, storage, upload_ttl),
             ),
         )
 
@@ -152,9 +177,14 @@ class Sweeper:
         for leader in self._leaders:
             leader.stop()
 
+    @staticmethod
+    def _sweep_expired(store: JobStore, storage: Storage) -> None:
+        sweep_expired(store, storage)
 
-def _run(sweep: Any, *arguments: Any, **options: Any) -> None:
-    sweep(*arguments, **options)
+    @staticmethod
+    def _sweep_litter(store: JobStore, storage: Storage, upload_ttl: timedelta) -> None:
+        if knows_the_storage(store, storage):
+            sweep_litter(store, storage, upload_ttl=upload_ttl)
 
 
 def _id_of(stored: StoredObject) -> str:

@@ -13,7 +13,7 @@ from jobs.errors import JobNotFoundError, ObjectNotFoundError
 from jobs.records import JobError, JobState, Streaming, StreamSound
 from jobs.storage import Storage
 from jobs.store import JobStore
-from jobs.sweeper import GRACE, sweep_expired, sweep_litter
+from jobs.sweeper import GRACE, knows_the_storage, sweep_expired, sweep_litter
 from jobs.upload_records import Upload
 from jobs.uploads import UploadStore
 from tests.jobs.made import (
@@ -200,3 +200,21 @@ def test_a_completed_job_loses_its_segments_after_a_while(store: JobStore, stora
     assert sweep_litter(store, storage, upload_ttl=DAY, now=soon) == 0
     assert sweep_litter(store, storage, upload_ttl=DAY, now=LATER) == len(segments)
     assert keys(storage) == kept
+
+
+def test_an_empty_or_older_store_sweeps_nothing_of_a_storage_that_others_have_filled(
+    store: JobStore, storage: Storage
+) -> None:
+    assert knows_the_storage(store, storage)
+    backup = store.client.get("dv:sweeps")
+    assert knows_the_storage(store, storage)
+    store.client.set("dv:sweeps", backup)  # a power loss takes no more than the last one
+    assert knows_the_storage(store, storage)
+    for _ in range(2):
+        assert knows_the_storage(store, storage)
+    store.client.set("dv:sweeps", backup)
+    assert not knows_the_storage(store, storage)
+    store.client.delete("dv:sweeps")
+    assert not knows_the_storage(store, storage)
+    storage.delete(objects.SWEEPS_KEY)  # as the operator is told
+    assert knows_the_storage(store, storage)

@@ -19,7 +19,8 @@ from tests.service.conftest import Api
 OPERATIONS = [
     "create_job", "list_jobs", "get_job", "delete_job", "cancel_job", "retry_job", "follow_job",
     "describe_protocol", "create_upload", "describe_protocol_of_upload", "look_at_offset", "send_bytes",
-    "delete_upload", "override_method", "get_upload", "create_batch", "list_batches", "get_batch",
+    "delete_upload", "override_method", "get_upload", "get_part_addresses", "complete_upload",
+    "create_batch", "list_batches", "get_batch",
     "delete_batch", "cancel_batch", "list_batch_results", "download_batch_results", "get_content",
     "get_source", "get_report", "get_stream", "get_hls_playlist", "get_hls_video", "get_hls_audio",
     "get_segment", "get_audio", "get_preview", "estimate_job", "list_models", "list_job_deliveries",
