@@ -284,6 +284,8 @@ def test_frames_before_beside_and_behind_damage_are_those_of_a_full_read(tmp_pat
             continue
         with VideoReader(info) as reader:
             full = contents(reader.frames())
+            if contents(reader.frames()) != full:
+                continue  # libavcodec conceals this damage with whatever its buffers had before
             for number in (len(full) // 2, len(full) * 3 // 4, len(full) - 5):
                 assert contents(reader.frames(from_pts=full[number][0])) == full[number:]
                 num_compared += 1
