@@ -165,8 +165,15 @@ class Cluster:
 
     def _begin(self, pod: Pod, delivery: Delivery) -> None:
         task, token = task_of(delivery.id), delivery.receipt
-        begin = {"ttl": _LONG, "max_attempts": 4, "worker": "pod", "num_workers": len(self._pods)}
-        beginning = self._store.begin(task.job_id, task.task, token, **begin)  # type: ignore[arg-type]
+        beginning = self._store.begin(
+            task.job_id,
+            task.task,
+            token,
+            ttl=_LONG,
+            max_attempts=4,
+            worker="pod",
+            num_workers=len(self._pods),
+        )
         assert beginning.outcome == "ok", beginning
         seconds = pod.pool.task_seconds[task.kind]
         name = pod.pool.name
