@@ -18,9 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,6 @@ from benchmarks.installation import Installation
 from benchmarks.made_clips import make_clip
 from benchmarks.results_file import RESULTS, write_results
 from dovetail_client import Dovetail
-from jobs.options import JobOptions
-from jobs.records import InputInfo, JobSpec, new_id
 
 MIB = 1 << 20
 _DAY = timedelta(days=1)
@@ -57,30 +55,6 @@ async def upload(request):
 app = Starlette(routes=[Route("/poll", poll), Route("/upload", upload, methods=["POST"])])
 uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False)
 """
-
-
-def stored_spec(owner: str, *, labels: Mapping[str, str] | None = None) -> JobSpec:
-    """A job that is looked at and never made."""
-    return JobSpec(
-        id=new_id("job"),
-        owner=owner,
-        created_at=datetime.now(UTC),
-        input_key="none",
-        input=InputInfo(
-            filename="clip.mp4",
-            size_bytes=1000,
-            format_name="mov,mp4",
-            codec="h264",
-            width=320,
-            height=180,
-            frame_rate=30.0,
-            duration_seconds=10.0,
-            num_frames=300,
-            has_audio=True,
-        ),
-        options=JobOptions(model="bicubic"),
-        labels=dict(labels or {}),
-    )
 
 
 def make_large_clip(path: Path, size_mib: int) -> Path:

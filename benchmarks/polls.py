@@ -27,8 +27,9 @@ from typing import Any
 import httpx
 import psutil
 
-from benchmarks.load import bare_server, stored_spec
+from benchmarks.load import bare_server
 from benchmarks.lone_api import LoneApi, lone_api
+from benchmarks.made_jobs import made_spec
 from benchmarks.results_file import RESULTS, write_results
 from jobs.api_keys import ApiKeyStore, KeyLimits
 from jobs.connections import impatient_client
@@ -42,7 +43,7 @@ def make_jobs(store: JobStore, owner: str, count: int) -> list[str]:
     """Jobs that nobody works on, and that have ended."""
     ids = []
     for _ in range(count):
-        spec = stored_spec(owner)
+        spec = made_spec(owner)
         store.create(spec, max_waiting=count + 1)
         store.cancel(spec.id, ttl=_DAY)
         ids.append(spec.id)

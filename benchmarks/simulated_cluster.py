@@ -11,18 +11,18 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from functools import partial
 
 from benchmarks.keda_rules import Pool, Scaler
+from benchmarks.made_jobs import FRAME_RATE, made_spec
 from jobs.messages import Delivery
-from jobs.options import JobOptions
 from jobs.queue import JOIN, PLAN, SEGMENT, JobQueue, TaskId, task_of, tasks_for
-from jobs.records import FinishedSegment, InputInfo, JobSpec, OutputInfo, PlannedSegment, new_id
+from jobs.records import FinishedSegment, OutputInfo, PlannedSegment
 from jobs.store import JobStore
 from service.system.wanted import count_wanted_workers
 
 _LONG = timedelta(days=1)
-_FRAME_RATE = 25
 _SEGMENT_SECONDS = 10
 
 
@@ -92,7 +92,7 @@ class Cluster:
     def run(self, videos: Sequence[Video]) -> None:
         """Until all are done and no pod is left that may go."""
         for video in videos:
-            self._at(video.at, lambda video=video: self._submit(video))  # type: ignore[misc] # bound now
+            self._at(video.at, partial(self._submit, video))
         self._at(0, self._scale)
         num_left = len(videos)
         while self._events and (num_left > len(self.latencies) or self._pods):
@@ -104,26 +104,8 @@ class Cluster:
         heapq.heappush(self._events, (when, next(self._numbers), act))
 
     def _submit(self, video: Video) -> None:
-        job_id = new_id("job")
-        found = InputInfo(
-            filename="video.mp4",
-            size_bytes=1000,
-            format_name="mp4",
-            codec="h264",
-            width=1280,
-            height=720,
-            frame_rate=_FRAME_RATE,
-            num_frames=int(video.seconds * _FRAME_RATE),
-        )
-        spec = JobSpec(
-            id=job_id,
-            owner=video.owner,
-            created_at=datetime.now(UTC),
-            input_key=f"jobs/{job_id}/input",
-            input=found,
-            options=JobOptions(model=video.model),
-        )
-        self._submitted[job_id] = video
+        spec = made_spec(video.owner, model=video.model, seconds=video.seconds)
+        self._submitted[spec.id] = video
         self._store.create(spec, max_waiting=10_000)
         self._queue.enqueue(spec, PLAN)
 
@@ -208,7 +190,7 @@ class Cluster:
     def _plan(self, task: TaskId, token: str) -> None:
         job = self._store.get(task.job_id)
         assert job.total_frames is not None
-        length = _SEGMENT_SECONDS * _FRAME_RATE
+        length = _SEGMENT_SECONDS * FRAME_RATE
         number = math.ceil(job.total_frames / length)
         stop = min(number, job.num_segments + 2 * self._window)
         segments = [
@@ -232,7 +214,7 @@ class Cluster:
         made = FinishedSegment(
             index=index,
             key=f"{index}-{token}",
-            num_frames=_SEGMENT_SECONDS * _FRAME_RATE,
+            num_frames=_SEGMENT_SECONDS * FRAME_RATE,
             size_bytes=100,
             seconds=1,
             output_pixels=1,

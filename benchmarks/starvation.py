@@ -19,8 +19,8 @@ from typing import Any
 import httpx
 import redis
 
-from benchmarks.load import stored_spec
 from benchmarks.lone_api import lone_api
+from benchmarks.made_jobs import made_spec
 from benchmarks.results_file import write_results
 from jobs.api_keys import ApiKeyStore, KeyLimits
 from jobs.store import JobStore
@@ -32,7 +32,7 @@ _LIST = "/v1/jobs?label=project:archive&status=failed&status=cancelled"
 def make_jobs(store: JobStore, owner: str, count: int) -> None:
     """Queued jobs with a label that all of them have."""
     for _ in range(count):
-        store.create(stored_spec(owner, labels={"project": "archive"}), max_waiting=count)
+        store.create(made_spec(owner, labels={"project": "archive"}), max_waiting=count)
 
 
 def time_lists(client: httpx.Client, headers: Mapping[str, str]) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class Leader:
     """
 
     def __init__(
-        self, client: redis.Redis, name: str, interval: timedelta, action: Callable[[], None]
+        self, client: redis.Redis, name: str, interval: timedelta, action: Callable[[], object]
     ) -> None:
         self._interval = interval.total_seconds()
         # Held over several intervals: two leaders in turn would each see every other state only.

@@ -157,13 +157,15 @@ class Sweeper:
                 store.client,
                 "dv:sweeper:expired",
                 EXPIRY_INTERVAL,
-                lambda: self._sweep_expired(store, storage),
+                lambda: sweep_expired(store, storage),
             ),
             Leader(
                 store.client,
                 "dv:sweeper:litter",
                 LITTER_INTERVAL,
-                lambda: self._sweep_litter(store, storage, upload_ttl),
+                lambda: (
+                    knows_the_storage(store, storage) and sweep_litter(store, storage, upload_ttl=upload_ttl)
+                ),
             ),
         )
 
@@ -176,15 +178,6 @@ class Sweeper:
         """Ends."""
         for leader in self._leaders:
             leader.stop()
-
-    @staticmethod
-    def _sweep_expired(store: JobStore, storage: Storage) -> None:
-        sweep_expired(store, storage)
-
-    @staticmethod
-    def _sweep_litter(store: JobStore, storage: Storage, upload_ttl: timedelta) -> None:
-        if knows_the_storage(store, storage):
-            sweep_litter(store, storage, upload_ttl=upload_ttl)
 
 
 def _id_of(stored: StoredObject) -> str:

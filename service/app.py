@@ -73,7 +73,7 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
             stack.push_async_callback(context.close)
             app.state.context = context
             app.state.media_origin = await run_in_threadpool(_media_origin, context)
-            app.state.rate_limiter = RateLimiter(context)
+            app.state.rate_limiter = RateLimiter(context.async_client)
             app.state.known_keys = KnownKeys(context.keys)
             shared_sandbox("probe").start_ahead()
             with suppress(RedisError):  # the first request asks again

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
+import redis.asyncio
 from fastapi import Depends, Request
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import RedisStorage
@@ -80,14 +81,14 @@ class RateLimiter:
     what it has taken and not used after a minute is nobody's.
 
     Args:
-        context: Of the process.
+        client: Of the store.
     """
 
-    def __init__(self, context: ServiceContext) -> None:
+    def __init__(self, client: redis.asyncio.Redis) -> None:
         storage = RedisStorage(
             "async+redis://",  # the pool knows the address
             implementation="redispy",
-            connection_pool=context.async_client.connection_pool,  # type: ignore[arg-type] # passed on as it is
+            connection_pool=client.connection_pool,  # type: ignore[arg-type] # passed on as it is
         )
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._taken: dict[str, _Taken] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -28,6 +29,8 @@ from service.system.collector import StoreCollector
 
 # From a poll (about a millisecond) to an upload of gigabytes.
 _BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+# prometheus_client is half typed.
+_SUM_OF_PROCESSES: Any = multiprocess.MultiProcessCollector
 _UNKNOWN_ROUTE = "(none)"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
 
@@ -76,8 +79,7 @@ class HttpMetrics:
             self._store = StoreCollector(context)
             if self._shared_dir is not None:
                 self._registry = CollectorRegistry()
-                # Its package is half typed.
-                multiprocess.MultiProcessCollector(self._registry, path=self._shared_dir)  # type: ignore[no-untyped-call]
+                _SUM_OF_PROCESSES(self._registry, path=self._shared_dir)
             self._registry.register(self._store)
         if self._shared_dir is not None:
             _forget_the_dead(Path(self._shared_dir))

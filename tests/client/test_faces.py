@@ -24,7 +24,7 @@ def test_it_works_where_an_event_loop_runs(url: str, service: FakeService, time:
         with Dovetail(url, api_key=KEY, sleep=time.sleep, clock=time.clock) as client:
             job = client.submit("https://example.org/a")
             assert [event.type for event in client.events(job)][-1] == "completed"
-            next(client.list()).id  # noqa: B018 - a list that is left early
+            assert next(client.list()).id == job.id  # a list that is left early
             return client.wait(job)
 
     assert asyncio.run(use()).status == "completed"

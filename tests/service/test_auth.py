@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
+from typing import Any
 
 import httpx
 import pytest
 
 from jobs.api_keys import KeyLimits, Scope
+from jobs.connections import async_client
 from jobs.settings import ServiceSettings
-from service.auth import KnownKeys
+from service.auth import KnownKeys, RateLimiter
+from service.errors import RateLimitedError
 from tests.service.conftest import Api, running_api, wait_until
 from tests.service.made import make_job
 
@@ -124,6 +128,40 @@ def test_processes_count_requests_together(settings: ServiceSettings) -> None:
         _, headers = one.make_key(limits=KeyLimits(requests_per_minute=2))
         statuses = [api.http.get("/v1/jobs", headers=headers).status_code for api in (one, two, one)]
     assert statuses == [200, 200, 429]
+
+
+def test_requests_are_counted_a_seconds_worth_at_once_and_no_more_are_let_through(redis_url: str) -> None:
+    async def run() -> tuple[int, int]:
+        client: Any = async_client(redis_url)
+        limiters = [RateLimiter(client) for _ in range(2)]
+        await client.config_resetstat()
+        allowed = 0
+        for number in range(400):
+            with suppress(RateLimitedError):
+                await limiters[number % 2].check("owner", 300)
+                allowed += 1
+        asked = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
+        await client.aclose()
+        return allowed, asked
+
+    allowed, asked = asyncio.run(run())
+    assert allowed == 300
+    # 60 blocks of five; who is refused asks for a block, for one, and for how long to wait.
+    assert asked == 60 + 3 * 100
+
+
+def test_requests_at_once_share_a_block(redis_url: str) -> None:
+    async def run() -> int:
+        client: Any = async_client(redis_url)
+        limiter = RateLimiter(client)
+        await limiter.check("another", 600)  # loads the script
+        await client.config_resetstat()
+        await asyncio.gather(*(limiter.check("owner", 600) for _ in range(10)))
+        asked = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
+        await client.aclose()
+        return int(asked)
+
+    assert asyncio.run(run()) == 1
 
 
 def test_revoked_key_stops_working_within_seconds(api_with_keys: Api) -> None:

@@ -382,6 +382,14 @@ def test_stream_of_a_completed_job_is_the_file_even_without_segments(api: Api, c
     assert response.content == completed.growing.joined.read_bytes()[:100]
 
 
+def test_polls_and_lists_say_the_same_of_a_job(api: Api, completed: HandMade) -> None:
+    waiting = make_job(api.context, labels={"shelf": "1"}, metadata={"own": [1.5, None]})
+    fail(api.context, make_job(api.context).id)
+    listed = api.http.get("/v1/jobs").json()["data"]
+    assert {job["id"] for job in listed} > {waiting.id, completed.id}
+    assert [api.http.get(f"/v1/jobs/{job['id']}").json() for job in listed] == listed
+
+
 def test_listener_that_goes_away_is_forgotten(api: Api, made: HandMade) -> None:
     waiting, channel = api.context.events._watches, stream_key(made.id)
     with httpx.stream("GET", f"{api.url}{made.path}/stream", timeout=30, trust_env=False) as response:

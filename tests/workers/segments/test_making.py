@@ -117,7 +117,8 @@ def test_a_segment_is_read_from_the_packet_that_its_plan_names(
 def test_planning_goes_on_at_the_packet_where_it_stopped(tmp_path: Path, tinting: Model) -> None:
     source = make_video(tmp_path / "deep.mp4", 100)
     decided, plans = plan_all(source, tinting, options())
-    state = PlannerState.model_validate_json(plans[2].next_state.model_dump_json())  # type: ignore[union-attr] # not the last
+    assert plans[2].next_state is not None
+    state = PlannerState.model_validate_json(plans[2].next_state.model_dump_json())
     with PacketCountingReader(decided.info) as reader:
         rest = list(plan_source(reader, decided, options=options(), resume=state))
     assert rest == plans[3:]

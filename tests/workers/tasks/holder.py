@@ -38,4 +38,5 @@ def main(redis_url: str, queue_url: str, job_id: str, hold: float, stall: float,
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], *map(float, sys.argv[4:6]), int(sys.argv[6]))  # type: ignore[misc] # by position
+    redis_url, queue_url, job_id, hold, stall, freeze = sys.argv[1:]
+    main(redis_url, queue_url, job_id, float(hold), float(stall), int(freeze))
