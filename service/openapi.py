@@ -30,7 +30,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     },
     "X-Request-Id": {
         "schema": {"type": "string"},
-        "description": "To find the request in the server's log; the one that was sent, if one was.",
+        "description": "To find the request in the server's log.",
     },
 }
 """Headers that several answers have, by name."""

@@ -76,9 +76,11 @@ async def leading(
         else:
             await asyncio.sleep(max(0.0, _ASK_SECONDS - seconds))
 
-    async with repeating(name, act_if_leader, seconds=seconds):
-        yield
-    await leadership.hand_over()
+    try:
+        async with repeating(name, act_if_leader, seconds=seconds):
+            yield
+    finally:
+        await leadership.hand_over()
 
 
 class _Leadership:
