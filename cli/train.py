@@ -22,12 +22,12 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, or a CUDA device such as cuda:0.")] = "cpu",
     start: Annotated[
         Path | None,
-        typer.Option(help="Restorer: folder of a run or of a checkpoint with raw weights to start from."),
+        typer.Option(help="Folder of a run or of a checkpoint to start from."),
     ] = None,
     decay: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Restorer: let the learning rate fall to zero over so many steps, then end."
+            min=1, help="Let the learning rate fall to zero over so many steps, then end."
         ),
     ] = None,
 ) -> None:

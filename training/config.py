@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -104,6 +105,20 @@ class DataConfig(StrictModel):
     steps_per_block: int = Field(default=384, description="optimiser steps for which a block is used")
 
 
+class ValidationConfig(StrictModel):
+    """Scores on what `held_out` names, during the run.
+
+    Attributes:
+        every: Steps between two.
+        num_frames: Frames of a video.
+        size: Height and width of the central crop, HR pixels.
+    """
+
+    every: int = Field(default=500, ge=1)
+    num_frames: int = Field(default=5, ge=1)
+    size: tuple[int, int] = (384, 512)
+
+
 class ModelConfig(StrictModel):
     """The checkpoint to make; `transformer`, `vae` and `scheduler` are the diffusers configs.
 
@@ -151,23 +166,60 @@ class StageConfig(StrictModel):
     perceptual_weight: float = 0.0
     temporal_weight: float = 0.0
     latent_weight: float = 0.0
-    decoder_learning_rate_ratio: float = 1.0
 
 
-class TrainingConfig(StrictModel):
-    """A whole run. `card` is copied into the checkpoint's `dovetail.json` (licence, source)."""
+class RunConfig(StrictModel):
+    """What every run has.
 
-    card: dict[str, str | int] = {}
+    Attributes:
+        seed: Of everything.
+        num_threads: Of torch.
+        grad_clip: Largest gradient norm.
+        muon_rate_ratio: Muon's rate by Adam's, where Muon is used.
+        ema_decay: Of the averaged weights.
+        save_every: Steps between two states.
+        log_every: Steps between two lines of the log.
+        data: Sources and the pool; what `held_out` names is also the validation set.
+        validation: Scores during the run.
+    """
+
     seed: int = 0
     num_threads: int | None = None
+    grad_clip: float = Field(default=0.5, gt=0)
+    muon_rate_ratio: float = Field(default=10.0, gt=0)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    save_every: int = Field(default=500, ge=1)
+    log_every: int = Field(default=50, ge=1)
+    data: DataConfig = DataConfig()
+    validation: ValidationConfig | None = None
+
+    @property
+    @abstractmethod
+    def total_steps(self) -> int:
+        """Of all stages."""
+
+
+class TrainingConfig(RunConfig):
+    """A whole run of the one-step model.
+
+    Attributes:
+        card: Copied into the checkpoint's `dovetail.json` (licence, source).
+        dtype: Of the arithmetic; weights are float32.
+        optimizer: `muon` is for the matrices of blocks; Adam has the rest.
+        weight_decay: Adam's.
+        betas: Adam's.
+        start_parts: What is taken of a checkpoint to start from.
+        degradations: Profiles by name.
+        model: The checkpoint to make.
+        stages: In order.
+    """
+
+    card: dict[str, str | int] = {}
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    grad_clip: float = 0.5
+    optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)
-    ema_decay: float = 0.999
-    save_every: int = 500
-    log_every: int = 50
-    data: DataConfig = DataConfig()
+    start_parts: tuple[Literal["transformer", "vae"], ...] = ("transformer", "vae")
     degradations: dict[str, DegradationConfig]
     model: ModelConfig
     stages: tuple[StageConfig, ...] = Field(min_length=1)
@@ -181,14 +233,26 @@ class TrainingConfig(StrictModel):
                 raise ValueError(f"stages ask for the degradations {sorted(unknown)}; defined are {defined}")
         return self
 
+    @property
+    def total_steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
     def stage_at(self, step: int) -> StageConfig:
         """The stage that a step belongs to; the last one for steps past the end."""
-        last = 0
-        for stage in self.stages:
-            last += stage.steps
-            if step < last:
-                return stage
-        return self.stages[-1]
+        return self.stages[self._stage_index(step)[0]]
+
+    def step_in_stage(self, step: int) -> int:
+        """Steps of its stage that precede a step."""
+        return step - self._stage_index(step)[1]
+
+    def _stage_index(self, step: int) -> tuple[int, int]:
+        """Index and first step of the stage that a step belongs to."""
+        first = 0
+        for index, stage in enumerate(self.stages):
+            if step < first + stage.steps or index == len(self.stages) - 1:
+                return index, first
+            first += stage.steps
+        raise AssertionError("there is at least one stage")
 
 
 def load_config(path: Path) -> TrainingConfig:

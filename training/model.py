@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
 from pipelines.dove.attention import set_attention
-from pipelines.dove.description import transformer_digest
+from pipelines.dove.description import read_description, transformer_digest
 from pipelines.dove.one_step import one_step
+from pipelines.errors import CheckpointError
 from training.config import ModelConfig
+from training.errors import TrainingConfigError
 
 EMPTY_PROMPT_SHA256 = hashlib.sha256(b"").hexdigest()
 
@@ -52,10 +56,64 @@ class OneStepModel(nn.Module):
         )
         return restored.transpose(1, 2)
 
-    def forward(self, lq: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Restores a clip: (B, 3, F, h, w) in [-1, 1] -> frames (B, 3, F, H, W) and restored latents."""
-        latents = self.restore_latents(lq)
+    def forward(
+        self, lq: torch.Tensor, *, use_transformer: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Restores a clip: (B, 3, F, h, w) in [-1, 1] -> frames (B, 3, F, H, W) and restored latents.
+
+        Without the transformer the velocity is zero.
+        """
+        if use_transformer:
+            latents = self.restore_latents(lq)
+        else:
+            alpha_bar = self.scheduler.alphas_cumprod[self.config.timestep]
+            latents = self.vae.encode(upsample(lq, self.config.scale)) * float(alpha_bar) ** 0.5
         return self.vae.decode(latents, lq), latents
+
+    def block_matrices(self) -> list[torch.Tensor]:
+        """Weights of the transformer's and the decoder's blocks that are matrices: Muon's."""
+        attention = (layer for block in self.transformer.transformer_blocks for layer in (block.attn1, block.ff))
+        modules = (*attention, self.vae.blocks, self.vae.conv_mid)
+        return [
+            layer.weight
+            for module in modules
+            for layer in module.modules()
+            if isinstance(layer, nn.Linear | nn.Conv2d) and min(layer.weight.flatten(1).shape) > 1
+        ]
+
+    def load(self, folder: Path, *, parts: Sequence[str]) -> tuple[int, str]:
+        """Takes weights over; what the checkpoint's attention does not have keeps its start.
+
+        Args:
+            folder: A checkpoint as `save` writes it.
+            parts: `transformer`, `vae` or both.
+
+        Returns:
+            Its training steps, and its name.
+
+        Raises:
+            CheckpointError: If there is no such part, or it is damaged.
+            TrainingConfigError: If it has other sizes than the configuration.
+        """
+        description = read_description(folder)
+        for part in parts:
+            module: nn.Module = getattr(self, part)
+            path = folder / part / "diffusion_pytorch_model.safetensors"
+            try:
+                state = load_file(path)
+            except (OSError, SafetensorError) as error:
+                raise CheckpointError(f"cannot read {path}: {error}", path=path) from error
+            try:
+                missing = module.load_state_dict(state, strict=False)
+            except RuntimeError as error:
+                raise TrainingConfigError(f"{folder} does not fit the configuration: {error}") from error
+            lost = [name for name in missing.missing_keys if ".pattern." not in name]
+            unknown = [name for name in missing.unexpected_keys if ".pattern." not in name]
+            if lost or unknown:
+                raise TrainingConfigError(
+                    f"{folder} does not fit the configuration: its {part} lacks {lost[:3]} and has {unknown[:3]}"
+                )
+        return description.training_steps, description.name
 
     def save(self, folder: Path, *, card: dict[str, object], dtype: torch.dtype = torch.float16) -> None:
         """Writes a diffusers folder with our `dovetail.json`; the weights in `dtype`."""

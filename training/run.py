@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
+from pipelines.propagation import save_propagation
 from training.config import TrainingConfig, read_yaml, validate_config
 from training.curves import plot_curves
-from training.errors import TrainingConfigError
 from training.restoration.config import RestorationConfig
-from training.restoration.run import train_restoration
-from training.trainer import Trainer
+from training.restoration.trainer import RestorationTrainer
+from training.trainer import CURVES_NAME, Trainer
 
 CHECKPOINT_NAME = "checkpoint"
 
@@ -31,14 +33,14 @@ def train(
         data_dir: Folder with the picture and video folders the configuration names.
         run_dir: Log, resumable state, curves and the checkpoint.
         device: `cpu` or a CUDA device.
-        start: Restorer only: another run's folder or a checkpoint to start from.
-        decay_steps: Restorer only: let the learning rate fall to zero over so many steps, then end.
+        start: Another run's folder or a checkpoint to start from.
+        decay_steps: Let the learning rate fall to zero over so many steps, then end.
 
     Returns:
         The folder of the finished checkpoint.
 
     Raises:
-        TrainingConfigError: If the configuration is not valid, or an option does not belong to its kind.
+        TrainingConfigError: If the configuration is not valid, or what it starts from does not fit.
         TrainingDataError: If there is nothing to train on.
         CheckpointError: If the checkpoint to start from is damaged.
     """
@@ -46,26 +48,17 @@ def train(
     folder = run_dir / CHECKPOINT_NAME
     if isinstance(content, dict) and content.get("kind") == "restoration":
         config = validate_config(RestorationConfig, content, config_path)
-        train_restoration(
-            config,
-            folder,
-            data_dir=data_dir,
-            run_dir=run_dir,
-            device=device,
-            start=start,
-            decay_steps=decay_steps,
-        )
+        restorer = RestorationTrainer(config, data_dir=data_dir, run_dir=run_dir, device=device)
+        restorer.prepare(start=start, decay_steps=decay_steps)
+        save_propagation(restorer.run(), folder, restorer.description(), dtype=torch.float16)
         return folder
-    if start is not None or decay_steps is not None:
-        raise TrainingConfigError("a start and a decay are for configurations of kind: restoration")
     trainer = Trainer(
         validate_config(TrainingConfig, content, config_path),
         data_dir=data_dir,
         run_dir=run_dir,
         device=device,
     )
-    model = trainer.run()
-    card: dict[str, object] = {"training_steps": trainer.step, **trainer.config.card}
-    model.save(folder, card=card)
-    plot_curves(run_dir / "log.jsonl", run_dir / "curves.png")
+    trainer.prepare(start=start, decay_steps=decay_steps)
+    trainer.run().save(folder, card=trainer.card())
+    plot_curves(run_dir / "log.jsonl", run_dir / CURVES_NAME)
     return folder

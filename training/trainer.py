@@ -1,159 +1,87 @@
-"""The training loop: stages, optimiser, EMA, checkpoints to resume from, and the log."""
+"""Trains a one-step checkpoint through DOVE's two stages, or fine-tunes one into another attention pattern."""
 
 from __future__ import annotations
 
 import functools
-import json
-import logging
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from training.config import StageConfig, TrainingConfig
-from training.data import Block, SamplePool, one_step_maker
+from training.curves import plot_curves
+from training.data import Block, BlockMaker, one_step_maker
+from training.loop import TrainingLoop
 from training.losses import perceptual_loss, pixel_loss, temporal_loss
 from training.model import OneStepModel, upsample
+from training.muon import Muon
+from training.validation import Restore
 
-logger = logging.getLogger(__name__)
+CURVES_NAME = "curves.png"
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""HR (B, 3, F, H, W) and LR (B, 3, F, h, w), float32, [-1, 1]."""
 
 
-class Trainer:
-    """Trains a checkpoint through the stages of a configuration.
+class Trainer(TrainingLoop[OneStepModel, Pair]):
+    """Trains the checkpoint of a configuration.
 
     Args:
         config: Every number of the run.
         data_dir: Folder with the training pictures and videos.
-        run_dir: Where the log, the resumable state, the pool and the finished checkpoint go.
+        run_dir: Where log, state, raw weights and the pool go.
         device: `cpu` or a CUDA device.
     """
 
     def __init__(self, config: TrainingConfig, *, data_dir: Path, run_dir: Path, device: str = "cpu") -> None:
         self.config = config
-        self.data_dir = data_dir
-        self.run_dir = run_dir
-        self.device = torch.device(device)
-        run_dir.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(config.seed)
-        if config.num_threads:
-            torch.set_num_threads(config.num_threads)
-        self.model = OneStepModel(config.model).to(self.device)
-        self.ema = OneStepModel(config.model).to(self.device)
-        self.ema.load_state_dict(self.model.state_dict())
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": list(self.model.transformer.parameters()), "name": "transformer"},
-                {"params": list(self.model.vae.parameters()), "name": "decoder"},
-            ],
-            lr=0.0,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
+        super().__init__(
+            config, lambda: OneStepModel(config.model), data_dir=data_dir, run_dir=run_dir, device=device
         )
-        self.step = 0
 
-    @property
-    def total_steps(self) -> int:
-        return sum(stage.steps for stage in self.config.stages)
+    def _make_optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        config = self.config
+        matrices = self.network.block_matrices() if config.optimizer == "muon" else []
+        chosen = {id(weight) for weight in matrices}
+        others = [weight for weight in self.network.parameters() if id(weight) not in chosen]
+        adam = torch.optim.AdamW(others, lr=0.0, betas=config.betas, weight_decay=config.weight_decay)
+        return {"adam": adam} | ({"muon": Muon(matrices, lr=0.0)} if matrices else {})
 
-    def run(self) -> OneStepModel:
-        """Trains from the newest saved state to the end and returns the EMA model."""
-        self.load_state()
-        pool = SamplePool(
-            functools.partial(one_step_maker, self.config, self.data_dir),
-            self.run_dir / "pool",
-            first_block=self.step // self.config.data.steps_per_block,
-        )
-        try:
-            for stage, first, last in self._remaining_stages():
-                logger.info("stage %s: steps %d to %d", stage.kind, first, last)
-                self._run_stage(stage, first, last, pool)
-        finally:
-            pool.close()
-        self.save_state()
-        return self.ema
+    def _block_maker(self) -> Callable[[], BlockMaker]:
+        return functools.partial(one_step_maker, self.config, self.data_dir)
 
-    def _remaining_stages(self) -> Iterator[tuple[StageConfig, int, int]]:
-        first = 0
-        for stage in self.config.stages:
-            last = first + stage.steps
-            if self.step < last:
-                yield stage, first, last
-            first = last
+    def _draw(self, block: Mapping[str, np.ndarray], index: int, rng: np.random.Generator) -> Pair:
+        stage = self.config.stage_at(self.step)
+        hr, lq = draw_batch(Block(**block), stage, self.config.model.scale, rng)
+        return hr.to(self.device), lq.to(self.device)
 
-    def _run_stage(self, stage: StageConfig, first: int, last: int, pool: SamplePool) -> None:
-        self.model.train()
-        block_index, block = -1, None
-        sums: dict[str, float] = {}
-        since = time.perf_counter()
-        while self.step < last:
-            wanted = self.step // self.config.data.steps_per_block
-            if block is None or wanted != block_index:
-                block_index, block = wanted, Block(**pool.get(wanted))
-            rng = np.random.default_rng((self.config.seed, 1, self.step))
-            hr, lq = draw_batch(block, stage, self.config.model.scale, rng)
-            losses = self.train_step(stage, hr.to(self.device), lq.to(self.device), self.step - first)
-            self.step += 1
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value
-            if self.step % self.config.log_every == 0:
-                seconds = (time.perf_counter() - since) / self.config.log_every
-                means = {name: total / self.config.log_every for name, total in sums.items()}
-                self._log({"step": self.step, "stage": stage.kind, "seconds_per_step": seconds} | means)
-                sums, since = {}, time.perf_counter()
-            if self.step % self.config.save_every == 0:
-                self.save_state()
+    def learning_rate(self) -> float:
+        """As the stage's schedule says."""
+        return scheduled_rate(self.config.stage_at(self.step), self.config.step_in_stage(self.step))
 
-    def train_step(
-        self, stage: StageConfig, hr: torch.Tensor, lq: torch.Tensor, step_in_stage: int
-    ) -> dict[str, float]:
-        """One optimiser step.
-
-        Args:
-            stage: The stage it belongs to.
-            hr: (B, 3, F, H, W) in [-1, 1].
-            lq: (B, 3, F, h, w) in [-1, 1].
-            step_in_stage: For the learning-rate schedule.
-
-        Returns:
-            The loss terms; `baseline` is the pixel loss of bicubic upsampling of the same batch.
-        """
-        rate = learning_rate(stage, step_in_stage)
-        for group in self.optimizer.param_groups:
-            ratio = stage.decoder_learning_rate_ratio if group["name"] == "decoder" else 1.0
-            group["lr"] = rate * ratio
-        dtype = torch.bfloat16 if self.config.dtype == "bfloat16" else torch.float32
-        with torch.autocast(self.device.type, dtype, enabled=self.config.dtype == "bfloat16"):
-            losses = (
-                self._latent_losses(hr, lq) if stage.kind == "latent" else self._pixel_losses(stage, hr, lq)
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(losses["loss"])
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip)
-        self.optimizer.step()
-        self._update_ema()
-        return {name: float(value.detach()) for name, value in losses.items()} | {
-            "grad_norm": float(norm),
-            "learning_rate": rate,
-        }
+    def _losses(self, batch: Pair) -> dict[str, torch.Tensor]:
+        """Of the stage; `baseline` is the pixel loss of bicubic upsampling of the same batch."""
+        stage = self.config.stage_at(self.step)
+        use_bfloat16 = self.config.dtype == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16):
+            return self._latent_losses(*batch) if stage.kind == "latent" else self._pixel_losses(stage, *batch)
 
     def _latent_losses(self, hr: torch.Tensor, lq: torch.Tensor) -> dict[str, torch.Tensor]:
-        target = self.model.vae.encode(hr)
-        restored = self.model.restore_latents(lq)
+        target = self.network.vae.encode(hr)
+        restored = self.network.restore_latents(lq)
         with torch.no_grad():
-            baseline = (self.model.vae.encode(upsample(lq, self.config.model.scale)) - target).square().mean()
+            interpolated = self.network.vae.encode(upsample(lq, self.config.model.scale))
+            baseline = (interpolated - target).square().mean()
         return {"loss": (restored.float() - target).square().mean(), "baseline": baseline}
 
     def _pixel_losses(
         self, stage: StageConfig, hr: torch.Tensor, lq: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         with torch.set_grad_enabled(stage.trains == "all"):
-            latents = self.model.restore_latents(lq)
-        sr = self.model.vae.decode(latents, lq)
+            latents = self.network.restore_latents(lq)
+        sr = self.network.vae.decode(latents, lq)
         sr01, hr01 = sr.float() * 0.5 + 0.5, hr * 0.5 + 0.5
         losses = {"pixel": pixel_loss(sr01, hr01, stage.pixel_loss)}
         loss = losses["pixel"]
@@ -165,7 +93,7 @@ class Trainer:
             losses["temporal"] = temporal_loss(sr01, hr01)
             loss = loss + stage.temporal_weight * losses["temporal"]
         if stage.latent_weight:
-            losses["latent"] = (latents.float() - self.model.vae.encode(hr)).square().mean()
+            losses["latent"] = (latents.float() - self.network.vae.encode(hr)).square().mean()
             loss = loss + stage.latent_weight * losses["latent"]
         with torch.no_grad():
             lq01 = lq.transpose(1, 2).flatten(0, 1) * 0.5 + 0.5
@@ -173,49 +101,43 @@ class Trainer:
             losses["baseline"] = pixel_loss(bicubic, hr01.transpose(1, 2).flatten(0, 1), stage.pixel_loss)
         return losses | {"loss": loss}
 
-    @torch.no_grad()
-    def _update_ema(self) -> None:
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(list(self.ema.parameters()), list(self.model.parameters()), 1 - decay)
+    def _restorers(self) -> Mapping[str, Restore]:
+        """The model, and the same without its transformer: what that is worth."""
 
-    def _log(self, record: dict[str, Any]) -> None:
-        with (self.run_dir / "log.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        logger.info(
-            "step %d/%d loss %.5f ratio to bicubic %.4f, %.2f s/step",
-            record["step"],
-            self.total_steps,
-            record["loss"],
-            record.get("pixel", record["loss"]) / record["baseline"],
-            record["seconds_per_step"],
-        )
+        def restorer(*, use_transformer: bool) -> Restore:
+            def restore(lq: torch.Tensor) -> tuple[torch.Tensor, tuple[float, ...]]:
+                clip = (lq.transpose(0, 1)[None] * 2 - 1).to(self.device)
+                frames, _ = self.ema(clip, use_transformer=use_transformer)
+                return (frames[0].transpose(0, 1).float() * 0.5 + 0.5).clamp(0, 1).cpu(), ()
 
-    def save_state(self) -> None:
-        """Writes everything needed to go on, by temp file and rename."""
-        path = self.run_dir / "state.pt"
-        partial = path.with_suffix(".part")
-        state = {
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            return restore
+
+        return {
+            "means": restorer(use_transformer=True),
+            "without_transformer": restorer(use_transformer=False),
         }
-        torch.save(state, partial)
-        partial.rename(path)
 
-    def load_state(self) -> None:
-        path = self.run_dir / "state.pt"
-        if not path.exists():
-            return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.step = state["step"]
-        self.model.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        logger.info("resuming at step %d", self.step)
+    def _summary(self, means: Mapping[str, float]) -> str:
+        ratio = means.get("pixel", means["loss"]) / means["baseline"]
+        return f"loss {means['loss']:.5f}, ratio to interpolation {ratio:.4f}"
+
+    def _plot(self) -> None:
+        plot_curves(self.run_dir / "log.jsonl", self.run_dir / CURVES_NAME)
+
+    def card(self) -> dict[str, object]:
+        """What the checkpoint says of itself beside the configuration of its model."""
+        return {"training_steps": self.step, **self.config.card}
+
+    def _save_raw(self, folder: Path) -> None:
+        self.network.save(folder, card=self.card())
+
+    def _load_weights(self, folder: Path) -> int:
+        steps, name = self.network.load(folder, parts=self.config.start_parts)
+        # The raw weights of this checkpoint go on; another checkpoint is what this one is made of.
+        return steps if name == self.config.model.name else 0
 
 
-def learning_rate(stage: StageConfig, step: int) -> float:
+def scheduled_rate(stage: StageConfig, step: int) -> float:
     """Linear warm-up, then constant, or a cosine down to the stage's smallest rate."""
     if step < stage.warmup_steps:
         return stage.learning_rate * (step + 1) / stage.warmup_steps

@@ -74,9 +74,9 @@ def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(
     assert part.step == 4
     resumed = Trainer(constant, data_dir=training_data, run_dir=tmp_path / "resumed")
     resumed.run()
-    assert torch.equal(weights(resumed.model), weights(reference.model))
+    assert torch.equal(weights(resumed.network), weights(reference.network))
     assert torch.equal(weights(resumed.ema), weights(reference.ema))
-    assert not torch.equal(weights(resumed.model), weights(whole.model))
+    assert not torch.equal(weights(resumed.network), weights(whole.network))
 
 
 def test_training_reduces_the_loss(training_data: Path, tiny_config: TrainingConfig, tmp_path: Path) -> None:

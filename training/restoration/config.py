@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipelines.propagation import PropagationConfig
-from training.config import DataConfig, StrictModel
+from training.config import DataConfig, RunConfig, StrictModel, ValidationConfig
 
 Range = tuple[float, float]
 
@@ -103,57 +103,28 @@ class RestorationStage(StrictModel):
         return self.num_frames[index % len(self.num_frames)]
 
 
-class ValidationConfig(StrictModel):
-    """Scores on what `held_out` names, during the run.
-
-    Attributes:
-        every: Steps between two.
-        num_frames: Frames of a video.
-        size: Height and width of the central crop, HR pixels.
-    """
-
-    every: int = Field(default=500, ge=1)
-    num_frames: int = Field(default=5, ge=1)
-    size: tuple[int, int] = (384, 512)
-
-
-class RestorationConfig(StrictModel):
-    """A whole run.
+class RestorationConfig(RunConfig):
+    """A whole run of the restorer.
 
     Attributes:
         kind: Tells these files from those of the one-step model.
         name: Name of the checkpoint.
         licence: Of the checkpoint.
         source: Where it comes from, in words.
-        seed: Of everything.
-        num_threads: Of torch.
         adam_betas: Adam's.
-        muon_rate_ratio: Muon's rate by Adam's.
-        grad_clip: Largest gradient norm.
         warmup_steps: After every start from weights alone.
-        ema_decay: Of the averaged weights.
-        save_every: Steps between two states.
-        log_every: Steps between two lines of the log.
-        data: Sources and the pool.
         upload: The degraded share of samples.
         network: Sizes.
         stages: In order; the last one goes on for as long as it has steps.
-        validation: Scores during the run.
     """
 
     kind: Literal["restoration"]
     name: str
     licence: str = "Apache-2.0"
     source: str = ""
-    seed: int = 0
-    num_threads: int | None = None
     adam_betas: tuple[float, float] = (0.9, 0.99)
-    muon_rate_ratio: float = Field(default=10.0, gt=0)
-    grad_clip: float = Field(default=0.5, gt=0)
     warmup_steps: int = Field(default=200, ge=1)
-    ema_decay: float = Field(default=0.999, ge=0, lt=1)
     save_every: int = Field(default=250, ge=1)
-    log_every: int = Field(default=50, ge=1)
     data: RestorationDataConfig = RestorationDataConfig()
     upload: UploadConfig = UploadConfig()
     network: PropagationConfig = PropagationConfig()

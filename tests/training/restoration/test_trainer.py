@@ -20,7 +20,7 @@ from training.errors import TrainingConfigError, TrainingDataError
 from training.restoration.config import RestorationConfig
 from training.restoration.samples import draw_batch, make_block
 from training.restoration.trainer import RestorationTrainer
-from training.restoration.validation import load_validation_clips, mean_gains, validate
+from training.validation import load_validation_clips, mean_gains, validate
 
 
 def weights(network: PropagationNet) -> torch.Tensor:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from pipelines.propagation import PropagationNet
 from pipelines.propagation.network import enlarge
+from training.config import DataConfig, ValidationConfig
 from training.degradation import from_uint8, to_uint8
 from training.errors import TrainingDataError
 from training.evaluation import RECIPES, STILL_SUFFIXES, load_hr, make_lq
 from training.metrics import psnr_y
-from training.restoration.config import RestorationConfig
 
 SCALE = 4
+
+Restore = Callable[[torch.Tensor], tuple[torch.Tensor, tuple[float, ...]]]
+"""A clip (F, 3, h, w), [0, 1], to its restored frames (F, 3, H, W), and what was estimated of its noise, blur and
+compression (nothing where a model estimates nothing)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,9 @@ class Gain:
     levels: tuple[float, ...]
 
 
-def load_validation_clips(config: RestorationConfig, data_dir: Path) -> list[ValidationClip]:
+def load_validation_clips(
+    data: DataConfig, validation: ValidationConfig, data_dir: Path
+) -> list[ValidationClip]:
     """The central frames and pixels of the clips and stills that are held out.
 
     Raises:
@@ -63,21 +69,21 @@ def load_validation_clips(config: RestorationConfig, data_dir: Path) -> list[Val
     """
     paths = {
         path.stem: path
-        for folder in (config.data.images, config.data.videos)
+        for folder in (data.images, data.videos)
         for path in sorted((data_dir / folder).glob("*"))
     }
-    unknown = sorted(set(config.data.held_out) - set(paths))
+    unknown = sorted(set(data.held_out) - set(paths))
     if unknown:
         raise TrainingDataError(f"held out, but not in {data_dir}: {', '.join(unknown)}")
-    return [_load_clip(paths[name], config) for name in config.data.held_out]
+    return [_load_clip(paths[name], data, validation) for name in data.held_out]
 
 
-def _load_clip(path: Path, config: RestorationConfig) -> ValidationClip:
+def _load_clip(path: Path, data: DataConfig, validation: ValidationConfig) -> ValidationClip:
     is_still = path.suffix.lower() in STILL_SUFFIXES
-    hr = load_hr(path, scale=SCALE, max_frames=1 if is_still else config.data.max_video_frames)
-    first = max(0, (len(hr) - config.validation.num_frames) // 2)
-    hr = hr[first : first + config.validation.num_frames]
-    height, width = (min(n, m) for n, m in zip(hr.shape[-2:], config.validation.size, strict=True))
+    hr = load_hr(path, scale=SCALE, max_frames=1 if is_still else data.max_video_frames)
+    first = max(0, (len(hr) - validation.num_frames) // 2)
+    hr = hr[first : first + validation.num_frames]
+    height, width = (min(n, m) for n, m in zip(hr.shape[-2:], validation.size, strict=True))
     y, x = ((n - m) // 2 for n, m in zip(hr.shape[-2:], (height, width), strict=True))
     hr = hr[..., y : y + height, x : x + width].clone()
     lq = {recipe: make_lq(hr, recipe, SCALE) for recipe in RECIPES}
@@ -86,18 +92,17 @@ def _load_clip(path: Path, config: RestorationConfig) -> ValidationClip:
 
 
 @torch.no_grad()
-def validate(network: PropagationNet, clips: list[ValidationClip]) -> list[Gain]:
-    """Scores a network on every clip with every recipe."""
+def validate(restore: Restore, clips: list[ValidationClip]) -> list[Gain]:
+    """Scores a model on every clip with every recipe."""
     gains = []
     for clip in clips:
         for recipe, lq in clip.lq.items():
-            whole = network(lq[None], scale=SCALE)
-            gain = mean_psnr(whole.frames[0], clip.hr) - clip.bicubic[recipe]
+            frames, levels = restore(lq)
+            gain = mean_psnr(frames, clip.hr) - clip.bicubic[recipe]
             one_frame_gain = gain
             if len(lq) > 1:
-                alone = network(lq[:, None], scale=SCALE).frames[:, 0]
+                alone = torch.cat([restore(frame[None])[0] for frame in lq])
                 one_frame_gain = mean_psnr(alone, clip.hr) - clip.bicubic[recipe]
-            levels = tuple(round(value, 3) for value in whole.levels[0].tolist())
             gains.append(Gain(clip.name, recipe, gain, one_frame_gain, levels))
     return gains
 
