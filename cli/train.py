@@ -26,9 +26,7 @@ def train(
     ] = None,
     decay: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Let the learning rate fall to zero over so many steps, then end."
-        ),
+        typer.Option(min=1, help="Let the learning rate fall to zero over so many steps, then end."),
     ] = None,
 ) -> None:
     """Train a small checkpoint: one-step (latent, then pixel stage), or a restorer (`kind: restoration`).

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from training.config import RunConfig
+from training.curves import plot_curves
 from training.data import BlockMaker, SamplePool
 from training.errors import TrainingConfigError
 from training.validation import Restore, load_validation_clips, mean_gains, validate
@@ -72,7 +73,13 @@ class TrainingLoop(ABC, Generic[Network, Batch]):
     """
 
     def __init__(
-        self, config: RunConfig, make_network: Callable[[], Network], *, data_dir: Path, run_dir: Path, device: str
+        self,
+        config: RunConfig,
+        make_network: Callable[[], Network],
+        *,
+        data_dir: Path,
+        run_dir: Path,
+        device: str,
     ) -> None:
         self._config = config
         self.data_dir = data_dir
@@ -123,10 +130,6 @@ class TrainingLoop(ABC, Generic[Network, Batch]):
     @abstractmethod
     def _load_weights(self, folder: Path) -> int:
         """Takes weights of a checkpoint into `network`; the step to go on at."""
-
-    @abstractmethod
-    def _plot(self) -> None:
-        """Draws the curves of the run so far."""
 
     @abstractmethod
     def _summary(self, means: Mapping[str, float]) -> str:
@@ -234,7 +237,7 @@ class TrainingLoop(ABC, Generic[Network, Batch]):
         means = {name: mean_gains(gains) for name, gains in scored.items()}
         record = {"step": self.step, **means, "clips": [asdict(gain) for gain in scored["means"]]}
         self._write("validation.jsonl", record)
-        self._plot()
+        plot_curves(self.run_dir)
         logger.info("step %d validation %s", self.step, json.dumps(means))
 
     def _write(self, name: str, record: dict[str, Any]) -> None:

@@ -56,9 +56,7 @@ class OneStepModel(nn.Module):
         )
         return restored.transpose(1, 2)
 
-    def forward(
-        self, lq: torch.Tensor, *, use_transformer: bool = True
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, lq: torch.Tensor, *, use_transformer: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         """Restores a clip: (B, 3, F, h, w) in [-1, 1] -> frames (B, 3, F, H, W) and restored latents.
 
         Without the transformer the velocity is zero.
@@ -72,7 +70,9 @@ class OneStepModel(nn.Module):
 
     def block_matrices(self) -> list[torch.Tensor]:
         """Weights of the transformer's and the decoder's blocks that are matrices: Muon's."""
-        attention = (layer for block in self.transformer.transformer_blocks for layer in (block.attn1, block.ff))
+        attention = (
+            layer for block in self.transformer.transformer_blocks for layer in (block.attn1, block.ff)
+        )
         modules = (*attention, self.vae.blocks, self.vae.conv_mid)
         return [
             layer.weight
@@ -111,7 +111,7 @@ class OneStepModel(nn.Module):
             unknown = [name for name in missing.unexpected_keys if ".pattern." not in name]
             if lost or unknown:
                 raise TrainingConfigError(
-                    f"{folder} does not fit the configuration: its {part} lacks {lost[:3]} and has {unknown[:3]}"
+                    f"{folder} does not fit the configuration: its {part} lacks {lost[:3]}, has {unknown[:3]}"
                 )
         return description.training_steps, description.name
 

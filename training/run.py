@@ -11,7 +11,7 @@ from training.config import TrainingConfig, read_yaml, validate_config
 from training.curves import plot_curves
 from training.restoration.config import RestorationConfig
 from training.restoration.trainer import RestorationTrainer
-from training.trainer import CURVES_NAME, Trainer
+from training.trainer import Trainer
 
 CHECKPOINT_NAME = "checkpoint"
 
@@ -60,5 +60,5 @@ def train(
     )
     trainer.prepare(start=start, decay_steps=decay_steps)
     trainer.run().save(folder, card=trainer.card())
-    plot_curves(run_dir / "log.jsonl", run_dir / CURVES_NAME)
+    plot_curves(run_dir)
     return folder

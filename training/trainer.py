@@ -1,4 +1,4 @@
-"""Trains a one-step checkpoint through DOVE's two stages, or fine-tunes one into another attention pattern."""
+"""Trains a one-step checkpoint in DOVE's two stages, or fine-tunes one into another attention pattern."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 
 from training.config import StageConfig, TrainingConfig
-from training.curves import plot_curves
 from training.data import Block, BlockMaker, one_step_maker
 from training.loop import TrainingLoop
 from training.losses import perceptual_loss, pixel_loss, temporal_loss
@@ -20,7 +19,6 @@ from training.model import OneStepModel, upsample
 from training.muon import Muon
 from training.validation import Restore
 
-CURVES_NAME = "curves.png"
 Pair = tuple[torch.Tensor, torch.Tensor]
 """HR (B, 3, F, H, W) and LR (B, 3, F, h, w), float32, [-1, 1]."""
 
@@ -66,7 +64,9 @@ class Trainer(TrainingLoop[OneStepModel, Pair]):
         stage = self.config.stage_at(self.step)
         use_bfloat16 = self.config.dtype == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16):
-            return self._latent_losses(*batch) if stage.kind == "latent" else self._pixel_losses(stage, *batch)
+            return (
+                self._latent_losses(*batch) if stage.kind == "latent" else self._pixel_losses(stage, *batch)
+            )
 
     def _latent_losses(self, hr: torch.Tensor, lq: torch.Tensor) -> dict[str, torch.Tensor]:
         target = self.network.vae.encode(hr)
@@ -120,9 +120,6 @@ class Trainer(TrainingLoop[OneStepModel, Pair]):
     def _summary(self, means: Mapping[str, float]) -> str:
         ratio = means.get("pixel", means["loss"]) / means["baseline"]
         return f"loss {means['loss']:.5f}, ratio to interpolation {ratio:.4f}"
-
-    def _plot(self) -> None:
-        plot_curves(self.run_dir / "log.jsonl", self.run_dir / CURVES_NAME)
 
     def card(self) -> dict[str, object]:
         """What the checkpoint says of itself beside the configuration of its model."""

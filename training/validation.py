@@ -19,8 +19,8 @@ from training.metrics import psnr_y
 SCALE = 4
 
 Restore = Callable[[torch.Tensor], tuple[torch.Tensor, tuple[float, ...]]]
-"""A clip (F, 3, h, w), [0, 1], to its restored frames (F, 3, H, W), and what was estimated of its noise, blur and
-compression (nothing where a model estimates nothing)."""
+"""A clip (F, 3, h, w), [0, 1], to its restored frames (F, 3, H, W), and what was estimated of its noise, blur
+and compression (nothing where a model estimates nothing)."""
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.gpu.kit import ROOT, Kit, rounded
-from training import trainer as trainer_module
+from training import loop
 from training.config import DataConfig, StageConfig, TrainingConfig, load_config
 from training.data import Block, SamplePool, SourceLibrary, block_path, make_block
-from training.trainer import Trainer
+from training.trainer import Pair, Trainer
 
 NAME = "training"
 STATE = "training-state"
@@ -56,15 +56,15 @@ class SlicedTrainer(Trainer):
         super().__init__(**arguments)
         self.deadline = deadline
 
-    def train_step(self, *arguments: Any) -> dict[str, float]:
-        """See `Trainer.train_step`.
+    def train_step(self, batch: Pair) -> dict[str, float]:
+        """See `TrainingLoop.train_step`.
 
         Raises:
             SliceEndedError: If there is no time for another step.
         """
         if time.monotonic() > self.deadline:
             raise SliceEndedError
-        return super().train_step(*arguments)
+        return super().train_step(batch)
 
 
 class SlicedPool(SamplePool):
@@ -132,7 +132,8 @@ def _train_slice(kit: Kit, config: TrainingConfig, folder: Path, before: dict[st
     )
     is_complete = False
     try:
-        with mock.patch.object(trainer_module, "SamplePool", partial(SlicedPool, deadline)):
+        trainer.prepare()
+        with mock.patch.object(loop, "SamplePool", partial(SlicedPool, deadline)):
             trainer.run()
         is_complete = True
     except SliceEndedError:
@@ -146,28 +147,28 @@ def _train_slice(kit: Kit, config: TrainingConfig, folder: Path, before: dict[st
         *before.get("slices", []),
         {"end_step": trainer.step, "seconds": rounded(time.monotonic() - start)},
     ]
-    _save_state(kit, run_dir / "state.pt")
+    _save_state(kit, run_dir / loop.STATE_NAME)
     if is_complete:
-        _export(kit, trainer, config)
+        _export(kit, trainer)
     values = {
         "is_complete": is_complete,
         "step": trainer.step,
-        "total_steps": trainer.total_steps,
+        "total_steps": trainer.last_step,
         "slices": slices,
         "log": log[:: max(len(log) // MAX_LOGGED, 1)],
     }
     kit.save(NAME, values)
-    print(f"step {trainer.step} of {trainer.total_steps}", flush=True)
+    print(f"step {trainer.step} of {trainer.last_step}", flush=True)
     return is_complete
 
 
-def _export(kit: Kit, trainer: Trainer, config: TrainingConfig) -> None:
+def _export(kit: Kit, trainer: Trainer) -> None:
     """Writes the checkpoint as one file."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / config.model.name
-        trainer.ema.save(folder, card={"training_steps": trainer.step, **config.card})
-        with tarfile.open(kit.output / f"{config.model.name}.tar", "w") as archive:
-            archive.add(folder, config.model.name)
+        folder = Path(name) / trainer.config.model.name
+        trainer.ema.save(folder, card=trainer.card())
+        with tarfile.open(kit.output / f"{folder.name}.tar", "w") as archive:
+            archive.add(folder, folder.name)
 
 
 def _start_makers(
@@ -190,7 +191,7 @@ def _make_blocks(config: TrainingConfig, data_dir: Path, run_dir: Path, number: 
     torch.set_num_threads(1)
     library = SourceLibrary(data_dir, config.data)
     pool = run_dir / "pool"
-    state = run_dir / "state.pt"
+    state = run_dir / loop.STATE_NAME
     step = torch.load(state, weights_only=True, map_location="cpu")["step"] if state.exists() else 0
     index = step // config.data.steps_per_block + 1 + number
     while True:
@@ -220,13 +221,20 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
 
 def _save_state(kit: Kit, path: Path) -> None:
     state = torch.load(path, weights_only=True, map_location="cpu")
-    weights, averaged = state["model"], state["ema"]
-    packed: dict[str, Tensor] = {f"model/{name}": value for name, value in weights.items()}
+    weights, averaged = state["network"], state["ema"]
+    packed: dict[str, Tensor] = {f"network/{name}": value for name, value in weights.items()}
     packed |= {f"ema/{name}": (value - weights[name]).bfloat16() for name, value in averaged.items()}
-    for number, moments in state["optimizer"]["state"].items():
-        for name, value in moments.items():
-            packed[f"moment/{number}/{name}"] = value.bfloat16() if value.ndim else value
-    groups = json.dumps({"step": state["step"], "groups": state["optimizer"]["param_groups"]})
+    optimizers = {
+        name: part for name, part in state.items() if isinstance(part, dict) and "param_groups" in part
+    }
+    for optimizer, part in optimizers.items():
+        for number, moments in part["state"].items():
+            for name, value in moments.items():
+                packed[f"moment/{optimizer}/{number}/{name}"] = value.bfloat16() if value.ndim else value
+    groups = json.dumps(
+        {name: state[name] for name in ("step", "warm_from", "decay")}
+        | {"groups": {name: part["param_groups"] for name, part in optimizers.items()}}
+    )
     kit.output.mkdir(parents=True, exist_ok=True)
     for old in kit.output.glob(f"{STATE}-*.safetensors"):
         old.unlink()
@@ -255,19 +263,21 @@ def _restore_state(kit: Kit, run_dir: Path) -> None:
     with safe_open(paths[0], framework="pt") as file:
         described = json.loads(file.metadata()["state"])
     tensors = {name: value for path in paths for name, value in load_file(path).items()}
-    model = {name[6:]: value for name, value in tensors.items() if name.startswith("model/")}
-    moments: dict[int, dict[str, Tensor]] = {}
+    network = {key.partition("/")[2]: value for key, value in tensors.items() if key.startswith("network/")}
+    optimizers: dict[str, Any] = {
+        name: {"state": {}, "param_groups": groups} for name, groups in described["groups"].items()
+    }
     for key, value in tensors.items():
         if key.startswith("moment/"):
-            _, number, name = key.split("/")
-            moments.setdefault(int(number), {})[name] = value.float()
+            _, optimizer, number, name = key.split("/")
+            optimizers[optimizer]["state"].setdefault(int(number), {})[name] = value.float()
     state = {
-        "step": described["step"],
-        "model": model,
-        "ema": {name: value + tensors[f"ema/{name}"].to(value.dtype) for name, value in model.items()},
-        "optimizer": {"state": moments, "param_groups": described["groups"]},
+        **{name: described[name] for name in ("step", "warm_from", "decay")},
+        "network": network,
+        "ema": {name: value + tensors[f"ema/{name}"].to(value.dtype) for name, value in network.items()},
+        **optimizers,
     }
-    torch.save(state, run_dir / "state.pt")
+    torch.save(state, run_dir / loop.STATE_NAME)
 
 
 def _tiny(config: TrainingConfig) -> TrainingConfig:

@@ -44,8 +44,7 @@ class InlinePool:
 def inline_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainers make their samples themselves: a process of its own takes seconds to start. The tests of the
     commands use the real pool."""
-    monkeypatch.setattr("training.trainer.SamplePool", InlinePool)
-    monkeypatch.setattr("training.restoration.trainer.SamplePool", InlinePool)
+    monkeypatch.setattr("training.loop.SamplePool", InlinePool)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from training.config import TrainingConfig, load_config
 from training.data import SamplePool, SourceLibrary, make_block, one_step_maker
 from training.errors import TrainingConfigError, TrainingDataError
 from training.model import OneStepModel
-from training.trainer import Trainer, draw_batch, learning_rate
+from training.trainer import Trainer, draw_batch, scheduled_rate
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -53,7 +53,7 @@ def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(
 ) -> None:
     whole = Trainer(tiny_config, data_dir=training_data, run_dir=tmp_path / "whole")
     whole.run()
-    assert whole.step == whole.total_steps == 8
+    assert whole.step == whole.last_step == 8
 
     # The first part ends in the middle of the second stage, as a killed run would, with its last saved state.
     stages = (
@@ -73,6 +73,7 @@ def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(
     part.run()
     assert part.step == 4
     resumed = Trainer(constant, data_dir=training_data, run_dir=tmp_path / "resumed")
+    resumed.prepare()
     resumed.run()
     assert torch.equal(weights(resumed.network), weights(reference.network))
     assert torch.equal(weights(resumed.ema), weights(reference.ema))
@@ -80,11 +81,14 @@ def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(
 
 
 def test_training_reduces_the_loss(training_data: Path, tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    stage = tiny_config.stages[1].model_copy(
+        update={"learning_rate": 3e-3, "schedule": "constant", "steps": 30}
+    )
+    tiny_config = tiny_config.model_copy(update={"stages": (stage,)})
     trainer = Trainer(tiny_config, data_dir=training_data, run_dir=tmp_path)
     block = make_block(tiny_config, SourceLibrary(training_data, tiny_config.data), 0)
-    stage = tiny_config.stages[1].model_copy(update={"learning_rate": 3e-3, "schedule": "constant"})
     hr, lq = draw_batch(block, stage, 4, np.random.default_rng(0))
-    losses = [trainer.train_step(stage, hr, lq, step)["pixel"] for step in range(30)]
+    losses = [trainer.train_step((hr, lq))["pixel"] for _ in range(30)]
     assert losses[-1] < 0.9 * losses[0]
 
 
@@ -115,7 +119,7 @@ def test_learning_rate_warms_up_and_decays(tiny_config: TrainingConfig) -> None:
     stage = tiny_config.stages[0].model_copy(
         update={"steps": 100, "warmup_steps": 10, "learning_rate": 1.0, "min_learning_rate_ratio": 0.1}
     )
-    rates = [learning_rate(stage, step) for step in range(100)]
+    rates = [scheduled_rate(stage, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == pytest.approx(1.0)
     assert rates[10:] == sorted(rates[10:], reverse=True)

@@ -17,12 +17,9 @@ from training.data import BlockMaker
 from training.errors import TrainingConfigError
 from training.loop import TrainingLoop
 from training.restoration.config import RestorationConfig
-from training.restoration.curves import plot_restoration_curves
 from training.restoration.optimizer import make_optimizers
 from training.restoration.samples import Batch, draw_batch, inner, restoration_maker
 from training.validation import SCALE, Restore
-
-CURVES_NAME = "curves.png"
 
 
 class RestorationTrainer(TrainingLoop[PropagationNet, Batch]):
@@ -71,7 +68,7 @@ class RestorationTrainer(TrainingLoop[PropagationNet, Batch]):
         return stage.learning_rate * min(1.0, (self.step - self.warm_from + 1) / self.config.warmup_steps)
 
     def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Pixel loss and that of the estimator; `baseline<s>` is the pixel loss of bicubic interpolation at s."""
+        """Pixel loss and the estimator's; `baseline<s>` is the pixel loss of bicubic interpolation at s."""
         stage = self.config.stage_at(self.step)
         hr, lq = batch.hr.to(self.device), batch.lq.to(self.device)
         restored = self.network(lq, scale=batch.scale)
@@ -102,9 +99,6 @@ class RestorationTrainer(TrainingLoop[PropagationNet, Batch]):
             return restored.frames[0].cpu(), tuple(round(level, 3) for level in restored.levels[0].tolist())
 
         return {"means": restore}
-
-    def _plot(self) -> None:
-        plot_restoration_curves(self.run_dir, self.run_dir / CURVES_NAME)
 
     def description(self) -> PropagationDescription:
         """What the checkpoint says of itself."""
