@@ -11,10 +11,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from training.config import TrainingConfig, load_config
+from pipelines.errors import CheckpointError
+from training.config import ModelConfig, TrainingConfig, ValidationConfig, load_config
 from training.data import SamplePool, SourceLibrary, make_block, one_step_maker
 from training.errors import TrainingConfigError, TrainingDataError
 from training.model import OneStepModel
+from training.muon import orthogonalise
 from training.trainer import Trainer, draw_batch, scheduled_rate
 
 REPOSITORY = Path(__file__).parents[2]
@@ -160,3 +162,104 @@ def test_shipped_configuration_is_valid_and_unknown_fields_are_refused(tmp_path:
         load_config(broken)
     with pytest.raises(TrainingConfigError, match="cannot read"):
         load_config(tmp_path / "missing.yaml")
+
+
+def test_a_run_takes_the_parts_it_is_told_of_a_checkpoint(
+    training_data: Path, tiny_config: TrainingConfig, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    other = OneStepModel(tiny_config.model.model_copy(update={"name": "other"}))
+    with torch.no_grad():
+        other.vae.conv_out.weight.normal_()
+        other.transformer.proj_out.weight.normal_()
+    other.save(tmp_path / "other", card={"training_steps": 7}, dtype=torch.float32)
+    config = tiny_config.model_copy(update={"start_parts": ("vae",)})
+    trainer = Trainer(config, data_dir=training_data, run_dir=tmp_path / "run")
+    trainer.prepare(start=tmp_path / "other")
+    assert torch.equal(trainer.network.vae.conv_out.weight, other.vae.conv_out.weight)
+    assert torch.equal(trainer.ema.vae.conv_out.weight, other.vae.conv_out.weight)
+    assert not trainer.network.transformer.proj_out.weight.any()
+    assert trainer.step == 0  # it is another checkpoint that is begun
+
+
+@pytest.mark.usefixtures("inline_pool")
+def test_a_run_goes_on_from_the_raw_weights_of_its_own_checkpoint_and_decays(
+    training_data: Path, tiny_config: TrainingConfig, tmp_path: Path
+) -> None:
+    first = Trainer(tiny_config, data_dir=training_data, run_dir=tmp_path / "first")
+    first.run()
+    decay = Trainer(tiny_config, data_dir=training_data, run_dir=tmp_path / "decay")
+    decay.prepare(start=tmp_path / "first" / "raw", decay_steps=3)
+    assert (decay.step, decay.last_step) == (8, 11)
+    torch.testing.assert_close(weights(decay.network), weights(first.network), atol=1e-3, rtol=1e-3)
+    decay.run()
+    assert decay.step == 11
+    assert not torch.equal(weights(decay.network), weights(first.network))
+
+
+def test_full_attention_is_fine_tuned_into_a_pattern_with_weights_of_its_own(
+    training_data: Path, tiny_config: TrainingConfig, tmp_path: Path
+) -> None:
+    def with_attention(attention: object) -> TrainingConfig:
+        model = tiny_config.model.model_dump() | {"attention": attention}
+        return tiny_config.model_copy(update={"model": ModelConfig.model_validate(model)})
+
+    base = OneStepModel(with_attention("full").model)
+    base.save(tmp_path / "base", card={}, dtype=torch.float32)
+    linear = {"pattern": "linear", "blocks": [1, 2, 2]}
+    tuned = Trainer(with_attention(linear), data_dir=training_data, run_dir=tmp_path / "run")
+    tuned.prepare(start=tmp_path / "base")
+    mixing = [name for name, _ in tuned.network.named_parameters() if ".pattern." in name]
+    assert mixing
+    projection = base.transformer.transformer_blocks[0].attn1.to_q.weight
+    assert torch.equal(tuned.network.transformer.transformer_blocks[0].attn1.to_q.weight, projection)
+    pair = torch.rand(2, 3, 2, 48, 48), torch.rand(2, 3, 2, 12, 12)
+    before = weights(tuned.network)
+    tuned.train_step(pair)
+    assert not torch.equal(weights(tuned.network), before)
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae"])
+def test_a_checkpoint_of_other_sizes_is_refused(
+    part: str, training_data: Path, tiny_config: TrainingConfig, tmp_path: Path
+) -> None:
+    sizes = {"transformer": {"num_layers": 3}, "vae": {"channels": 12}}[part]
+    changed = tiny_config.model.model_copy(update={part: getattr(tiny_config.model, part) | sizes})
+    OneStepModel(changed).save(tmp_path / "other", card={})
+    trainer = Trainer(tiny_config, data_dir=training_data, run_dir=tmp_path / "run")
+    with pytest.raises(TrainingConfigError, match="does not fit"):
+        trainer.prepare(start=tmp_path / "other")
+
+
+def test_a_start_without_weights_is_a_damaged_checkpoint(
+    training_data: Path, tiny_config: TrainingConfig, tmp_path: Path
+) -> None:
+    OneStepModel(tiny_config.model).save(tmp_path / "other", card={})
+    (tmp_path / "other" / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"no tensors")
+    trainer = Trainer(tiny_config, data_dir=training_data, run_dir=tmp_path / "run")
+    with pytest.raises(CheckpointError, match="vae"):
+        trainer.prepare(start=tmp_path / "other")
+
+
+@pytest.mark.usefixtures("inline_pool")
+def test_validation_also_says_what_the_transformer_is_worth(
+    training_data: Path, tiny_config: TrainingConfig, tmp_path: Path
+) -> None:
+    data = tiny_config.data.model_copy(update={"held_out": ("2", "pan")})
+    validation = ValidationConfig(every=4, num_frames=2, size=(48, 64))
+    config = tiny_config.model_copy(update={"data": data, "validation": validation, "optimizer": "muon"})
+    Trainer(config, data_dir=training_data, run_dir=tmp_path).run()
+    records = [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [4, 8]
+    with_it, without = records[-1]["means"], records[-1]["without_transformer"]
+    assert set(with_it) == set(without) == {"bicubic", "real"}
+    assert with_it["bicubic"]["gain"] != without["bicubic"]["gain"]
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 40), (2, 40, 24)])
+def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, ...]) -> None:
+    matrices = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(matrices))
+    assert float(values.min()) > 0.5
+    assert float(values.max()) < 1.3
