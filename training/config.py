@@ -129,6 +129,7 @@ class ModelConfig(StrictModel):
     scale: int = 4
     timestep: int
     attention: AttentionSettings = FULL_ATTENTION
+    local_enhancement: bool = False
     prompt_tokens: int = 1
     transformer: dict[str, Any]
     vae: dict[str, Any]
@@ -148,6 +149,7 @@ class StageConfig(StrictModel):
     """A part of one of the two stages. `latent` trains the transformer on latents; `pixel` trains on pixels,
     everything or the decoder alone (DOVE's stages train the transformer alone: its VAE is given)."""
 
+    name: str = Field(default="", description="what a log calls it, such as OASIS's consistent and drifting")
     kind: Literal["latent", "pixel"]
     trains: Literal["all", "decoder"] = "all"
     steps: int
@@ -166,6 +168,7 @@ class StageConfig(StrictModel):
     perceptual_weight: float = 0.0
     temporal_weight: float = 0.0
     latent_weight: float = 0.0
+    frequency_weight: float = Field(default=0.0, ge=0, description="of STAR's frequency loss")
 
 
 class RunConfig(StrictModel):

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 # Xue et al. choose c = 170 for 8-bit luma; on [0, 1] it is 170 / 255^2.
 _GMS_CONSTANT = 170 / 255**2
 _CHARBONNIER_EPSILON = 1e-3
+_LOW_FREQUENCY = 1 / 8  # cycles per pixel
+_FREQUENCY_POWER = 2
 
 
 def luma(x: torch.Tensor) -> torch.Tensor:
@@ -55,6 +57,30 @@ def pixel_loss(sr: torch.Tensor, hr: torch.Tensor, kind: str) -> torch.Tensor:
     if kind == "mse":
         return difference.square().mean()
     return (difference.square() + _CHARBONNIER_EPSILON**2).sqrt().mean()
+
+
+def frequency_loss(sr: torch.Tensor, hr: torch.Tensor, *, progress: float) -> torch.Tensor:
+    """STAR's dynamic frequency loss (arXiv 2501.02976, section 3.3) at one noise level.
+
+    L = (1 - s) * (c * |low(sr) - low(hr)| + (1 - c) * |high(sr) - high(hr)|) with s = t / t_max, c = s^2:
+    where much noise is left, structure counts, where little is, detail. At the one timestep of a one-step
+    model both are constants, and the loss is an L1 weighted by frequency. Low is what an LR frame at x4
+    carries; border and exponent are ours.
+
+    Args:
+        sr: (..., H, W), [0, 1].
+        hr: Same shape.
+        progress: s.
+    """
+    difference = torch.fft.rfft2((sr - hr).float())
+    rows = torch.fft.fftfreq(sr.shape[-2], device=sr.device).abs()[:, None]
+    cols = torch.fft.rfftfreq(sr.shape[-1], device=sr.device)[None]
+    is_low = (torch.maximum(rows, cols) < _LOW_FREQUENCY).to(difference.dtype)
+    low = torch.fft.irfft2(difference * is_low, s=sr.shape[-2:])
+    high = (sr - hr).float() - low
+    share = progress**_FREQUENCY_POWER
+    weighted: torch.Tensor = share * low.abs().mean() + (1 - share) * high.abs().mean()
+    return (1 - progress) * weighted
 
 
 def temporal_loss(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:

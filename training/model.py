@@ -22,6 +22,8 @@ from pipelines.errors import CheckpointError
 from training.config import ModelConfig
 from training.errors import TrainingConfigError
 
+# Weights that a pattern or a gate adds to a layer: what the other attention does not have.
+_OF_ATTENTION = frozenset({"pattern", "local_enhancement"})
 EMPTY_PROMPT_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
@@ -41,7 +43,7 @@ class OneStepModel(nn.Module):
         # v starts at zero, so the first x0 is sqrt(alpha_bar) * z: the upsampled frame itself.
         nn.init.zeros_(self.transformer.proj_out.weight)
         nn.init.zeros_(self.transformer.proj_out.bias)
-        set_attention(self.transformer, config.attention)
+        set_attention(self.transformer, config.attention, use_local_enhancement=config.local_enhancement)
         self.vae = SpaceToDepthAutoencoder(**config.vae)
         self.vae.to(memory_format=torch.channels_last)
         self.scheduler = CogVideoXDDIMScheduler(**config.scheduler)
@@ -107,8 +109,10 @@ class OneStepModel(nn.Module):
                 missing = module.load_state_dict(state, strict=False)
             except RuntimeError as error:
                 raise TrainingConfigError(f"{folder} does not fit the configuration: {error}") from error
-            lost = [name for name in missing.missing_keys if ".pattern." not in name]
-            unknown = [name for name in missing.unexpected_keys if ".pattern." not in name]
+            lost, unknown = (
+                [name for name in names if not _OF_ATTENTION.intersection(name.split("."))]
+                for names in (missing.missing_keys, missing.unexpected_keys)
+            )
             if lost or unknown:
                 raise TrainingConfigError(
                     f"{folder} does not fit the configuration: its {part} lacks {lost[:3]}, has {unknown[:3]}"
@@ -143,6 +147,7 @@ class OneStepModel(nn.Module):
             "scale": self.config.scale,
             "timestep": self.config.timestep,
             "attention": self.config.attention.bound_to(transformer_digest(folder)).model_dump(mode="json"),
+            "local_enhancement": self.config.local_enhancement,
         }
         (folder / "dovetail.json").write_text(json.dumps(description | card, indent=2) + "\n")
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from training.config import StageConfig, TrainingConfig
 from training.data import Block, BlockMaker, one_step_maker
 from training.loop import TrainingLoop
-from training.losses import perceptual_loss, pixel_loss, temporal_loss
+from training.losses import frequency_loss, perceptual_loss, pixel_loss, temporal_loss
 from training.model import OneStepModel, upsample
 from training.muon import Muon
 from training.validation import Restore
@@ -92,6 +92,10 @@ class Trainer(TrainingLoop[OneStepModel, Pair]):
         if stage.temporal_weight:
             losses["temporal"] = temporal_loss(sr01, hr01)
             loss = loss + stage.temporal_weight * losses["temporal"]
+        if stage.frequency_weight:
+            progress = self.config.model.timestep / self.network.scheduler.config.num_train_timesteps
+            losses["frequency"] = frequency_loss(sr01, hr01, progress=progress)
+            loss = loss + stage.frequency_weight * losses["frequency"]
         if stage.latent_weight:
             losses["latent"] = (latents.float() - self.network.vae.encode(hr)).square().mean()
             loss = loss + stage.latent_weight * losses["latent"]
@@ -119,7 +123,8 @@ class Trainer(TrainingLoop[OneStepModel, Pair]):
 
     def _summary(self, means: Mapping[str, float]) -> str:
         ratio = means.get("pixel", means["loss"]) / means["baseline"]
-        return f"loss {means['loss']:.5f}, ratio to interpolation {ratio:.4f}"
+        name = self.config.stage_at(self.step - 1).name
+        return f"{name + ' ' if name else ''}loss {means['loss']:.5f}, ratio to interpolation {ratio:.4f}"
 
     def card(self) -> dict[str, object]:
         """What the checkpoint says of itself beside the configuration of its model."""

@@ -30,6 +30,7 @@ class CheckpointDescription(BaseModel):
         timestep: Timestep of the one-step rule.
         scale: Upscaling factor the checkpoint was trained for; informative where the VAE does not fix it.
         attention: Attention pattern it was trained with: a name, a pattern, or a list by layer.
+        local_enhancement: Whether a gate stands before each layer's attention (STAR).
         upsample: Interpolation that brings the source to the target size before encoding.
         training_steps: Optimiser steps it has seen.
         clip_length: Frames of the clips it was trained on; the planner's default chunk. None leaves it to
@@ -45,6 +46,7 @@ class CheckpointDescription(BaseModel):
     timestep: int = Field(default=399, ge=0, lt=1000)
     scale: int = Field(default=4, ge=1, le=16)
     attention: AttentionSettings = FULL_ATTENTION
+    local_enhancement: bool = False
     upsample: Literal["bilinear", "bicubic"] = "bilinear"
     training_steps: int = Field(default=0, ge=0)
     clip_length: int | None = Field(default=None, ge=1)

@@ -139,7 +139,11 @@ def load_checkpoint(
     vae = _load_model(folder / "vae", VAE_CLASSES, dtype)
     transformer = _load_model(
         folder / "transformer",
-        {"CogVideoXTransformer3DModel": transformer_class(description.attention)},
+        {
+            "CogVideoXTransformer3DModel": transformer_class(
+                description.attention, use_local_enhancement=description.local_enhancement
+            )
+        },
         dtype,
     )
     return LoadedCheckpoint(

@@ -74,6 +74,7 @@ class WindowedTransformer:
             and isinstance(block.attn1.processor.pattern, WindowPattern)
             and isinstance(block.norm1, ConstantLayerNormZero)
             and block.attn1.norm_q is not None
+            and not hasattr(block.attn1, "local_enhancement")
             and block.attn1.fused_projections
             for block in transformer.transformer_blocks
         )

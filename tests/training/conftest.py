@@ -102,7 +102,7 @@ def tiny_config() -> TrainingConfig:
              "num_frames": 2, "lq_size": 12, "degradations": {"mild": 1.0}},
             {"kind": "pixel", "steps": 5, "learning_rate": 1e-3, "warmup_steps": 0, "batch_size": 2,
              "num_frames": 2, "lq_size": 12, "perceptual_weight": 0.1, "temporal_weight": 0.1,
-             "latent_weight": 0.1,
+             "latent_weight": 0.1, "frequency_weight": 0.1,
              "degradations": {"mild": 1.0, "none": 0.5}},
         ],
     }  # fmt: skip

@@ -40,7 +40,8 @@ PATTERNS: dict[str, Any] = {
 def trained(config: TrainingConfig, attention: Any) -> OneStepModel:
     """A model of the configuration with this attention, as if it had been trained."""
     torch.manual_seed(5)
-    model = OneStepModel(ModelConfig.model_validate(config.model.model_dump() | {"attention": attention}))
+    settings = {"attention": attention, "local_enhancement": attention == "full"}
+    model = OneStepModel(ModelConfig.model_validate(config.model.model_dump() | settings))
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.05 * torch.randn_like(weight))

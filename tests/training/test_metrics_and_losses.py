@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.training.conftest import textured_picture
-from training.losses import perceptual_loss, pixel_loss, temporal_loss
+from training.losses import frequency_loss, perceptual_loss, pixel_loss, temporal_loss
 from training.metrics import LOWER_IS_BETTER, METRICS, haarpsi, psnr_y
 
 
@@ -74,3 +74,17 @@ def test_pixel_losses() -> None:
     hr = torch.zeros(1, 3, 1, 4, 4)
     assert float(pixel_loss(hr + 0.2, hr, "mse")) == pytest.approx(0.04)
     assert float(pixel_loss(hr + 0.2, hr, "charbonnier")) == pytest.approx(0.2, rel=1e-3)
+
+
+def test_the_frequency_loss_weighs_detail_where_little_noise_is_left() -> None:
+    x = torch.arange(64)[None].expand(64, 64)
+    slow, fast = (torch.cos(2 * torch.pi * x * cycles / 64)[None] * 0.1 for cycles in (4, 20))
+    zero = torch.zeros_like(slow)
+    early = [frequency_loss(zero + wave, zero, progress=0.8) for wave in (slow, fast)]
+    late = [frequency_loss(zero + wave, zero, progress=0.02) for wave in (slow, fast)]
+    # Structure counts c = s^2, detail the rest, both times 1 - s.
+    size = [float(wave.abs().mean()) for wave in (slow, fast)]
+    assert [float(x) for x in early] == pytest.approx([0.2 * 0.64 * size[0], 0.2 * 0.36 * size[1]])
+    assert [float(x) for x in late] == pytest.approx(
+        [0.98 * 0.0004 * size[0], 0.98 * 0.9996 * size[1]], rel=0.01
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import diffusers
 from torch import nn
 
+from pipelines.dove.attention.enhancement import LocalEnhancement
 from pipelines.dove.attention.full import FullPattern
 from pipelines.dove.attention.global_windows import GlobalWindowPattern
 from pipelines.dove.attention.joint import JointAttention
@@ -29,14 +30,18 @@ from pipelines.planning.attention import (
 )
 
 
-def set_attention(transformer: Any, settings: AttentionSettings) -> None:
+def set_attention(
+    transformer: Any, settings: AttentionSettings, *, use_local_enhancement: bool = False
+) -> None:
     """Gives every block of a CogVideoX transformer its pattern, with torch's kernel.
 
-    A pattern with weights becomes the module `pattern` of its layer's attention.
+    A pattern with weights becomes the module `pattern` of its layer's attention, a gate before it
+    `local_enhancement`.
 
     Args:
         transformer: A `CogVideoXTransformer3DModel`; changed in place.
         settings: Attention of its layers.
+        use_local_enhancement: Put `LocalEnhancement` before each layer's attention.
 
     Raises:
         ValueError: If a table of routes does not have the transformer's layers and heads.
@@ -52,6 +57,9 @@ def set_attention(transformer: Any, settings: AttentionSettings) -> None:
         if isinstance(pattern, nn.Module):
             weight = block.attn1.to_out[0].weight
             block.attn1.pattern = pattern.to(device=weight.device, dtype=weight.dtype)
+        if use_local_enhancement:
+            weight = block.attn1.to_out[0].weight
+            block.attn1.local_enhancement = LocalEnhancement().to(device=weight.device, dtype=weight.dtype)
         block.attn1.set_processor(JointAttention(pattern))
 
 
@@ -107,7 +115,7 @@ def set_attention_kernel(transformer: Any, backend: AttentionBackend) -> None:
             block.attn1.set_processor(JointAttention(FullPattern(), kernel))
 
 
-def transformer_class(settings: AttentionSettings) -> Any:
+def transformer_class(settings: AttentionSettings, *, use_local_enhancement: bool = False) -> Any:
     """CogVideoX's transformer, which has its patterns, weights included, before a state dict is loaded."""
 
     # The name is written into the configuration of what it saves. diffusers has no type hints.
@@ -115,7 +123,8 @@ def transformer_class(settings: AttentionSettings) -> Any:
         @classmethod
         def from_config(cls, *args: Any, **kwargs: Any) -> Any:
             made = super().from_config(*args, **kwargs)
-            set_attention(made[0] if isinstance(made, tuple) else made, settings)
+            transformer = made[0] if isinstance(made, tuple) else made
+            set_attention(transformer, settings, use_local_enhancement=use_local_enhancement)
             return made
 
     return CogVideoXTransformer3DModel

@@ -53,10 +53,15 @@ class JointAttention:
             Video tokens (B, T*H*W, D) and text tokens (B, L, D).
 
         Raises:
-            ValueError: If there is a mask, or the pattern needs the grid and there is none.
+            ValueError: If there is a mask, or the layer needs the grid and there is none.
         """
         if attention_mask is not None:
             raise ValueError("joint attention takes no attention mask")
+        enhancement = getattr(attn, "local_enhancement", None)
+        if enhancement is not None:
+            if token_grid is None:
+                raise ValueError("local enhancement needs the token grid")
+            hidden_states = enhancement(hidden_states, token_grid)
         states = torch.cat([encoder_hidden_states, hidden_states], dim=1)
         query, key, value = project_qkv(attn, states)
         tokens = JointTokens(
