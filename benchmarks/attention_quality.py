@@ -1,0 +1,185 @@
+"""What each attention pattern costs in quality: a checkpoint, fine-tuned into each for as many steps.
+
+    python -m benchmarks.attention_quality CHECKPOINT DATA RUNS [--config configs/dit-nano.yaml]
+        [--steps 200] [--patterns full window ...] [--max-frames 5]
+
+Every run starts from CHECKPOINT (full attention), sees the same batches and has OASIS's two phases:
+degradations that are steady in time, then drifting. Routed tables are made by calibration on clips that are
+trained on. Scores are those of `dovetail evaluate` on the held-out clips of the configuration, all patterns in
+one run, with the checkpoint itself beside them. RUNS keeps what is done: a second call goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import torch
+import yaml
+
+from benchmarks.results_file import write_results
+from pipelines.clips import restore_clip
+from pipelines.dove.pipeline import DovePipeline
+from pipelines.loaders import load_model
+from pipelines.model import Model
+from training.config import TrainingConfig, load_config
+from training.degradation import to_uint8
+from training.evaluation import Score, Upscale, evaluate_clip, load_hr, make_lq, summarize
+from training.routing import calibrate
+from training.run import train
+
+LINEAR = {"pattern": "linear", "blocks": [1, 4, 4], "use_lepe": True}
+PATTERNS: dict[str, Any] = {
+    "full": "full",
+    "window": {"pattern": "window", "window": [8, 8]},
+    "window+global": {"pattern": "window+global", "window": [8, 8], "pool": 4},
+    "sparse": {"pattern": "sparse", "window": [1, 8, 8], "num_similar": 1},
+    "routed 75 %": 0.75,
+    "routed 50 %": 0.5,
+    "routed 25 %": 0.25,
+    "linear": LINEAR,
+    "hybrid": ["full", LINEAR, LINEAR],
+}
+# What the routes are measured on: enough for their order, and they are trained on.
+MAX_CALIBRATION_CLIPS = 4
+CALIBRATION_FRAMES = 6
+CALIBRATION_SIZE = (256, 384)
+SCALE = 4
+
+
+def attention_of(wanted: Any, checkpoint: Path, clips: list[Path]) -> Any:
+    """A pattern's settings; a number is the share of pairs that routed heads are left with."""
+    if not isinstance(wanted, float):
+        return wanted
+    pipeline = DovePipeline.from_checkpoint(checkpoint, use_lossless_savings=False)
+    with tempfile.TemporaryDirectory() as folder:
+        uploads = [write_upload(clip, Path(folder) / f"{clip.stem}.mkv") for clip in clips]
+        made = calibrate(pipeline, uploads, budget=wanted)
+    return {"pattern": "routed", "heads": made.heads, "window": made.window, "tile": made.tile}
+
+
+def write_upload(clip: Path, destination: Path) -> Path:
+    """The middle of a clip's first frames, degraded as an upload, losslessly coded."""
+    hr = load_hr(clip, scale=SCALE, max_frames=CALIBRATION_FRAMES)
+    y, x = ((side - kept) // 2 for side, kept in zip(hr.shape[-2:], CALIBRATION_SIZE, strict=True))
+    lq = make_lq(hr[..., y : y + CALIBRATION_SIZE[0], x : x + CALIBRATION_SIZE[1]], "real", SCALE)
+    with av.open(str(destination), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width = lq.shape[-2:]
+        stream.pix_fmt = "gbrp"
+        for frame in to_uint8(lq):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gbrp")))
+        container.mux(stream.encode(None))
+    return destination
+
+
+def tuned_config(config: TrainingConfig, name: str, attention: Any, steps: int) -> dict[str, Any]:
+    """The configuration of one run: half of its steps on steady degradations, half on drifting ones."""
+    content = config.model_dump(mode="json")
+    last = content["stages"][-1]
+    phases = [
+        last
+        | {
+            "name": phase,
+            "steps": steps // 2,
+            "schedule": schedule,
+            "degradations": {phase: 0.5, "upload": 0.5},
+        }
+        for phase, schedule in (("steady", "constant"), ("drifting", "cosine"))
+    ]
+    model = content["model"] | {"name": f"{config.model.name}, {name}", "attention": attention}
+    parts = ["transformer", "vae"]
+    return content | {"model": model, "stages": phases, "validation": None, "start_parts": parts}
+
+
+def tune(
+    config: TrainingConfig,
+    name: str,
+    *,
+    checkpoint: Path,
+    data: Path,
+    run: Path,
+    steps: int,
+    clips: list[Path],
+) -> Path:
+    """Fine-tunes into one pattern; the folder of what came out."""
+    folder = run / "checkpoint"
+    if not (folder / "model_index.json").exists():
+        run.mkdir(parents=True, exist_ok=True)
+        path = run / "config.yaml"
+        if not path.exists():
+            attention = attention_of(PATTERNS[name], checkpoint, clips)
+            content = tuned_config(config, name, attention, steps)
+            path.write_text(yaml.safe_dump(json.loads(json.dumps(content))))
+        train(path, data_dir=data, run_dir=run, start=checkpoint)
+    return folder
+
+
+def upscaler(model: Model) -> Upscale:
+    """A model as evaluation calls it."""
+
+    def upscale(lq: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        return restore_clip(model, lq, (height, width))
+
+    return upscale
+
+
+def score(methods: Mapping[str, Upscale], clips: list[Path], max_frames: int) -> list[Score]:
+    """All methods on all clips."""
+    return [
+        found for clip in clips for found in evaluate_clip(clip, methods, scale=SCALE, max_frames=max_frames)
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--config", type=Path, default=Path("configs/dit-nano.yaml"))
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--patterns", nargs="+", choices=PATTERNS, default=list(PATTERNS))
+    parser.add_argument("--max-frames", type=int, default=5)
+    arguments = parser.parse_args()
+    config = load_config(arguments.config)
+    held_out = set(config.data.held_out)
+    sources = [
+        path
+        for folder in (config.data.videos, config.data.images)
+        for path in sorted((arguments.data / folder).glob("*"))
+    ]
+    videos = [
+        path for path in sources if path.parent.name == config.data.videos and path.stem not in held_out
+    ]
+    tuned = {
+        name: tune(
+            config,
+            name,
+            checkpoint=arguments.checkpoint,
+            data=arguments.data,
+            run=arguments.runs / name.replace(" ", ""),
+            steps=arguments.steps,
+            clips=videos[:MAX_CALIBRATION_CLIPS],
+        )
+        for name in arguments.patterns
+    }
+    load = partial(load_model, device="cpu", dtype="float32")
+    models = {"bicubic": load_model("bicubic"), "full, not tuned": load(str(arguments.checkpoint))}
+    models |= {name: load(str(folder)) for name, folder in tuned.items()}
+    clips = [path for path in sources if path.stem in held_out]
+    scores = score({name: upscaler(model) for name, model in models.items()}, clips, arguments.max_frames)
+    values = {"steps": arguments.steps, "summaries": [asdict(summary) for summary in summarize(scores)]}
+    write_results("attention_quality", values)
+
+
+if __name__ == "__main__":
+    main()
