@@ -165,7 +165,9 @@ class Cluster:
         self._at(self._now + seconds, lambda: self._finish(pod, delivery, task, token))
 
     def _finish(self, pod: Pod, delivery: Delivery, task: TaskId, token: str) -> None:
-        {PLAN: self._plan, SEGMENT: self._publish, JOIN: self._join}[task.kind](task, token)
+        work: dict[str, Callable[[TaskId, str], None]]
+        work = {PLAN: self._plan, SEGMENT: self._publish, JOIN: self._join}
+        work[task.kind](task, token)
         if task.kind != JOIN:
             self._store.end(
                 task.job_id, task.task, token, "finished", worker="pod", cancelled_ttl=timedelta(days=1)
@@ -176,7 +178,7 @@ class Cluster:
         for index in steps.segments:
             self._queue.enqueue(spec, f"{SEGMENT}:{index}")
         if steps.is_planning_due:
-            self._queue.enqueue(spec, PLAN, is_continuation=True)
+            self._queue.enqueue(spec, PLAN, is_decided=True)
         if steps.is_join_due:
             self._queue.enqueue(spec, JOIN)
         pod.task, pod.idle_since = None, self._now
