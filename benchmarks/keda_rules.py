@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from jobs.queue import TASK_KINDS, TaskKind
+
 # Where nobody says otherwise.
 _SYNC_SECONDS, _TOLERANCE, _MOST_NEW_PODS = 15.0, 0.1, 4
 
@@ -20,6 +22,7 @@ class Pool:
         autoscaling: As in the chart's values.
         task_seconds: How long plan, segment and join take.
         start_seconds: Until a pod takes its first task.
+        only: Kinds of tasks that it takes.
     """
 
     name: str
@@ -27,6 +30,7 @@ class Pool:
     autoscaling: dict[str, int]
     task_seconds: dict[str, float]
     start_seconds: float
+    only: tuple[TaskKind, ...] = TASK_KINDS
 
 
 @dataclass

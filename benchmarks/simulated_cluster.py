@@ -17,10 +17,10 @@ from functools import partial
 from benchmarks.keda_rules import Pool, Scaler
 from benchmarks.made_jobs import FRAME_RATE, made_spec
 from jobs.messages import Delivery
-from jobs.queue import JOIN, PLAN, SEGMENT, JobQueue, TaskId, task_of, tasks_for
+from jobs.queue import JOIN, PLAN, SEGMENT, TASK_KINDS, JobQueue, TaskId, task_of, tasks_for
 from jobs.records import FinishedSegment, OutputInfo, PlannedSegment
 from jobs.store import JobStore
-from service.system.wanted import count_wanted_workers
+from service.system.wanted import WantedWorkers, count_wanted_workers
 
 _LONG = timedelta(days=1)
 _SEGMENT_SECONDS = 10
@@ -113,7 +113,7 @@ class Cluster:
         wanted = count_wanted_workers(self._store, self._models, segment_seconds=_SEGMENT_SECONDS)
         for scaler in self._scalers:
             pool, before = scaler.pool, scaler.replicas
-            number = sum(wanted.by_model[model] for model in pool.models)
+            number = _work_of(pool, wanted)
             change = scaler.decide(self._now, number) - before
             for _ in range(change):
                 self._pods.append(Pod(pool, ready_at=self._now + pool.start_seconds))
@@ -141,7 +141,7 @@ class Cluster:
     def _hand_out(self) -> None:
         for pod in list(self._pods):
             if pod.task is None and pod.ready_at <= self._now:
-                found = self._queue.messages.take(tasks_for(pod.pool.models), hold=_LONG)
+                found = self._queue.messages.take(tasks_for(pod.pool.models, pod.pool.only), hold=_LONG)
                 if isinstance(found, Delivery):
                     self._begin(pod, found)
 
@@ -165,7 +165,10 @@ class Cluster:
         self._at(self._now + seconds, lambda: self._finish(pod, delivery, task, token))
 
     def _finish(self, pod: Pod, delivery: Delivery, task: TaskId, token: str) -> None:
-        {PLAN: self._plan, SEGMENT: self._publish, JOIN: self._join}[task.kind](task, token)
+        work: dict[str, Callable[[TaskId, str], None]]
+        work = {PLAN: self._plan, SEGMENT: self._publish, JOIN: self._join}
+        if task.kind in pod.pool.only:  # else it has decided the job
+            work[task.kind](task, token)
         if task.kind != JOIN:
             self._store.end(
                 task.job_id, task.task, token, "finished", worker="pod", cancelled_ttl=timedelta(days=1)
@@ -176,7 +179,7 @@ class Cluster:
         for index in steps.segments:
             self._queue.enqueue(spec, f"{SEGMENT}:{index}")
         if steps.is_planning_due:
-            self._queue.enqueue(spec, PLAN, is_continuation=True)
+            self._queue.enqueue(spec, PLAN, is_decided=True)
         if steps.is_join_due:
             self._queue.enqueue(spec, JOIN)
         pod.task, pod.idle_since = None, self._now
@@ -185,7 +188,8 @@ class Cluster:
 
     @property
     def _window(self) -> int:
-        return max(2, 2 * sum(not pod.is_draining for pod in self._pods))
+        makers = [pod for pod in self._pods if not pod.is_draining and SEGMENT in pod.pool.only]
+        return max(2, 2 * len(makers))
 
     def _plan(self, task: TaskId, token: str) -> None:
         job = self._store.get(task.job_id)
@@ -236,6 +240,18 @@ class Cluster:
         self._store.complete(task.job_id, token, output, ttl=_LONG)
         video = self._submitted[task.job_id]
         self.latencies.append((video, self._now - video.at))
+
+
+def _work_of(pool: Pool, wanted: WantedWorkers) -> int:
+    """As the chart tells KEDA."""
+    if set(pool.only) == set(TASK_KINDS):
+        return sum(wanted.by_model[model] for model in pool.models)
+    return sum(
+        sum(wanted.segments_by_model[model] for model in pool.models)
+        if kind == SEGMENT
+        else wanted.by_task[kind]
+        for kind in pool.only
+    )
 
 
 def turns(samples: Sequence[Sample]) -> int:

@@ -21,6 +21,14 @@ def worker(
             min=0, help="Number among several workers of a machine: it takes that GPU, if there are any."
         ),
     ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Kinds of tasks that it takes, separated by commas: plan, segment, join. Workers that take "
+            "segment also decide what is made of a job; those that do not load no model. Default: all three.",
+            show_default=False,
+        ),
+    ] = None,
     models: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,7 +45,7 @@ def worker(
         int | None, typer.Option(hidden=True, help="End when this process is gone.")
     ] = None,
 ) -> None:
-    """Run a worker: it makes the segments of jobs, one at a time.
+    """Run a worker: it plans jobs, makes their segments and joins them, one task at a time.
 
     DOVETAIL_REDIS_URL and DOVETAIL_STORAGE_URL say where jobs and files are. SIGTERM lets it finish its
     segment, a second one gives the segment back at once.
@@ -51,6 +59,7 @@ def worker(
 
         given = {
             "device": device,
+            "only": only,
             "models": tuple(models) if models else None,
             "models_dir": store_folder(),
             "data_dir": data_dir,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -10,6 +12,7 @@ import redis
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobs.clock import redis_now
+from jobs.queue import TASK_KINDS, TaskKind
 from jobs.records import Job
 
 _ALIVE = timedelta(seconds=20)
@@ -60,6 +63,7 @@ class WorkerInfo(BaseModel):
         host: Host name.
         pid: Process.
         device: "cuda:0 NVIDIA H200" or "cpu".
+        only: Kinds of tasks that it takes.
         models: Names of those that it has.
         task: "job_...:segment:7" while it works, else "".
         is_draining: Whether it will take no more.
@@ -75,6 +79,7 @@ class WorkerInfo(BaseModel):
     host: str
     pid: int
     device: str = "cpu"
+    only: tuple[TaskKind, ...] = TASK_KINDS
     models: tuple[str, ...] = ()
     task: str = ""
     is_draining: bool = False
@@ -82,6 +87,11 @@ class WorkerInfo(BaseModel):
     gpu_memory_total_bytes: int = 0
     host_memory_bytes: int = 0
     reported_at: float = 0.0
+
+
+def count_takers(workers: Iterable[WorkerInfo]) -> Counter[TaskKind]:
+    """How many of these workers take each kind of tasks, and will take more."""
+    return Counter(kind for worker in workers if not worker.is_draining for kind in set(worker.only))
 
 
 class Fleet:

@@ -78,7 +78,8 @@ class Wanted:
 
     Attributes:
         queues: The first that has anything comes first, always.
-        groups: Of lines. Those of one owner take turns; in one group, who came first.
+        groups: Of lines. Those of one owner take turns, also where different takers differ in the lines of a
+            group; in one group, who came first.
     """
 
     queues: tuple[str, ...]

@@ -6,18 +6,25 @@ tasks are harmless when run twice (`jobs.store`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal, get_args
 
 import redis
 
 from jobs.messages import Message, MessageQueue, Wanted
 from jobs.records import PRIORITIES, JobSpec, Priority
 
-FETCH, PLAN, SEGMENT, JOIN = "fetch", "plan", "segment", "join"
+TaskKind = Literal["plan", "segment", "join"]
+"""What workers do."""
+TASK_KINDS: tuple[TaskKind, ...] = get_args(TaskKind)
+FETCH = "fetch"
+PLAN, SEGMENT, JOIN = TASK_KINDS
 # Sources are fetched by API processes; workers take from the queues of the priorities only.
 FETCH_QUEUE = "fetch"
+# Lines of jobs to be decided and of segments, before the model's name.
+_NEW, _BEGUN = "new", "begun"
 
 
 @dataclass(frozen=True)
@@ -59,22 +66,20 @@ class JobQueue:
         spec: JobSpec,
         task: str,
         *,
-        is_continuation: bool = False,
+        is_decided: bool = False,
         delay: timedelta = timedelta(),
     ) -> None:
-        """Asks for a task to be done, when it is its key's turn, by a worker that has the job's model.
+        """Asks for a task to be done, when it is its key's turn, by a worker that takes such tasks.
 
         Args:
             spec: Of the job.
             task: As in `TaskId`.
-            is_continuation: Whether planning goes on, rather than begins.
+            is_decided: Whether it has been decided what is made of the job, so that planning only goes on.
             delay: Before it may be done.
         """
-        if task == FETCH:
-            queue, line = FETCH_QUEUE, FETCH
-        else:
-            is_new = task == PLAN and not is_continuation
-            queue, line = str(spec.priority), _line(spec.options.model, is_new=is_new)
+        queue, line = FETCH_QUEUE, FETCH
+        if task != FETCH:
+            queue, line = str(spec.priority), _line(spec, task, is_decided=is_decided)
         message = Message(queue, f"{spec.id} {task}", line, spec.owner, spec.weight)
         self.messages.put(message, delay=delay)
 
@@ -94,18 +99,37 @@ class JobQueue:
         }
 
 
-def tasks_for(models: Iterable[str]) -> Wanted:
-    """What a worker takes that has these models.
+def tasks_for(models: Iterable[str], kinds: Collection[TaskKind] = TASK_KINDS) -> Wanted:
+    """What a worker takes that has these models and does these kinds of tasks.
 
     Jobs that have not begun and work on jobs that have take turns: otherwise the plans of a thousand new jobs
     would come before the first segment of any of them.
+
+    Args:
+        models: For segments; the rest takes no model.
+        kinds: At least one.
     """
-    names = (*models, None)  # jobs that name none get any worker's own
+    # Jobs that name none get any worker's own.
+    names = tuple(dict.fromkeys(map(_name_in_line, (*models, None)))) if SEGMENT in kinds else ()
+    others = tuple(kind for kind in (PLAN, JOIN) if kind in kinds)
+    new = tuple(f"{_NEW} {name}" for name in names)
+    begun = (*(f"{_BEGUN} {name}" for name in names), *others)
+    return Wanted(queues=tuple(map(str, PRIORITIES)), groups=(new, begun) if new else (begun,))
 
-    def lines(*, is_new: bool) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(_line(name, is_new=is_new) for name in names))
 
-    return Wanted(queues=tuple(map(str, PRIORITIES)), groups=(lines(is_new=True), lines(is_new=False)))
+def kind_to_take(task: str, *, is_decided: bool) -> TaskKind:
+    """Of which kind the tasks are that a worker must take to do this one.
+
+    A job is decided by those who make segments: tiles, chunks and encoder are those of their machines.
+
+    Args:
+        task: As in `TaskId`, one of workers.
+        is_decided: As in `JobQueue.enqueue`.
+    """
+    for kind in TASK_KINDS:
+        if task.partition(":")[0] == kind:
+            return SEGMENT if kind == PLAN and not is_decided else kind
+    raise ValueError(f"workers have no task {task!r}; they do {', '.join(TASK_KINDS)}")
 
 
 def task_of(message_id: str) -> TaskId:
@@ -114,7 +138,13 @@ def task_of(message_id: str) -> TaskId:
     return TaskId(job_id, task)
 
 
-def _line(model: str | None, *, is_new: bool) -> str:
+def _line(spec: JobSpec, task: str, *, is_decided: bool) -> str:
+    kind = kind_to_take(task, is_decided=is_decided)
+    if kind != SEGMENT:
+        return kind
+    return f"{_NEW if task == PLAN else _BEGUN} {_name_in_line(spec.options.model)}"
+
+
+def _name_in_line(model: str | None) -> str:
     # What follows a colon are a model's parameters, as of stand-ins.
-    name = (model or "").partition(":")[0]
-    return f"{'new' if is_new else 'begun'} {name}"
+    return (model or "").partition(":")[0]

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobs.connections import SENTINEL_SCHEME, SentinelAddress
+from jobs.queue import SEGMENT, TASK_KINDS, TaskKind
 
 GIB = 1 << 30
 
@@ -36,6 +37,7 @@ def _read_names(value: object) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(_read_seconds)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_names)]
+TaskKinds = Annotated[tuple[TaskKind, ...], NoDecode, BeforeValidator(_read_names)]
 
 
 class CommonSettings(BaseSettings):
@@ -151,6 +153,9 @@ class WorkerSettings(CommonSettings):
     """Settings of `dovetail worker`.
 
     Attributes:
+        only: Kinds of tasks that it takes, as JSON or separated by commas. segment also decides what is made
+            of a job; without it no model is loaded and no GPU used. All kinds together must be taken by
+            somebody.
         models_dir: Folder of pulled models; None is that of the user, as for `dovetail models`.
         device: auto, cpu, cuda, cuda:1, ...
         dtype: auto, float32, bfloat16 or float16.
@@ -172,6 +177,7 @@ class WorkerSettings(CommonSettings):
         allow_standins: Whether jobs may name models that only imitate a GPU's speed; for load tests.
     """
 
+    only: TaskKinds = TASK_KINDS
     models_dir: Path | None = None
     device: str = "auto"
     dtype: str = "auto"
@@ -188,6 +194,18 @@ class WorkerSettings(CommonSettings):
     decode_idle_seconds: Annotated[float, Field(gt=0)] = 60
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     allow_standins: bool = False
+
+    @field_validator("only")
+    @classmethod
+    def _check_kinds(cls, value: tuple[TaskKind, ...]) -> tuple[TaskKind, ...]:
+        if not value:
+            raise ValueError(f"no kind of task is named; write some of {', '.join(TASK_KINDS)}")
+        return value
+
+    @property
+    def makes_segments(self) -> bool:
+        """Whether it needs models."""
+        return SEGMENT in self.only
 
 
 class ServiceSettings(CommonSettings):

@@ -15,7 +15,7 @@ import structlog
 import torch
 
 from jobs.fleet import Fleet, WorkerInfo
-from jobs.queue import TaskId
+from jobs.queue import TaskId, TaskKind
 from workers.tasks.stopping import StopSignal
 
 _log: Any = structlog.get_logger(__name__)
@@ -30,6 +30,7 @@ class FleetReporter:
         fleet: The register, through a client that gives up soon.
         worker_id: Name in the register.
         device: Of the worker's models.
+        only: Kinds of tasks that it takes.
         models: Their names.
         stopping: Whether it drains.
         task: What runs now.
@@ -41,12 +42,13 @@ class FleetReporter:
         worker_id: str,
         device: torch.device,
         *,
+        only: tuple[TaskKind, ...],
         models: tuple[str, ...],
         stopping: StopSignal,
         task: Callable[[], TaskId | None],
     ) -> None:
         self._fleet, self._worker_id, self._device = fleet, worker_id, device
-        self._models, self._stopping, self._task = models, stopping, task
+        self._only, self._models, self._stopping, self._task = only, models, stopping, task
         self._host, self._process = socket.gethostname(), psutil.Process()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dovetail-fleet", daemon=True)
@@ -63,6 +65,7 @@ class FleetReporter:
             host=self._host,
             pid=os.getpid(),
             device=self._device_name(),
+            only=self._only,
             models=self._models,
             task="" if task is None else f"{task.job_id}:{task.task}",
             is_draining=self._stopping.is_draining,

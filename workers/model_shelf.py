@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import torch
+
 from jobs.fleet import ModelInfo
 from pipelines.errors import CheckpointError
 from pipelines.model import Model
@@ -23,7 +25,8 @@ class ModelShelf:
     """Loads models by name and keeps the last one, for two large ones seldom fit a device.
 
     Args:
-        sources: What jobs call each model, and what `load` calls it; the first is the default.
+        sources: What jobs call each model, and what `load` calls it; the first is the default. None for a
+            worker that makes no segments.
         load: Loads a model.
         allow_standins: Whether jobs may name stand-ins as well.
     """
@@ -43,6 +46,15 @@ class ModelShelf:
     def offered(self) -> tuple[str, ...]:
         """Names of the models whose tasks this worker does."""
         return (*self.names, STANDIN_PREFIX) if self._allow_standins else self.names
+
+    @property
+    def device(self) -> torch.device:
+        """Of the models, the CPU where there are none.
+
+        Raises:
+            PipelineError: If one cannot be loaded.
+        """
+        return self.get().device if self.names else torch.device("cpu")
 
     def get(self, name: str | None = None) -> Model:
         """The model of a name, or the default.

@@ -110,7 +110,8 @@ def running_worker(
         reporter = FleetReporter(
             Fleet(stack.enter_context(impatient_client(settings.redis_url))),
             context.worker_id,
-            context.models.get().device,
+            context.models.device,
+            only=settings.only,
             models=context.models.names,
             stopping=context.stopping,
             task=lambda: context.task,
@@ -123,7 +124,7 @@ def running_worker(
         stack.enter_context(_housekeeping(context))
         consumer = Consumer(
             context.queue.messages,
-            tasks_for(context.models.offered),
+            tasks_for(context.models.offered, settings.only),
             partial(_work_off, context),
             hold=settings.heartbeat_timeout,
             keeping=lambda delivery: keeper.keeping(
@@ -133,7 +134,8 @@ def running_worker(
             ),
         )
         consumer.start()
-        _log.info("worker.ready", worker=context.worker_id, models=[model.name for model in models])
+        names = [model.name for model in models]
+        _log.info("worker.ready", worker=context.worker_id, only=settings.only, models=names)
         try:
             yield context
         finally:
@@ -184,7 +186,7 @@ def _make_context(
         storage=storage,
         fleet=Fleet(store_client),
         models=ModelShelf(
-            settings.model_sources,
+            settings.model_sources if settings.makes_segments else {},
             load=partial(
                 load,
                 device=settings.device,
@@ -195,7 +197,7 @@ def _make_context(
                 use_offload=settings.use_offload,
                 models_dir=settings.models_dir,
             ),
-            allow_standins=settings.allow_standins,
+            allow_standins=settings.allow_standins and settings.makes_segments,
         ),
         inputs=inputs,
         sandbox=sandbox,

@@ -6,7 +6,7 @@
     dv:queue:<queue>:turns               sorted set: owners with something waiting by the time they have had
     dv:queue:<queue>:rested              sorted set: the others whose time is ahead of the present
     dv:queue:<queue>:present             the time of whoever was last
-    dv:queue:<queue>:last                owner -> the first line of the group that was last
+    dv:queue:<queue>:last                owner -> number of the group that was last, of those who have several
     dv:queue:<queue>:later, :taken       sorted sets: what waits for a time, or until its holder is silent for
                                          too long, by that time
     dv:queue:receipts                    receipt -> "queue id"
@@ -122,9 +122,9 @@ local function first_of_group(queue, owner, group)
 end
 local function choose_line(queue, owner)
   local last, found = redis.call('HGET', key(queue, 'last'), owner), nil
-  for _, group in ipairs(groups) do
+  for number, group in ipairs(groups) do
     local line = first_of_group(queue, owner, group)
-    if line and group[1] ~= last then return line, group[1] end
+    if line and tostring(number) ~= last then return line, number end
     if line then found = line end
   end
   return found, last
@@ -139,7 +139,8 @@ local function charge(queue, owner, weight, group)
     redis.call('ZADD', key(queue, 'rested'), at + 1 / weight, owner)
   else
     redis.call('ZADD', key(queue, 'turns'), at + 1 / weight, owner)
-    redis.call('HSET', key(queue, 'last'), owner, group)
+    -- Who has no choice must not change that of others.
+    if #groups > 1 then redis.call('HSET', key(queue, 'last'), owner, group) end
   end
   redis.call('ZREMRANGEBYSCORE', key(queue, 'rested'), '-inf', at)
 end

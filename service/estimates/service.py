@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from jobs.fleet import ModelInfo
+from jobs.fleet import ModelInfo, count_takers
 from jobs.options import JobOptions
+from jobs.queue import SEGMENT
 from jobs.records import PRIORITIES, InputInfo, Job, Priority
 from pipelines.errors import OutOfMemoryError, PipelineError
 from pipelines.planning.kinds import plan_chunks, shape_from_json
@@ -59,7 +60,7 @@ def estimate(
     if not model.is_measured:
         warnings.append("no worker has loaded the model yet, so the memory it takes is not known")
     if num_workers == 0:
-        warnings.append("no worker is alive; jobs wait until one starts")
+        warnings.append("no worker that makes segments is alive; jobs wait until one starts")
     if frames is None:
         warnings.append("the source does not tell its length")
     limit = caller.limits.max_output_pixels
@@ -130,7 +131,7 @@ def _describe_tiles(plan: ChunkPlan, num_frames: int) -> TilesSchema:
 
 
 def _count_workers(context: ServiceContext) -> int:
-    return sum(not worker.is_draining for worker in context.fleet.workers())
+    return count_takers(context.fleet.workers())[SEGMENT]
 
 
 def _work_seconds(

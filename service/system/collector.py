@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
@@ -11,7 +12,8 @@ from prometheus_client.registry import Collector
 from redis import RedisError
 
 from jobs.errors import JobsError
-from jobs.fleet import WorkerInfo
+from jobs.fleet import WorkerInfo, count_takers
+from jobs.queue import TASK_KINDS
 from media.errors import SandboxError
 from media.sandbox import PROTECTIONS, shared_sandbox
 from pipelines.planning.host import host_memory
@@ -94,15 +96,28 @@ class StoreCollector(Collector):
             [model.name for model in known_models(self._context)],
             segment_seconds=self._context.settings.segment_seconds,
         )
-        by_model = GaugeMetricFamily(
-            "dovetail_wanted_workers_by_model",
-            "Workers with a model that its unfinished jobs could keep busy at once.",
-            labels=["model"],
-        )
-        for model, number in found.by_model.items():
-            by_model.add_metric([model], number)
         text = "Workers that unfinished jobs could keep busy at once."
-        return [_gauge("dovetail_wanted_workers", text, found.total), by_model]
+        return [
+            _gauge("dovetail_wanted_workers", text, found.total),
+            _gauges(
+                "dovetail_wanted_workers_by_model",
+                "Workers with a model that its unfinished jobs could keep busy at once.",
+                "model",
+                found.by_model,
+            ),
+            _gauges(
+                "dovetail_wanted_workers_by_task",
+                "Workers of one kind of tasks that unfinished jobs could keep busy at once.",
+                "task",
+                found.by_task,
+            ),
+            _gauges(
+                "dovetail_wanted_segment_workers_by_model",
+                "Workers that make segments with a model that its unfinished jobs could keep busy at once.",
+                "model",
+                found.segments_by_model,
+            ),
+        ]
 
     def _work(self) -> list[Metric]:
         fleet = self._context.fleet
@@ -140,6 +155,13 @@ class StoreCollector(Collector):
         )
         for state in ("idle", "busy", "draining"):
             states.add_metric([state], sum(_state_of(worker) == state for worker in workers))
+        takers = count_takers(workers)
+        by_task = _gauges(
+            "dovetail_workers_by_task",
+            "Workers that are alive and take a kind of tasks.",
+            "task",
+            {kind: takers[kind] for kind in TASK_KINDS},
+        )
         memory = [
             GaugeMetricFamily(f"dovetail_worker_{name}_bytes", description, labels=["worker", "device"])
             for name, description in (
@@ -155,7 +177,7 @@ class StoreCollector(Collector):
             if worker.gpu_memory_total_bytes:
                 used.add_metric(labels, worker.gpu_memory_used_bytes)
                 total.add_metric(labels, worker.gpu_memory_total_bytes)
-        return [states, *memory]
+        return [states, by_task, *memory]
 
     def _sandbox(self) -> Iterator[Metric]:
         try:
@@ -195,6 +217,13 @@ class StoreCollector(Collector):
 
 def _gauge(name: str, description: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, description, value=value)
+
+
+def _gauges(name: str, description: str, label: str, values: Mapping[Any, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, description, labels=[label])
+    for text, value in values.items():
+        family.add_metric([text], value)
+    return family
 
 
 def _state_of(worker: WorkerInfo) -> str:

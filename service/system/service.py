@@ -12,6 +12,7 @@ import anyio.to_thread
 import structlog
 
 from jobs.connections import async_client
+from jobs.queue import TASK_KINDS
 from media.sandbox import is_confined, shared_sandbox
 from service.context import ServiceContext
 from service.system.schemas import ReadinessSchema
@@ -83,7 +84,12 @@ class ReadinessCheck:
         return lambda: anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._threads)
 
     def _describe_workers(self) -> str:
-        return _OK if self._context.fleet.workers() else "none is alive"
+        workers = self._context.fleet.workers()
+        taken = {kind for worker in workers for kind in worker.only}
+        missing = [kind for kind in TASK_KINDS if kind not in taken]
+        if workers and missing:
+            return f"none that is alive takes {' or '.join(missing)}"
+        return _OK if workers else "none is alive"
 
     async def _ask(self, part: str, question: Callable[[], Awaitable[Any]], *, is_first: bool = True) -> str:
         began = time.monotonic()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jobs.queue import JOIN, PLAN, SEGMENT, TaskKind
 from jobs.records import Job, JobState
 from jobs.store import JobStore
 
@@ -19,12 +21,16 @@ class WantedWorkers:
     """How many workers could work at once.
 
     Attributes:
-        total: Of all kinds.
-        by_model: That have a model; the sum may differ from `total` where jobs were not looked into.
+        total: That take all kinds of tasks.
+        by_model: The same with a model; the sum may differ from `total` where jobs were not looked into.
+        by_task: That take one kind of tasks.
+        segments_by_model: That take segments of a model.
     """
 
     total: int
     by_model: dict[str, int]
+    by_task: dict[TaskKind, int]
+    segments_by_model: dict[str, int]
 
 
 def count_wanted_workers(
@@ -47,15 +53,24 @@ def count_wanted_workers(
     examined = [job for job in store.get_many(ids) if job.state in _UNFINISHED]
     counts = store.counts()
     num_others = max(0, sum(counts[state] for state in _UNFINISHED) - len(examined))
-    by_model = dict.fromkeys(models, 0)
+    by_model, segments = Counter(dict.fromkeys(models, 0)), Counter(dict.fromkeys(models, 0))
+    by_task: Counter[TaskKind] = Counter({PLAN: 0, SEGMENT: 0, JOIN: 0})
     for job in examined:
         name = _kind_of_model(job.spec.options.model, models)
-        by_model[name] = by_model.get(name, 0) + segments_left(job, segment_seconds)
+        number = segments_to_make(job, segment_seconds)
+        segments[name] += number
+        by_model[name] += max(1, number)  # planning and joining are work too
+        by_task.update({PLAN: int(not job.is_planned), SEGMENT: number, JOIN: int(not number)})
     total = num_others + sum(by_model.values())
-    if num_others:
-        # Their models are not known: each kind of worker has one that looks.
-        by_model = {name: max(1, number) for name, number in by_model.items()}
-    return WantedWorkers(total, by_model)
+    by_task[SEGMENT] += num_others
+    # What they need is not known: each kind of worker has one that looks.
+    least = min(1, num_others)
+    return WantedWorkers(
+        total,
+        by_model={name: max(least, number) for name, number in by_model.items()},
+        by_task={kind: max(least, number) for kind, number in by_task.items()},
+        segments_by_model={name: max(least, number) for name, number in segments.items()},
+    )
 
 
 def _kind_of_model(name: str | None, models: Sequence[str]) -> str:
@@ -65,10 +80,10 @@ def _kind_of_model(name: str | None, models: Sequence[str]) -> str:
     return next((model for model in models if model.endswith(":") and name.startswith(model)), name)
 
 
-def segments_left(job: Job, segment_seconds: float) -> int:
-    """Of an unfinished job, estimated until it is planned. 1 at least: planning and joining are work too."""
+def segments_to_make(job: Job, segment_seconds: float) -> int:
+    """Of an unfinished job, estimated until it is planned, and 1 at least until then."""
     num_segments, source = job.num_segments, job.spec.input
     if source and not job.is_planned and job.total_frames is not None:
         seconds = job.total_frames / source.frame_rate
         num_segments = max(num_segments, math.ceil(seconds / segment_seconds))
-    return max(1, num_segments - job.num_finished_segments)
+    return max(0 if job.is_planned else 1, num_segments - job.num_finished_segments)

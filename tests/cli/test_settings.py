@@ -42,3 +42,27 @@ def test_names_of_models_must_be_names(monkeypatch: pytest.MonkeyPatch, value: s
     monkeypatch.setenv("DOVETAIL_MODELS", value)
     with pytest.raises(UsageError, match=message):
         read_settings(WorkerSettings, {})
+
+
+@pytest.mark.parametrize("value", ["plan,join", '["plan", "join"]', " plan , join"])
+def test_kinds_of_tasks_are_named_with_commas_or_as_json(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    assert read_settings(WorkerSettings, {}).only == ("plan", "segment", "join")
+    monkeypatch.setenv("DOVETAIL_ONLY", value)
+    assert read_settings(WorkerSettings, {}).only == ("plan", "join")
+    assert read_settings(WorkerSettings, {"only": "segment"}).only == ("segment",)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("segments", "DOVETAIL_ONLY: Input should be 'plan', 'segment' or 'join', received 'segments'"),
+        ("plan,fetch", "DOVETAIL_ONLY: Input should be 'plan', 'segment' or 'join', received 'fetch'"),
+        (" , ", "no kind of task is named; write some of plan, segment, join, received"),
+    ],
+)
+def test_other_kinds_of_tasks_are_refused_with_those_that_there_are(
+    monkeypatch: pytest.MonkeyPatch, value: str, message: str
+) -> None:
+    monkeypatch.setenv("DOVETAIL_ONLY", value)
+    with pytest.raises(UsageError, match=message):
+        read_settings(WorkerSettings, {})

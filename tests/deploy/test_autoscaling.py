@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -24,13 +26,17 @@ SMALL = Pool("small", ("usual", "small"), AUTOSCALING, TASKS, start_seconds=20)
 
 
 @pytest.fixture
-def cluster(redis_server: RedisServer) -> Cluster:
-    client, queue_client = patient_client(redis_server.url), patient_client(redis_server.queue_url)
-    models = ("usual", "small", "large")
-    return Cluster(JobStore(client), JobQueue(queue_client), [LARGE, SMALL], models=models)
+def make_cluster(redis_server: RedisServer) -> Callable[..., Cluster]:
+    def make(*pools: Pool) -> Cluster:
+        client, queue_client = patient_client(redis_server.url), patient_client(redis_server.queue_url)
+        models = ("usual", "small", "large")
+        return Cluster(JobStore(client), JobQueue(queue_client), pools, models=models)
+
+    return make
 
 
-def test_pools_follow_a_film_and_clips_from_zero_and_back(cluster: Cluster) -> None:
+def test_pools_follow_a_film_and_clips_from_zero_and_back(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(LARGE, SMALL)
     film = Video(30, "studio", "large", 1800)
     # With a pause in which pods are not worth ending.
     times = [600 + 5 * n for n in range(8)] + [850 + 5 * n for n in range(8)]
@@ -51,3 +57,18 @@ def test_pools_follow_a_film_and_clips_from_zero_and_back(cluster: Cluster) -> N
     assert cluster.idle_seconds["large"] < 0.25 * cluster.busy_seconds["large"]
     waits = [seconds for video, seconds in cluster.latencies if video is not film]
     assert max(waits) < 600, "clips do not wait for the film"
+
+
+def test_each_pool_lives_as_long_as_there_is_work_of_its_kind(make_cluster: Callable[..., Cluster]) -> None:
+    """A GPU is not kept for joins, and what joins comes for them."""
+    slow_joins = TASKS | {"join": 3600.0}
+    gpus = Pool("gpus", ("large",), AUTOSCALING, slow_joins, start_seconds=120, only=("segment",))
+    cheap = replace(gpus, name="cheap", models=(), start_seconds=20, only=("plan", "join"))
+    cluster = make_cluster(gpus, cheap)
+    cluster.run([Video(0, "studio", "large", 600)])
+    assert len(cluster.latencies) == 1
+    ends = {name: max(s.at for s in samples if s.pods) for name, samples in cluster.samples.items()}
+    assert ends["gpus"] < ends["cheap"] - 3000
+    assert cluster.busy_seconds["gpus"] == 4 + 60 * 30, "it decides, and makes 60 segments"
+    assert max(sample.replicas for sample in cluster.samples["gpus"]) == AUTOSCALING["max"]
+    assert max(sample.replicas for sample in cluster.samples["cheap"]) == 1

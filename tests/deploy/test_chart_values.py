@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
+from jobs.settings import WorkerSettings
 from tests.deploy.chart import CHART, ROOT, Manifest, component, environment, helm, of_kind, pods, rendered
 
 pytestmark = pytest.mark.usefixtures("helm_program")
@@ -31,6 +32,7 @@ OPEN = {"kubernetes", "strings", "settings", "amounts"}
         ('worker.autoscaling.kind="knative"', "autoscaling/kind"),
         ("workers.gpu.gpus=1", "gpus"),
         ("workers.gpu.gpu.count=2", "count"),
+        ('workers.gpu.only=["segments"]', "'plan', 'segment', 'join'"),
         ("workers.Large={}", "Large"),
         ("env.DOVETAIL_RESULT_TTL=86400", "DOVETAIL_RESULT_TTL"),
         ('worker.env.DOVETAIL_DRAIN_SECONDS="900"', "DOVETAIL_DRAIN_SECONDS"),
@@ -58,6 +60,20 @@ def test_wrong_names_types_and_words_are_refused_by_name(value: str, message: st
         (['workers.cpu.autoscaling={"kind": "keda", "min": 9}'], "min 9 is more than max 4"),
         (['workers.cpu.models=["large"]'], "large is not among models (dovetail-nano-2, "),
         (['workers.cpu.models=["bicubic"]'], "no pool of workers has dovetail-nano-2"),
+        (['workers.cpu.only=["segment"]'], "no pool takes plan"),
+        (['workers.cpu.only=["segment", "plan"]'], "no pool takes join"),
+        (['workers.cpu.only=["join", "plan"]'], "no pool takes segment"),
+        (
+            ['workers={"cpu": {"only": ["plan", "join"], "gpu": {"count": 1}}, "gpu": {}}'],
+            "workers.cpu.gpu.count is 1, but the pool takes only plan and join, which uses no GPU",
+        ),
+        (
+            [
+                'workers={"cpu": {"only": ["plan", "join"]}, "gpu": {"only": ["segment"], '
+                '"models": ["bicubic"]}}'
+            ],
+            "no pool of workers has dovetail-nano-2",
+        ),
         (['weights.pull=[{"source": "https://a/b.safetensors", "name": "b"}]'], "has no sha256"),
         (['weights={"existingClaim": "c", "pull": [{"source": "a/b", "name": "b"}]}'], "read-only"),
         (["ingress.enabled=true"], "ingress.hosts"),
@@ -150,6 +166,64 @@ def test_a_pool_may_have_some_of_the_models() -> None:
         for worker in pod["spec"]["containers"]
     }
     assert models == {"cpu": ["small"], "gpu": ["small", "large"]}
+
+
+@pytest.mark.parametrize(
+    ("pool", "numbers"),
+    [
+        ({}, ["dovetail_wanted_workers"]),
+        ({"only": ["join", "plan", "segment"]}, ["dovetail_wanted_workers"]),
+        ({"models": ["large"]}, ['dovetail_wanted_workers_by_model{model="large"}']),
+        ({"only": ["segment"]}, ['dovetail_wanted_workers_by_task{task="segment"}']),
+        (
+            {"only": ["plan", "join"], "models": ["large"]},
+            [f'dovetail_wanted_workers_by_task{{task="{task}"}}' for task in ("plan", "join")],
+        ),
+        (
+            {"only": ["segment", "join"], "models": ["house=/models/house", "large"]},
+            [
+                *(
+                    f'dovetail_wanted_segment_workers_by_model{{model="{name}"}}'
+                    for name in ("house", "large")
+                ),
+                'dovetail_wanted_workers_by_task{task="join"}',
+            ],
+        ),
+    ],
+)
+def test_keda_follows_the_sum_of_the_work_that_a_pool_takes(pool: dict[str, Any], numbers: list[str]) -> None:
+    pool = pool | {"autoscaling": {"kind": "keda"}}
+    manifests = rendered(
+        sets=('models=["house=/models/house", "large"]', f"workers={json.dumps({'cpu': {}, 'own': pool})}")
+    )
+    (scaled,) = [found for name, found in of_kind(manifests, "ScaledObject").items() if name.endswith("own")]
+    triggers = scaled["spec"]["triggers"]
+    assert [trigger["metadata"]["valueLocation"] for trigger in triggers] == numbers
+    formula = scaled["spec"].get("advanced", {}).get("scalingModifiers", {}).get("formula")
+    assert formula == (" + ".join(trigger["name"] for trigger in triggers) if len(numbers) > 1 else None)
+
+
+def test_a_pool_that_makes_no_segments_has_no_models_and_says_what_it_takes() -> None:
+    manifests = rendered(CHART / "ci/gpu-s3-keda.yaml")
+    specs = {
+        pod["metadata"]["labels"]["dovetail/pool"]: pod["spec"]
+        for _, pod in pods(manifests)
+        if component(pod) == "worker"
+    }
+    taken = {
+        name: WorkerSettings(only=json.loads(environment(worker)["DOVETAIL_ONLY"])).only
+        for name, spec in specs.items()
+        for worker in spec["containers"]
+    }
+    assert taken == {"cutting": ("plan", "join"), "spot": ("segment",), "steady": ("segment",)}
+    assert {name for name, spec in specs.items() if "initContainers" in spec} == {"spot", "steady"}
+    assert {name for name, spec in specs.items() if "models" in volumes(spec)} == {"spot", "steady"}
+
+
+def volumes(spec: dict[str, Any]) -> set[str]:
+    mounted = {mount["name"] for container in spec["containers"] for mount in container["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in spec["volumes"]}
+    return mounted
 
 
 def test_models_are_pulled_with_their_digests_before_the_worker_starts() -> None:

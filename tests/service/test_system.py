@@ -56,7 +56,15 @@ def test_api_is_ready_without_workers_but_says_so(api_with_keys: Api) -> None:
     assert answer.status_code == 200
     assert answer.json()["status"] == "degraded"
     assert answer.json()["checks"]["workers"] == "none is alive"
-    api_with_keys.context.fleet.report(WorkerInfo(id="w1", host="here", pid=1))
+    fleet = api_with_keys.context.fleet
+    fleet.report(WorkerInfo(id="w1", host="here", pid=1, only=("segment",)))
+    wait_until(lambda: api_with_keys.http.get("/readyz").json()["checks"]["workers"] != "none is alive")
+    answer = api_with_keys.http.get("/readyz").json()
+    assert (answer["status"], answer["checks"]["workers"]) == (
+        "degraded",
+        "none that is alive takes plan or join",
+    )
+    fleet.report(WorkerInfo(id="w2", host="here", pid=1, only=("join", "plan")))
     wait_until(lambda: api_with_keys.http.get("/readyz").json()["status"] == "ok")
     assert api_with_keys.http.get("/readyz").json() == {
         "status": "ok",
@@ -122,6 +130,7 @@ def test_metrics_tell_queue_jobs_and_workers(api: Api) -> None:
             pid=2,
             device="cuda:0 NVIDIA H200",
             task=f"{running.id}:plan",
+            only=("segment",),
             gpu_memory_used_bytes=3,
             gpu_memory_total_bytes=4,
         )
@@ -139,6 +148,13 @@ def test_metrics_tell_queue_jobs_and_workers(api: Api) -> None:
         key("dovetail_waiting_jobs", priority="normal"): 1,
         key("dovetail_wanted_workers"): 2,
         key("dovetail_wanted_workers_by_model", model="bicubic"): 2,
+        key("dovetail_wanted_workers_by_task", task="plan"): 2,
+        key("dovetail_wanted_workers_by_task", task="segment"): 2,
+        key("dovetail_wanted_workers_by_task", task="join"): 0,
+        key("dovetail_wanted_segment_workers_by_model", model="bicubic"): 2,
+        key("dovetail_workers_by_task", task="plan"): 1,
+        key("dovetail_workers_by_task", task="segment"): 2,
+        key("dovetail_workers_by_task", task="join"): 1,
         key("dovetail_jobs", state="queued"): 1,
         key("dovetail_jobs", state="in_progress"): 1,
         key("dovetail_jobs", state="failed"): 1,

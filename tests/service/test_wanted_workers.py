@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jobs.queue import TaskKind
 from jobs.records import JobState, Priority
 from jobs.store import JobStore
 from service.system.wanted import count_wanted_workers
@@ -61,6 +62,42 @@ def test_nobody_is_wanted_for_jobs_that_are_over(store: JobStore, is_begun: bool
     store.cancel(cancelled, ttl=MINUTE)
     assert store.get(cancelled).state == (JobState.CANCELLING if is_begun else JobState.CANCELLED)
     assert wanted(store) == 0
+
+
+def by_task(store: JobStore, num_examined: int = 100) -> dict[TaskKind, int]:
+    return count_wanted_workers(store, MODELS, segment_seconds=1, num_examined=num_examined).by_task
+
+
+def segments_by_model(store: JobStore, num_examined: int = 100) -> dict[str, int]:
+    found = count_wanted_workers(store, MODELS, segment_seconds=1, num_examined=num_examined)
+    return found.segments_by_model
+
+
+def test_each_kind_of_task_wants_those_who_take_it_while_there_are_such_tasks(store: JobStore) -> None:
+    assert by_task(store) == {"plan": 0, "segment": 0, "join": 0}
+    job = create(store)
+    assert by_task(store) == {"plan": 1, "segment": 4, "join": 0}
+    begin(store, job.id, "plan")
+    append(store, job.id, range(1), is_complete=False)
+    make_segment(store, job.id, 0)
+    assert by_task(store) == {"plan": 1, "segment": 3, "join": 0}
+    append(store, job.id, range(1, 3))
+    end(store, job.id, "plan", "finished")
+    assert by_task(store) == {"plan": 0, "segment": 2, "join": 0}
+    for index in (1, 2):
+        make_segment(store, job.id, index)
+    assert by_task(store) == {"plan": 0, "segment": 0, "join": 1}
+    assert segments_by_model(store) == {"usual": 0, "large": 0, "standin:": 0}
+    assert by_model(store) == {"usual": 1, "large": 0, "standin:": 0}
+
+
+def test_those_who_only_make_segments_are_wanted_for_their_models(store: JobStore) -> None:
+    create(store, model="large")
+    create(store)
+    create(store)
+    assert segments_by_model(store) == {"usual": 8, "large": 4, "standin:": 0}
+    assert segments_by_model(store, num_examined=1) == {"usual": 1, "large": 4, "standin:": 1}
+    assert by_task(store, num_examined=1) == {"plan": 1, "segment": 4 + 2, "join": 1}
 
 
 def by_model(store: JobStore, num_examined: int = 100) -> dict[str, int]:

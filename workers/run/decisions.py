@@ -194,9 +194,9 @@ def queued_frames(decided: DecidedRun, device: torch.device) -> int:
     return max(QUEUED_FRAMES, min(decided.plan.chunk_len, QUEUE_BYTES // frame_bytes))
 
 
-def segment_ticks(decided: DecidedRun, options: UpscaleOptions) -> int:
-    """Length of a segment in ticks of the video format, at least 1."""
-    return max(1, round(options.segment_seconds / decided.video_format.time_base))
+def segment_ticks(reader: SourceShape, options: UpscaleOptions) -> int:
+    """Length of a segment in the reader's ticks, at least 1."""
+    return max(1, round(options.segment_seconds / reader.time_base))
 
 
 def estimate_num_frames(info: MediaInfo, rate: Fraction, options: UpscaleOptions) -> int | None:

@@ -255,7 +255,7 @@ class _Run:
         settings = restore_settings(
             decided,
             self.options,
-            segment_ticks=segment_ticks(decided, self.options),
+            segment_ticks=segment_ticks(reader, self.options),
             keep_source=self.options.use_compare_video or self.options.use_compare_image,
         )
         restorer = Restorer(self.model, settings, finished.put, clock=self.clock, resume=resume)

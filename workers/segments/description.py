@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from media import MediaInfo
 from pipelines.model import Model
 from pipelines.planning.kinds import plan_from_json, plan_to_json
+from pipelines.planning.plan import ChunkPlan
 from workers.errors import UpscaleError
 from workers.run.decisions import DecidedRun, SourceShape, decide_run
 from workers.run.options import UpscaleOptions
@@ -68,11 +69,7 @@ def rebuild_run(
     Raises:
         JobMismatchError: If size, format, encoder settings or model are not the same here.
     """
-    version = description.get("version")
-    if version != DESCRIPTION_VERSION:
-        raise JobMismatchError([f"version of the description was {version} and is {DESCRIPTION_VERSION}"])
-    options = options_from_json(description["options"])
-    plan = plan_from_json(description["plan"])
+    options, plan = read_cutting(description)
     decided = decide_run(info, reader, model=model, options=options, plan=plan)
     before, after = description["decided"], _decided(decided, model)
     differences = [
@@ -83,6 +80,18 @@ def rebuild_run(
     if differences:
         raise JobMismatchError(differences)
     return options, decided
+
+
+def read_cutting(description: dict[str, Any]) -> tuple[UpscaleOptions, ChunkPlan]:
+    """Options and chunks of the run that was described: what cutting it into segments takes. No model.
+
+    Raises:
+        JobMismatchError: If another version has described it.
+    """
+    version = description.get("version")
+    if version != DESCRIPTION_VERSION:
+        raise JobMismatchError([f"version of the description was {version} and is {DESCRIPTION_VERSION}"])
+    return options_from_json(description["options"]), plan_from_json(description["plan"])
 
 
 def options_from_json(values: dict[str, Any]) -> UpscaleOptions:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from media import Entry
+from pipelines.planning.plan import ChunkPlan
 from workers.errors import UpscaleError
+from workers.run.access import SourceReader
 from workers.run.borders import ReadyChunk, SegmentCutter
-from workers.run.decisions import DecidedRun, segment_ticks
+from workers.run.decisions import segment_ticks
 from workers.run.options import UpscaleOptions
-from workers.run.reading import FrameMark, FrameSource, SourceFrame, read_frames
+from workers.run.reading import FrameMark, SourceFrame, read_frames
 from workers.run.record import ResumePoint, StoredValue
 from workers.run.timing import StageClock
 
@@ -149,18 +151,18 @@ def plan_segments(
 
 
 def plan_source(
-    reader: FrameSource,
-    decided: DecidedRun,
+    reader: SourceReader,
+    chunks: ChunkPlan,
     *,
     options: UpscaleOptions,
     resume: PlannerState | None = None,
     clock: StageClock | None = None,
 ) -> Iterator[SegmentPlan]:
-    """Reads a source and plans the segments that `upscale_file` would write.
+    """Reads a source and plans the segments that `upscale_file` would write. Takes no model.
 
     Args:
         reader: Opened with the range and deinterlacing of `options`.
-        decided: Decided for that reader.
+        chunks: Decided for that reader.
         options: Of the run.
         resume: `next_state` of the last segment that was planned; reading begins there.
         clock: Counts the time of reading.
@@ -179,9 +181,9 @@ def plan_source(
     )
     plans = plan_segments(
         frames,
-        chunk_len=decided.plan.chunk_len,
-        chunk_overlap=decided.plan.chunk_overlap,
-        segment_ticks=segment_ticks(decided, options),
+        chunk_len=chunks.chunk_len,
+        chunk_overlap=chunks.chunk_overlap,
+        segment_ticks=segment_ticks(reader, options),
         resume=resume,
     )
     entry = state.entry

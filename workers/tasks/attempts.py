@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -15,7 +16,7 @@ import structlog
 
 from jobs.errors import LostLeaseError
 from jobs.queue import TaskId
-from jobs.records import JobSpec
+from jobs.records import Job
 from jobs.store import EndReason
 from media import SandboxError
 from media.sandbox import Cancellation
@@ -40,18 +41,16 @@ class Attempt:
         task: What is attempted.
         token: Under which the lease was taken.
         number: Of this attempt, from 1.
-        spec: Of the job.
+        job: As it was before.
 
     Attributes:
         is_given_back: Whether the task is another worker's already, because this one has to stop.
     """
 
-    def __init__(
-        self, context: WorkerContext, task: TaskId, *, token: str, number: int, spec: JobSpec
-    ) -> None:
+    def __init__(self, context: WorkerContext, task: TaskId, *, token: str, number: int, job: Job) -> None:
         self.task, self.token, self.number = task, token, number
         self.is_given_back = False
-        self._context, self._spec = context, spec
+        self._context, self._job = context, job
         self._num_frames: int | None = None
         self._pace: _Pace | None = None
         self._lost: LostLeaseError | None = None
@@ -167,8 +166,13 @@ class Attempt:
         """Lets another worker do the task, uncounted. Harmless to repeat."""
         if not self.is_given_back:
             self.end("drained")
-            self._context.queue.enqueue(self._spec, self.task.task)
+            self.put_again()
             self.is_given_back = True
+
+    def put_again(self, *, delay: timedelta = timedelta()) -> None:
+        """Asks for the task once more."""
+        is_decided = self._job.plan is not None
+        self._context.queue.enqueue(self._job.spec, self.task.task, is_decided=is_decided, delay=delay)
 
     def _is_out_of_time(self) -> bool:
         """Whether the worker stops, and has no time left for this or will not have enough."""

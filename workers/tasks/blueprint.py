@@ -16,9 +16,10 @@ from media import MediaInfo
 from media.containers import check_output
 from media.sandbox import SandboxedReader
 from pipelines.model import Model
+from pipelines.planning.plan import ChunkPlan
 from workers.run.decisions import DecidedRun, decide_run
 from workers.run.options import UpscaleOptions
-from workers.segments.description import JobMismatchError, options_from_json, rebuild_run
+from workers.segments.description import JobMismatchError, options_from_json, read_cutting, rebuild_run
 from workers.tasks.attempts import Attempt
 from workers.tasks.context import WorkerContext
 from workers.tasks.inputs import open_reader, upscale_options
@@ -39,6 +40,30 @@ class Blueprint:
     model: Model
     options: UpscaleOptions
     run: DecidedRun
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """What cutting a job into segments takes.
+
+    Attributes:
+        info: The source.
+        options: Of the run.
+        chunks: Of the run.
+        frame_pixels: Of a frame of the result.
+    """
+
+    info: MediaInfo
+    options: UpscaleOptions
+    chunks: ChunkPlan
+    frame_pixels: int
+
+    @classmethod
+    def of(cls, blueprint: Blueprint) -> Cutting:
+        """Of a job that has just been decided."""
+        encoding = blueprint.run.encoding
+        frame_pixels = encoding.width * encoding.height
+        return cls(blueprint.info, blueprint.options, blueprint.run.plan, frame_pixels)
 
 
 def source_of(context: WorkerContext, attempt: Attempt, record: JobRecord) -> MediaInfo:
@@ -98,3 +123,20 @@ def opened(
         else:
             options, run = rebuild_run(description, info, reader, model=model)
         yield Blueprint(info, model, options, run), reader
+
+
+@contextmanager
+def opened_for_cutting(
+    context: WorkerContext, attempt: Attempt, record: JobRecord, plan: JobPlan
+) -> Iterator[tuple[Cutting, SandboxedReader]]:
+    """A job that was decided, and a reader for it. Loads no model, and tries no encoder.
+
+    Raises:
+        MediaError: If the source cannot be read.
+        JobMismatchError: If another version has decided it.
+        StorageError: If the source cannot be had.
+    """
+    info = source_of(context, attempt, record)
+    options, chunks = read_cutting(read_description(context, plan))
+    with open_reader(info, options, settings=context.settings, sandbox=context.sandbox) as reader:
+        yield Cutting(info, options, chunks, plan.width * plan.height), reader

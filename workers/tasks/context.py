@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.fleet import Fleet
-from jobs.queue import JobQueue, TaskId
+from jobs.fleet import Fleet, count_takers
+from jobs.queue import SEGMENT, JobQueue, TaskId, TaskKind
 from jobs.settings import WorkerSettings
 from jobs.storage import Storage
 from jobs.store import JobStore
@@ -56,20 +57,18 @@ class WorkerContext:
     stopping: StopSignal = field(default_factory=StopSignal)
     task: TaskId | None = None
     outcomes: Outcomes = field(default_factory=Outcomes)
-    _num_workers: int = field(default=1, init=False)
+    _takers: Counter[TaskKind] = field(default_factory=Counter, init=False)
     _counted_at: float = field(default=float("-inf"), init=False)
 
-    @property
-    def num_workers(self) -> int:
-        """Workers that take tasks now, with this one."""
+    def num_workers(self, kind: TaskKind) -> int:
+        """Workers that take this kind of tasks now, at least 1."""
         now = time.monotonic()
         if now - self._counted_at > _FLEET_SECONDS:
-            self._num_workers = max(1, sum(not worker.is_draining for worker in self.fleet.workers()))
-            self._counted_at = now
-        return self._num_workers
+            self._takers, self._counted_at = count_takers(self.fleet.workers()), now
+        return max(1, self._takers[kind])
 
     @property
     def window(self) -> int:
         """How many segments of one job may be in the queue: enough for all workers to have one more waiting,
         few enough that jobs take turns."""
-        return max(2, 2 * self.num_workers)
+        return max(2, 2 * self.num_workers(SEGMENT))

@@ -11,17 +11,18 @@ import structlog
 
 from jobs import objects
 from jobs.errors import QuotaExceededError
+from jobs.queue import PLAN
 from jobs.records import Job as JobRecord
 from jobs.records import JobPlan, PlannedSegment, Streaming, StreamSound
 from media import MediaError
 from media.encoding import decided_crf
 from media.growing import SegmentIndex
-from media.sandbox import SandboxLimits
+from media.sandbox import SandboxedReader, SandboxLimits
 from workers.run.decisions import expected_warnings, source_warnings
 from workers.segments.description import describe_run
 from workers.segments.planning import PlannerState, SegmentPlan, plan_source
 from workers.tasks.attempts import Attempt
-from workers.tasks.blueprint import Blueprint, opened
+from workers.tasks.blueprint import Blueprint, Cutting, opened, opened_for_cutting
 from workers.tasks.context import WorkerContext
 from workers.tasks.failures import without_paths
 from workers.tasks.running import enqueue_next
@@ -39,32 +40,52 @@ _MAX_SOUND_GROWTH = 4
 
 
 def plan(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
-    """Plans segments until enough lie ahead of what is being made, or the slice is over."""
+    """Decides what is made of the job, if nobody has, and cuts it into segments.
+
+    Who takes no such tasks decides only, and leaves the rest to those who do: it takes no model.
+    """
     start = time.monotonic()
+    if record.plan is not None:
+        with opened_for_cutting(context, attempt, record, record.plan) as (cutting, reader):
+            _cut(context, attempt, record, cutting, reader, start=start)
+        return
     with opened(context, attempt, record) as (blueprint, reader):
-        attempt.on_stop(reader.close)
-        if record.plan is None:
-            _describe(context, attempt, record, blueprint)
-        state = _planner_state(context, record.id)
-        needs_stream = record.streaming is None
-        for segment in plan_source(reader, blueprint.run, options=blueprint.options, resume=state):
-            # Before it is believed: a reader that was closed ends like a source that ends.
-            attempt.check()
-            if needs_stream and segment.is_last:  # nobody comes back after it to do it
-                needs_stream = False
-                _prepare_stream(context, attempt, record.id, blueprint)
-            _check_pixels(record, blueprint, segment.end_frame)
-            _append(context, attempt, record.id, segment)
-            enqueue_next(context, record.spec)  # other workers may be idle
-            if needs_stream:
-                needs_stream = False
-                _prepare_stream(context, attempt, record.id, blueprint)
-            if segment.is_last or context.stopping.is_draining:
-                break
-            if time.monotonic() - start > SLICE_SECONDS or _is_ahead(context, record.id):
-                break
+        _describe(context, attempt, record, blueprint)
+        if PLAN in context.settings.only:
+            _cut(context, attempt, record, Cutting.of(blueprint), reader, start=start)
+
+
+def _cut(
+    context: WorkerContext,
+    attempt: Attempt,
+    record: JobRecord,
+    cutting: Cutting,
+    reader: SandboxedReader,
+    *,
+    start: float,
+) -> None:
+    """Plans segments until enough lie ahead of what is being made, or the slice is over."""
+    attempt.on_stop(reader.close)
+    state = _planner_state(context, record.id)
+    needs_stream = record.streaming is None
+    for segment in plan_source(reader, cutting.chunks, options=cutting.options, resume=state):
+        # Before it is believed: a reader that was closed ends like a source that ends.
         attempt.check()
-        attempt.add_warnings([*source_warnings(blueprint.info, blueprint.options), *reader.warnings])
+        if needs_stream and segment.is_last:  # nobody comes back after it to do it
+            needs_stream = False
+            _prepare_stream(context, attempt, record.id, cutting)
+        _check_pixels(record, cutting, segment.end_frame)
+        _append(context, attempt, record.id, segment)
+        enqueue_next(context, record.spec)  # other workers may be idle
+        if needs_stream:
+            needs_stream = False
+            _prepare_stream(context, attempt, record.id, cutting)
+        if segment.is_last or context.stopping.is_draining:
+            break
+        if time.monotonic() - start > SLICE_SECONDS or _is_ahead(context, record.id):
+            break
+    attempt.check()
+    attempt.add_warnings([*source_warnings(cutting.info, cutting.options), *reader.warnings])
 
 
 def _describe(context: WorkerContext, attempt: Attempt, record: JobRecord, blueprint: Blueprint) -> None:
@@ -91,14 +112,14 @@ def _describe(context: WorkerContext, attempt: Attempt, record: JobRecord, bluep
     context.store.set_fields(record.id, "plan", attempt.token, **fields)
 
 
-def _check_pixels(record: JobRecord, blueprint: Blueprint, num_frames: int) -> None:
+def _check_pixels(record: JobRecord, cutting: Cutting, num_frames: int) -> None:
     """Holds the job to its key's limit: what the API knew of the source was an estimate, or nothing.
 
     Raises:
         QuotaExceededError: If the result has more pixels than the key allows.
     """
     limit = record.spec.max_output_pixels
-    pixels = num_frames * blueprint.run.encoding.width * blueprint.run.encoding.height
+    pixels = num_frames * cutting.frame_pixels
     if limit and pixels > limit:
         raise QuotaExceededError(
             f"the result has at least {num_frames} frames and {pixels / 1e9:.2f} gigapixels, your key allows "
@@ -138,12 +159,12 @@ def _is_ahead(context: WorkerContext, job_id: str) -> bool:
     return job.num_segments - job.num_finished_segments >= 3 * context.window
 
 
-def _prepare_stream(context: WorkerContext, attempt: Attempt, job_id: str, blueprint: Blueprint) -> None:
+def _prepare_stream(context: WorkerContext, attempt: Attempt, job_id: str, cutting: Cutting) -> None:
     """Writes down what the growing stream needs, and stores its sound. A stream without sound is better than
     no job, so what goes wrong with the sound alone is a warning; the join reads it once more."""
     sound = None
     try:
-        sound = _store_sound(context, attempt, job_id, blueprint)
+        sound = _store_sound(context, attempt, job_id, cutting)
     except MediaError as error:
         text = f"the stream has no sound while the job runs: {without_paths(str(error))}"
         attempt.add_warnings([text])
@@ -152,9 +173,9 @@ def _prepare_stream(context: WorkerContext, attempt: Attempt, job_id: str, bluep
 
 
 def _store_sound(
-    context: WorkerContext, attempt: Attempt, job_id: str, blueprint: Blueprint
+    context: WorkerContext, attempt: Attempt, job_id: str, cutting: Cutting
 ) -> StreamSound | None:
-    info, options = blueprint.info, blueprint.options
+    info, options = cutting.info, cutting.options
     if not info.audio:
         return None
     with attempt.folder() as folder, attempt.cancelling() as cancellation:

@@ -12,7 +12,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from jobs.errors import JobNotFoundError, LostLeaseError
-from jobs.queue import JOIN, PLAN, SEGMENT, TaskId
+from jobs.queue import JOIN, PLAN, SEGMENT, TaskId, kind_to_take
 from jobs.records import Job, JobSpec
 from workers.tasks.attempts import Attempt
 from workers.tasks.context import WorkerContext
@@ -26,7 +26,8 @@ Work = Callable[[WorkerContext, Attempt, Job], None]
 
 
 def run_task(context: WorkerContext, task: TaskId, work: Work) -> None:
-    """Runs a task that came from the queue; a task that may not run now is enqueued again or dropped.
+    """Runs a task that came from the queue; a task that may not run now, or not here, is enqueued again or
+    dropped.
 
     Raises:
         StorageError: If the storage does not answer, like the next two: the queue tries again later.
@@ -39,6 +40,13 @@ def run_task(context: WorkerContext, task: TaskId, work: Work) -> None:
         except JobNotFoundError:
             _log.info("task.dropped", reason="gone")
             return
+        is_decided = job.plan is not None
+        kind = kind_to_take(task.task, is_decided=is_decided)
+        if kind not in context.settings.only:
+            # Whoever put it did not know how far the job is, or which kinds of workers there are.
+            context.queue.enqueue(job.spec, task.task, is_decided=is_decided)
+            _log.info("task.passed_on", kind=kind)
+            return
         token = secrets.token_hex(16)
         beginning = context.store.begin(
             task.job_id,
@@ -47,16 +55,16 @@ def run_task(context: WorkerContext, task: TaskId, work: Work) -> None:
             ttl=context.settings.lease_ttl,
             max_attempts=context.settings.max_attempts,
             worker=context.worker_id,
-            num_workers=context.num_workers,
+            num_workers=context.num_workers(kind),
         )
         match beginning.outcome:
             case "ok":
-                attempt = Attempt(context, task, token=token, number=beginning.number, spec=job.spec)
+                attempt = Attempt(context, task, token=token, number=beginning.number, job=job)
                 with bound_contextvars(attempt=beginning.number):
                     _run_attempt(context, attempt, job, work)
             case "busy" | "elsewhere":
                 delay = timedelta(milliseconds=beginning.number)
-                context.queue.enqueue(job.spec, task.task, delay=delay)
+                context.queue.enqueue(job.spec, task.task, is_decided=is_decided, delay=delay)
                 _log.info("task.put_off", reason=beginning.outcome, milliseconds=beginning.number)
             case "exhausted":
                 error = crash_error(task.task, beginning.number)
@@ -74,7 +82,7 @@ def enqueue_next(context: WorkerContext, spec: JobSpec) -> None:
     for index in steps.segments:
         context.queue.enqueue(spec, f"{SEGMENT}:{index}")
     if steps.is_planning_due:
-        context.queue.enqueue(spec, PLAN, is_continuation=True)
+        context.queue.enqueue(spec, PLAN, is_decided=True)
     if steps.is_join_due:
         context.queue.enqueue(spec, JOIN)
 
@@ -128,19 +136,19 @@ def _end_failed(context: WorkerContext, attempt: Attempt, job: Job, error: Excep
             attempt.end("failed")
         case "retry":
             attempt.end("failed")
-            context.queue.enqueue(job.spec, attempt.task.task, delay=verdict.delay)
+            attempt.put_again(delay=verdict.delay)
         case "wait":
-            _wait(context, attempt, job, verdict)
+            _wait(attempt, verdict)
         case "rise":
             attempt.end("drained")
             raise error
     return verdict.action
 
 
-def _wait(context: WorkerContext, attempt: Attempt, job: Job, verdict: Verdict) -> None:
+def _wait(attempt: Attempt, verdict: Verdict) -> None:
     try:
         attempt.add_warnings([FULL_WARNING])
     except LostLeaseError:
         return
     attempt.end("drained")
-    context.queue.enqueue(job.spec, attempt.task.task, delay=verdict.delay)
+    attempt.put_again(delay=verdict.delay)

@@ -94,7 +94,7 @@ def run_whole(
 def plan_all(source: Path, model: Model, wanted: UpscaleOptions) -> tuple[DecidedRun, list[SegmentPlan]]:
     with opened(source, wanted) as reader:
         decided = decide_run(reader.info, reader, model=model, options=wanted)
-        return decided, list(plan_source(reader, decided, options=wanted))
+        return decided, list(plan_source(reader, decided.plan, options=wanted))
 
 
 def make(

@@ -120,7 +120,7 @@ def test_planning_goes_on_at_the_packet_where_it_stopped(tmp_path: Path, tinting
     assert plans[2].next_state is not None
     state = PlannerState.model_validate_json(plans[2].next_state.model_dump_json())
     with PacketCountingReader(decided.info) as reader:
-        rest = list(plan_source(reader, decided, options=options(), resume=state))
+        rest = list(plan_source(reader, decided.plan, options=options(), resume=state))
     assert rest == plans[3:]
     assert state.resume is not None
     assert reader.num_packets <= 100 - state.resume.read_frame + 2 * 10
@@ -248,7 +248,7 @@ def test_a_sandboxed_reader_plans_and_makes_the_same_segments(
     job, plans = plan_all(clip, tinting, wanted)
     with SandboxedReader(job.info) as reader:
         assert decide_run(job.info, reader, model=tinting, options=wanted) == job
-        assert list(plan_source(reader, job, options=wanted)) == plans
+        assert list(plan_source(reader, job.plan, options=wanted)) == plans
         make_segment(reader, tinting, job, plans[2], tmp_path / "boxed.mp4", options=wanted)
     make(clip, tinting, job, plans[2], tmp_path / "plain.mp4", wanted)
     assert (tmp_path / "boxed.mp4").read_bytes() == (tmp_path / "plain.mp4").read_bytes()

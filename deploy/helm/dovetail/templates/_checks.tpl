@@ -23,19 +23,31 @@
 {{- end -}}
 {{- $everywhere := .Values.models -}}
 {{- $had := list -}}
+{{- $taken := list -}}
 {{- range $name, $pool := include "dovetail.pools" . | fromYaml -}}
 {{- range $pool.models -}}
 {{- if not (has . $everywhere) -}}
 {{- fail (printf "workers.%s.models: %s is not among models (%s), so no job may name it" $name . (join ", " $everywhere)) -}}
 {{- end -}}
 {{- end -}}
+{{- $only := default (list "plan" "segment" "join") $pool.only -}}
+{{- $taken = concat $taken $only -}}
+{{- if has "segment" $only -}}
 {{- $had = concat $had (default $everywhere $pool.models) -}}
+{{- else if gt (int $pool.gpu.count) 0 -}}
+{{- fail (printf "workers.%s.gpu.count is %d, but the pool takes only %s, which uses no GPU: set gpu.count to 0, or add segment to only" $name (int $pool.gpu.count) (join " and " $only)) -}}
+{{- end -}}
 {{- $scaling := $pool.autoscaling -}}
 {{- if and (eq $scaling.kind "hpa") (lt (int $scaling.min) 1) -}}
 {{- fail (printf "workers.%s.autoscaling.min is %d: hpa needs 1 or more, only keda goes to 0" $name (int $scaling.min)) -}}
 {{- end -}}
 {{- if and (ne $scaling.kind "none") (gt (int $scaling.min) (int $scaling.max)) -}}
 {{- fail (printf "workers.%s.autoscaling: min %d is more than max %d" $name (int $scaling.min) (int $scaling.max)) -}}
+{{- end -}}
+{{- end -}}
+{{- range list "plan" "segment" "join" -}}
+{{- if and $taken (not (has . $taken)) -}}
+{{- fail (printf "workers: no pool takes %s, so all jobs would wait for ever; name it in the only of some pool, which takes all kinds where it is empty" .) -}}
 {{- end -}}
 {{- end -}}
 {{- range .Values.models -}}

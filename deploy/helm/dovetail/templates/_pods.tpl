@@ -122,6 +122,29 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
+{{/* Numbers of the API whose sum is the work of a pool, as a JSON list. Argument: the pool. */}}
+{{- define "dovetail.wantedMetrics" -}}
+{{- $models := list -}}
+{{- range .models -}}
+{{- $models = append $models (printf "{model=%q}" (regexReplaceAll "^([^=/:]+)=.*" . "${1}")) -}}
+{{- end -}}
+{{- $found := list -}}
+{{- if not (has (len .only) (list 0 3)) -}}
+{{- range .only -}}
+{{- if and (eq . "segment") $models -}}
+{{- range $models -}}{{- $found = append $found (printf "dovetail_wanted_segment_workers_by_model%s" .) -}}{{- end -}}
+{{- else -}}
+{{- $found = append $found (printf "dovetail_wanted_workers_by_task{task=%q}" .) -}}
+{{- end -}}
+{{- end -}}
+{{- else if $models -}}
+{{- range $models -}}{{- $found = append $found (printf "dovetail_wanted_workers_by_model%s" .) -}}{{- end -}}
+{{- else -}}
+{{- $found = list "dovetail_wanted_workers" -}}
+{{- end -}}
+{{- toJson $found -}}
+{{- end -}}
+
 {{/* The pools that exist: name to `worker` with what the pool has different, as YAML. */}}
 {{- define "dovetail.pools" -}}
 {{- $pools := dict -}}
