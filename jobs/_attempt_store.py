@@ -237,7 +237,12 @@ class AttemptStore(ScriptedStore):
             LostLeaseError: If the attempt does not hold the join's lease.
         """
         outcome = self._run(
-            "COMPLETE", job_id, token, output.model_dump_json(), milliseconds(ttl), json.dumps(list(warnings))
+            "COMPLETE",
+            job_id,
+            token,
+            output.model_dump_json(exclude_none=True),
+            milliseconds(ttl),
+            json.dumps(list(warnings)),
         ).decode()
         require_lease(job_id, "join", outcome)
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from jobs.objects import token_of
 from jobs.records import InputInfo, Job, JobError, JobPlan, JobSpec, JobState, OutputInfo, Stage, Streaming
 
 JOB_KEY = "dv:job:{}"
@@ -57,10 +58,22 @@ def job_of(values: Sequence[bytes | None]) -> Job | None:
         attempts=int(attempts),
         plan=JobPlan.model_validate_json(run) if run else None,
         streaming=Streaming.model_validate_json(stream) if stream else None,
-        output=OutputInfo.model_validate_json(output) if output else None,
+        output=_output_of(submitted, int(num_segments), output) if output else None,
         warnings=tuple(json.loads(warnings)) if warnings else (),
         error=JobError.model_validate_json(error) if error else None,
     )
+
+
+def _output_of(spec: JobSpec, num_segments: int, content: bytes) -> OutputInfo:
+    values = json.loads(content)
+    if "key" in values:  # the version before kept the names of all objects
+        preview_key = values.pop("preview_key", None)
+        values["token"] = token_of(values.pop("key"))
+        values["preview_token"] = None if preview_key is None else token_of(preview_key)
+        for name in ("report_key", "segments_key"):
+            values.pop(name, None)
+    around = {"job_id": spec.id, "container": spec.options.container, "num_segments": num_segments}
+    return OutputInfo.model_validate(values | around)
 
 
 def _time(milliseconds: bytes) -> datetime:

@@ -71,9 +71,14 @@ expire_after(id, tonumber(ARGV[4]))
 -- Its segments are removed soon.
 set_stored(get(id, 'owner'), id, input_bytes(id) + cjson.decode(ARGV[3]).size_bytes)
 set_state(id, 'completed')
--- What only workers need; the list of segments is in the storage.
+-- What only workers and those who play segments need; these have a list of them in the storage.
 redis.call('HDEL', job_key(id), 'plan_state', 'done_frames', 'next_segment', 'planning_asked',
-  'progress_event_at')
+  'progress_event_at', 'stream')
+local run = cjson.decode(get(id, 'run') or '{}')
+if run.description_key then
+  run.description_key = nil
+  redis.call('HSET', job_key(id), 'run', cjson.encode(run))
+end
 for _, suffix in ipairs({':segments', ':plan', ':attempts', ':leases', ':announced', ':failed_on',
     ':handed_on'}) do
   redis.call('DEL', job_key(id) .. suffix)
