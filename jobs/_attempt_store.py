@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
-from jobs._decoding import JOB_KEY
+from jobs._record_format import JOB_KEY, output_to_json
 from jobs._scripted_store import ScriptedStore, require_lease
 from jobs.clock import milliseconds
 from jobs.errors import QuotaExceededError
@@ -240,7 +240,7 @@ class AttemptStore(ScriptedStore):
             "COMPLETE",
             job_id,
             token,
-            output.model_dump_json(exclude_none=True),
+            output_to_json(output),
             milliseconds(ttl),
             json.dumps(list(warnings)),
         ).decode()

@@ -10,7 +10,9 @@ CREATE = (
     PRELUDE
     + """
 local id, owner, priority, batch = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-if get(id, 'spec') == ARGV[9] then return {'ok', 0} end
+if get(id, 'spec') == ARGV[9] and get(id, 'owner') == owner and get(id, 'priority') == priority then
+  return {'ok', 0}
+end
 if redis.call('EXISTS', job_key(id)) == 1 then return {'exists', 0} end
 local input_key = cjson.decode(ARGV[9]).input_key
 local upload = string.match(input_key, '^uploads/(.+)$')

@@ -134,7 +134,7 @@ def make_segment(store: JobStore, job_id: str, index: int, token: str = "token")
 
 PLAN = JobPlan(
     model="bicubic", width=256, height=192, codec="h264", encoder="libx264", pix_fmt="yuv420p", crf=18,
-    preset="medium", description_key="none",
+    preset="medium",
 )  # fmt: skip
 
 

@@ -1,4 +1,7 @@
-"""From the fields of a job's Redis hash to a `Job`. Pure, so that the sync and the async reader share it."""
+"""Between jobs and the fields of their Redis hashes. Pure, so that the sync and the async reader share it.
+
+A hash holds nothing that its key or another field tells: a million of them are to fit into little memory.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,60 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from jobs.objects import token_of
-from jobs.records import InputInfo, Job, JobError, JobPlan, JobSpec, JobState, OutputInfo, Stage, Streaming
+from jobs.records import (
+    InputInfo,
+    Job,
+    JobError,
+    JobPlan,
+    JobSpec,
+    JobState,
+    OutputInfo,
+    Priority,
+    Stage,
+    Streaming,
+)
 
 JOB_KEY = "dv:job:{}"
 FIELDS = (
-    "spec", "state", "version", "updated_at", "processed_frames", "num_segments", "num_finished", "attempts",
-    "is_planned", "stage", "started_at", "completed_at", "expires_at", "upscaling_started_at", "total_frames",
-    "input", "run", "stream", "output", "warnings", "error",
+    "spec", "owner", "priority", "state", "version", "updated_at", "processed_frames", "num_segments",
+    "num_finished", "attempts", "is_planned", "stage", "started_at", "completed_at", "expires_at",
+    "upscaling_started_at", "total_frames", "input", "run", "stream", "output", "warnings", "error",
 )  # fmt: skip
 """Of what a `Job` is made; a record has more, for the scripts."""
 
 
-def job_of(values: Sequence[bytes | None]) -> Job | None:
+class _KeptSpec(JobSpec):
+    """What the field `spec` holds. Those of the version before have all."""
+
+    id: str = ""
+    owner: str = ""
+
+
+def spec_to_json(spec: JobSpec) -> str:
+    """The field `spec`: nothing that is empty, or elsewhere in the record."""
+    empty = {name for name in JobSpec.model_fields if not getattr(spec, name)}
+    return spec.model_dump_json(exclude_none=True, exclude=empty | {"id", "owner", "priority"})
+
+
+def output_to_json(output: OutputInfo) -> str:
+    """The field `output`."""
+    return output.model_dump_json(exclude_none=True)
+
+
+def job_of(job_id: str, values: Sequence[bytes | None]) -> Job | None:
     """Decodes the values of `FIELDS`; None where they are of no job."""
     # fmt: off
     (
-        spec, state, version, updated_at, processed_frames, num_segments, num_finished, attempts,
-        is_planned, stage, started_at, completed_at, expires_at, upscaling_started_at, total_frames,
-        found, run, stream, output, warnings, error,
+        spec, owner, priority, state, version, updated_at, processed_frames, num_segments,
+        num_finished, attempts, is_planned, stage, started_at, completed_at, expires_at,
+        upscaling_started_at, total_frames, found, run, stream, output, warnings, error,
     ) = values
     # fmt: on
     if spec is None:
         return None
     # All records have these.
+    assert owner
+    assert priority
     assert state
     assert version
     assert updated_at
@@ -37,11 +71,13 @@ def job_of(values: Sequence[bytes | None]) -> Job | None:
     assert num_segments
     assert num_finished
     assert attempts
-    submitted = JobSpec.model_validate_json(spec)
+    kept = vars(_KeptSpec.model_validate_json(spec))
+    kept |= {"id": job_id, "owner": owner.decode(), "priority": Priority(priority.decode())}
     if found is not None:
-        submitted = submitted.model_copy(update={"input": InputInfo.model_validate_json(found)})
+        kept["input"] = InputInfo.model_validate_json(found)
+    job_spec = JobSpec.model_construct(**kept)
     return Job.model_construct(
-        spec=submitted,
+        spec=job_spec,
         state=JobState(state.decode()),
         stage=Stage(stage.decode()) if stage else None,
         version=int(version),
@@ -58,7 +94,7 @@ def job_of(values: Sequence[bytes | None]) -> Job | None:
         attempts=int(attempts),
         plan=JobPlan.model_validate_json(run) if run else None,
         streaming=Streaming.model_validate_json(stream) if stream else None,
-        output=_output_of(submitted, int(num_segments), output) if output else None,
+        output=_output_of(job_spec, int(num_segments), output) if output else None,
         warnings=tuple(json.loads(warnings)) if warnings else (),
         error=JobError.model_validate_json(error) if error else None,
     )
