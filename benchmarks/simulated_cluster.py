@@ -227,15 +227,16 @@ class Cluster:
 
     def _join(self, task: TaskId, token: str) -> None:
         output = OutputInfo(
+            job_id=task.job_id,
+            container="mp4",
+            num_segments=1,
             width=64,
             height=48,
             num_frames=1,
             duration_seconds=1,
             size_bytes=100,
             sha256="00",
-            key=f"jobs/{task.job_id}/output.mp4",
-            report_key=f"jobs/{task.job_id}/report.json",
-            segments_key=f"jobs/{task.job_id}/segments.json",
+            token="0",
         )
         self._store.complete(task.job_id, token, output, ttl=_LONG)
         video = self._submitted[task.job_id]

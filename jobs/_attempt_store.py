@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
-from jobs._decoding import JOB_KEY
+from jobs._record_format import JOB_KEY, output_to_json
 from jobs._scripted_store import ScriptedStore, require_lease
 from jobs.clock import milliseconds
 from jobs.errors import QuotaExceededError
@@ -237,7 +237,12 @@ class AttemptStore(ScriptedStore):
             LostLeaseError: If the attempt does not hold the join's lease.
         """
         outcome = self._run(
-            "COMPLETE", job_id, token, output.model_dump_json(), milliseconds(ttl), json.dumps(list(warnings))
+            "COMPLETE",
+            job_id,
+            token,
+            output_to_json(output),
+            milliseconds(ttl),
+            json.dumps(list(warnings)),
         ).decode()
         require_lease(job_id, "join", outcome)
 

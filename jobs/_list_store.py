@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs._decoding import FIELDS, JOB_KEY, job_of
+from jobs._record_format import FIELDS, JOB_KEY, job_of
 from jobs._scripted_store import ScriptedStore
 from jobs.outages import reported_outage
 from jobs.records import Job, JobState
@@ -23,7 +23,7 @@ class ListStore(ScriptedStore):
             for job_id in job_ids:
                 pipeline.hmget(JOB_KEY.format(job_id), FIELDS)
             found = pipeline.execute()
-        return [job for job in map(job_of, found) if job is not None]
+        return [job for job in map(job_of, job_ids, found) if job is not None]
 
     def list_jobs(
         self,

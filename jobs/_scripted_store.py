@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from jobs._decoding import job_of
+from jobs._record_format import job_of
 from jobs._scripts import attempts, lifecycle, segments
 from jobs.durable import run_durably
 from jobs.errors import JobNotFoundError, JobStateError, LostLeaseError
@@ -52,12 +52,12 @@ class ScriptedStore:
 
 
 def require_job(job_id: str, values: Sequence[bytes | None], owner: str | None) -> Job:
-    """The job that the values of `jobs._decoding.FIELDS` make.
+    """The job that the values of `jobs._record_format.FIELDS` make.
 
     Raises:
         JobNotFoundError: If there is none, or it is not the owner's.
     """
-    job = job_of(values)
+    job = job_of(job_id, values)
     if job is None or (owner is not None and job.spec.owner != owner):
         raise JobNotFoundError(job_id)
     return job

@@ -9,7 +9,7 @@ from typing import Any
 
 import redis.asyncio
 
-from jobs._decoding import job_of
+from jobs._record_format import job_of
 from jobs._scripts.looks import LOOK
 from jobs.errors import JobNotFoundError
 from jobs.outages import reported_outage
@@ -88,7 +88,7 @@ class AsyncJobReader:
             found_owner, version, state, place, *values = await asked.answer
         if version is None or (owner is not None and found_owner.decode() != owner):
             raise JobNotFoundError(job_id)
-        job = job_of(values[0]) if values else None
+        job = job_of(job_id, values[0]) if values else None
         return Look(int(version), JobState(state.decode()), place or None, job)
 
     async def queue_positions(self, jobs: Sequence[Job]) -> list[int | None]:

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from ulid import ULID
 
-from jobs.options import JobOptions
+from jobs import objects
+from jobs.options import ContainerName, JobOptions
 from jobs.sources import FetchedSource
 
 
@@ -94,32 +95,55 @@ class InputInfo(_Record):
 
 
 class OutputInfo(_Record):
-    """The finished file.
+    """The finished file. Its record has what cannot be told from the job's.
 
     Attributes:
+        job_id: Whose.
+        container: That the job asked for.
+        num_segments: That it was joined of.
         width: In pixels.
         height: In pixels.
         num_frames: Frames.
         duration_seconds: End of the last frame.
         size_bytes: Size.
         sha256: Of the file; also its ETag.
-        key: Of the file in the storage.
-        report_key: Of the media report in the storage.
-        segments_key: Of the list of segments in the storage (`jobs.segment_list`), for who still plays them;
-            None if an older version has made it.
-        preview_key: Of a before/after picture of the last segment's last frame.
+        token: Of the attempt that has joined it, as far as names of objects have it.
+        preview_token: Of the attempt that has made the last segment; None where it left no picture.
     """
 
+    job_id: str = Field(exclude=True)
+    container: ContainerName = Field(exclude=True)
+    num_segments: int = Field(exclude=True)
     width: int
     height: int
     num_frames: int
     duration_seconds: float
     size_bytes: int
     sha256: str
-    key: str
-    report_key: str
-    segments_key: str | None = None
-    preview_key: str | None = None
+    token: str
+    preview_token: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Of the file in the storage."""
+        return objects.output_key(self.job_id, self.token, self.container)
+
+    @property
+    def report_key(self) -> str:
+        """Of the media report in the storage."""
+        return objects.report_key(self.job_id, self.token)
+
+    @property
+    def segments_key(self) -> str:
+        """Of the list of segments in the storage (`jobs.segment_list`), for who still plays them."""
+        return objects.segments_key(self.job_id, self.token)
+
+    @property
+    def preview_key(self) -> str | None:
+        """Of a before/after picture of the last segment's last frame."""
+        if self.preview_token is None:
+            return None
+        return objects.preview_key(self.job_id, self.num_segments - 1, self.preview_token)
 
 
 class JobPlan(_Record):
@@ -134,7 +158,7 @@ class JobPlan(_Record):
         pix_fmt: Of the result.
         crf: In the terms of the codec.
         preset: In the terms of the encoder.
-        description_key: Of the whole run in the storage, for workers.
+        description_key: Of the whole run in the storage, for workers; None once the job is completed.
     """
 
     model: str
@@ -145,7 +169,7 @@ class JobPlan(_Record):
     pix_fmt: str
     crf: float
     preset: str | None
-    description_key: str
+    description_key: str | None = None
 
 
 class StreamSound(_Record):
@@ -295,7 +319,8 @@ class Job(_Record):
         is_planned: Whether all segments are known.
         attempts: Largest number of attempts that one of its tasks has taken.
         plan: What the planner decided; None before.
-        streaming: What the growing stream needs besides the segments; None before that is known.
+        streaming: What the growing stream needs besides the segments; None before that is known, and once
+            the job is completed: it is in the list of segments then.
         output: The finished file.
         warnings: What the customer should know about the result.
         error: Why it failed.
@@ -325,6 +350,11 @@ class Job(_Record):
     @property
     def id(self) -> str:
         return self.spec.id
+
+    @property
+    def is_playable(self) -> bool:
+        """Whether it is known what the growing stream needs besides the segments."""
+        return self.streaming is not None or self.output is not None
 
     @property
     def progress(self) -> int:

@@ -1,25 +1,40 @@
-"""The segments of a completed job: a list in the storage, since the store keeps only what is polled."""
+"""What plays of a completed job: a list in the storage, since the store keeps only what is polled."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Self
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from jobs.records import FinishedSegment
+from jobs.records import FinishedSegment, StreamSound
 
-_SEGMENTS = TypeAdapter(tuple[FinishedSegment, ...])
-
-
-def segments_to_json(segments: Sequence[FinishedSegment]) -> bytes:
-    """For the object `OutputInfo.segments_key`."""
-    return _SEGMENTS.dump_json(tuple(segments))
+_OF_THE_VERSION_BEFORE = TypeAdapter(tuple[FinishedSegment, ...])
 
 
-def segments_from_json(content: bytes) -> tuple[FinishedSegment, ...]:
-    """What `segments_to_json` wrote.
+class SegmentList(BaseModel):
+    """The object `OutputInfo.segments_key`.
 
-    Raises:
-        ValidationError: If it is something else (pydantic's).
+    Attributes:
+        segments: All, in order.
+        sound: Of the growing stream; None if it has none.
     """
-    return _SEGMENTS.validate_json(content)
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    segments: tuple[FinishedSegment, ...]
+    sound: StreamSound | None = None
+
+    def to_json(self) -> bytes:
+        """For the storage."""
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self:
+        """What `to_json` wrote, also the version before's.
+
+        Raises:
+            ValidationError: If it is something else (pydantic's).
+        """
+        if content.startswith(b"["):  # the sound is in the job's record
+            return cls(segments=_OF_THE_VERSION_BEFORE.validate_json(content))
+        return cls.model_validate_json(content)

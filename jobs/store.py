@@ -6,9 +6,9 @@ import json
 from datetime import timedelta
 
 from jobs._attempt_store import AttemptStore, Beginning, EndReason, NextSteps
-from jobs._decoding import FIELDS, JOB_KEY
 from jobs._list_store import ListStore
 from jobs._overview_store import OverviewStore
+from jobs._record_format import FIELDS, JOB_KEY, spec_to_json
 from jobs._scripted_store import require_changed, require_job
 from jobs.clock import milliseconds
 from jobs.errors import (
@@ -65,7 +65,7 @@ class JobStore(AttemptStore, ListStore, OverviewStore):
             max_of_owner,
             int(spec.webhook is not None),
             "" if spec.input is None else spec.input.num_frames or "",
-            spec.model_dump_json(exclude_none=True),
+            spec_to_json(spec),
             json.dumps([] if spec.input is None else spec.input.warnings),
             json.dumps(labels),
             spec.max_stored_bytes,

@@ -208,7 +208,7 @@ def _named_keys(store: JobStore, job: Job) -> set[str]:
     for segment in store.finished_segments(job.id):
         named |= {segment.key, segment.preview_key or ""}
     if job.plan is not None:
-        named.add(job.plan.description_key)
+        named.add(job.plan.description_key or "")
     if job.streaming is not None and job.streaming.sound is not None:
         named |= {job.streaming.sound.key, job.streaming.sound.index_key}
     return named

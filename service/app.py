@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from jobs.settings import ServiceSettings
 from media.sandbox import shared_sandbox
 from service import problems
-from service.auth import KnownKeys, RateLimiter
+from service.auth import KnownKeys
 from service.background import run_background
 from service.batches.endpoints import router as batches_router
 from service.context import ServiceContext, make_context
@@ -25,6 +25,7 @@ from service.estimates.endpoints import router as estimates_router
 from service.jobs.endpoints import router as jobs_router
 from service.keys.endpoints import router as keys_router
 from service.models.endpoints import router as models_router
+from service.rate_limit import RateLimiter
 from service.request_scope import RequestScopeMiddleware
 from service.results.endpoints import router as results_router
 from service.system.endpoints import router as system_router

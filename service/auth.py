@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
-import redis.asyncio
 from fastapi import Depends, Request
-from limits import RateLimitItemPerMinute
-from limits.aio.storage import RedisStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.concurrency import run_in_threadpool
 
 from jobs.api_keys import ApiKey, ApiKeyStore, KeyLimits, Scope
 from jobs.webhook_secrets import INSTALLATION
 from service.browser_guard import check_not_forwarded, check_page
 from service.context import Context, ServiceContext
-from service.errors import ForbiddenError, RateLimitedError, UnauthorizedError
-from service.request_scope import until_answered
+from service.errors import ForbiddenError, UnauthorizedError
+from service.rate_limit import RateLimiter
+from service.request_scope import answer_with, until_answered
 
 LOCAL_OWNER = INSTALLATION
 COOKIE = "dovetail_key"
@@ -29,7 +25,6 @@ PUBLIC: dict[str, Any] = {"security": []}
 # A key that is revoked or expires is useless everywhere after so long.
 _KEPT_SECONDS = 3.0
 _MAX_KEPT = 10_000
-_TAKEN_SECONDS = 60
 # Limits that keys have from the settings where they say nothing; a server without keys has none of them.
 _SET_BY_SERVER = ("requests_per_minute", "max_requests_at_once", "max_streams_at_once", "max_uploads_at_once")
 
@@ -56,67 +51,6 @@ class Caller:
 
 
 LOCAL = Caller(LOCAL_OWNER, "this machine", (Scope.ADMIN,))
-
-
-@dataclass
-class _Taken:
-    """Requests that this process may let through without asking."""
-
-    left: int = 0
-    until: float = 0.0
-    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    def count(self) -> bool:
-        """Uses one, if there is one left."""
-        if not self.left or time.monotonic() > self.until:
-            return False
-        self.left -= 1
-        return True
-
-
-class RateLimiter:
-    """Counts requests per caller in a sliding minute, in Redis, so that all API processes count together.
-
-    A process takes a second's worth at once and counts these by itself, so that a poll need not ask Redis;
-    what it has taken and not used after a minute is nobody's.
-
-    Args:
-        client: Of the store.
-    """
-
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        storage = RedisStorage(
-            "async+redis://",  # the pool knows the address
-            implementation="redispy",
-            connection_pool=client.connection_pool,  # type: ignore[arg-type] # passed on as it is
-        )
-        self._limiter = SlidingWindowCounterRateLimiter(storage)
-        self._taken: dict[str, _Taken] = {}
-
-    async def check(self, owner: str, requests_per_minute: int) -> None:
-        """Counts one request.
-
-        Raises:
-            RateLimitedError: If it is one too many.
-        """
-        taken = self._taken.setdefault(owner, _Taken())
-        if taken.count():
-            return
-        limit, block = RateLimitItemPerMinute(requests_per_minute), requests_per_minute // 60
-        async with taken.asking:
-            if taken.count():
-                return
-            if block > 1 and await self._limiter.hit(limit, owner, cost=block):
-                taken.left, taken.until = block - 1, time.monotonic() + _TAKEN_SECONDS
-                return
-            is_allowed = await self._limiter.hit(limit, owner)
-        if not is_allowed:
-            wait = (await self._limiter.get_window_stats(limit, owner)).reset_time - time.time()
-            raise RateLimitedError(
-                f"more than {requests_per_minute} requests in a minute; wait, and poll less often",
-                limit=requests_per_minute,
-                retry_after_seconds=int(wait) + 1,
-            )
 
 
 class KnownKeys:
@@ -198,7 +132,8 @@ async def _look_up(request: Request, context: ServiceContext, secret: str) -> Ca
     if key is None:
         raise UnauthorizedError("this API key is unknown, revoked or expired")
     limiter: RateLimiter = request.app.state.rate_limiter
-    await limiter.check(key.id, key.limits.requests_per_minute or context.settings.requests_per_minute)
+    limit = key.limits.requests_per_minute or context.settings.requests_per_minute
+    answer_with(request, (await limiter.check(key.id, limit)).headers)
     return Caller(key.id, key.name, key.scopes, key.limits)
 
 

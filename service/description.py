@@ -18,7 +18,7 @@ from service.estimates.schemas import EstimateRequest
 from service.jobs.schemas import JobEventSchema
 from service.jobs.submissions import JobForm, JobRequest, JobSettings
 from service.keys.schemas import KeyChangeRequest, KeyRequest, KeySchema, NewKeySchema
-from service.openapi import HEADERS, REF_TEMPLATE
+from service.openapi import HEADERS, RATE_LIMIT, REF_TEMPLATE, with_headers
 from service.problems import Problem
 from service.system.schemas import SessionRequest
 from service.uploads.schemas import CompletionRequest, PartsRequest
@@ -98,11 +98,14 @@ def describe(app: FastAPI, routers: Iterable[APIRouter], *, uses_keys: bool) -> 
 def _complete(operation: dict[str, Any], scopes: list[str], *, uses_keys: bool) -> None:
     if "security" not in operation:
         operation["security"] = [{"key": scopes}] if uses_keys else [{"key": scopes}, {}]
-    for answer in operation["responses"].values():
+    common = ["X-Request-Id"] if operation["security"] == [] else ["X-Request-Id", *RATE_LIMIT]
+    for status, answer in operation["responses"].items():
         if _EVENTS in answer.get("content", {}):
             # FastAPI writes `itemSchema`, which OpenAPI has from 3.2 on.
             answer["content"][_EVENTS] = {"schema": {"type": "string", "description": _EVENTS_TEXT}}
-        answer.setdefault("headers", {})["X-Request-Id"] = {"$ref": "#/components/headers/X-Request-Id"}
+        # Who has no valid key is not counted.
+        names = ("X-Request-Id",) if status == "401" else common
+        answer.setdefault("headers", {}).update(with_headers(*names)["headers"])
 
 
 def _scopes(dependant: Dependant) -> set[str]:

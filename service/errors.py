@@ -103,17 +103,6 @@ class UnsupportedMediaError(ServiceError):
     status, code, title = 415, "unsupported_media", "Unsupported media"
 
 
-class RateLimitedError(ServiceError):
-    """Raised when a key asks too often."""
-
-    status, code, title = 429, "rate_limited", "Too many requests"
-
-    def __init__(self, detail: str, *, limit: int, retry_after_seconds: int) -> None:
-        seconds = str(max(1, retry_after_seconds))
-        headers = {"RateLimit-Limit": str(limit), "RateLimit-Remaining": "0", "RateLimit-Reset": seconds}
-        super().__init__(detail, headers={"Retry-After": seconds, **headers})
-
-
 class QuotaError(ServiceError):
     """Raised when a key has used up what it may have at a time."""
 

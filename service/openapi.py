@@ -18,15 +18,16 @@ HEADERS: dict[str, dict[str, Any]] = {
     },
     "RateLimit-Limit": {
         "schema": {"type": "integer", "minimum": 1},
-        "description": "Requests that the key may make in a minute; in answers `rate_limited`.",
+        "description": "Requests that the key may make in a minute. In answers to requests with a key.",
     },
     "RateLimit-Remaining": {
         "schema": {"type": "integer", "minimum": 0},
-        "description": "How many of them are left.",
+        "description": "How many of them are left, as far as the process knows that answers: processes count "
+        "together a second's worth of requests at a time, so what others have taken since may be missing.",
     },
     "RateLimit-Reset": {
         "schema": {"type": "integer", "minimum": 0},
-        "description": "Seconds until there are more.",
+        "description": "Seconds until there is one more.",
     },
     "X-Request-Id": {
         "schema": {"type": "string"},

@@ -15,7 +15,7 @@ from starlette.routing import compile_path
 
 from jobs.errors import JobsError
 from service.errors import InvalidRequestError, ServiceError, UnavailableError, from_jobs_error
-from service.openapi import RATE_LIMIT, REF_TEMPLATE, with_headers
+from service.openapi import REF_TEMPLATE, with_headers
 
 MEDIA_TYPE = "application/problem+json"
 _log = structlog.get_logger(__name__)
@@ -105,7 +105,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         507: "The storage is full.",
     }
     content = {MEDIA_TYPE: {"schema": {"$ref": REF_TEMPLATE.format(model=Problem.__name__)}}}
-    headers = {429: with_headers("Retry-After", *RATE_LIMIT), 503: with_headers("Retry-After")}
+    headers = {status: with_headers("Retry-After") for status in (429, 503)}
     wanted = sorted({401, 403, 422, 429, 503, *statuses})
     return {
         status: {"description": titles[status], "content": content, **headers.get(status, {})}

@@ -1,8 +1,9 @@
-"""What belongs to one request: its id, for its log lines, its response and its problem document, and what is
-let go of when it has been answered."""
+"""What belongs to one request: its id, for its log lines, its response and its problem document, headers of
+whatever it is answered with, and what is let go of when it has been."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from random import getrandbits
 
@@ -30,15 +31,21 @@ class RequestScopeMiddleware:
             return
         # To tell requests apart, not to be secret: urandom costs a system call.
         request_id = f"{getrandbits(128):032x}"
+        headers = {HEADER: request_id}
 
-        async def send_with_id(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[HEADER] = request_id
+                MutableHeaders(scope=message).update(headers)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id), ExitStack() as held:
-            scope.setdefault("state", {}).update(request_id=request_id, held=held)
-            await self._app(scope, receive, send_with_id)
+            scope.setdefault("state", {}).update(request_id=request_id, headers=headers, held=held)
+            await self._app(scope, receive, send_with_headers)
+
+
+def answer_with(request: Request, headers: Mapping[str, str]) -> None:
+    """Adds headers to the answer, also if it is an error."""
+    request.state.headers.update(headers)
 
 
 def until_answered(request: Request) -> ExitStack:

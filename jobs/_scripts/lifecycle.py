@@ -10,7 +10,9 @@ CREATE = (
     PRELUDE
     + """
 local id, owner, priority, batch = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-if get(id, 'spec') == ARGV[9] then return {'ok', 0} end
+if get(id, 'spec') == ARGV[9] and get(id, 'owner') == owner and get(id, 'priority') == priority then
+  return {'ok', 0}
+end
 if redis.call('EXISTS', job_key(id)) == 1 then return {'exists', 0} end
 local input_key = cjson.decode(ARGV[9]).input_key
 local upload = string.match(input_key, '^uploads/(.+)$')
@@ -71,9 +73,14 @@ expire_after(id, tonumber(ARGV[4]))
 -- Its segments are removed soon.
 set_stored(get(id, 'owner'), id, input_bytes(id) + cjson.decode(ARGV[3]).size_bytes)
 set_state(id, 'completed')
--- What only workers need; the list of segments is in the storage.
+-- What only workers and those who play segments need; these have a list of them in the storage.
 redis.call('HDEL', job_key(id), 'plan_state', 'done_frames', 'next_segment', 'planning_asked',
-  'progress_event_at')
+  'progress_event_at', 'stream')
+local run = cjson.decode(get(id, 'run') or '{}')
+if run.description_key then
+  run.description_key = nil
+  redis.call('HSET', job_key(id), 'run', cjson.encode(run))
+end
 for _, suffix in ipairs({':segments', ':plan', ':attempts', ':leases', ':announced', ':failed_on',
     ':handed_on'}) do
   redis.call('DEL', job_key(id) .. suffix)

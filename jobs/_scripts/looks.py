@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs._decoding import FIELDS
+from jobs._record_format import FIELDS
 
 _NAMES = ", ".join(f"'{name}'" for name in FIELDS)
 

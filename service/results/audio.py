@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from jobs.records import Job
-from jobs.storage import Storage
 from media.growing import SegmentIndex
+from service.context import ServiceContext
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,15 @@ class StreamAudio:
     index: SegmentIndex
 
     @classmethod
-    def read(cls, storage: Storage, job: Job) -> Self | None:
-        """The sound of a job whose `streaming` is known; None if it has none. Blocking.
+    def read(cls, context: ServiceContext, job: Job) -> Self | None:
+        """The sound of a job that `is_playable`; None if it has none. Blocking.
 
         Raises:
             ObjectNotFoundError: If it was removed.
             StorageError: If the storage does not answer.
         """
-        sound = None if job.streaming is None else job.streaming.sound
+        sound = context.segments.sound(job)
         if sound is None:
             return None
-        return cls(sound.key, SegmentIndex.from_dict(json.loads(storage.get_bytes(sound.index_key))))
+        index = json.loads(context.storage.get_bytes(sound.index_key))
+        return cls(sound.key, SegmentIndex.from_dict(index))

@@ -177,7 +177,8 @@ async def get_segment(request: Request, job: OwnJob, context: Context, number: S
 )
 async def get_audio(request: Request, job: OwnJob, context: Context) -> Response:
     """The sound as a fragmented MP4; playlists name ranges of it."""
-    return await serve_file(request, context.storage, audio_file(job))
+    sound = await context.lanes.storage.run(job.spec.owner, context.segments.sound, job)
+    return await serve_file(request, context.storage, audio_file(job, sound))
 
 
 @router.get(

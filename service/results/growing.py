@@ -65,7 +65,7 @@ async def growing_bytes(context: ServiceContext, job_id: str) -> AsyncIterator[b
         read = partial(_read, context, job.spec.owner)
         index = SegmentIndex.from_dict(segment.boxes)
         if stream is None:
-            audio = await context.lanes.storage.run(job.spec.owner, StreamAudio.read, context.storage, job)
+            audio = await context.lanes.storage.run(job.spec.owner, StreamAudio.read, context, job)
             stream = GrowingStream(None if audio is None else audio.index)
             yield await _read_init(read, segment, index, audio)
         for piece in stream.add_segment(index):
@@ -107,7 +107,7 @@ async def segments_in_order(
 
 async def _segment_of(context: ServiceContext, job: Job, index: int) -> FinishedSegment | None:
     # Before the plan has said whether there is sound, nothing can be sent: the tracks stand in front.
-    if job.streaming is None or job.state in (JobState.CANCELLING, JobState.CANCELLED):
+    if not job.is_playable or job.state in (JobState.CANCELLING, JobState.CANCELLED):
         return None
     return await context.segments.one(job, index)
 

@@ -64,7 +64,7 @@ def read_published(context: ServiceContext, job: Job) -> Published:
         NotReadyError: If there is none yet.
         GoneError: If they are no longer there, or will not come.
     """
-    found = () if job.streaming is None else context.segments.all(job)
+    found = context.segments.all(job) if job.is_playable else ()
     playable = _without_holes(found)
     if not playable:
         if job.state.is_final:
@@ -74,7 +74,7 @@ def read_published(context: ServiceContext, job: Job) -> Published:
         raise GoneError(f"the segments of job {job.id} were removed; see /content for the whole file")
     return Published(
         [SegmentIndex.from_dict(segment.boxes) for segment in playable],
-        StreamAudio.read(context.storage, job),
+        StreamAudio.read(context, job),
         job.is_planned and len(playable) == job.num_segments,
     )
 

@@ -1,4 +1,4 @@
-"""A job's finished segments: in the store until it is completed, then a list in the storage."""
+"""What can be played of a job: in the store until it is completed, then a list in the storage."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from functools import lru_cache
 
 from jobs.async_reader import AsyncJobReader
 from jobs.errors import ObjectNotFoundError
-from jobs.records import FinishedSegment, Job
-from jobs.segment_list import segments_from_json
+from jobs.records import FinishedSegment, Job, StreamSound
+from jobs.segment_list import SegmentList
 from jobs.storage import Storage
 from jobs.store import JobStore
 from service.lanes import Lanes
 
 # That of a three-hour film takes two megabytes.
 _KEPT_LISTS = 4
+_NOTHING = SegmentList(segments=())
 
 
 class FinishedSegments:
-    """Where a job's finished segments are. A completed one's go an hour after its end.
+    """Where a job's finished segments and the sound beside them are. A completed one's go an hour after its
+    end.
 
     Args:
         store: Job records.
@@ -35,12 +37,13 @@ class FinishedSegments:
         """All that are there, in order; with gaps while the job is unfinished. Blocking."""
         if job.output is None:
             return self._store.finished_segments(job.id)
-        if job.output.segments_key is None:
-            return ()
-        try:
-            return self._read(job.output.segments_key)
-        except ObjectNotFoundError:
-            return ()
+        return self._kept(job.output.segments_key).segments
+
+    def sound(self, job: Job) -> StreamSound | None:
+        """The sound of a job that `is_playable`; None if it has none. Blocking."""
+        if job.streaming is not None:
+            return job.streaming.sound
+        return None if job.output is None else self._kept(job.output.segments_key).sound
 
     async def one(self, job: Job, index: int) -> FinishedSegment | None:
         """One of them; None if it is not there, or not yet."""
@@ -56,5 +59,11 @@ class FinishedSegments:
         segment = await self._reader.newest_segment(job.id)
         return None if segment is None else segment.preview_key
 
-    def _read_list(self, key: str) -> tuple[FinishedSegment, ...]:
-        return segments_from_json(self._storage.get_bytes(key))
+    def _kept(self, key: str) -> SegmentList:
+        try:
+            return self._read(key)
+        except ObjectNotFoundError:
+            return _NOTHING
+
+    def _read_list(self, key: str) -> SegmentList:
+        return SegmentList.from_json(self._storage.get_bytes(key))

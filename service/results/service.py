@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from jobs.records import FinishedSegment, InputInfo, Job, JobState, OutputInfo
+from jobs.records import FinishedSegment, InputInfo, Job, JobState, OutputInfo, StreamSound
 from service.context import ServiceContext
 from service.errors import GoneError, NotFoundError, NotReadyError
 from service.results.files import ServedFile, content_disposition
@@ -113,13 +113,12 @@ def segment_file(job: Job, segment: FinishedSegment | None) -> ServedFile:
     )
 
 
-def audio_file(job: Job) -> ServedFile:
+def audio_file(job: Job, sound: StreamSound | None) -> ServedFile:
     """The sound of the HLS playlist as a file.
 
     Raises:
         NotFoundError: If there is none.
     """
-    sound = None if job.streaming is None else job.streaming.sound
     if sound is None:
         raise NotFoundError(f"job {job.id} has no sound, or its plan is not made yet")
     return ServedFile(

@@ -134,22 +134,23 @@ def make_segment(store: JobStore, job_id: str, index: int, token: str = "token")
 
 PLAN = JobPlan(
     model="bicubic", width=256, height=192, codec="h264", encoder="libx264", pix_fmt="yuv420p", crf=18,
-    preset="medium", description_key="none",
+    preset="medium",
 )  # fmt: skip
 
 
 def output(job_id: str) -> OutputInfo:
     return OutputInfo(
+        job_id=job_id,
+        container="mp4",
+        num_segments=2,
         width=256,
         height=192,
         num_frames=20,
         duration_seconds=0.8,
         size_bytes=1000,
         sha256="00",
-        key=f"jobs/{job_id}/output-1.mp4",
-        report_key=f"jobs/{job_id}/report-1.json",
-        segments_key=f"jobs/{job_id}/segments-1.json",
-        preview_key=f"jobs/{job_id}/previews/1.jpg",
+        token="1",
+        preview_token="2",
     )
 
 

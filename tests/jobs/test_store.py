@@ -18,7 +18,7 @@ from jobs.errors import (
     QueueFullError,
     StoreUnavailableError,
 )
-from jobs.records import PRIORITIES, JobError, JobState, Priority, Stage
+from jobs.records import PRIORITIES, JobError, JobState, Priority, Stage, Streaming, StreamSound
 from jobs.store import JobStore
 from tests.jobs.made import (
     MINUTE,
@@ -328,6 +328,26 @@ def test_a_completed_job_cannot_be_tried_again(store: JobStore) -> None:
     complete(store, job_id)
     with pytest.raises(JobStateError, match="completed"):
         store.retry(job_id)
+
+
+def test_a_completed_job_keeps_no_names_of_its_objects_and_nothing_that_only_workers_need(
+    store: JobStore,
+) -> None:
+    job_id = create(store, input_key="uploads/1").id
+    begin(store, job_id, "plan")
+    sound = StreamSound(key=f"jobs/{job_id}/audio.mp4", size_bytes=1, index_key=f"jobs/{job_id}/audio.json")
+    run = PLAN.model_copy(update={"description_key": f"jobs/{job_id}/run.json"})
+    streaming = Streaming(sound=sound)
+    store.set_fields(job_id, "plan", "token", run=run.model_dump(), stream=streaming.model_dump())
+    planned_job = store.get(job_id)
+    assert (planned_job.plan, planned_job.streaming) == (run, streaming)
+    end(store, job_id, "plan", "drained")
+    complete(store, job_id)
+    ended = store.get(job_id)
+    assert (ended.plan, ended.output) == (PLAN, output(job_id))
+    record = store.client.hgetall(f"dv:job:{job_id}")
+    assert [name for name, value in record.items() if b"jobs/" in value] == []
+    assert set(store.client.scan_iter(f"dv:job:{job_id}*")) == {f"dv:job:{job_id}".encode()}
 
 
 def test_nothing_of_a_deleted_job_is_left(store: JobStore) -> None:

@@ -26,7 +26,7 @@ from jobs.records import (
     StreamSound,
     new_id,
 )
-from jobs.segment_list import segments_to_json
+from jobs.segment_list import SegmentList
 from service.context import ServiceContext
 from tests.media.test_growing_stream import Growing
 
@@ -91,23 +91,24 @@ def complete(context: ServiceContext, job_id: str, content: bytes) -> None:
     """Completes a job with a result."""
     begin(context, job_id, "join")
     segments = context.store.finished_segments(job_id)
-    key, report_key = objects.output_key(job_id, TOKEN), objects.report_key(job_id, TOKEN)
-    segments_key = objects.segments_key(job_id, TOKEN)
-    context.storage.put_bytes(key, content)
-    context.storage.put_bytes(segments_key, segments_to_json(segments))
-    context.storage.put_bytes(report_key, b'{"frames": 27}')
+    streaming = context.store.get(job_id).streaming
     output = OutputInfo(
+        job_id=job_id,
+        container="mp4",
+        num_segments=len(segments),
         width=64,
         height=48,
         num_frames=27,
         duration_seconds=13.5,
         size_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
-        key=key,
-        report_key=report_key,
-        segments_key=segments_key,
-        preview_key=segments[-1].preview_key if segments else None,
+        token=objects.short(TOKEN),
+        preview_token=objects.short(TOKEN) if segments else None,
     )
+    listed = SegmentList(segments=tuple(segments), sound=streaming and streaming.sound)
+    context.storage.put_bytes(output.key, content)
+    context.storage.put_bytes(output.segments_key, listed.to_json())
+    context.storage.put_bytes(output.report_key, b'{"frames": 27}')
     context.store.complete(job_id, TOKEN, output, ttl=TTL)
 
 

@@ -16,7 +16,6 @@ import pytest
 
 from jobs.batch_store import BatchStore
 from jobs.embedded_redis import free_port
-from jobs.objects import output_key
 from jobs.records import JobError, OutputInfo
 from jobs.settings import ServiceSettings
 from jobs.webhook_secrets import INSTALLATION
@@ -75,12 +74,11 @@ def complete(api: Api, job_id: str, content: bytes) -> None:
     """Ends a job as a worker would, with this file."""
     token = uuid4().hex
     api.context.store.begin(job_id, "join", token, ttl=TTL, max_attempts=4, worker="test", num_workers=1)
-    key = output_key(job_id, token)
-    api.context.storage.put_bytes(key, content)
     output = OutputInfo(
         width=256, height=192, num_frames=12, duration_seconds=0.48, size_bytes=len(content),
-        sha256="0" * 64, key=key, report_key=key, segments_key=key,
+        sha256="0" * 64, job_id=job_id, container="mp4", num_segments=1, token=token,
     )  # fmt: skip
+    api.context.storage.put_bytes(output.key, content)
     api.context.store.complete(job_id, token, output, ttl=TTL)
 
 

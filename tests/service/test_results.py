@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -89,7 +90,35 @@ class Listener:
             self.error = error
 
 
+@pytest.fixture
+def completed_before(api: Api, completed: HandMade) -> HandMade:
+    """A job as the version before kept it: all names of objects in the record, and the sound."""
+    key = f"dv:job:{completed.id}"
+    content = api.context.client.hget(key, "output")
+    assert isinstance(content, bytes)
+    kept = json.loads(content)
+    output = api.context.store.get(completed.id).output
+    assert output is not None
+    del kept["token"], kept["preview_token"]
+    for name in ("key", "report_key", "segments_key", "preview_key"):
+        kept[name] = getattr(output, name)
+    plays = json.loads(api.context.storage.get_bytes(output.segments_key))
+    stream = json.dumps({"sound": plays["sound"]})
+    spec = api.context.store.get(completed.id).spec.model_dump_json(exclude_none=True)
+    api.context.client.hset(key, mapping={"spec": spec, "output": json.dumps(kept), "stream": stream})
+    api.context.storage.put_bytes(output.segments_key, json.dumps(plays["segments"]).encode())
+    return completed
+
+
 # The file
+
+
+def test_what_the_version_before_has_made_is_still_there(api: Api, completed_before: HandMade) -> None:
+    path = completed_before.path
+    assert api.http.get(f"{path}/content").content == completed_before.growing.joined.read_bytes()
+    assert api.http.get(f"{path}/report").json() == {"frames": 27}
+    for name in ("preview.jpg", "hls/playlist.m3u8", "hls/audio.m3u8", "hls/audio.mp4", "hls/segments/3.mp4"):
+        assert api.http.get(f"{path}/{name}").status_code == 200, name
 
 
 def test_result_comes_whole_with_its_digest_as_etag(api: Api, completed: HandMade) -> None:

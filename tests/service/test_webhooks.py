@@ -61,7 +61,7 @@ def begin(store: JobStore, job_id: str, task: str = "plan") -> str:
 def complete(store: JobStore, job_id: str) -> None:
     output = OutputInfo(
         width=256, height=192, num_frames=12, duration_seconds=0.48, size_bytes=1, sha256="0" * 64,
-        key="none", report_key="none", segments_key="none",
+        job_id=job_id, container="mp4", num_segments=1, token="none",
     )  # fmt: skip
     store.complete(job_id, begin(store, job_id, "join"), output, ttl=TTL)
 

@@ -90,6 +90,7 @@ def read_description(context: WorkerContext, plan: JobPlan) -> dict[str, Any]:
     Raises:
         StorageError: If it cannot be had.
     """
+    assert plan.description_key is not None  # of a completed job only
     found: dict[str, Any] = json.loads(context.storage.get_bytes(plan.description_key))
     return found
 

@@ -14,7 +14,7 @@ from jobs import objects
 from jobs.errors import LostLeaseError, StorageError
 from jobs.records import FinishedSegment, OutputInfo
 from jobs.records import Job as JobRecord
-from jobs.segment_list import segments_to_json
+from jobs.segment_list import SegmentList
 from media import JoinReport, MediaInfo
 from media.sandbox import sandboxed_join
 from workers.run.findings import MeanFindings
@@ -73,18 +73,19 @@ def _complete(
 ) -> None:
     """Stores the file and says that the job is done; removes the file if it may not say so."""
     assert record.plan is not None
-    segments_key = objects.segments_key(record.id, attempt.token)
+    last_preview = segments[-1].preview_key
     result = OutputInfo(
+        job_id=record.id,
+        container=record.spec.options.container,
+        num_segments=len(segments),
         width=record.plan.width,
         height=record.plan.height,
         num_frames=joined.num_frames,
         duration_seconds=float(joined.duration_seconds),
         size_bytes=joined.num_bytes,
         sha256=_sha256(joined.path),
-        key=objects.output_key(record.id, attempt.token, record.spec.options.container),
-        report_key=objects.report_key(record.id, attempt.token),
-        segments_key=segments_key,
-        preview_key=segments[-1].preview_key,
+        token=objects.short(attempt.token),
+        preview_token=None if last_preview is None else objects.token_of(last_preview),
     )
     warnings = [without_paths(text) for text in joined.warnings]
     report = make_report(
@@ -97,10 +98,12 @@ def _complete(
         seconds=time.monotonic() - start,
         warnings=warnings,
     )
+    sound = None if record.streaming is None else record.streaming.sound
+    to_be_played = SegmentList(segments=tuple(segments), sound=sound)
     try:
         context.storage.put_file(result.key, joined.path, is_movable=True)
         context.storage.put_bytes(result.report_key, json.dumps(report, indent=1).encode())
-        context.storage.put_bytes(segments_key, segments_to_json(segments))
+        context.storage.put_bytes(result.segments_key, to_be_played.to_json())
         context.store.complete(
             record.id,
             attempt.token,
@@ -109,7 +112,7 @@ def _complete(
             warnings=warnings,
         )
     except (LostLeaseError, StorageError):
-        for key in (result.key, result.report_key, segments_key):
+        for key in (result.key, result.report_key, result.segments_key):
             context.storage.delete(key)
         raise
 

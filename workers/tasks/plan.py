@@ -90,6 +90,7 @@ def _cut(
 
 def _describe(context: WorkerContext, attempt: Attempt, record: JobRecord, blueprint: Blueprint) -> None:
     run, encode, encoding = blueprint.run, blueprint.options.encode, blueprint.run.encoding
+    description_key = objects.description_key(record.id, attempt.token)
     plan = JobPlan(
         model=blueprint.model.name,
         width=encoding.width,
@@ -99,10 +100,10 @@ def _describe(context: WorkerContext, attempt: Attempt, record: JobRecord, bluep
         pix_fmt=encoding.pix_fmt,
         crf=decided_crf(encode, encoding),
         preset=encode.preset or encoding.private_options.get("preset"),
-        description_key=objects.description_key(record.id, attempt.token),
+        description_key=description_key,
     )
     description = describe_run(run, options=blueprint.options, model=blueprint.model)
-    context.storage.put_bytes(plan.description_key, json.dumps(description).encode())
+    context.storage.put_bytes(description_key, json.dumps(description).encode())
     fields: dict[str, Any] = {"run": plan.model_dump(mode="json")}
     if run.num_frames is not None:
         fields["total_frames"] = run.num_frames

@@ -23,7 +23,7 @@ from jobs.fleet import Fleet
 from jobs.options import JobOptions
 from jobs.queue import JobQueue
 from jobs.records import FinishedSegment, InputInfo, Job, JobSpec, Priority, new_id
-from jobs.segment_list import segments_from_json
+from jobs.segment_list import SegmentList
 from jobs.settings import WorkerSettings
 from jobs.storage import Storage
 from jobs.store import JobStore
@@ -150,9 +150,12 @@ class Farm:
 
     def finished_segments(self, job: Job) -> tuple[FinishedSegment, ...]:
         """Those of a completed job."""
+        return self.played(job).segments
+
+    def played(self, job: Job) -> SegmentList:
+        """What plays of a completed job."""
         assert job.output is not None
-        assert job.output.segments_key is not None
-        return segments_from_json(self.storage.get_bytes(job.output.segments_key))
+        return SegmentList.from_json(self.storage.get_bytes(job.output.segments_key))
 
     def output(self, job: Job, folder: Path) -> Path:
         """The finished file."""
