@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the programs that only tests use: Debian's Chromium, ffmpeg, curl and jq, and Helm.
+# Installs the programs that only tests use: Debian's Chromium, ffmpeg, curl, jq and
+# Prometheus, Helm, and linters.
 # Usage: scripts/install_test_tools.sh
 #
 # Without root or apt it says what is missing; the tests that need it are then skipped.
@@ -21,3 +22,5 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 scripts/install_browser.sh
 scripts/install_helm.sh || echo "missing for tests of the chart: Helm" >&2
+scripts/install_prometheus.sh || echo "missing for tests of alerts and dashboard: Prometheus" >&2
+scripts/install_linters.sh || echo "missing for tests of scripts, images and YAML: linters" >&2

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/dovetail"
 INSTALLATIONS = sorted((CHART / "ci").glob("*.yaml"))
 NAMESPACE = "video"
-# Where scripts/install_helm.sh puts it.
+# Where scripts/install_test_tools.sh puts programs.
 PATH = f"{os.environ['PATH']}:{Path(sys.executable).parent}:{ROOT / '.venv/bin'}"
 
 Manifest = dict[str, Any]
@@ -33,8 +33,8 @@ def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @cache
-def rendered(values: Path | None = None, *, sets: tuple[str, ...] = ()) -> list[Manifest]:
-    """The objects of an installation.
+def rendered_text(values: Path | None = None, *, sets: tuple[str, ...] = ()) -> str:
+    """The objects of an installation, as Helm writes them.
 
     Args:
         values: File of values; None for the chart's own.
@@ -47,7 +47,13 @@ def rendered(values: Path | None = None, *, sets: tuple[str, ...] = ()) -> list[
     pairs = [part for pair in sets for part in ("--set-json", pair)]
     done = helm("template", "release", CHART, "--namespace", NAMESPACE, *files, *pairs)
     assert done.returncode == 0, done.stderr
-    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+    return done.stdout
+
+
+@cache
+def rendered(values: Path | None = None, *, sets: tuple[str, ...] = ()) -> list[Manifest]:
+    """The objects of an installation, of `rendered_text`."""
+    return [manifest for manifest in yaml.safe_load_all(rendered_text(values, sets=sets)) if manifest]
 
 
 def of_kind(manifests: list[Manifest], kind: str) -> dict[str, Manifest]:

@@ -293,6 +293,24 @@ def test_alerts_and_dashboards_are_those_of_compose() -> None:
     }
 
 
+def test_a_packaged_chart_has_what_links_in_its_folder_lead_to(tmp_path: Path) -> None:
+    """Alerts and dashboards; a release packages it under a version of its own."""
+    done = helm("package", CHART, "--version", "1.4.2", "--app-version", "1.4.2", "--destination", tmp_path)
+    assert done.returncode == 0, done.stderr
+    values = ("--set", "monitoring.enabled=true,dashboards.enabled=true")
+    done = helm("template", "release", tmp_path / "dovetail-1.4.2.tgz", "--namespace", "video", *values)
+    assert done.returncode == 0, done.stderr
+    manifests = [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+    (rule,) = of_kind(manifests, "PrometheusRule").values()
+    assert rule["spec"] == yaml.safe_load((ROOT / "deploy/alerts/dovetail.yaml").read_text())
+    (dashboard,) = of_kind(manifests, "ConfigMap").values()
+    assert dashboard["data"].keys() == {"dovetail.json"}
+    (api,) = of_kind(manifests, "Deployment")["release-dovetail-api"]["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert api["image"] == "dovetail-api:1.4.2"
+
+
 def test_uploads_and_streams_pass_proxies_without_buffers_and_limits() -> None:
     (ingress,) = of_kind(rendered(CHART / "ci/gpu-s3-keda.yaml"), "Ingress").values()
     nginx = {key.rpartition("/")[2]: value for key, value in ingress["metadata"]["annotations"].items()}

@@ -5,6 +5,7 @@ What images and kubelets add (users, volumes, probes by the minute) is not here.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -24,6 +25,9 @@ from benchmarks.made_clips import make_clip
 from dovetail_client import Dovetail
 from jobs.embedded_redis import free_port
 from tests.deploy.chart import Manifest, component, of_kind, pods, projected_files, rendered, resolved, secret
+from tests.s3_server import BUCKET, s3_server
+
+__all__ = ["s3_server"]
 
 pytestmark = [pytest.mark.usefixtures("helm_program"), pytest.mark.slow]
 
@@ -77,11 +81,15 @@ class Node:
 
     def _here(self, part: str, text: str) -> str:
         if text.startswith(("/data", "/run/", "/models", "/scratch", "/tmp")):
-            # The claim is one for all, unless it is Valkey's own.
-            owner = "shared" if text.startswith("/data") and part != "valkey" else part
+            owner = "shared" if text.startswith("/data") and self._shares_data(part) else part
             return str(self._folder / owner) + text
         (service,) = (name for name in of_kind(self.manifests, "Service") if name.endswith("-valkey"))
         return text.replace(f"{service}:6379", f"127.0.0.1:{self.ports['redis']}")
+
+    def _shares_data(self, part: str) -> bool:
+        """Whether its /data is a claim that others mount too; Valkey's is its own."""
+        volumes = self.pods[part]["spec"].get("volumes", [])
+        return any(found["name"] == "data" and "persistentVolumeClaim" in found for found in volumes)
 
     def wait_for_port(self, part: str, name: str, process: subprocess.Popen[bytes]) -> None:
         """As a TCP probe does."""
@@ -96,10 +104,26 @@ class Node:
                 time.sleep(0.1)
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[tuple[Node, dict[str, subprocess.Popen[bytes]]]]:
+def bucket_values(server: str) -> tuple[str, ...]:
+    """Of an installation with a bucket on this server."""
+    access = json.dumps(
+        [{"name": "AWS_ACCESS_KEY_ID", "value": "key"}, {"name": "AWS_SECRET_ACCESS_KEY", "value": "secret"}]
+    )
+    return (
+        f'storage.url="s3://{BUCKET}/chart"',
+        f'storage.s3={{"region": "us-east-1", "endpoint": "{server}"}}',
+        f"api.extraEnv={access}",
+        f"worker.extraEnv={access}",
+    )
+
+
+@pytest.fixture(params=["volume", "bucket"])
+def node(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[tuple[Node, dict[str, subprocess.Popen[bytes]]]]:
     """The pods of an installation, each started as its kubelet would."""
-    node = Node(rendered(sets=_SETS), tmp_path)
+    values = bucket_values(request.getfixturevalue("s3_server")) if request.param == "bucket" else ()
+    node = Node(rendered(sets=(*_SETS, *values)), tmp_path)
     running: dict[str, subprocess.Popen[bytes]] = {}
     dovetail = (sys.executable, "-m", "cli.main")
     try:
@@ -122,6 +146,11 @@ def node(tmp_path: Path) -> Iterator[tuple[Node, dict[str, subprocess.Popen[byte
             process.wait()
 
 
+def container_of(node: Node, part: str) -> dict[str, Any]:
+    found: dict[str, Any] = node.pods[part]["spec"]["containers"][0]
+    return found
+
+
 def test_a_job_is_done_by_what_the_chart_starts(
     node: tuple[Node, dict[str, subprocess.Popen[bytes]]], tmp_path: Path
 ) -> None:
@@ -131,7 +160,7 @@ def test_a_job_is_done_by_what_the_chart_starts(
         name: secret(made.manifests, "release-dovetail-keys", name)
         for name in ("default", "second", "metrics")
     }
-    probe = made.pods["api"]["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"]
+    probe = container_of(made, "api")["readinessProbe"]["httpGet"]["path"]
     assert httpx.get(url + probe).json()["status"] == "ok"
     assert httpx.get(f"{url}/v1/jobs").status_code == 401
 
@@ -143,6 +172,11 @@ def test_a_job_is_done_by_what_the_chart_starts(
         shown = httpx.get(f"{url}/metrics", headers={"Authorization": f"Bearer {keys['metrics']}"}).text
         assert re.search(rf"^{trigger['valueLocation']} [\d.]+$", shown, re.M)
         assert client.wait(job.id, timeout=120).status == "completed"
+        assert client.download(job.id, tmp_path / "result.mp4").stat().st_size > 0
+    has_bucket = any(item["name"] == "DOVETAIL_STORAGE_URL" for item in container_of(made, "worker")["env"])
+    # Nothing is shared but the bucket, and a worker writes to no /data: a pod's root does not let it.
+    assert (tmp_path / "shared/data").exists() != has_bucket
+    assert not (tmp_path / "worker/data").exists()
     second = {"Authorization": f"Bearer {keys['second']}"}
     assert httpx.get(f"{url}/v1/jobs", headers=second).status_code == 200
     assert httpx.post(f"{url}/v1/jobs", headers=second, json={}).status_code == 403

@@ -54,7 +54,7 @@ def test_wrong_names_types_and_words_are_refused_by_name(value: str, message: st
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (["storage.volume.enabled=false"], "storage.volume.enabled"),
+        (['storage={"url": "s3://b", "volume": {"existingClaim": "c"}}'], "no pod would mount the claim c"),
         (["valkey.enabled=false"], "redis.existingSecret"),
         (['workers.cpu.autoscaling={"kind": "hpa"}'], "workers.cpu.autoscaling.min is 0"),
         (['workers.cpu.autoscaling={"kind": "keda", "min": 9}'], "min 9 is more than max 4"),
@@ -224,6 +224,44 @@ def volumes(spec: dict[str, Any]) -> set[str]:
     mounted = {mount["name"] for container in spec["containers"] for mount in container["volumeMounts"]}
     assert mounted == {volume["name"] for volume in spec["volumes"]}
     return mounted
+
+
+def test_pods_share_a_volume_only_where_there_is_no_bucket() -> None:
+    """And then they share one: the API's uploads are the workers' inputs."""
+    folder, bucket = rendered(), rendered(sets=('storage.url="s3://videos"',))
+    assert of_kind(folder, "PersistentVolumeClaim").keys() == set(mounted_claims(folder))
+    assert set(mounted_claims(folder).values()) == {frozenset({"api", "worker"})}
+    assert of_kind(bucket, "PersistentVolumeClaim") == {}
+    assert mounted_claims(bucket) == {}
+    own = rendered(sets=('storage.volume.existingClaim="videos"',))
+    assert of_kind(own, "PersistentVolumeClaim") == {}
+    assert mounted_claims(own) == {"videos": frozenset({"api", "worker"})}
+
+
+def mounted_claims(manifests: list[Manifest]) -> dict[str, frozenset[str]]:
+    """Claims that pods mount and the chart does not make for each pod: who mounts them."""
+    found: dict[str, frozenset[str]] = {}
+    for _, pod in pods(manifests):
+        for volume in pod["spec"].get("volumes", []):
+            if claim := volume.get("persistentVolumeClaim"):
+                name = claim["claimName"]
+                found[name] = found.get(name, frozenset()) | {component(pod)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("sets", "strategy"),
+    [
+        ((), "RollingUpdate"),
+        (('storage.volume.accessMode="ReadWriteOnce"',), "Recreate"),
+        (('storage.volume.accessMode="ReadWriteOnce"', 'storage.url="s3://videos"'), "RollingUpdate"),
+    ],
+)
+def test_api_pods_overlap_at_an_update_unless_they_would_wait_for_one_volume(
+    sets: tuple[str, ...], strategy: str
+) -> None:
+    found = of_kind(rendered(sets=sets), "Deployment")["release-dovetail-api"]["spec"]["strategy"]
+    assert found.get("type", "RollingUpdate") == strategy
 
 
 def test_models_are_pulled_with_their_digests_before_the_worker_starts() -> None:

@@ -59,10 +59,7 @@ class Compose:
 @pytest.fixture(scope="module")
 def compose(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     override = tmp_path_factory.mktemp("compose") / "tests.yaml"
-    override.write_text(
-        "services:\n  worker:\n    environment:\n      DOVETAIL_ALLOW_STANDINS: 'true'\n"
-        "      DOVETAIL_HEARTBEAT_TIMEOUT: '8'\n      DOVETAIL_LEASE_TTL: '4'\n"
-    )
+    override.write_text("services:\n  worker:\n    environment:\n      DOVETAIL_ALLOW_STANDINS: 'true'\n")
     compose = Compose(override)
     try:
         compose.up()

@@ -21,25 +21,53 @@ from benchmarks.installation import Installation
 from benchmarks.made_clips import make_clip
 from dovetail_client import Dovetail
 from jobs.embedded_redis import free_port
+from jobs.fleet import Fleet, WorkerInfo
+from tests.deploy.chart import PATH
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "deploy/alerts/dovetail.yaml"
 RULES = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
-PANELS = json.loads((ROOT / "deploy/dashboards/dovetail.json").read_text())["panels"]
+COMPOSE = ROOT / "deploy/compose"
+DASHBOARD = json.loads((ROOT / "deploy/dashboards/dovetail.json").read_text())
+PANELS = DASHBOARD["panels"]
 QUERIES = [(panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]]
-# What a machine without a GPU does not tell.
-NEEDS_GPU = {"GPU memory"}
+# Where Grafana's image looks, and what may stand there besides what must.
+PROVISIONING = "/etc/grafana/provisioning"
+SOURCE_FIELDS = {"orgId", "uid", "url", "isDefault", "jsonData", "secureJsonData", "version", "editable"}
+PROVIDER_FIELDS = {
+    "orgId",
+    "folder",
+    "folderUid",
+    "disableDeletion",
+    "updateIntervalSeconds",
+    "allowUiUpdates",
+}
+# This machine has no GPU, so a worker with one is made up.
+GPU_WORKER = WorkerInfo(
+    id="gpu",
+    host="gpu",
+    pid=1,
+    device="cuda:0",
+    gpu_memory_used_bytes=1 << 30,
+    gpu_memory_total_bytes=1 << 37,
+)
 
 needs_prometheus = pytest.mark.skipif(
-    os.environ.get("DOVETAIL_REQUIRE_DOCKER") != "1" and shutil.which("prometheus") is None,
-    reason="Debian's package prometheus is not installed",
+    os.environ.get("DOVETAIL_REQUIRE_DOCKER") != "1" and shutil.which("prometheus", path=PATH) is None,
+    reason="Prometheus is missing; scripts/install_prometheus.sh unpacks it",
 )
+
+
+def program(name: str) -> str:
+    found = shutil.which(name, path=PATH)
+    assert found is not None, f"{name} is missing"
+    return found
 
 
 @needs_prometheus
 def test_each_alert_comes_when_it_should_and_on_no_ordinary_day() -> None:
     done = subprocess.run(
-        ["promtool", "test", "rules", "dovetail_test.yaml"],
+        [program("promtool"), "test", "rules", "dovetail_test.yaml"],
         cwd=ALERTS.parent,
         capture_output=True,
         text=True,
@@ -66,8 +94,8 @@ def test_alerts_and_dashboard_use_metrics_that_are_documented() -> None:
 
 
 @pytest.fixture
-def prometheus(tmp_path: Path) -> Iterator[str]:
-    """A Prometheus that scrapes a service which has just finished a job."""
+def prometheus(tmp_path: Path) -> Iterator[tuple[str, Fleet]]:
+    """Address of a Prometheus that scrapes a service which has done a job, and the service's fleet."""
     environment = {"DOVETAIL_MODELS": '["bicubic"]'}
     with Installation(tmp_path / "service", num_workers=1, environment=environment) as service:
         with Dovetail(service.url) as client:
@@ -83,7 +111,7 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
         address = f"127.0.0.1:{free_port()}"
         process = subprocess.Popen(
             [
-                "prometheus",
+                program("prometheus"),
                 f"--config.file={tmp_path / 'prometheus.yaml'}",
                 f"--storage.tsdb.path={tmp_path / 'data'}",
                 f"--web.listen-address={address}",
@@ -92,7 +120,7 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
         )
         try:
             wait_until_ready(f"http://{address}")
-            yield f"http://{address}"
+            yield f"http://{address}", service.fleet()
         finally:
             process.terminate()
             process.wait()
@@ -123,13 +151,48 @@ def ask(address: str, query: str) -> list[Any]:
 
 @needs_prometheus
 @pytest.mark.slow
-def test_every_query_of_the_dashboard_gives_data(prometheus: str) -> None:
-    waiting = dict.fromkeys(expr for title, expr in QUERIES if title not in NEEDS_GPU)
+def test_every_query_of_the_dashboard_gives_data(prometheus: tuple[str, Fleet]) -> None:
+    address, fleet = prometheus
+    waiting = dict.fromkeys(expr for _, expr in QUERIES)
     deadline = time.monotonic() + 60
     # Rates need two scrapes.
-    while waiting := {expr: None for expr in waiting if not ask(prometheus, expr)}:
+    while waiting := {expr: None for expr in waiting if not ask(address, expr)}:
         assert time.monotonic() < deadline, list(waiting)
+        fleet.report(GPU_WORKER)
         time.sleep(0.5)
-    assert len(ask(prometheus, 'dovetail_jobs{state="completed"} == 1')) == 1
-    rules = httpx.get(f"{prometheus}/api/v1/rules").json()["data"]["groups"][0]["rules"]
+    assert len(ask(address, 'dovetail_jobs{state="completed"} == 1')) == 1
+    rules = httpx.get(f"{address}/api/v1/rules").json()["data"]["groups"][0]["rules"]
     assert {rule["name"]: rule["state"] for rule in rules} == {rule["alert"]: "inactive" for rule in RULES}
+
+
+def test_grafana_finds_its_source_and_dashboards_where_compose_puts_them() -> None:
+    """By what Grafana documents of provisioning: names of fields, those it requires, and folders."""
+    services = yaml.safe_load((COMPOSE / "monitoring.yaml").read_text())["services"]
+    mounts = {
+        target: (COMPOSE / source).resolve()
+        for source, target, _ in (volume.split(":") for volume in services["grafana"]["volumes"])
+    }
+    (sources_file,) = (mounts[path] for path in mounts if path.startswith(f"{PROVISIONING}/datasources/"))
+    sources = yaml.safe_load(sources_file.read_text())
+    assert sources.keys() <= {"apiVersion", "datasources", "deleteDatasources", "prune"}
+    (source,) = sources["datasources"]
+    assert {"name", "type", "access"} <= source.keys() <= {*SOURCE_FIELDS, "name", "type", "access"}
+    host, port = source["url"].removeprefix("http://").split(":")
+    assert services[host]["ports"][0].endswith(f":{port}")
+    assert set(services["grafana"]["networks"]) & set(services[host]["networks"])
+
+    (providers_file,) = (mounts[path] for path in mounts if path.startswith(f"{PROVISIONING}/dashboards/"))
+    providers = yaml.safe_load(providers_file.read_text())
+    assert providers.keys() == {"apiVersion", "providers"}
+    (provider,) = providers["providers"]
+    assert {"name", "type", "options"} <= provider.keys() <= {*PROVIDER_FIELDS, "name", "type", "options"}
+    assert provider["type"] == "file"
+    dashboards = mounts[provider["options"]["path"]].glob("*.json")
+    assert ROOT / "deploy/dashboards/dovetail.json" in dashboards
+
+    (variable,) = DASHBOARD["templating"]["list"]
+    assert (variable["type"], variable["query"]) == ("datasource", source["type"])
+    for panel in PANELS:
+        assert panel["datasource"] == {"type": source["type"], "uid": f"${{{variable['name']}}}"}
+        assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
+    assert len({panel["id"] for panel in PANELS}) == len(PANELS)

@@ -1,8 +1,8 @@
 {{/* Values that do not go together: a message that says what was found and what works. */}}
 {{- define "dovetail.check" -}}
-{{- $storage := .Values.storage -}}
-{{- if and (not $storage.url) (not $storage.volume.enabled) -}}
-{{- fail "storage: there is neither a bucket (storage.url) nor a volume (storage.volume.enabled); results would be lost with their pod" -}}
+{{- $volume := .Values.storage.volume -}}
+{{- if and .Values.storage.url $volume.existingClaim -}}
+{{- fail (printf "storage: with the bucket %s no pod would mount the claim %s; use one of storage.url and storage.volume.existingClaim" .Values.storage.url $volume.existingClaim) -}}
 {{- end -}}
 {{- if and (not .Values.valkey.enabled) (not .Values.redis.existingSecret) -}}
 {{- fail "redis.existingSecret is empty and valkey.enabled is false: name the Secret with the address of your server" -}}

@@ -81,12 +81,9 @@ AWS_ENDPOINT_URL: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
-{{- define "dovetail.dataVolume" -}}
-{{- if .Values.storage.volume.enabled -}}
+{{/* What API and workers share where there is no bucket. */}}
+{{- define "dovetail.dataClaim" -}}
 persistentVolumeClaim: {claimName: {{ default (printf "%s-data" (include "dovetail.fullname" .)) .Values.storage.volume.existingClaim }}}
-{{- else -}}
-emptyDir: {}
-{{- end -}}
 {{- end -}}
 
 {{/* Where pods go. Argument: values with these keys. */}}
