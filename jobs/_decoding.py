@@ -6,13 +6,14 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from jobs.deliveries import Delivery, DeliveryStatus
 from jobs.records import InputInfo, Job, JobError, JobPlan, JobSpec, JobState, OutputInfo, Stage, Streaming
 
 JOB_KEY = "dv:job:{}"
 FIELDS = (
     "spec", "state", "version", "updated_at", "processed_frames", "num_segments", "num_finished", "attempts",
     "is_planned", "stage", "started_at", "completed_at", "expires_at", "upscaling_started_at", "total_frames",
-    "input", "run", "stream", "output", "warnings", "error",
+    "input", "run", "stream", "output", "warnings", "error", "delivery",
 )  # fmt: skip
 """Of what a `Job` is made; a record has more, for the scripts."""
 
@@ -23,7 +24,7 @@ def job_of(values: Sequence[bytes | None]) -> Job | None:
     (
         spec, state, version, updated_at, processed_frames, num_segments, num_finished, attempts,
         is_planned, stage, started_at, completed_at, expires_at, upscaling_started_at, total_frames,
-        found, run, stream, output, warnings, error,
+        found, run, stream, output, warnings, error, delivery,
     ) = values
     # fmt: on
     if spec is None:
@@ -60,7 +61,14 @@ def job_of(values: Sequence[bytes | None]) -> Job | None:
         output=OutputInfo.model_validate_json(output) if output else None,
         warnings=tuple(json.loads(warnings)) if warnings else (),
         error=JobError.model_validate_json(error) if error else None,
+        delivery=Delivery.model_validate_json(delivery) if delivery else _awaited_delivery(submitted),
     )
+
+
+def _awaited_delivery(spec: JobSpec) -> Delivery | None:
+    if spec.deliver_to is None:
+        return None
+    return Delivery(url=spec.deliver_to, status=DeliveryStatus.WAITING)
 
 
 def _time(milliseconds: bytes) -> datetime:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from ulid import ULID
 
+from jobs.deliveries import Delivery
 from jobs.options import JobOptions
 from jobs.sources import FetchedSource
 
@@ -199,6 +200,7 @@ class JobSpec(_Record):
         labels: To find jobs by.
         metadata: Anything of the customer's, given back as it is.
         webhook: Whom to tell.
+        deliver_to: Where its result goes, as in `Delivery`; None if it is only kept here.
         batch_id: Of the batch it belongs to.
         weight: Share of its owner's key beside other keys.
         max_output_pixels: Width times height times frames that its key allows; 0 for any number. Also for the
@@ -217,6 +219,7 @@ class JobSpec(_Record):
     labels: dict[str, str] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
     webhook: WebhookTarget | None = None
+    deliver_to: str | None = None
     batch_id: str | None = None
     weight: int = 1
     max_output_pixels: int = 0
@@ -299,6 +302,7 @@ class Job(_Record):
         output: The finished file.
         warnings: What the customer should know about the result.
         error: Why it failed.
+        delivery: How far its result is on the way to the customer's storage; None if it is not to go there.
     """
 
     spec: JobSpec
@@ -321,6 +325,7 @@ class Job(_Record):
     output: OutputInfo | None = None
     warnings: tuple[str, ...] = ()
     error: JobError | None = None
+    delivery: Delivery | None = None
 
     @property
     def id(self) -> str:

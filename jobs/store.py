@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from jobs._attempt_store import AttemptStore, Beginning, EndReason, NextSteps
 from jobs._decoding import FIELDS, JOB_KEY
+from jobs._delivery_store import DeliveryStore
 from jobs._list_store import ListStore
 from jobs._overview_store import OverviewStore
 from jobs._scripted_store import require_changed, require_job
@@ -25,7 +26,7 @@ from jobs.records import Job, JobSpec
 __all__ = ["Beginning", "EndReason", "JobStore", "NextSteps"]
 
 
-class JobStore(AttemptStore, ListStore, OverviewStore):
+class JobStore(AttemptStore, DeliveryStore, ListStore, OverviewStore):
     """The job records. Thread-safe.
 
     Args:
