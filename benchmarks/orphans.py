@@ -22,7 +22,7 @@ _LASTING = re.compile(
     r"dv:(counts|finished|totals|stage_seconds|stage_counts|speed:\w+|models|workers|keys(:by-digest)?|webhooks:secrets)"
 )
 # Sets whose members are ids of records.
-_OF_JOBS = re.compile(r"dv:(active|expiring|waiting:\w+|jobs:.+|batch:[^:]+:jobs)")
+_OF_JOBS = re.compile(r"dv:(active|expiring|deliveries|waiting:\w+|jobs:.+|batch:[^:]+:jobs)")
 # Also of jobs that a batch is going to make.
 _OF_INPUTS = re.compile(r"dv:input:.+")
 _OF_BATCHES = re.compile(r"dv:batches:.+")

@@ -95,6 +95,15 @@ def submit(
         str | None,
         typer.Option(metavar="URL", help="Is told when the job ends.", rich_help_panel=_JOB),
     ] = None,
+    deliver_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where the service sends the result: s3://BUCKET/KEY, s3://BUCKET/PREFIX/, or an https:// "
+            "address to PUT it to.",
+            rich_help_panel=_JOB,
+        ),
+    ] = None,
     url: Url = None,
     api_key: ApiKey = None,
     use_json: UseJson = False,
@@ -130,12 +139,17 @@ def submit(
             "labels": parse_labels(label or []),
             "metadata": parse_metadata(metadata),
             "webhook": webhook,
+            "deliver_to": deliver_to,
         }
         wanted = cast("SubmitOptions", {name: value for name, value in given.items() if value is not None})
         skipped: list[Path] = []
         jobs = plan_submissions(files, output, use_wait=use_wait, on_skip=skipped.append)
         print_skipped(skipped, is_quiet=is_quiet)
         _refuse_existing(jobs, use_overwrite=use_overwrite)
+        if deliver_to is not None and len(jobs) > 1 and not deliver_to.endswith("/"):
+            raise UsageError(
+                f"{len(jobs)} results would replace each other at --deliver-to; give s3://BUCKET/PREFIX/"
+            )
         is_interrupted = follow_jobs(
             jobs,
             url=url,

@@ -119,6 +119,15 @@ class JobMethods(Requests):
         """
         return await self._post(Job, f"/v1/jobs/{id_of(job)}/retry")
 
+    async def deliver(self, job: Job | str, deliver_to: str | None = None) -> Job:
+        """Sends the result of a completed job to an address, or once more to where it went before.
+
+        Raises:
+            ConflictError: If there is no result, or it has never been delivered and no address is given.
+        """
+        body = {} if deliver_to is None else {"deliver_to": deliver_to}
+        return await self._post(Job, f"/v1/jobs/{id_of(job)}/deliver", body)
+
     async def delete(self, job: Job | str) -> None:
         """Deletes a job with all its files; cancels it first if need be."""
         await self._delete(f"/v1/jobs/{id_of(job)}")

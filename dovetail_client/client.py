@@ -97,6 +97,7 @@ class Dovetail:
     cancel = _blocking(JobMethods.cancel)
     retry = _blocking(JobMethods.retry)
     delete = _blocking(JobMethods.delete)
+    deliver = _blocking(JobMethods.deliver)
     wait = _blocking(JobMethods.wait)
     events = _iterating(JobMethods.events)
     download = _blocking(JobMethods.download)

@@ -51,6 +51,22 @@ class JobOutput(_Model):
     sha256: str
 
 
+class JobDelivery(_Model):
+    """How far a result is on its way to `deliver_to`.
+
+    Attributes:
+        url: Where it goes, without the address's query.
+        status: waiting, pending, delivered or failed.
+        error: Of the last attempt.
+    """
+
+    url: str
+    status: str
+    attempts: int = 0
+    error: Problem | None = None
+    ended_at: datetime | None = None
+
+
 class Job(_Model):
     """A job as it was when the service answered.
 
@@ -65,6 +81,7 @@ class Job(_Model):
         owner: Id of the key whose job it is.
         options: Every option by name, as it was submitted.
         decided: What became of them (model, size, codec, crf, ...); None until it is planned.
+        delivery: None unless the result is to be delivered.
         links: Paths of everything that belongs to the job.
     """
 
@@ -94,6 +111,7 @@ class Job(_Model):
     batch_id: str | None = None
     warnings: tuple[str, ...] = ()
     error: Problem | None = None
+    delivery: JobDelivery | None = None
     links: dict[str, str | None] = Field(default_factory=dict)
 
 

@@ -64,12 +64,15 @@ class JobFields(TypedDict, total=False):
         labels: To find jobs by.
         metadata: Anything of your own, given back as it is.
         webhook: A URL, or a URL and events.
+        deliver_to: Where the result is sent: s3://bucket/key, s3://bucket/prefix/, or an https:// address to
+            PUT it to.
     """
 
     priority: PriorityName
     labels: Mapping[str, str]
     metadata: Mapping[str, Any]
     webhook: str | WebhookTarget
+    deliver_to: str
 
 
 class SubmitOptions(JobOptions, JobFields, total=False):

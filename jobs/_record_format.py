@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from jobs.deliveries import Delivery, DeliveryStatus
 from jobs.objects import token_of
 from jobs.records import (
     InputInfo,
@@ -27,7 +28,7 @@ JOB_KEY = "dv:job:{}"
 FIELDS = (
     "spec", "owner", "priority", "state", "version", "updated_at", "processed_frames", "num_segments",
     "num_finished", "attempts", "is_planned", "stage", "started_at", "completed_at", "expires_at",
-    "upscaling_started_at", "total_frames", "input", "run", "stream", "output", "warnings", "error",
+    "upscaling_started_at", "total_frames", "input", "run", "stream", "output", "warnings", "error", "delivery",
 )  # fmt: skip
 """Of what a `Job` is made; a record has more, for the scripts."""
 
@@ -56,7 +57,7 @@ def job_of(job_id: str, values: Sequence[bytes | None]) -> Job | None:
     (
         spec, owner, priority, state, version, updated_at, processed_frames, num_segments,
         num_finished, attempts, is_planned, stage, started_at, completed_at, expires_at,
-        upscaling_started_at, total_frames, found, run, stream, output, warnings, error,
+        upscaling_started_at, total_frames, found, run, stream, output, warnings, error, delivery,
     ) = values
     # fmt: on
     if spec is None:
@@ -97,6 +98,7 @@ def job_of(job_id: str, values: Sequence[bytes | None]) -> Job | None:
         output=_output_of(job_spec, int(num_segments), output) if output else None,
         warnings=tuple(json.loads(warnings)) if warnings else (),
         error=JobError.model_validate_json(error) if error else None,
+        delivery=Delivery.model_validate_json(delivery) if delivery else _awaited_delivery(job_spec),
     )
 
 
@@ -110,6 +112,12 @@ def _output_of(spec: JobSpec, num_segments: int, content: bytes) -> OutputInfo:
             values.pop(name, None)
     around = {"job_id": spec.id, "container": spec.options.container, "num_segments": num_segments}
     return OutputInfo.model_validate(values | around)
+
+
+def _awaited_delivery(spec: JobSpec) -> Delivery | None:
+    if spec.deliver_to is None:
+        return None
+    return Delivery(url=spec.deliver_to, status=DeliveryStatus.WAITING)
 
 
 def _time(milliseconds: bytes) -> datetime:

@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from jobs._record_format import job_of
-from jobs._scripts import attempts, lifecycle, segments
+from jobs._scripts import attempts, deliveries, lifecycle, segments
 from jobs.durable import run_durably
 from jobs.errors import JobNotFoundError, JobStateError, LostLeaseError
 from jobs.outages import reported_outage
@@ -19,6 +19,7 @@ _SCRIPTS = {
     lifecycle: ("CREATE", "COMPLETE", "FAIL", "CANCEL", "RETRY", "DELETE"),
     attempts: ("BEGIN", "RENEW", "END", "SET_FIELDS", "FETCHED"),
     segments: ("APPEND_PLAN", "PUBLISH", "ADVANCE"),
+    deliveries: ("ASK_DELIVERY", "NOTE_DELIVERY", "CLOSE_DELIVERY", "DUE_DELIVERIES"),
 }
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ulid import ULID
 
 from jobs import objects
+from jobs.deliveries import Delivery
 from jobs.options import ContainerName, JobOptions
 from jobs.sources import FetchedSource
 
@@ -223,6 +224,7 @@ class JobSpec(_Record):
         labels: To find jobs by.
         metadata: Anything of the customer's, given back as it is.
         webhook: Whom to tell.
+        deliver_to: Where its result goes, as in `Delivery`; None if it is only kept here.
         batch_id: Of the batch it belongs to.
         weight: Share of its owner's key beside other keys.
         max_output_pixels: Width times height times frames that its key allows; 0 for any number. Also for the
@@ -241,6 +243,7 @@ class JobSpec(_Record):
     labels: dict[str, str] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
     webhook: WebhookTarget | None = None
+    deliver_to: str | None = None
     batch_id: str | None = None
     weight: int = 1
     max_output_pixels: int = 0
@@ -324,6 +327,7 @@ class Job(_Record):
         output: The finished file.
         warnings: What the customer should know about the result.
         error: Why it failed.
+        delivery: How far its result is on the way to the customer's storage; None if it is not to go there.
     """
 
     spec: JobSpec
@@ -346,6 +350,7 @@ class Job(_Record):
     output: OutputInfo | None = None
     warnings: tuple[str, ...] = ()
     error: JobError | None = None
+    delivery: Delivery | None = None
 
     @property
     def id(self) -> str:

@@ -221,8 +221,10 @@ class ServiceSettings(CommonSettings):
         source_hosts: Hosts that https:// sources may name ("example.com", "*.example.com"); none by default.
         source_buckets: Buckets that s3:// sources may name; not the storage's own, where everybody's files
             are.
-        allow_private_targets: Whether sources and webhooks may lie in private networks; for tests and closed
-            installations.
+        target_buckets: Buckets that results may be delivered to at s3:// addresses, with this installation's
+            credentials and by every key; not the storage's own.
+        allow_private_targets: Whether sources, webhooks and deliveries may name private networks; for tests
+            and closed installations.
         webhook_secret: Signs webhooks of jobs without API keys, and of keys from before keys had secrets of
             their own ("whsec_..."); None makes one in the store.
         webhook_old_secrets: Earlier ones, which sign too until receivers have changed.
@@ -249,6 +251,7 @@ class ServiceSettings(CommonSettings):
     max_batch_inputs: Annotated[int, Field(ge=1)] = 10_000
     source_hosts: tuple[str, ...] = ()
     source_buckets: tuple[str, ...] = ()
+    target_buckets: tuple[str, ...] = ()
     allow_private_targets: bool = False
     webhook_secret: SecretStr | None = None
     webhook_old_secrets: tuple[SecretStr, ...] = ()
@@ -280,6 +283,11 @@ class ServiceSettings(CommonSettings):
             raise ValueError(
                 f"source_buckets must not name {parts.netloc!r}, the bucket of storage_url: sources could be "
                 "files of other customers"
+            )
+        if parts.scheme == "s3" and parts.netloc in self.target_buckets:
+            raise ValueError(
+                f"target_buckets must not name {parts.netloc!r}, the bucket of storage_url: results could "
+                "replace files of other customers"
             )
         return self
 

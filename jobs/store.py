@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 
 from jobs._attempt_store import AttemptStore, Beginning, EndReason, NextSteps
+from jobs._delivery_store import DeliveryStore
 from jobs._list_store import ListStore
 from jobs._overview_store import OverviewStore
 from jobs._record_format import FIELDS, JOB_KEY, spec_to_json
@@ -25,7 +26,7 @@ from jobs.records import Job, JobSpec
 __all__ = ["Beginning", "EndReason", "JobStore", "NextSteps"]
 
 
-class JobStore(AttemptStore, ListStore, OverviewStore):
+class JobStore(AttemptStore, DeliveryStore, ListStore, OverviewStore):
     """The job records. Thread-safe.
 
     Args:

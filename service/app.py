@@ -20,6 +20,7 @@ from service.auth import KnownKeys
 from service.background import run_background
 from service.batches.endpoints import router as batches_router
 from service.context import ServiceContext, make_context
+from service.deliveries.endpoints import router as deliveries_router
 from service.description import describe
 from service.estimates.endpoints import router as estimates_router
 from service.jobs.endpoints import router as jobs_router
@@ -42,6 +43,7 @@ _ROUTERS = (
     direct_uploads_router,
     batches_router,
     results_router,
+    deliveries_router,
     estimates_router,
     models_router,
     webhooks_router,

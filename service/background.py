@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from service.batches.intake import ADMIT
 from service.batches.settling import looking_after_batches
 from service.context import ServiceContext
+from service.deliveries.task import delivering
 from service.housekeeping import housekeeping
 from service.sources.task import make_fetching
 from service.tasks import running_tasks
@@ -19,7 +20,14 @@ from service.webhooks.dispatch import running_webhooks
 async def run_background(context: ServiceContext) -> AsyncIterator[None]:
     """Runs it while the block does."""
     async with AsyncExitStack() as stack:
-        for run in (sweeping_uploads, _making_jobs, running_webhooks, looking_after_batches, housekeeping):
+        for run in (
+            sweeping_uploads,
+            _making_jobs,
+            running_webhooks,
+            delivering,
+            looking_after_batches,
+            housekeeping,
+        ):
             await stack.enter_async_context(run(context))
         yield
 

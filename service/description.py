@@ -14,6 +14,7 @@ from pydantic.json_schema import JsonSchemaMode
 
 from service.auth import Requires
 from service.batches.schemas import BatchInputRequest, BatchRequest, BatchSchema
+from service.deliveries.schemas import DeliveryRequest
 from service.estimates.schemas import EstimateRequest
 from service.jobs.schemas import JobEventSchema
 from service.jobs.submissions import JobForm, JobRequest, JobSettings
@@ -40,6 +41,7 @@ _BODIES: tuple[type[BaseModel], ...] = (
     KeyChangeRequest,
     PartsRequest,
     CompletionRequest,
+    DeliveryRequest,
 )
 
 # Answers with null in their examples, which FastAPI leaves out; and events, which it does not see.

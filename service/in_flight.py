@@ -1,4 +1,5 @@
-"""How much one customer has under way in this process: requests, open streams, uploads."""
+"""How much one customer has under way in this process: requests, open streams, uploads,
+deliveries."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ from typing import Literal
 
 from service.errors import QuotaError
 
-Kind = Literal["requests", "streams", "uploads"]
-_RETRY_SECONDS: dict[Kind, int] = {"requests": 1, "streams": 10, "uploads": 10}
+Kind = Literal["requests", "streams", "uploads", "deliveries"]
+_RETRY_SECONDS: dict[Kind, int] = {"requests": 1, "streams": 10, "uploads": 10, "deliveries": 2}
 
 
 class InFlight:

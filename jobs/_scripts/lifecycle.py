@@ -70,6 +70,8 @@ redis.call('HDEL', job_key(id) .. ':leases', 'join')
 redis.call('HSET', job_key(id), 'output', ARGV[3])
 add_warnings(id, ARGV[5])
 expire_after(id, tonumber(ARGV[4]))
+local deliver_to = cjson.decode(get(id, 'spec')).deliver_to
+if deliver_to then ask_delivery(id, deliver_to) end
 -- Its segments are removed soon.
 set_stored(get(id, 'owner'), id, input_bytes(id) + cjson.decode(ARGV[3]).size_bytes)
 set_state(id, 'completed')
@@ -195,6 +197,7 @@ return once(ARGV[3], function()
   redis.call('ZREM', prefix .. 'waiting:' .. get(id, 'priority'), id)
   redis.call('ZREM', prefix .. 'active', id)
   redis.call('ZREM', prefix .. 'expiring', id)
+  redis.call('ZREM', prefix .. 'deliveries', id)
   emit(id, 'deleted')
   redis.call('EXPIRE', prefix .. 'events:' .. id, 60)
   for _, suffix in ipairs({'', ':segments', ':plan', ':partial', ':attempts', ':enqueued', ':leases',

@@ -124,6 +124,12 @@ local function input_bytes(id)
   -- Of an address, as far as it has been fetched.
   return cjson.decode(get(id, 'input') or '{"size_bytes": 0}').size_bytes
 end
+local function ask_delivery(id, url)
+  local now = now_ms()
+  local asked = {url = url, status = 'pending', attempts = 0, asked_ms = now}
+  redis.call('HSET', job_key(id), 'delivery', cjson.encode(asked))
+  redis.call('ZADD', prefix .. 'deliveries', now, id)
+end
 local function add_warnings(id, list)
   local have = cjson.decode(get(id, 'warnings') or '[]')
   local seen = {}

@@ -13,7 +13,8 @@ from service.errors import InvalidRequestError, MalformedRequestError
 
 _SOURCES = ("upload_id", "url")
 _OPTIONS = frozenset(JobOptions.model_fields)
-COLUMNS = frozenset({*_SOURCES, "filename", "priority"}) | _OPTIONS
+_TEXTS = ("filename", "priority", "deliver_to")
+COLUMNS = frozenset({*_SOURCES, *_TEXTS}) | _OPTIONS
 _JSON_ONLY = frozenset({"labels", "metadata"})
 
 
@@ -64,7 +65,8 @@ def read_json_lines(text: str) -> list[Line]:
 
 
 def read_csv(text: str) -> list[Line]:
-    """Inputs of CSV with a header: upload_id or url, filename, priority, and options by name. An empty field
+    """Inputs of CSV with a header: upload_id or url, filename, priority, deliver_to, and options by
+    name. An empty field
     leaves its option to the batch.
 
     Raises:
@@ -122,7 +124,7 @@ def _from_flat(number: int, values: dict[str, Any], *, known: frozenset[str]) ->
         "source": {"type": "upload" if kind == "upload_id" else "url", kind: values[kind]},
         "options": {name: value for name, value in values.items() if name in _OPTIONS},
     }
-    for name in ("filename", "priority", *_JSON_ONLY):
+    for name in (*_TEXTS, *_JSON_ONLY):
         if values.get(name) is not None:
             content[name] = values[name]
     return Line(number, content)

@@ -124,6 +124,7 @@ def merged(settings: JobSettings, request: BatchInputRequest) -> JobForm:
             "labels": {**settings.labels, **request.labels},
             "metadata": settings.metadata if request.metadata is None else request.metadata,
             "webhook": job_webhook(settings),
+            "deliver_to": request.deliver_to or settings.deliver_to,
             "filename": request.filename,
         }
     )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.batch_records import Batch, RejectedInput
 from jobs.records import Job, JobState, Priority
 from service.jobs.schemas import ErrorSchema
-from service.jobs.submissions import MAX_LABELS, JobSettings, LabelName, LabelValue, Source
+from service.jobs.submissions import MAX_LABELS, DeliverTo, JobSettings, LabelName, LabelValue, Source
 
 _EXAMPLE_ID = "batch_01k9zq3v5n8w2c7m4t6y1x0abc"
 MAX_REJECTED_SHOWN = 1000
@@ -30,6 +30,7 @@ class BatchInputRequest(BaseModel):
         dict[LabelName, LabelValue], Field(max_length=MAX_LABELS, description="Besides the batch's.")
     ] = {}
     metadata: Annotated[dict[str, Any] | None, Field(description="Instead of the batch's.")] = None
+    deliver_to: DeliverTo | None = None
 
 
 class BatchRequest(JobSettings):

@@ -23,6 +23,8 @@ from service.batches.manifests import Line
 from service.batches.requests import Submission, job_webhook, make_input
 from service.batches.schemas import BatchResultSchema, BatchResultsSchema, BatchSchema
 from service.context import ServiceContext
+from service.deliveries.targets import check_shared_target
+from service.deliveries.targets import check_target as check_delivery
 from service.errors import InvalidRequestError, ServiceError
 from service.forms import ReceivedFile
 from service.jobs.service import clean_filename
@@ -227,6 +229,8 @@ def _check_shared(context: ServiceContext, caller: Caller, settings: JobSettings
     check_priority(caller, settings.priority)
     if settings.webhook is not None:
         check_target(settings.webhook.url, allow_private=context.settings.allow_private_targets)
+    if settings.deliver_to is not None:
+        check_shared_target(context.settings, settings.deliver_to)
 
 
 def _check_count(context: ServiceContext, count: int) -> None:
@@ -241,12 +245,14 @@ def _check_count(context: ServiceContext, count: int) -> None:
 def _checked(
     context: ServiceContext, caller: Caller, inputs: list[BatchInput], lines: list[Line]
 ) -> tuple[list[BatchInput], list[RejectedInput]]:
-    """Checks what can be checked at once: whether uploads are there and addresses allowed."""
+    """Checks what can be checked at once: whether uploads are there, and sources and targets allowed."""
     uploads = _uploads_of(context, caller, inputs)
     accepted, rejected = [], []
     for item in inputs:
         source = item.source or {}
         try:
+            if item.form.get("deliver_to"):
+                check_delivery(context.settings, item.form["deliver_to"])
             if source.get("type") == "url":
                 check_source_url(context.settings, source["url"])
             else:

@@ -23,7 +23,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 REQUEST_FIELD = "request"
 _OPTION_FIELDS = frozenset(JobOptions.model_fields)
-_TEXT_FIELDS = frozenset({"priority", "filename"})
+_TEXT_FIELDS = frozenset({"priority", "filename", "deliver_to"})
 _JSON_FIELDS = frozenset({"labels", "metadata", "webhook"})
 FORM_FIELDS = frozenset({REQUEST_FIELD}) | _OPTION_FIELDS | _TEXT_FIELDS | _JSON_FIELDS
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
+from jobs.deliveries import Delivery, DeliveryStatus, public_address
 from jobs.options import JobOptions
 from jobs.records import Job, JobSpec, JobState, Priority, Stage
 
@@ -61,6 +62,18 @@ class ErrorSchema(BaseModel):
     message: str
 
 
+class JobDeliverySchema(BaseModel):
+    """How far the result is on its way to `deliver_to`."""
+
+    url: Annotated[str, Field(description="Where it goes, without the address's query.")]
+    status: Annotated[
+        DeliveryStatus, Field(description="waiting: for the result; pending: it is sent until it arrives.")
+    ]
+    attempts: int
+    error: Annotated[ErrorSchema | None, Field(description="Of the last attempt.")]
+    ended_at: Annotated[datetime | None, Field(description="When it was delivered or given up.")]
+
+
 class JobLinks(BaseModel):
     """Where to go from here; paths on this server."""
 
@@ -74,6 +87,7 @@ class JobLinks(BaseModel):
     preview: str
     source: str
     report: str
+    deliver: str
 
 
 class JobSchema(BaseModel):
@@ -131,6 +145,13 @@ class JobSchema(BaseModel):
                     "batch_id": None,
                     "warnings": [],
                     "error": None,
+                    "delivery": {
+                        "url": "s3://your-bucket/upscaled/job_01k9zq3v5n8w2c7m4t6y1x0abc.mp4",
+                        "status": "waiting",
+                        "attempts": 0,
+                        "error": None,
+                        "ended_at": None,
+                    },
                     "links": {
                         "self": f"/v1/jobs/{_EXAMPLE_ID}",
                         "events": f"/v1/jobs/{_EXAMPLE_ID}/events",
@@ -142,6 +163,7 @@ class JobSchema(BaseModel):
                         "preview": f"/v1/jobs/{_EXAMPLE_ID}/preview.jpg",
                         "source": f"/v1/jobs/{_EXAMPLE_ID}/source",
                         "report": f"/v1/jobs/{_EXAMPLE_ID}/report",
+                        "deliver": f"/v1/jobs/{_EXAMPLE_ID}/deliver",
                     },
                 }
             ]
@@ -180,6 +202,9 @@ class JobSchema(BaseModel):
     batch_id: str | None
     warnings: Annotated[list[str], Field(description="What was repaired, changed or dropped.")]
     error: ErrorSchema | None
+    delivery: Annotated[
+        JobDeliverySchema | None, Field(description="null unless the result is to be delivered.")
+    ]
     links: JobLinks
 
     @classmethod
@@ -245,7 +270,19 @@ def _values_of(job: Job, queue_position: int | None) -> dict[str, Any]:
         "batch_id": spec.batch_id,
         "warnings": job.warnings,
         "error": None if error is None else {"code": error.code, "message": error.message},
+        "delivery": None if job.delivery is None else _delivery_values(job.delivery),
         "links": _links(spec.id),
+    }
+
+
+def _delivery_values(delivery: Delivery) -> dict[str, Any]:
+    ended_ms = delivery.ended_ms
+    return {
+        "url": public_address(delivery.url),
+        "status": delivery.status,
+        "attempts": delivery.attempts,
+        "error": delivery.code and {"code": delivery.code, "message": delivery.message},
+        "ended_at": None if ended_ms is None else datetime.fromtimestamp(ended_ms / 1000, UTC),
     }
 
 
@@ -279,6 +316,7 @@ def _links(job_id: str) -> dict[str, str]:
         "preview": f"{base}/preview.jpg",
         "source": f"{base}/source",
         "report": f"{base}/report",
+        "deliver": f"{base}/deliver",
     }
 
 

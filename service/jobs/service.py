@@ -21,6 +21,7 @@ from media.limits import InputLimits
 from media.sandbox import sandboxed_probe
 from service.auth import Caller
 from service.context import ServiceContext
+from service.deliveries.targets import target_of_job
 from service.errors import InvalidRequestError, QuotaError, from_media_error
 from service.jobs.sizes import output_frames, output_size
 from service.jobs.submissions import JobForm
@@ -178,6 +179,8 @@ def make_spec(
         webhook=None
         if form.webhook is None
         else WebhookTarget(url=form.webhook.url, events=tuple(form.webhook.events)),
+        deliver_to=form.deliver_to
+        and target_of_job(context.settings, form.deliver_to, job_id=job_id, options=form.options),
         batch_id=batch_id,
         weight=caller.limits.weight,
         max_output_pixels=caller.limits.max_output_pixels,

@@ -15,7 +15,24 @@ MAX_METADATA_BYTES = 16_384
 
 LabelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 LabelValue = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f:]{0,200}$")]
-WebhookEvent = Literal["job.started", "job.completed", "job.failed", "job.cancelled", "batch.completed"]
+WebhookEvent = Literal[
+    "job.started",
+    "job.completed",
+    "job.failed",
+    "job.cancelled",
+    "job.delivered",
+    "job.undelivered",
+    "batch.completed",
+]
+DeliverTo = Annotated[
+    str,
+    Field(
+        max_length=4096,
+        examples=["s3://your-bucket/upscaled/"],
+        description="Where the result is sent when it is there: s3:// in an allowed bucket, an object or a "
+        "prefix with a slash at its end; or an https:// address to PUT it to, such as a signed one.",
+    ),
+]
 
 
 class UploadSource(BaseModel):
@@ -62,6 +79,7 @@ class JobSettings(BaseModel):
         dict[str, Any], Field(description="Anything of yours, at most 16 KiB as JSON; given back as it is.")
     ] = {}
     webhook: WebhookRequest | None = None
+    deliver_to: DeliverTo | None = None
 
     @field_validator("metadata")
     @classmethod

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,7 +96,12 @@ def parse_s3(settings: ServiceSettings, url: str) -> tuple[str, str]:
 def open_bucket(bucket: str) -> S3Store:
     """A bucket, with the credentials and endpoint of the usual AWS_... variables."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
-    return S3Store(bucket, client_options={"allow_http": endpoint.startswith("http://")})
+    return S3Store(
+        bucket,
+        client_options={"allow_http": endpoint.startswith("http://")},
+        # By default a request to a server that is away takes minutes to fail; our callers try again.
+        retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=30)},
+    )
 
 
 def describe_address(

@@ -25,7 +25,9 @@ class DeliveryLinks(BaseModel):
 class JobWebhook(BaseModel):
     """What is posted when something happens to a job."""
 
-    type: Literal["job.started", "job.completed", "job.failed", "job.cancelled"]
+    type: Literal[
+        "job.started", "job.completed", "job.failed", "job.cancelled", "job.delivered", "job.undelivered"
+    ]
     timestamp: Annotated[datetime, Field(description="When it happened.")]
     data: Annotated[JobSchema, Field(description="The job; links have the address of the server.")]
 

@@ -53,6 +53,8 @@ for _event, _summary in {
     "job.completed": "A job's result is there",
     "job.failed": "A job fails",
     "job.cancelled": "A job is cancelled",
+    "job.delivered": "A result was delivered",
+    "job.undelivered": "A result cannot be delivered",
     "batch.completed": "Nothing more is to come of a batch",
 }.items():
     router.add_api_route(

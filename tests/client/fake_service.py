@@ -31,7 +31,9 @@ from jobs.options import JobOptions
 from tests.contract import CheckedApp, example
 
 KEY = "dv_test"
-_REQUEST_FIELDS = {"source", "options", "priority", "labels", "metadata", "webhook", "filename"}
+_REQUEST_FIELDS = {
+    *("source", "options", "priority", "labels", "metadata", "webhook", "deliver_to", "filename"),
+}
 _BATCH_FIELDS = (_REQUEST_FIELDS | {"inputs", "manifest", "prefix"}) - {"source"}
 
 

@@ -15,6 +15,7 @@ from dovetail_client import (
     Delivery,
     Estimate,
     Job,
+    JobDelivery,
     JobEvent,
     JobInput,
     JobOptions,
@@ -32,6 +33,7 @@ from tests.contract import document
 MODELS: dict[str, type[BaseModel]] = {
     "BatchSchema": Batch, "BatchCounts": BatchCounts, "BatchResultSchema": BatchResult,
     "BatchListSchema": BatchList, "DeliverySchema": Delivery, "EstimateSchema": Estimate, "JobSchema": Job,
+    "JobDeliverySchema": JobDelivery,
     "JobEventSchema": JobEvent, "InputSchema": JobInput, "OutputSchema": JobOutput, "MeSchema": Me,
     "ModelSchema": Model, "ErrorSchema": Problem, "RejectedSchema": RejectedInput, "OutputSize": OutputSize,
     "UploadSchema": Upload, "WebhookSecretSchema": WebhookSecret,

@@ -46,6 +46,7 @@ def make_spec(
     batch_id: str | None = None,
     input_key: str | None = None,
     webhook: WebhookTarget | None = None,
+    deliver_to: str | None = None,
 ) -> JobSpec:
     job_id = new_id("job")
     return JobSpec(
@@ -59,6 +60,7 @@ def make_spec(
         labels=dict(labels or {}),
         batch_id=batch_id,
         webhook=webhook,
+        deliver_to=deliver_to,
     )
 
 

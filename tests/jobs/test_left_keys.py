@@ -42,6 +42,16 @@ def test_a_deleted_job_leaves_nothing(store: JobStore, tmp_path: Path) -> None:
     assert orphaned_keys(store, tmp_path) == ()
 
 
+def test_a_deleted_job_is_not_to_be_delivered_any_more(store: JobStore, tmp_path: Path) -> None:
+    job_id = create(store, deliver_to="https://example.com/a").id
+    complete(store, job_id)
+    assert store.client.zcard("dv:deliveries") == 1
+    assert orphaned_keys(store, tmp_path) == ()
+    store.delete(job_id)
+    assert not store.client.exists("dv:deliveries")
+    assert orphaned_keys(store, tmp_path) == ()
+
+
 def test_a_job_that_outlives_its_batch_brings_nothing_of_it_back(store: JobStore, tmp_path: Path) -> None:
     batch_id, _ = make_batch(store, num_files=1)
     failed, running, waiting = (job_with_everything(store, batch_id) for _ in range(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 import redis
 
 from benchmarks.lossy_proxy import LossyProxy, lossy_proxy, runs
-from jobs._scripts import attempts, batches, lifecycle, segments
+from jobs._scripts import attempts, batches, deliveries, lifecycle, segments
 from jobs.batch_records import BatchInput, BatchSpec
 from jobs.batch_store import BatchStore
 from jobs.connections import impatient_client
+from jobs.deliveries import DeliveryStatus
 from jobs.errors import JobExistsError, JobStateError
 from jobs.records import Job, JobError, JobState, Stage, new_id
 from jobs.sources import FetchedSource
@@ -91,6 +93,26 @@ def _worn_out(store: JobStore, job_id: str) -> None:
         end(store, job_id, "plan", "failed", f"token-{number}")
 
 
+def _complete(store: JobStore, job_id: str) -> None:
+    store.complete(job_id, "token", output("job"), ttl=MINUTE)
+
+
+def _completed(store: JobStore, job_id: str) -> None:
+    _to_be_joined(store, job_id)
+    _complete(store, job_id)
+
+
+def _to_be_delivered(store: JobStore, job_id: str) -> None:
+    _completed(store, job_id)
+    store.ask_delivery(job_id, "https://example.com/a")
+
+
+def _note_delivery(store: JobStore, job_id: str, status: DeliveryStatus = DeliveryStatus.FAILED) -> None:
+    delivery = store.get(job_id).delivery
+    assert delivery is not None
+    store.note_delivery(job_id, delivery, status, code="target_failed", message="it is away")
+
+
 def _nothing(store: JobStore, job_id: str) -> None:
     return
 
@@ -137,10 +159,17 @@ CASES: dict[str, tuple[str, Callable[[JobStore, str], None], Act]] = {
         lambda store, job_id: store.publish(job_id, finished(0), "token"),
     ),
     "advance": (segments.ADVANCE, _planned, lambda store, job_id: store.advance(job_id, window=3)),
-    "complete": (
-        lifecycle.COMPLETE,
-        _to_be_joined,
-        lambda store, job_id: store.complete(job_id, "token", output("job"), ttl=MINUTE),
+    "complete": (lifecycle.COMPLETE, _to_be_joined, _complete),
+    "ask_delivery": (
+        deliveries.ASK_DELIVERY,
+        _completed,
+        lambda store, job_id: store.ask_delivery(job_id, "https://example.com/a"),
+    ),
+    "note_delivery": (deliveries.NOTE_DELIVERY, _to_be_delivered, _note_delivery),
+    "close_delivery": (
+        deliveries.CLOSE_DELIVERY,
+        lambda store, job_id: (_to_be_delivered(store, job_id), _note_delivery(store, job_id))[1],
+        lambda store, job_id: store.close_delivery(job_id),
     ),
     "fail": (lifecycle.FAIL, _nothing, _fail),
     "cancel": (
@@ -258,6 +287,8 @@ def _traces(store: JobStore, job: Job) -> dict[str, Any]:
         if name not in (b"spec", b"updated_at", b"started_at", b"completed_at", b"expires_at")
         and not name.endswith(b"_at")
     }
+    if b"delivery" in record:
+        record[b"delivery"] = {**json.loads(record[b"delivery"]), "asked_ms": 0, "ended_ms": 0}
     leases = {task: value.split()[0] for task, value in store.client.hgetall(f"{key}:leases").items()}
     parts = ("segments", "partial", "attempts", "failed_on", "handed_on")
     return {

@@ -73,7 +73,7 @@ def running_origin(
             except OSError:
                 return  # the other side had enough
 
-        do_POST = do_GET  # noqa: N815
+        do_POST = do_PUT = do_GET  # noqa: N815
 
         def log_message(self, *args: object) -> None:
             pass

@@ -23,7 +23,8 @@ OPERATIONS = [
     "create_batch", "list_batches", "get_batch",
     "delete_batch", "cancel_batch", "list_batch_results", "download_batch_results", "get_content",
     "get_source", "get_report", "get_stream", "get_hls_playlist", "get_hls_video", "get_hls_audio",
-    "get_segment", "get_audio", "get_preview", "estimate_job", "list_models", "list_job_deliveries",
+    "get_segment", "get_audio", "get_preview", "deliver_job", "estimate_job", "list_models",
+    "list_job_deliveries",
     "list_batch_deliveries", "get_delivery", "redeliver_webhook", "get_webhook_secret",
     "rotate_webhook_secret", "list_keys", "create_key", "get_key", "change_key", "revoke_key", "get_health",
     "get_readiness", "get_metrics", "get_me", "start_session", "end_session",
@@ -92,7 +93,8 @@ def test_operations_say_which_scope_they_need(document: Any) -> None:
 def test_events_that_are_posted_are_described_with_their_payload_and_headers(document: Any) -> None:
     webhooks = document["webhooks"]
     assert set(webhooks) == {
-        *("job.started", "job.completed", "job.failed", "job.cancelled", "batch.completed"),
+        *("job.started", "job.completed", "job.failed", "job.cancelled", "job.delivered", "job.undelivered"),
+        "batch.completed",
     }
     for event, subject in (("job.completed", "Job"), ("batch.completed", "Batch")):
         operation = webhooks[event]["post"]

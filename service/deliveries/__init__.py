@@ -1,0 +1,1 @@
+"""Deliveries: results that are sent to where their customers want them."""
