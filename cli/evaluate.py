@@ -52,9 +52,9 @@ def evaluate(
 ) -> None:
     """Score models on degraded clips against bicubic and Lanczos interpolation.
 
-    Every clip is degraded by fixed recipes. PSNR-Y, SSIM, HaarPSI, GMSD, flicker and seconds are means over
-    frames, then over clips; the clip with the least gain in PSNR-Y is named. docs/evaluation.md tells how it
-    is measured.
+    Every clip is degraded by fixed recipes. PSNR-Y, SSIM, HaarPSI, GMSD, flow warping error and seconds are
+    means over frames, then over clips; the clip with the least gain in PSNR-Y is named. docs/evaluation.md
+    tells how it is measured.
     """
     with reported_errors(as_json=use_json):
         from pipelines.interpolation import METHODS

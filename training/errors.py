@@ -17,6 +17,12 @@ class TrainingConfigError(TrainingError):
     code = "invalid_option"
 
 
+class MissingPackageError(TrainingError):
+    """Raised when a package that training or evaluation needs is not installed."""
+
+    code = "usage"
+
+
 class TrainingDataError(TrainingError):
     """Raised when there is nothing to train on, or when the process that prepares it has died."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from pipelines.propagation.network import enlarge
 from training.config import DataConfig, ValidationConfig
 from training.degradation import from_uint8, to_uint8
 from training.errors import TrainingDataError
-from training.evaluation import RECIPES, STILL_SUFFIXES, load_hr, make_lq
+from training.evaluation import RECIPES, STILL_SUFFIXES, SourceMotion, load_hr, make_lq
 from training.metrics import psnr_y
 
 SCALE = 4
@@ -32,12 +32,16 @@ class ValidationClip:
         hr: (F, 3, H, W), float32, [0, 1].
         lq: Recipe -> (F, 3, h, w).
         bicubic: Recipe -> PSNR-Y of bicubic interpolation, mean over frames, dB.
+        motion: Of `hr`; None for stills.
+        bicubic_warping_errors: Recipe -> that of bicubic interpolation, 8-bit levels; empty for stills.
     """
 
     name: str
     hr: torch.Tensor
     lq: dict[str, torch.Tensor]
     bicubic: dict[str, float]
+    motion: SourceMotion | None
+    bicubic_warping_errors: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Gain:
         gain: With all frames given at once.
         one_frame_gain: With each frame alone; the same for stills.
         levels: Estimated noise, blur and compression.
+        warping_errors: 8-bit levels, of the model with all frames at once (`model`), of interpolation
+            (`bicubic`) and of the source itself (`source`); empty for stills.
     """
 
     clip: str
@@ -57,6 +63,7 @@ class Gain:
     gain: float
     one_frame_gain: float
     levels: tuple[float, ...]
+    warping_errors: Mapping[str, float]
 
 
 def load_validation_clips(
@@ -87,8 +94,11 @@ def _load_clip(path: Path, data: DataConfig, validation: ValidationConfig) -> Va
     y, x = ((n - m) // 2 for n, m in zip(hr.shape[-2:], (height, width), strict=True))
     hr = hr[..., y : y + height, x : x + width].clone()
     lq = {recipe: make_lq(hr, recipe, SCALE) for recipe in RECIPES}
-    bicubic = {recipe: mean_psnr(enlarge(x[None], SCALE)[0], hr) for recipe, x in lq.items()}
-    return ValidationClip(path.stem, hr, lq, bicubic)
+    interpolated = {recipe: eight_bits(enlarge(x[None], SCALE)[0]) for recipe, x in lq.items()}
+    bicubic = {recipe: mean_psnr(x, hr) for recipe, x in interpolated.items()}
+    motion = SourceMotion.of(hr)
+    errors = {} if motion is None else {recipe: motion.error(x) for recipe, x in interpolated.items()}
+    return ValidationClip(path.stem, hr, lq, bicubic, motion, errors)
 
 
 @torch.no_grad()
@@ -103,12 +113,19 @@ def validate(restore: Restore, clips: list[ValidationClip]) -> list[Gain]:
             if len(lq) > 1:
                 alone = torch.cat([restore(frame[None])[0] for frame in lq])
                 one_frame_gain = mean_psnr(alone, clip.hr) - clip.bicubic[recipe]
-            gains.append(Gain(clip.name, recipe, gain, one_frame_gain, levels))
+            errors = {}
+            if clip.motion is not None:
+                errors = {
+                    "model": clip.motion.error(eight_bits(frames)),
+                    "bicubic": clip.bicubic_warping_errors[recipe],
+                    "source": clip.motion.own_error,
+                }
+            gains.append(Gain(clip.name, recipe, gain, one_frame_gain, levels, errors))
     return gains
 
 
 def mean_gains(gains: list[Gain]) -> dict[str, dict[str, float]]:
-    """Recipe -> means over clips; `worst` is the clip with the least gain."""
+    """Recipe -> means over clips; `worst` is the clip with the least gain. Stills have no warping errors."""
     means = {}
     for recipe in sorted({gain.recipe for gain in gains}):
         rows = [gain for gain in gains if gain.recipe == recipe]
@@ -117,9 +134,17 @@ def mean_gains(gains: list[Gain]) -> dict[str, dict[str, float]]:
             "one_frame_gain": float(np.mean([row.one_frame_gain for row in rows])),
             "worst": min(row.gain for row in rows),
         }
+        moving = [row.warping_errors for row in rows if row.warping_errors]
+        for name in moving[0] if moving else ():
+            means[recipe][f"{name}_warping_error"] = float(np.mean([errors[name] for errors in moving]))
     return means
 
 
 def mean_psnr(frames: torch.Tensor, hr: torch.Tensor) -> float:
     """Mean PSNR-Y over frames, after rounding to 8 bits."""
-    return float(psnr_y(from_uint8(to_uint8(frames)), hr).mean())
+    return float(psnr_y(eight_bits(frames), hr).mean())
+
+
+def eight_bits(frames: torch.Tensor) -> torch.Tensor:
+    """Frames as a file would have them: rounded to 8 bits, in [0, 1]."""
+    return from_uint8(to_uint8(frames))

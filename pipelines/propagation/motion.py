@@ -12,6 +12,8 @@ import torch.nn.functional as F
 
 _WINDOW = 7
 _ITERATIONS = 2
+# Motion up to about 2 ** levels pixels is found.
+_NUM_LEVELS = 4
 _SMALLEST_SIDE = 12
 # Gradients below about 0.01 are noise: there the coarser level's motion stands.
 _DAMPING = 1e-4
@@ -19,19 +21,18 @@ _DAMPING = 1e-4
 _ERROR_FLOOR = 0.01
 
 
-def estimate_flow(reference: torch.Tensor, other: torch.Tensor, *, num_levels: int = 4) -> torch.Tensor:
+def estimate_flow(reference: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Where each pixel of one frame lies in another: `warp(other, flow)` looks like `reference`.
 
     Args:
         reference: Luma (N, 1, h, w), float32, [0, 1].
         other: Same shape.
-        num_levels: Levels of the pyramid; motion up to about 2 ** num_levels pixels is found.
 
     Returns:
         (N, 2, h, w), displacements in pixels, x first.
     """
     pyramid = [(smooth(reference), smooth(other))]
-    while len(pyramid) < num_levels and min(pyramid[-1][0].shape[-2:]) >= 2 * _SMALLEST_SIDE:
+    while len(pyramid) < _NUM_LEVELS and min(pyramid[-1][0].shape[-2:]) >= 2 * _SMALLEST_SIDE:
         pyramid.append((halve(pyramid[-1][0]), halve(pyramid[-1][1])))
     flow = reference.new_zeros(len(reference), 2, *pyramid[-1][0].shape[-2:])
     for level_reference, level_other in reversed(pyramid):

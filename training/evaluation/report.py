@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from training.evaluation.scoring import Score, summarize
@@ -32,15 +32,23 @@ def format_report(scores: list[Score], reference: str = "bicubic") -> str:
             format_gains(of_recipe, "psnr_y", reference, decimals=2),
             format_gains(of_recipe, "haarpsi", reference, decimals=4),
         ]
-        if moving := [s for s in of_recipe if s.flicker is not None]:
-            parts.append(_format_clips(moving, "flicker (levels)", lambda s: f"{s.flicker:+.2f}"))
+        if moving := [s for s in of_recipe if s.warping_error is not None]:
+            sources = [
+                replace(s, method="the source itself", warping_error=s.source_warping_error) for s in moving
+            ]
+            parts.append(
+                _format_clips(
+                    [*sources, *moving], "warping error (levels)", lambda s: f"{s.warping_error:.2f}"
+                )
+            )
     return "\n\n".join(parts)
 
 
 def format_summary(scores: list[Score], reference: str = "bicubic") -> str:
-    """A row for each recipe and method: means over clips, the worst clip, flicker and time."""
+    """A row for each recipe and method: means over clips, the worst clip, warping error and time."""
     titles = [_TITLES[name] for name in METRICS]
-    headers = ["degradation", "method", *titles, f"PSNR-Y over {reference}", "worst clip", "flicker (levels)"]
+    gain = f"PSNR-Y over {reference}"
+    headers = ["degradation", "method", *titles, gain, "worst clip", "warping error (the source's)"]
     rows = [
         [
             s.recipe,
@@ -48,15 +56,15 @@ def format_summary(scores: list[Score], reference: str = "bicubic") -> str:
             *(f"{value:.2f}" if name == "psnr_y" else f"{value:.4f}" for name, value in s.values.items()),
             f"{s.gain:+.2f}",
             "" if s.method == reference else f"{_marked(s.worst_gain, 2)} ({s.worst_clip})",
-            "" if s.flicker is None else f"{s.flicker:+.2f}",
+            "" if s.warping_error is None else f"{s.warping_error:.2f} ({s.source_warping_error:.2f})",
             f"{s.cpu_seconds:.3f}",
             f"{s.wall_seconds:.3f}",
         ]
         for s in summarize(scores, reference)
     ]
     note = (
-        f"Means over clips; bold: below {reference}. Flicker: change along the motion beyond the ground "
-        "truth's own, smaller is better, without stills."
+        f"Means over clips; bold: below {reference}. Warping error: change along the source's motion, 8-bit "
+        "levels, without stills; near the source's own is good, below it soft."
     )
     return _table([*headers, "CPU s/frame", "wall s/frame"], rows) + "\n\n" + note
 
@@ -70,7 +78,7 @@ def format_gains(scores: list[Score], metric: str, reference: str, *, decimals: 
 
 
 def report_json(scores: list[Score], reference: str = "bicubic") -> dict[str, Any]:
-    """Everything: `clips` as `Score`, `means` as `Summary`, flicker null for stills."""
+    """Everything: `clips` as `Score`, `means` as `Summary`, warping errors null for stills."""
     return {
         "reference": reference,
         "clips": [asdict(score) for score in scores],

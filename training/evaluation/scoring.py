@@ -12,9 +12,9 @@ import torch
 
 from training.degradation import from_uint8, to_uint8
 from training.evaluation.clips import load_hr
-from training.evaluation.flicker import SourceMotion
 from training.evaluation.pictures import save_side_by_side
 from training.evaluation.recipes import RECIPES, make_lq
+from training.evaluation.warping import SourceMotion
 from training.metrics import METRICS
 
 Upscale = Callable[[torch.Tensor, int, int], torch.Tensor]
@@ -31,7 +31,8 @@ class Score:
         method: Name.
         num_frames: Frames that were scored.
         values: Metric -> mean over frames.
-        flicker: In 8-bit levels (`SourceMotion.flicker`); None for stills.
+        warping_error: In 8-bit levels (`training.evaluation.warping`); None for stills.
+        source_warping_error: That of the ground truth.
         cpu_seconds: Processor time of the whole process for each output frame, all threads together.
         wall_seconds: Time that passed for each output frame.
     """
@@ -41,7 +42,8 @@ class Score:
     method: str
     num_frames: int
     values: Mapping[str, float]
-    flicker: float | None
+    warping_error: float | None
+    source_warping_error: float | None
     cpu_seconds: float
     wall_seconds: float
 
@@ -82,7 +84,8 @@ def evaluate_clip(
                 method=name,
                 num_frames=len(hr),
                 values=score_frames(sr, hr),
-                flicker=None if motion is None else motion.flicker(sr),
+                warping_error=None if motion is None else motion.error(sr),
+                source_warping_error=None if motion is None else motion.own_error,
                 cpu_seconds=cpu / len(hr),
                 wall_seconds=wall / len(hr),
             )
@@ -108,7 +111,8 @@ class Summary:
         recipe: One of `ALL_RECIPES`.
         method: Name.
         values: Metric -> mean.
-        flicker: Mean over the clips that have one; None if all are stills.
+        warping_error: Mean over the clips that have one; None if all are stills.
+        source_warping_error: That of the ground truth.
         gain: PSNR-Y over the reference method, dB.
         worst_gain: That of the clip where it is least.
         worst_clip: Its name.
@@ -119,7 +123,8 @@ class Summary:
     recipe: str
     method: str
     values: Mapping[str, float]
-    flicker: float | None
+    warping_error: float | None
+    source_warping_error: float | None
     gain: float
     worst_gain: float
     worst_clip: str
@@ -146,12 +151,12 @@ def summarize(scores: list[Score], reference: str = "bicubic") -> list[Summary]:
 def _summarize_group(group: list[Score], base: Mapping[tuple[str, str], float]) -> Summary:
     gains = {s.clip: s.values["psnr_y"] - base[s.clip, s.recipe] for s in group}
     worst_clip = min(gains, key=gains.__getitem__)
-    flickers = [s.flicker for s in group if s.flicker is not None]
     return Summary(
         recipe=group[0].recipe,
         method=group[0].method,
         values={name: _mean(s.values[name] for s in group) for name in METRICS},
-        flicker=_mean(flickers) if flickers else None,
+        warping_error=_mean_of_some(s.warping_error for s in group),
+        source_warping_error=_mean_of_some(s.source_warping_error for s in group),
         gain=_mean(gains.values()),
         worst_gain=gains[worst_clip],
         worst_clip=worst_clip,
@@ -162,3 +167,8 @@ def _summarize_group(group: list[Score], base: Mapping[tuple[str, str], float]) 
 
 def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
+
+
+def _mean_of_some(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return _mean(known) if known else None
