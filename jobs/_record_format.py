@@ -28,7 +28,8 @@ JOB_KEY = "dv:job:{}"
 FIELDS = (
     "spec", "owner", "priority", "state", "version", "updated_at", "processed_frames", "num_segments",
     "num_finished", "attempts", "is_planned", "stage", "started_at", "completed_at", "expires_at",
-    "upscaling_started_at", "total_frames", "input", "run", "stream", "output", "warnings", "error", "delivery",
+    "upscaling_started_at", "total_frames", "input", "run", "stream", "output", "warnings", "error",
+    "delivery",
 )  # fmt: skip
 """Of what a `Job` is made; a record has more, for the scripts."""
 
