@@ -37,7 +37,7 @@ def test_several_models_are_scored_with_every_recipe_and_with_single_frames(stil
         methods += [name, f"{name}, one frame"]
     means = report["means"]
     assert [(m["recipe"], m["method"]) for m in means] == [(r, m) for r in ALL_RECIPES for m in methods]
-    assert all(m["worst_clip"] == "still.png" and m["flicker"] is None for m in means)
+    assert all(m["worst_clip"] == "still.png" and m["warping_error"] is None for m in means)
     slow = next(m for m in means if m["method"] == "standin:sleep=0.05")
     assert slow["wall_seconds"] >= 0.05
     assert [model["name"] for model in report["models"]] == ["standin:", "standin:sleep=0.05"]

@@ -110,7 +110,9 @@ def make_estimator() -> Estimator:
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def estimate(frame: np.ndarray, after: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(dis.calc(frame, after, None)).permute(2, 0, 1)[None].contiguous()
+        flow = np.zeros((*frame.shape, 2), np.float32)
+        dis.calc(frame, after, flow)
+        return torch.from_numpy(flow).permute(2, 0, 1)[None].contiguous()
 
     return estimate
 

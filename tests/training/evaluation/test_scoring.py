@@ -1,4 +1,4 @@
-"""Scores, summaries and tables: the worst clip is named, stills have no flicker."""
+"""Scores, summaries and tables: the worst clip is named, stills have no warping error."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from training.metrics import METRICS
 
 
 def score(
-    clip: str, method: str, psnr: float, *, recipe: str = "phone", flicker: float | None = 1.0
+    clip: str, method: str, psnr: float, *, recipe: str = "phone", warping: float | None = 1.0
 ) -> Score:
     values = {name: psnr if name == "psnr_y" else psnr / 100 for name in METRICS}
     return Score(
         clip=clip,
         recipe=recipe,
         method=method,
-        num_frames=1 if flicker is None else 5,
+        num_frames=1 if warping is None else 5,
         values=values,
-        flicker=flicker,
+        warping_error=warping,
+        source_warping_error=None if warping is None else 1.25,
         cpu_seconds=0.2,
         wall_seconds=0.1,
     )
@@ -33,24 +34,24 @@ def score(
 @pytest.fixture
 def scores() -> list[Score]:
     return [
-        score("a.mkv", "bicubic", 30, flicker=1.0),
-        score("a.mkv", "net", 32, flicker=2.0),
-        score("b.mkv", "bicubic", 40, flicker=2.0),
-        score("b.mkv", "net", 39.5, flicker=1.5),
-        score("c.png", "bicubic", 20, flicker=None),
-        score("c.png", "net", 20.3, flicker=None),
+        score("a.mkv", "bicubic", 30, warping=1.0),
+        score("a.mkv", "net", 32, warping=2.0),
+        score("b.mkv", "bicubic", 40, warping=2.0),
+        score("b.mkv", "net", 39.5, warping=1.5),
+        score("c.png", "bicubic", 20, warping=None),
+        score("c.png", "net", 20.3, warping=None),
         score("a.mkv", "bicubic", 31, recipe="tape"),
         score("a.mkv", "net", 31.1, recipe="tape"),
     ]
 
 
-def test_a_summary_names_the_worst_clip_and_leaves_stills_out_of_flicker(scores: list[Score]) -> None:
+def test_a_summary_names_the_worst_clip_and_leaves_stills_out_of_warping_errors(scores: list[Score]) -> None:
     of = {(s.recipe, s.method): s for s in summarize(scores)}
     assert list(of) == [("phone", "bicubic"), ("phone", "net"), ("tape", "bicubic"), ("tape", "net")]
     net = of["phone", "net"]
     assert net.gain == pytest.approx((2 - 0.5 + 0.3) / 3)
     assert (net.worst_clip, net.worst_gain) == ("b.mkv", pytest.approx(-0.5))
-    assert net.flicker == pytest.approx(1.75)
+    assert (net.warping_error, net.source_warping_error) == (pytest.approx(1.75), 1.25)
     assert (net.cpu_seconds, net.wall_seconds) == (pytest.approx(0.2), pytest.approx(0.1))
     assert of["phone", "bicubic"].worst_gain == 0
 
@@ -62,20 +63,20 @@ def test_tables_are_markdown_and_show_what_is_below_the_reference(scores: list[S
     for table in tables:
         assert len({line.count("|") for line in table}) == 1
     net = next(line for line in tables[0] if line.startswith("| phone | net |"))
-    assert "| +0.60 | **-0.50** (b.mkv) | +1.75 | 0.200 | 0.100 |" in net
-    gains, flicker = tables[1], tables[3]
+    assert "| +0.60 | **-0.50** (b.mkv) | 1.75 (1.25) | 0.200 | 0.100 |" in net
+    gains, warping = tables[1], tables[3]
     assert gains[0] == "| PSNR-Y (dB) over bicubic | net |"
     assert gains[2:] == ["| a.mkv | +2.00 |", "| b.mkv | **-0.50** |", "| c.png | +0.30 |"]
-    assert flicker[0] == "| flicker (levels) | bicubic | net |"
-    assert flicker[2:] == ["| a.mkv | +1.00 | +2.00 |", "| b.mkv | +2.00 | +1.50 |"]
+    assert warping[0] == "| warping error (levels) | the source itself | bicubic | net |"
+    assert warping[2:] == ["| a.mkv | 1.25 | 1.00 | 2.00 |", "| b.mkv | 1.25 | 2.00 | 1.50 |"]
 
 
-def test_stills_alone_make_a_table_without_flicker(scores: list[Score]) -> None:
-    stills = [s for s in scores if s.flicker is None]
-    assert "flicker (levels) | bicubic" not in format_report(stills)
+def test_stills_alone_make_a_table_without_warping_errors(scores: list[Score]) -> None:
+    stills = [s for s in scores if s.warping_error is None]
+    assert "warping error (levels) |" not in format_report(stills)
     report = json.loads(json.dumps(report_json(stills)))
-    assert [clip["flicker"] for clip in report["clips"]] == [None, None]
-    assert [mean["flicker"] for mean in report["means"]] == [None, None]
+    for row in report["clips"] + report["means"]:
+        assert (row["warping_error"], row["source_warping_error"]) == (None, None)
 
 
 def test_a_clip_is_scored_by_every_method_with_seconds_for_each_frame(training_data: Path) -> None:
@@ -95,8 +96,9 @@ def test_a_clip_is_scored_by_every_method_with_seconds_for_each_frame(training_d
     ]
     assert all(s.num_frames == 4 and s.clip == "pan.mkv" for s in scores)
     steady, unsteady = scores[:2]
-    assert steady.flicker is not None
-    assert unsteady.flicker is not None
-    assert unsteady.flicker > steady.flicker + 0.5
+    assert steady.warping_error is not None
+    assert unsteady.warping_error is not None
+    assert unsteady.warping_error > steady.warping_error + 0.5
+    assert unsteady.source_warping_error == steady.source_warping_error
     assert unsteady.wall_seconds >= 0.05
     assert unsteady.cpu_seconds < unsteady.wall_seconds

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from pipelines.propagation import PropagationNet, load_propagation
+from pipelines.propagation.network import enlarge
 from training.data import SourceLibrary
 from training.errors import TrainingConfigError, TrainingDataError
 from training.restoration.config import RestorationConfig
@@ -145,6 +146,32 @@ def test_validation_scores_what_is_held_out_with_both_recipes(
     assert set(mean_gains(gains)) == {"bicubic", "real"}
 
 
+def test_validation_tells_the_temporal_consistency_of_clips_beside_bicubic_and_the_source(
+    training_data: Path, restoration_config: RestorationConfig
+) -> None:
+    clips = load_validation_clips(restoration_config.data, restoration_config.validation, training_data)
+    still, pan = clips
+    assert pan.motion is not None
+
+    def flickering(lq: torch.Tensor) -> tuple[torch.Tensor, tuple[float, ...]]:
+        brightness = torch.tensor([0.0, 20 / 255])[: len(lq), None, None, None]
+        return enlarge(lq[None], 4)[0] * 0.8 + brightness, ()
+
+    gains = validate(flickering, clips)
+    for gain in gains:
+        if gain.clip == still.name:
+            assert gain.warping_errors == {}
+        else:
+            assert gain.warping_errors["source"] == pan.motion.own_error
+            assert gain.warping_errors["bicubic"] == pan.bicubic_warping_errors[gain.recipe]
+            assert gain.warping_errors["model"] > gain.warping_errors["bicubic"] + 3
+    for recipe, means in mean_gains(gains).items():
+        (of_pan,) = (gain for gain in gains if (gain.clip, gain.recipe) == (pan.name, recipe))
+        for name, error in of_pan.warping_errors.items():
+            assert means[f"{name}_warping_error"] == error  # stills do not dilute the mean
+    assert "model_warping_error" not in mean_gains(validate(flickering, [still]))["real"]
+
+
 def test_a_held_out_name_that_does_not_exist_is_an_error(
     training_data: Path, restoration_config: RestorationConfig
 ) -> None:
@@ -184,5 +211,7 @@ def test_the_command_trains_by_the_kind_of_the_file(
     assert (run / "curves.png").stat().st_size > 10_000
     validation = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
     assert [record["step"] for record in validation] == [3, 6]
+    names = {f"{name}_warping_error" for name in ("model", "bicubic", "source")}
+    assert names <= set(validation[0]["means"]["real"])
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert {"pixel4", "baseline4", "level", "grad_norm", "learning_rate"} <= set(log[0])
