@@ -17,7 +17,7 @@ class Call:
     """A request whose answer is small.
 
     Attributes:
-        path: Below the base URL.
+        path: Below the base URL, or an address of another server's, which the key does not go to.
         params: Query, names may repeat.
         json: Body as JSON value, or
         content: as bytes. A `bytearray` is sent in pieces, and its maker may clear it afterwards: libraries

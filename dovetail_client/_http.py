@@ -123,11 +123,8 @@ class Http:
             content, headers = call.body()
             sent = self._pieces(content) if isinstance(content, bytearray) else content
             with _named_errors():
-                response = await _value(
-                    self._client.request(
-                        call.method, call.path, params=call.params, headers=headers, content=sent
-                    )
-                )
+                request = self._request(call, headers=headers, content=sent)
+                response = await _value(self._client.send(request))
             return Answer(response.status_code, response.headers, response.content, number)
 
         return await AsyncRetrying(sleep=self.sleep, **retry_policy(call, max_retries=self.patience))(attempt)
@@ -143,9 +140,7 @@ class Http:
         _, headers = call.body()
         usual = self._client.timeout
         limits = httpx.Timeout(connect=usual.connect, read=read_seconds, write=usual.write, pool=usual.pool)
-        request = self._client.build_request(
-            call.method, call.path, params=call.params, headers=headers, timeout=limits
-        )
+        request = self._request(call, headers=headers, timeout=limits)
         with _named_errors():
             response = await _value(self._client.send(request, stream=True))
         if isinstance(self._client, httpx.Client):
@@ -178,6 +173,12 @@ class Http:
             self._client.close()
         else:
             await self._client.aclose()
+
+    def _request(self, call: Call, **values: Any) -> httpx.Request:
+        request = self._client.build_request(call.method, call.path, params=call.params or None, **values)
+        if "://" in call.path:  # the key is the service's, and nobody else's
+            request.headers.pop("Authorization", None)
+        return request
 
     def _pieces(self, content: bytearray) -> Iterator[bytes] | AsyncIterator[bytes]:
         return _pieces(content) if isinstance(self._client, httpx.Client) else _async_pieces(content)

@@ -39,10 +39,13 @@ class ServiceMethods(Requests):
     ) -> Upload:
         """Uploads a file in chunks with checksums, to be submitted later. Memory does not grow with its size.
 
+        Files above 8 MiB go straight to the storage of a service that lets them, in parts of its own size.
+
         Args:
             source: A path or an open binary file.
             filename: What the service shall call it; by default its own name.
-            chunk_size: Bytes that are sent, and held in memory, at once; what a broken connection costs.
+            chunk_size: Bytes that are sent, and held in memory, at once; what a broken connection costs. With
+                less than 8 MiB nothing goes straight to the storage.
             on_progress: Is told bytes that are there and bytes in all.
             on_created: Is told the upload's URL, to be saved for `resume`.
             resume: An upload that was begun with the same file, or its URL or id.

@@ -1,4 +1,5 @@
-"""Uploads by tus 1.0: in chunks with checksums, going on after whatever breaks."""
+"""Uploads by tus 1.0: in chunks with checksums, going on after whatever breaks. Large ones go straight to the
+service's storage where that takes them."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 
 from dovetail_client._answers import parse, require_success, retry_after_seconds, to_error
 from dovetail_client._calls import Answer, Call
+from dovetail_client._direct import DirectSending
 from dovetail_client._http import Http
 from dovetail_client._retries import TEMPORARY_STATUSES, backoff_seconds
 from dovetail_client._sources import LocalFile, Source, id_of, local_file
@@ -82,13 +84,19 @@ class _Sending:
 
     async def run(self, resume: str | Upload | None, on_created: Callable[[str], None] | None) -> Upload:
         """Creates the upload, or finds out how far it is, and sends what is missing."""
-        if resume is None:
-            upload_id, offset = await self._create(), 0
-            if on_created is not None:
-                on_created(f"/v1/uploads/{upload_id}")
-        else:
-            upload_id = upload_id_of(resume)
-            offset = await self._offset(upload_id)
+        upload_id = await self._create() if resume is None else upload_id_of(resume)
+        offset = 0 if resume is None else await self._offset(upload_id)
+        direct = DirectSending(self._http, self._file, upload_id, self._tell)
+        # Who wants smaller chunks has a line for which the storage's parts are too large.
+        is_large = self._file.size_bytes > self._chunk_size >= DEFAULT_CHUNK_SIZE
+        parts = await direct.offer() if is_large and not offset else None
+        if parts is not None and resume is None and not await direct.can_reach(parts):
+            await delete_upload(self._http, upload_id)
+            upload_id, parts = await self._create(), None
+        if resume is None and on_created is not None:
+            on_created(f"/v1/uploads/{upload_id}")
+        if parts is not None:
+            return await direct.run(parts)
         self._tell(offset)
         while offset < self._file.size_bytes:
             offset = await self._send_chunk(upload_id, offset)

@@ -13,6 +13,7 @@ import httpx
 from dovetail_client._batches import BatchMethods
 from dovetail_client._http import Http
 from dovetail_client._jobs import JobMethods
+from dovetail_client._keys import KeyMethods
 from dovetail_client._service import ServiceMethods
 from dovetail_client._settings import http_arguments
 
@@ -35,6 +36,7 @@ class AsyncDovetail(JobMethods, BatchMethods, ServiceMethods):
     ) -> None:
         client = httpx.AsyncClient(**http_arguments(base_url, api_key, timeout))
         super().__init__(Http(client, patience=max_retries, clock=clock, sleep=sleep))
+        self.keys = KeyMethods(self._http)
 
     async def close(self) -> None:
         """Closes its connections."""

@@ -6,45 +6,62 @@ import functools
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 import httpx
 
 from dovetail_client._batches import BatchMethods
 from dovetail_client._http import Http, iterate, run
 from dovetail_client._jobs import JobMethods
+from dovetail_client._keys import KeyMethods
 from dovetail_client._service import ServiceMethods
 from dovetail_client._settings import http_arguments
 
 P = ParamSpec("P")
 T = TypeVar("T")
+M_co = TypeVar("M_co", covariant=True)
 
 
 class _Methods(JobMethods, BatchMethods, ServiceMethods):
     """All of them."""
 
 
+class _Face(Generic[M_co]):
+    """Methods that are to be called without awaiting."""
+
+    def __init__(self, methods: M_co) -> None:
+        self._methods = methods
+
+
 def _blocking(
-    method: Callable[Concatenate[_Methods, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[Dovetail, P], T]:
+    method: Callable[Concatenate[M_co, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[_Face[M_co], P], T]:
     @functools.wraps(method)
-    def call(self: Dovetail, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self: _Face[M_co], /, *args: P.args, **kwargs: P.kwargs) -> T:
         return run(method(self._methods, *args, **kwargs))
 
     return call
 
 
 def _iterating(
-    method: Callable[Concatenate[_Methods, P], AsyncGenerator[T, None]],
-) -> Callable[Concatenate[Dovetail, P], Generator[T, None, None]]:
+    method: Callable[Concatenate[M_co, P], AsyncGenerator[T, None]],
+) -> Callable[Concatenate[_Face[M_co], P], Generator[T, None, None]]:
     @functools.wraps(method)
-    def call(self: Dovetail, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
+    def call(self: _Face[M_co], /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
         return iterate(method(self._methods, *args, **kwargs))
 
     return call
 
 
-class Dovetail:
+class Keys(_Face[KeyMethods]):
+    """API keys of a service, for keys of the scope `admin`."""
+
+    create = _blocking(KeyMethods.create)
+    list = _blocking(KeyMethods.list)
+    revoke = _blocking(KeyMethods.revoke)
+
+
+class Dovetail(_Face[_Methods]):
     """A Dovetail service. Jobs, batches and uploads are given as such or by their ids.
 
     Requests that may be repeated are, after connection errors and answers 429, 502, 503 and 504, as late as
@@ -74,7 +91,8 @@ class Dovetail:
     ) -> None:
         client = httpx.Client(**http_arguments(base_url, api_key, timeout))
         self._http = Http(client, patience=max_retries, clock=clock, sleep=sleep)
-        self._methods = _Methods(self._http)
+        super().__init__(_Methods(self._http))
+        self.keys = Keys(KeyMethods(self._http))
 
     def close(self) -> None:
         """Closes its connections."""

@@ -272,6 +272,49 @@ class Me(_Model):
     auth_required: bool = False
 
 
+class UploadPart(_Model):
+    """Where a part of an upload is sent to."""
+
+    number: int
+    offset: int
+    size_bytes: int
+    url: str = Field(repr=False)
+
+
+class UploadParts(_Model):
+    """How far the parts of an upload are: numbers of those that are there, addresses of others."""
+
+    part_size_bytes: int
+    num_parts: int = 0
+    arrived: tuple[int, ...] = ()
+    parts: tuple[UploadPart, ...] = ()
+    expires_at: datetime | None = None
+
+
+class Key(_Model):
+    """An API key, without its secret; `id` is the `owner` of its jobs."""
+
+    id: str
+    name: str
+    hint: str = ""
+    scopes: tuple[str, ...] = ()
+    limits: dict[str, Any] = Field(default_factory=dict)
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
+class NewKey(Key):
+    """A key that was made just now, with its secret, which is not told again."""
+
+    secret: str = Field(repr=False)
+
+
+class KeyList(_Model):
+    """All keys."""
+
+    data: tuple[Key, ...]
+
+
 class WebhookSecret(_Model):
     """What signs your webhooks.
 

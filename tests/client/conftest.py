@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,14 @@ class Time:
 class BlockingFace:
     """An `AsyncDovetail` with an event loop of its own, so that a test is written once for both clients."""
 
-    def __init__(self, client: AsyncDovetail) -> None:
+    def __init__(self, client: Any, runner: asyncio.Runner | None = None) -> None:
         self._client = client
-        self._runner = asyncio.Runner()
+        self._runner = runner or asyncio.Runner()
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
+        if not callable(method):
+            return BlockingFace(method, self._runner)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             result = method(*args, **kwargs)

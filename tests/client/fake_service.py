@@ -427,6 +427,10 @@ class FakeService:
             headers = {"Upload-Offset": str(upload["offset"]), "Tus-Resumable": "1.0.0"}
             return Response(None, 204, headers)
 
+        @app.post("/v1/uploads/{upload_id}/parts")
+        async def parts(upload_id: str) -> Any:
+            raise ProblemError(409, "no_direct_uploads", "this service keeps files in a folder")
+
         @app.delete("/v1/uploads/{upload_id}", status_code=204)
         async def delete(upload_id: str, request: Request) -> None:
             require_tus(request)

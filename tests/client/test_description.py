@@ -20,14 +20,16 @@ from dovetail_client import (
     JobInput,
     JobOptions,
     JobOutput,
+    Key,
     Me,
     Model,
+    NewKey,
     Problem,
     SubmitOptions,
     Upload,
     WebhookSecret,
 )
-from dovetail_client.models import BatchList, OutputSize, RejectedInput
+from dovetail_client.models import BatchList, OutputSize, RejectedInput, UploadPart, UploadParts
 from tests.contract import document
 
 MODELS: dict[str, type[BaseModel]] = {
@@ -37,6 +39,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "JobEventSchema": JobEvent, "InputSchema": JobInput, "OutputSchema": JobOutput, "MeSchema": Me,
     "ModelSchema": Model, "ErrorSchema": Problem, "RejectedSchema": RejectedInput, "OutputSize": OutputSize,
     "UploadSchema": Upload, "WebhookSecretSchema": WebhookSecret,
+    "KeySchema": Key, "NewKeySchema": NewKey, "PartSchema": UploadPart, "PartsSchema": UploadParts,
 }  # fmt: skip
 
 
