@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from jobs.api_keys import ApiKey, ApiKeyStore, Scope
 
-keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
+keys = typer.Typer(help="Create, list, rotate and revoke API keys.", no_args_is_help=True)
 
 DataDir = Annotated[
     Path,
@@ -128,7 +128,7 @@ def read_or_make_secret(path: Path) -> tuple[str, bool]:
     Raises:
         UsageError: If the file can be neither read nor written.
     """
-    from jobs.api_keys import new_secret
+    from jobs.key_secrets import new_secret
 
     try:
         return path.read_text().strip(), False
@@ -161,6 +161,27 @@ def list_keys(
         typer.echo(_line(key))
     if not found:
         typer.echo("there are no keys; create one with 'dovetail keys create NAME'", err=True)
+
+
+@keys.command()
+def rotate(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="Of the key, as 'list' shows it.")],
+    overlap_hours: Annotated[
+        float, typer.Option(min=0, max=720, help="How long the present secret works too.")
+    ] = 24,
+    secret_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the new secret; where there is none, one is made and written there."),
+    ] = None,
+    data_dir: DataDir = _DEFAULT_DATA_DIR,
+) -> None:
+    """Give a key a new secret and show it, once. Its jobs, limits and webhooks stay as they are."""
+    with reported_errors(), _store(data_dir) as store:
+        given, is_made = (None, True) if secret_file is None else read_or_make_secret(secret_file)
+        key, secret = store.rotate(key_id, overlap=timedelta(hours=overlap_hours), secret=given)
+    if is_made:
+        typer.echo(secret)
+    typer.echo(f"{key.id} ({key.name}) has a new secret; the old one works for {overlap_hours:g} h", err=True)
 
 
 @keys.command()

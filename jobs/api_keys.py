@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -14,17 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.clock import redis_now
 from jobs.errors import JobsError
+from jobs.key_secrets import Holder, InvalidSecretError, check_secret, digest_of, new_secret
 from jobs.records import Priority, new_id
 from jobs.webhook_secrets import SECRETS, make_secrets
 
-_PREFIX = "dv_"
 KEYS = "dv:keys"
 """The hash of all keys by id."""
 _DIGESTS = "dv:keys:by-digest"
 # Ids whose jobs are still to be found.
 _REVOKED = "dv:keys:revoked"
 MAX_WEIGHT = 100
-_MIN_SECRET_LENGTH = 32
 
 # Strict, or false would be 0.
 Count = Annotated[int, Field(ge=0, strict=True)]
@@ -105,12 +101,6 @@ class KeyNotFoundError(JobsError):
     code = "not_found"
 
 
-class InvalidSecretError(JobsError):
-    """Raised when what is given as a key's secret is none."""
-
-    code = "invalid_secret"
-
-
 class ApiKeyStore:
     """The keys of an installation, in Redis.
 
@@ -138,7 +128,7 @@ class ApiKeyStore:
         key = _key_of(secret, name, scopes, limits, expires_at)
         with self._client.pipeline() as pipeline:
             pipeline.hset(KEYS, key.id, key.model_dump_json())
-            pipeline.hset(_DIGESTS, _digest(secret), key.id)
+            pipeline.hset(_DIGESTS, digest_of(secret), key.id)
             pipeline.hset(SECRETS, key.id, make_secrets().model_dump_json())
             pipeline.execute()
         return key, secret
@@ -159,22 +149,26 @@ class ApiKeyStore:
         if found is not None:
             return found, False
         # Named by its secret: whoever makes it at the same time makes the same key.
-        key = _key_of(secret, name, scopes, None, None, key_id=f"key_{_digest(secret)[:26]}")
+        key = _key_of(secret, name, scopes, None, None, key_id=f"key_{digest_of(secret)[:26]}")
         with self._client.pipeline() as pipeline:
             pipeline.hset(KEYS, key.id, key.model_dump_json())
-            pipeline.hset(_DIGESTS, _digest(secret), key.id)
+            pipeline.hset(_DIGESTS, digest_of(secret), key.id)
             pipeline.hsetnx(SECRETS, key.id, make_secrets().model_dump_json())
             pipeline.execute()
         return key, True
 
     def find(self, secret: str) -> ApiKey | None:
         """The key of a secret; None if there is none or it has expired."""
-        key_id = self._client.hget(_DIGESTS, _digest(secret))
-        content = self._client.hget(KEYS, key_id) if key_id else None
+        found = self._client.hget(_DIGESTS, digest_of(secret))
+        if found is None:
+            return None
+        holder = Holder.decode(found)
+        content = self._client.hget(KEYS, holder.key_id)
         if content is None:
             return None
         key = ApiKey.model_validate_json(content)
-        return None if key.expires_at is not None and key.expires_at <= redis_now(self._client) else key
+        ends = [end for end in (key.expires_at, holder.until) if end is not None]
+        return None if ends and min(ends) <= redis_now(self._client) else key
 
     def list(self) -> list[ApiKey]:
         """All keys, the oldest first."""
@@ -210,6 +204,46 @@ class ApiKeyStore:
         changed: ApiKey = self._client.transaction(change, KEYS, value_from_callable=True)
         return changed
 
+    def rotate(self, key_id: str, *, overlap: timedelta, secret: str | None = None) -> tuple[ApiKey, str]:
+        """Gives a key another secret. Jobs, limits and the secret of its webhooks stay.
+
+        Args:
+            key_id: Of the key.
+            overlap: How long the present secret works too. Those before it keep their own end.
+            secret: That was chosen elsewhere; None makes one.
+
+        Returns:
+            The key and its new secret.
+
+        Raises:
+            KeyNotFoundError: If there is none, or it is revoked meanwhile.
+            InvalidSecretError: If the secret is another key's, or none that a key may have.
+        """
+        new = new_secret() if secret is None else secret
+        check_secret(new)
+
+        def rotate(pipeline: Any) -> ApiKey:
+            key = _decode(key_id, pipeline.hget(KEYS, key_id)).model_copy(update={"hint": new[:7]})
+            holders = {digest: Holder.decode(text) for digest, text in pipeline.hgetall(_DIGESTS).items()}
+            mine = holders.get(digest_of(new).encode())
+            if mine is not None and mine.key_id != key_id:
+                raise InvalidSecretError(f"the secret is that of {mine.key_id} already; choose another one")
+            now = redis_now(self._client)
+            pipeline.multi()
+            for digest, holder in holders.items():
+                if holder.key_id == key_id:
+                    until = min(holder.until or now + overlap, now + overlap)
+                    if until > now:
+                        pipeline.hset(_DIGESTS, digest, Holder(key_id, until).encode())
+                    else:
+                        pipeline.hdel(_DIGESTS, digest)
+            pipeline.hset(_DIGESTS, digest_of(new), key_id)
+            pipeline.hset(KEYS, key_id, key.model_dump_json())
+            return key
+
+        rotated: ApiKey = self._client.transaction(rotate, KEYS, _DIGESTS, value_from_callable=True)
+        return rotated, new
+
     def owners(self) -> tuple[str, ...]:
         """Ids of all keys, also of revoked ones."""
         ids = [*self._client.hkeys(KEYS), *self._client.smembers(_REVOKED)]
@@ -222,8 +256,8 @@ class ApiKeyStore:
             KeyNotFoundError: If there is none.
         """
         key = self.get(key_id)
-        for digest, owner in self._client.hgetall(_DIGESTS).items():
-            if owner.decode() == key_id:
+        for digest, holder in self._client.hgetall(_DIGESTS).items():
+            if Holder.decode(holder).key_id == key_id:
                 self._client.hdel(_DIGESTS, digest)
         with self._client.pipeline() as pipeline:
             pipeline.sadd(_REVOKED, key_id)
@@ -234,24 +268,6 @@ class ApiKeyStore:
     def has_any(self) -> bool:
         """Whether there are keys at all."""
         return bool(self._client.hlen(KEYS))
-
-
-def new_secret() -> str:
-    """A secret of 256 random bits."""
-    return _PREFIX + secrets.token_urlsafe(32)
-
-
-def check_secret(secret: str) -> None:
-    """Refuses what is too short for a secret, or cannot be sent in a header.
-
-    Raises:
-        InvalidSecretError: If it is.
-    """
-    if len(secret) < _MIN_SECRET_LENGTH or not re.fullmatch(r"[!-~]+", secret):
-        raise InvalidSecretError(
-            f"a key's secret has at least {_MIN_SECRET_LENGTH} visible ASCII characters and no spaces, this "
-            f"one has {len(secret)}; `openssl rand -hex 32` makes one"
-        )
 
 
 def _key_of(
@@ -277,8 +293,3 @@ def _decode(key_id: str, content: bytes | None) -> ApiKey:
     if content is None:
         raise KeyNotFoundError(f"there is no key {key_id!r}; `dovetail keys list` shows all")
     return ApiKey.model_validate_json(content)
-
-
-def _digest(secret: str) -> str:
-    """A plain hash: the secret has 256 random bits, which no salt or slow hash makes safer."""
-    return hashlib.sha256(secret.encode()).hexdigest()

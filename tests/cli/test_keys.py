@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,76 @@ def test_a_file_that_cannot_be_used_is_named(keys: ApiKeyStore, tmp_path: Path, 
     assert code == ExitCode.USAGE
     assert "secret" in said
     assert not keys.list()
+
+
+def rotate(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["keys", "rotate", *arguments])
+    return result.exit_code, result.stdout.strip(), result.stderr
+
+
+def test_a_key_gets_another_secret_and_stays_the_key_that_it_was(keys: ApiKeyStore) -> None:
+    key, first = keys.create(
+        "studio", limits=KeyLimits(weight=3), expires_at=datetime(2100, 1, 1, tzinfo=UTC)
+    )
+    code, second, said = rotate(key.id)
+    assert (code, second != first) == (0, True)
+    assert "the old one works for 24 h" in said
+    for secret in (first, second):
+        assert keys.find(secret) == key.model_copy(update={"hint": second[:7]})
+    # At once, as after a leak: of both.
+    code, third, _ = rotate(key.id, "--overlap-hours", "0")
+    assert code == 0
+    assert [keys.find(secret) is not None for secret in (first, second, third)] == [False, False, True]
+    keys.revoke(key.id)
+    assert keys.find(third) is None
+
+
+def test_an_old_secret_ends_with_its_own_overlap_and_with_its_key(keys: ApiKeyStore) -> None:
+    key, first = keys.create("studio")
+    _, second = keys.rotate(key.id, overlap=timedelta(seconds=2))
+    keys.rotate(key.id, overlap=timedelta(days=1))
+    assert keys.find(first)
+    deadline = time.monotonic() + 10
+    while keys.find(first):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert keys.find(second)
+    keys.revoke(key.id)
+    assert keys.find(second) is None
+
+
+def test_a_secret_that_was_chosen_elsewhere_may_follow(keys: ApiKeyStore, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    key, _ = keys.create("studio")
+    path.write_text(f"{SECRET}\n")
+    for _ in range(2):  # harmless to repeat
+        assert rotate(key.id, "--secret-file", str(path))[:2] == (0, "")
+        found = keys.find(SECRET)
+        assert found is not None
+        assert found.id == key.id
+    assert ensure(path)[0] == 0
+    assert [found.id for found in keys.list()] == [key.id], "the start of the API makes no other key of it"
+
+
+@pytest.mark.parametrize("content", ["", "short", SECRET])
+def test_a_secret_that_a_key_may_not_have_changes_nothing(
+    keys: ApiKeyStore, tmp_path: Path, content: str
+) -> None:
+    keys.ensure("another", SECRET)
+    key, secret = keys.create("studio")
+    path = tmp_path / "secret"
+    path.write_text(content)
+    code, shown, said = rotate(key.id, "--secret-file", str(path))
+    assert (code, shown) == (ExitCode.USAGE, "")
+    reason = "is that of key_" if content == SECRET else "at least 32 visible ASCII characters"
+    assert reason in " ".join(said.split())
+    assert keys.find(secret) == key
+
+
+def test_rotating_what_does_not_exist_is_no_bug(keys: ApiKeyStore) -> None:
+    code, _, said = rotate("key_unknown")
+    assert code == ExitCode.SERVICE
+    assert "there is no key 'key_unknown'" in said
 
 
 def test_revoking_what_does_not_exist_is_no_bug(keys: ApiKeyStore) -> None:

@@ -13,7 +13,7 @@ import yaml
 from fastapi.routing import APIRoute
 from pydantic import SecretStr, TypeAdapter
 
-from jobs.api_keys import check_secret
+from jobs.key_secrets import check_secret
 from jobs.settings import ServiceSettings, WorkerSettings
 from service.system.endpoints import router
 from service.webhooks.secrets import check_settings

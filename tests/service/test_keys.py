@@ -47,6 +47,23 @@ def test_a_key_works_until_it_is_revoked_and_its_secret_is_shown_once(
     assert http.delete(path, headers=admin).status_code == 404
 
 
+def test_jobs_and_webhooks_of_a_key_stay_when_its_secret_changes(
+    api_with_keys: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "_KEPT_SECONDS", 0.0)
+    key, old = api_with_keys.make_key()
+    job = make_job(api_with_keys.context, owner=key.id)
+    signing = api_with_keys.http.get("/v1/webhooks/secret", headers=old).json()
+    _, secret = api_with_keys.context.keys.rotate(key.id, overlap=timedelta(hours=1))
+    new = {"Authorization": f"Bearer {secret}"}
+    for headers in (old, new):
+        assert api_with_keys.http.get(f"/v1/jobs/{job.id}", headers=headers).status_code == 200
+    assert api_with_keys.http.get("/v1/webhooks/secret", headers=new).json() == signing
+    api_with_keys.context.keys.rotate(key.id, overlap=timedelta(), secret=secret)
+    assert api_with_keys.http.get(f"/v1/jobs/{job.id}", headers=old).status_code == 401
+    assert api_with_keys.http.get(f"/v1/jobs/{job.id}", headers=new).status_code == 200
+
+
 def test_a_change_replaces_what_it_names(api_with_keys: Api, admin: dict[str, str]) -> None:
     made = make(api_with_keys, admin, limits={"weight": 3}, expires_at=FUTURE)
     del made["secret"]
