@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from service.batches.intake import ADMIT
 from service.batches.settling import looking_after_batches
 from service.context import ServiceContext
-from service.housekeeping import housekeeping
+from service.housekeeping import keeping_house
 from service.sources.task import make_fetching
 from service.tasks import running_tasks
 from service.uploads.sweeping import sweeping_uploads
@@ -19,7 +19,7 @@ from service.webhooks.dispatch import running_webhooks
 async def run_background(context: ServiceContext) -> AsyncIterator[None]:
     """Runs it while the block does."""
     async with AsyncExitStack() as stack:
-        for run in (sweeping_uploads, _making_jobs, running_webhooks, looking_after_batches, housekeeping):
+        for run in (sweeping_uploads, _making_jobs, running_webhooks, looking_after_batches, keeping_house):
             await stack.enter_async_context(run(context))
         yield
 
