@@ -13,18 +13,13 @@ from jobs import objects
 from jobs.clock import redis_now
 from jobs.errors import JobNotFoundError, ObjectNotFoundError
 from jobs.outages import reported_outage
-from jobs.reconciler import Leader
 from jobs.records import Job
-from jobs.settings import CommonSettings
 from jobs.storage import Storage, StoredObject
 from jobs.store import JobStore
 from jobs.uploads import UploadStore
 
 _log: Any = structlog.get_logger(__name__)
 
-EXPIRY_INTERVAL = timedelta(minutes=1)
-# Listing a bucket of a million objects takes a thousand requests.
-LITTER_INTERVAL = timedelta(hours=1)
 # An object may be older than the record that will name it, and a player may still read a segment when the
 # job is complete.
 GRACE = timedelta(hours=1)
@@ -139,45 +134,6 @@ def knows_the_storage(store: JobStore, storage: Storage) -> bool:
             return False
         storage.put_bytes(objects.SWEEPS_KEY, str(store.client.incr(_SWEEPS)).encode())
     return True
-
-
-class Sweeper:
-    """Sweeps again and again, in one process of the installation.
-
-    Args:
-        store: Job records.
-        storage: Objects.
-        settings: How long what is kept.
-    """
-
-    def __init__(self, store: JobStore, storage: Storage, settings: CommonSettings) -> None:
-        upload_ttl = settings.upload_ttl
-        self._leaders = (
-            Leader(
-                store.client,
-                "dv:sweeper:expired",
-                EXPIRY_INTERVAL,
-                lambda: sweep_expired(store, storage),
-            ),
-            Leader(
-                store.client,
-                "dv:sweeper:litter",
-                LITTER_INTERVAL,
-                lambda: (
-                    knows_the_storage(store, storage) and sweep_litter(store, storage, upload_ttl=upload_ttl)
-                ),
-            ),
-        )
-
-    def start(self) -> None:
-        """Begins, in threads of its own."""
-        for leader in self._leaders:
-            leader.start()
-
-    def stop(self) -> None:
-        """Ends."""
-        for leader in self._leaders:
-            leader.stop()
 
 
 def _id_of(stored: StoredObject) -> str:

@@ -10,6 +10,7 @@ import redis
 from jobs._scripts import uploads
 from jobs.clock import milliseconds, redis_now
 from jobs.errors import JobsError, StoredBytesLimitError, UploadsLimitError
+from jobs.locks import Lock
 from jobs.objects import upload_key
 from jobs.outages import reported_outage
 from jobs.records import InputInfo
@@ -54,11 +55,8 @@ class UploadStore:
         self._create = client.register_script(uploads.CREATE)
         self._advance = client.register_script(uploads.ADVANCE)
         self._finish = client.register_script(uploads.FINISH)
-        self._take = client.register_script(uploads.LOCK)
-        self._renew = client.register_script(uploads.RENEW)
         self._disown = client.register_script(uploads.DISOWN)
         self._postpone = client.register_script(uploads.POSTPONE)
-        self._unlock = client.register_script(uploads.UNLOCK)
         self._remove = client.register_script(uploads.REMOVE)
 
     def create(self, upload: Upload, *, max_unfinished: int = 0, max_stored_bytes: int = 0) -> None:
@@ -124,25 +122,9 @@ class UploadStore:
             for upload_id, values in zip(upload_ids, answers, strict=True)
         ]
 
-    def lock(self, upload_id: str, token: str, *, ttl: timedelta) -> bool:
-        """Makes the caller the only writer, unless there is another one."""
-        with reported_outage():
-            return bool(self._take(keys=[_lock(upload_id)], args=[token, milliseconds(ttl)]))
-
-    def renew(self, upload_id: str, token: str, *, ttl: timedelta) -> None:
-        """Stays the only writer.
-
-        Raises:
-            LostUploadLockError: If the lock has gone to another writer, or expired.
-        """
-        with reported_outage():
-            kept = self._renew(keys=[_lock(upload_id)], args=[token, milliseconds(ttl)])
-        _require(kept, upload_id)
-
-    def unlock(self, upload_id: str, token: str) -> None:
-        """Lets other writers go on."""
-        with reported_outage():
-            self._unlock(keys=[_lock(upload_id)], args=[token])
+    def lock(self, upload_id: str, *, ttl: timedelta, token: str | None = None) -> Lock:
+        """What its only writer holds; what a writer changes, it changes with the lock's token."""
+        return Lock(self._client, _lock(upload_id), ttl=ttl, token=token)
 
     def parts(self, upload_id: str) -> UploadParts:
         """What an upload has in an object store."""

@@ -9,7 +9,7 @@ from service.batches.intake import ADMIT
 from service.batches.settling import looking_after_batches
 from service.context import ServiceContext
 from service.deliveries.task import delivering
-from service.housekeeping import housekeeping
+from service.housekeeping import keeping_house
 from service.sources.task import make_fetching
 from service.tasks import running_tasks
 from service.uploads.sweeping import sweeping_uploads
@@ -26,7 +26,7 @@ async def run_background(context: ServiceContext) -> AsyncIterator[None]:
             running_webhooks,
             delivering,
             looking_after_batches,
-            housekeeping,
+            keeping_house,
         ):
             await stack.enter_async_context(run(context))
         yield

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from datetime import timedelta
+from functools import partial
 
 import redis
-import redis.asyncio
 import structlog
+from starlette.concurrency import run_in_threadpool
+
+from jobs.errors import StoreUnavailableError
+from jobs.locks import Leadership, Lock
 
 _log = structlog.get_logger(__name__)
 _HELD_SECONDS = 10.0
@@ -50,15 +53,15 @@ async def repeating(
 
 @asynccontextmanager
 async def leading(
-    client: redis.asyncio.Redis,
+    client: redis.Redis,
     name: str,
     act: Callable[[], Awaitable[object]],
     *,
     seconds: float,
     held_seconds: float = _HELD_SECONDS,
 ) -> AsyncIterator[None]:
-    """As `repeating`, in one of all API processes: the one that holds a lock in Redis. After a pause of a
-    process two may act at once for a moment, so `act` must be harmless to repeat.
+    """As `repeating`, in one of all API processes: the one that holds a lock in Redis (`jobs.locks`). After a
+    pause of a process two may act at once for a moment, so `act` must be harmless to repeat.
 
     Args:
         client: Of the store.
@@ -68,10 +71,12 @@ async def leading(
         held_seconds: After so long, or four rounds, another process takes over from one that has died. One
             that is stopped hands over at once.
     """
-    leadership = _Leadership(client, name, held_seconds=max(held_seconds, 4 * seconds))
+    leadership = Leadership(
+        client, name, interval=timedelta(seconds=seconds), shortest=timedelta(seconds=held_seconds)
+    )
 
     async def act_if_leader() -> None:
-        if await leadership.holds():
+        if await run_in_threadpool(leadership.holds):
             await act()
         else:
             await asyncio.sleep(max(0.0, _ASK_SECONDS - seconds))
@@ -80,32 +85,23 @@ async def leading(
         async with repeating(name, act_if_leader, seconds=seconds):
             yield
     finally:
-        await leadership.hand_over()
+        await run_in_threadpool(leadership.hand_over)
 
 
-class _Leadership:
-    """The lock, which is renewed now and then."""
+@asynccontextmanager
+async def holding(lock: Lock) -> AsyncIterator[bool]:
+    """Whether a lock is this block's while it runs. One that gets lost meanwhile is not noticed here.
 
-    def __init__(self, client: redis.asyncio.Redis, name: str, *, held_seconds: float) -> None:
-        self._lock: Any = client.lock(f"dv:leader:{name}", timeout=held_seconds, blocking=False)
-        self._held_seconds, self._renew_at = held_seconds, 0.0
-
-    async def holds(self) -> bool:
-        """Whether this process leads. Takes the lock if nobody has it."""
-        now = time.monotonic()
-        if now < self._renew_at:
-            return True
-        is_renewal, self._renew_at = self._renew_at > 0, 0.0
-        try:
-            is_held = bool(await (self._lock.reacquire() if is_renewal else self._lock.acquire()))
-        except redis.exceptions.LockError:  # another process has it
-            return False
-        if is_held:
-            self._renew_at = now + self._held_seconds / 3
-        return is_held
-
-    async def hand_over(self) -> None:
-        """Lets another process lead."""
-        if self._renew_at > 0:
-            with suppress(redis.RedisError):  # it expires by itself
-                await self._lock.release()
+    Raises:
+        StoreUnavailableError: If Redis does not answer at the beginning.
+    """
+    if not await run_in_threadpool(lock.take):
+        yield False
+        return
+    keep = partial(run_in_threadpool, lock.keep)
+    try:
+        async with repeating(lock.name, keep, seconds=lock.ttl.total_seconds() / 3):
+            yield True
+    finally:
+        with suppress(StoreUnavailableError):  # it expires by itself
+            await run_in_threadpool(lock.release)

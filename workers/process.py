@@ -20,13 +20,12 @@ import structlog
 
 from jobs.connections import impatient_client, patient_client, refuse_cluster
 from jobs.fleet import Fleet
+from jobs.housekeeping import housekeeping
 from jobs.messages import Delivery
 from jobs.queue import JOIN, PLAN, SEGMENT, JobQueue, task_of, tasks_for
-from jobs.reconciler import Reconciler, reconcile_interval
 from jobs.settings import WorkerSettings
 from jobs.storage import Storage
 from jobs.store import JobStore
-from jobs.sweeper import Sweeper
 from media.sandbox import READ_MODULES, Sandbox
 from pipelines.loaders import load_model
 from pipelines.model import Model
@@ -121,7 +120,7 @@ def running_worker(
         if settings.metrics_port:
             collector = WorkerCollector(reporter.describe, context.outcomes, sandbox.missing)
             stack.enter_context(served_metrics(settings.metrics_port, collector))
-        stack.enter_context(_housekeeping(context))
+        stack.enter_context(housekeeping(context.store, context.queue, context.storage, context.settings))
         consumer = Consumer(
             context.queue.messages,
             tasks_for(context.models.offered, settings.only),
@@ -209,26 +208,6 @@ def _make_context(
 def _work_off(context: WorkerContext, delivery: Delivery) -> None:
     task = task_of(delivery.id)
     run_task(context, task, _WORK[task.kind])
-
-
-@contextmanager
-def _housekeeping(context: WorkerContext) -> Iterator[None]:
-    """Repairs and sweeps beside the work, if no other process does."""
-    settings = context.settings
-    reconciler = Reconciler(
-        context.store,
-        context.queue,
-        cancelled_ttl=settings.failed_ttl,
-        interval=reconcile_interval(settings.heartbeat_timeout),
-    )
-    sweeper = Sweeper(context.store, context.storage, settings)
-    reconciler.start()
-    sweeper.start()
-    try:
-        yield
-    finally:
-        reconciler.stop()
-        sweeper.stop()
 
 
 def _drain(context: WorkerContext, consumer: Consumer, should_hurry: Callable[[], bool]) -> None:

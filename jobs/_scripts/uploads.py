@@ -79,17 +79,3 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 return 'removed'
 """
 )
-# KEYS: lock. ARGV: token, ttl in ms.
-LOCK = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
-"""
-# KEYS: lock. ARGV: token, ttl in ms.
-RENEW = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
-"""
-# KEYS: lock. ARGV: token.
-UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"

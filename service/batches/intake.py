@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any
 
 import structlog
 from pydantic import TypeAdapter
-from redis.asyncio.lock import Lock
-from redis.exceptions import LockError
 from starlette.concurrency import run_in_threadpool
 
 from jobs.api_keys import Scope
 from jobs.batch_records import Batch, BatchInput, RejectedInput
 from jobs.batch_store import BatchNotFoundError, BatchStore, intake_lock
 from jobs.errors import JobExistsError, JobsError
+from jobs.locks import Lock
 from jobs.objects import input_key, job_prefix, upload_key
 from jobs.records import InputInfo
 from jobs.sources import FetchedSource
@@ -35,6 +33,7 @@ from service.context import ServiceContext
 from service.errors import ServiceError, from_jobs_error
 from service.jobs.service import clean_filename, enqueue_job, make_spec, probe_file
 from service.jobs.submissions import JobForm, Source, UrlSource
+from service.repeating import holding
 from service.sources.fetching import describe_address
 from service.tasks import LaterError, TaskKind, enqueue_task
 
@@ -173,37 +172,10 @@ async def _follow_cancellation(context: ServiceContext, batch_id: str, inputs: l
         await run_in_threadpool(cancel_batch, context, batch)
 
 
-@asynccontextmanager
-async def _only_one(context: ServiceContext, batch_id: str) -> AsyncIterator[bool]:
-    """Whether this process is the one that works on the batch while the block runs.
+def _only_one(context: ServiceContext, batch_id: str) -> AbstractAsyncContextManager[bool]:
+    """Whether this process is the one that works on the batch while the block runs. Where it was thought dead
+    the same inputs are taken twice, which is harmless.
 
     The lock runs out before a dead process's message comes back to the queue.
     """
-    seconds = context.settings.lease_ttl.total_seconds()
-    lock = Lock(
-        context.async_client, intake_lock(batch_id), timeout=seconds, blocking=False, thread_local=False
-    )
-    if not await lock.acquire():
-        yield False
-        return
-    keeping = asyncio.create_task(_keep(lock, seconds))
-    try:
-        yield True
-    finally:
-        keeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await keeping
-        with suppress(LockError):
-            await lock.release()
-
-
-async def _keep(lock: Lock, seconds: float) -> None:
-    while True:
-        await asyncio.sleep(seconds / 3)
-        try:
-            await lock.reacquire()
-        except LockError:
-            # Another process has begun: the same inputs twice are harmless.
-            return
-        except Exception as error:
-            _log.warning("batch.lock_not_renewed", error=str(error))
+    return holding(Lock(context.client, intake_lock(batch_id), ttl=context.settings.lease_ttl))

@@ -27,9 +27,7 @@ _EVENT = "batch.completed"
 
 def looking_after_batches(context: ServiceContext) -> AbstractAsyncContextManager[None]:
     """Looks after them while the block runs, in one of all API processes."""
-    return leading(
-        context.async_client, "batches.look_after", lambda: look_after(context), seconds=_PERIOD_SECONDS
-    )
+    return leading(context.client, "batches.look_after", lambda: look_after(context), seconds=_PERIOD_SECONDS)
 
 
 async def look_after(context: ServiceContext) -> None:

@@ -49,7 +49,7 @@ async def running_webhooks(context: ServiceContext) -> AsyncIterator[None]:
     async with (
         running_tasks(context, [TaskKind(outbox.QUEUE, outbox.TASK, sender.deliver, NUM_SENDERS)]),
         leading(
-            context.async_client,
+            context.client,
             "webhooks.dispatch",
             lambda: dispatch_pending(context),
             seconds=_PERIOD_SECONDS,

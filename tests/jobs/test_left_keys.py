@@ -84,7 +84,7 @@ def test_a_removed_upload_leaves_nothing(store: JobStore, tmp_path: Path) -> Non
     uploads = UploadStore(store.client)
     now = datetime.now(UTC)
     uploads.create(Upload(id="upl", owner="me", size_bytes=1, created_at=now, expires_at=now))
-    uploads.lock("upl", "token", ttl=timedelta(minutes=1))
+    uploads.lock("upl", token="token", ttl=timedelta(minutes=1)).take()
     assert uploads.remove("upl") == "removed"
     uploads.postpone("upl", MINUTE)
     uploads.disown("upl")

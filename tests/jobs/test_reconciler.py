@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from datetime import timedelta
-
-import redis
-
 from jobs.queue import JobQueue, TaskId
-from jobs.reconciler import Leader, reconcile_once
+from jobs.reconciler import reconcile_once
 from jobs.records import JobState, Priority
 from jobs.store import JobStore
 from tests.jobs.made import MINUTE, append, begin, complete, create, make_segment, plan
@@ -98,32 +93,3 @@ def test_a_cancelled_job_ends_when_its_attempts_are_dead(store: JobStore, queue:
     assert begin_again == 0
     looks(store, queue, 1)
     assert store.get(job_id).state is JobState.CANCELLED
-
-
-def test_one_leader_leads_until_it_stops(client: redis.Redis) -> None:
-    interval = timedelta(milliseconds=10)
-    did: list[str] = []
-    enough, handed_over = threading.Event(), threading.Event()
-
-    def first_acts() -> None:
-        did.append("first")
-        if len(did) >= 5:
-            enough.set()
-
-    def second_acts() -> None:
-        did.append("second")
-        handed_over.set()
-
-    first = Leader(client, "lock", interval, first_acts)
-    second = Leader(client, "lock", interval, second_acts)
-    first.start()
-    try:
-        assert enough.wait(10)
-        second.start()
-        enough.clear()
-        assert enough.wait(10)
-        assert "second" not in did
-    finally:
-        first.stop()
-    assert handed_over.wait(10)
-    second.stop()

@@ -272,8 +272,8 @@ def test_an_upload_whose_lock_is_answered_late_is_locked_for_its_writer(
     proxy.lose_answer(lambda command: upload.id.encode() in command)
     uploads.create(upload, max_unfinished=1)
     proxy.lose_answer(lambda command: b"writer" in command)
-    assert uploads.lock(upload.id, "writer", ttl=MINUTE)
-    assert not uploads.lock(upload.id, "another", ttl=MINUTE)
+    assert uploads.lock(upload.id, token="writer", ttl=MINUTE).take()
+    assert not uploads.lock(upload.id, token="another", ttl=MINUTE).take()
     uploads.advance(upload.id, "writer", 5)
     assert (proxy.num_lost, uploads.get(upload.id).offset) == (2, 5)
 

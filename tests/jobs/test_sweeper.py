@@ -153,7 +153,7 @@ def test_uploads_without_a_record_go_after_their_time(store: JobStore, storage: 
 def test_bytes_of_uploads_go_when_nobody_goes_on_with_them(store: JobStore, storage: Storage) -> None:
     growing, complete = make_upload(store, storage, "growing"), make_upload(store, storage, "complete")
     uploads = UploadStore(store.client)
-    uploads.lock("complete", "token", ttl=MINUTE)
+    uploads.lock("complete", token="token", ttl=MINUTE).take()
     found = make_spec().input
     assert found is not None
     uploads.finish("complete", "token", found, ttl=DAY)

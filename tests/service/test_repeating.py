@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from jobs.connections import async_client
+from jobs.connections import impatient_client
 from service.repeating import leading
 
 _ROUND = 0.01
@@ -27,7 +27,7 @@ async def until(condition: Callable[[], bool]) -> None:
 def test_one_acts_and_hands_over_when_it_is_stopped(redis_url: str) -> None:
     async def run() -> tuple[int, bool]:
         counts = {"first": 0, "second": 0}
-        client = async_client(redis_url)
+        client = impatient_client(redis_url)
         async with leading(client, "round", counting(counts, "first"), seconds=_ROUND):
             await until(lambda: counts["first"] > 0)
             async with leading(client, "round", counting(counts, "second"), seconds=_ROUND):
@@ -35,7 +35,7 @@ def test_one_acts_and_hands_over_when_it_is_stopped(redis_url: str) -> None:
                 meanwhile = counts["second"]
         async with leading(client, "round", counting(counts, "second"), seconds=_ROUND):
             await until(lambda: counts["second"] > 0)
-        await client.aclose()
+        client.close()
         return meanwhile, counts["second"] > 0
 
     assert asyncio.run(run()) == (0, True)
@@ -44,16 +44,16 @@ def test_one_acts_and_hands_over_when_it_is_stopped(redis_url: str) -> None:
 def test_leader_that_lost_its_lock_stops_acting(redis_url: str) -> None:
     async def run() -> None:
         counts = {"first": 0}
-        client = async_client(redis_url)
+        client = impatient_client(redis_url)
         act = counting(counts, "first")
         async with leading(client, "round", act, seconds=_ROUND, held_seconds=0.3):
             await until(lambda: counts["first"] > 0)
-            await client.set("dv:leader:round", "another process")
+            client.set("dv:leader:round", "another process")
             await asyncio.sleep(0.2)  # it looks again after a third of the time for which it has the lock
             stopped_at = counts["first"]
             await asyncio.sleep(0.2)
             assert counts["first"] == stopped_at
-        assert await client.get("dv:leader:round") == b"another process"
-        await client.aclose()
+        assert client.get("dv:leader:round") == b"another process"
+        client.close()
 
     asyncio.run(run())

@@ -1,0 +1,142 @@
+"""Locks in Redis, and what is done again and again by whoever of all processes holds one."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import redis
+import structlog
+
+from jobs.clock import milliseconds
+from jobs.errors import StoreUnavailableError
+from jobs.outages import reported_outage
+
+_log: Any = structlog.get_logger(__name__)
+_STOP_SECONDS = 1.0
+_NEVER = float("-inf")
+
+# KEYS: lock. ARGV: token, ttl in ms.
+_TAKE = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+_KEEP = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
+
+class Lock:
+    """What one holder has at a time, until it is released or not kept for too long. Thread-safe.
+
+    Args:
+        client: Of the store's database, without `decode_responses`.
+        name: Its key.
+        ttl: For how long it is held after it was taken or kept.
+        token: Of the holder; scripts may ask for it. None for a random one.
+
+    Raises:
+        StoreUnavailableError: By every method, when Redis does not answer.
+    """
+
+    def __init__(self, client: redis.Redis, name: str, *, ttl: timedelta, token: str | None = None) -> None:
+        self.name, self.ttl, self.token = name, ttl, token or secrets.token_hex(16)
+        self._take = client.register_script(_TAKE)
+        self._keep = client.register_script(_KEEP)
+        self._release = client.register_script(_RELEASE)
+
+    def take(self) -> bool:
+        """Holds it from now on, unless another does. Harmless to repeat."""
+        return self._run(self._take, milliseconds(self.ttl))
+
+    def keep(self) -> bool:
+        """Holds it for as long again, unless it has been over or another's meanwhile."""
+        return self._run(self._keep, milliseconds(self.ttl))
+
+    def release(self) -> None:
+        """Lets others take it."""
+        self._run(self._release)
+
+    def _run(self, script: Any, *arguments: int) -> bool:
+        with reported_outage():
+            return bool(script(keys=[self.name], args=[self.token, *arguments]))
+
+
+class Leadership:
+    """Whether this process is the one of all that does something. After a pause of a process two may think
+    so for a moment, so what they do must be harmless to repeat.
+
+    Args:
+        client: Of the store's database.
+        name: Of what is done.
+        interval: Between two times. Another process takes over from one that has died after four, or after
+            `shortest`; one leader sees several states in turn.
+        shortest: For which it is held at least.
+    """
+
+    def __init__(self, client: redis.Redis, name: str, *, interval: timedelta, shortest: timedelta) -> None:
+        ttl = max(shortest, 4 * interval)
+        self._lock = Lock(client, f"dv:leader:{name}", ttl=ttl)
+        self._renew_at, self._renew_seconds = _NEVER, ttl.total_seconds() / 3
+
+    def holds(self) -> bool:
+        """Whether this process leads. Takes over where nobody does.
+
+        Raises:
+            StoreUnavailableError: If Redis does not answer.
+        """
+        now = time.monotonic()
+        if now < self._renew_at:
+            return True
+        self._renew_at = _NEVER
+        if not self._lock.take():
+            return False
+        self._renew_at = now + self._renew_seconds
+        return True
+
+    def hand_over(self) -> None:
+        """Lets another process lead, at once if Redis answers."""
+        if self._renew_at != _NEVER:
+            with suppress(StoreUnavailableError, redis.RedisError):
+                self._lock.release()
+
+
+@contextmanager
+def leading(client: redis.Redis, name: str, interval: timedelta, act: Callable[[], object]) -> Iterator[None]:
+    """Acts every so often in a thread while the block runs, in one of all processes that would.
+
+    Args:
+        client: Of the store's database.
+        name: Of what is done.
+        interval: Before each time.
+        act: What to do; errors are logged, and it is tried again next time.
+    """
+    leadership = Leadership(client, name, interval=interval, shortest=timedelta(seconds=1))
+    stopping = threading.Event()
+
+    def run() -> None:
+        while not stopping.wait(interval.total_seconds()):
+            try:
+                if leadership.holds():
+                    act()
+            except Exception:
+                # Whatever it is: a thread that ended would be missed by nobody until jobs stand still.
+                _log.warning("leader.failed", name=name, exc_info=True)
+        leadership.hand_over()
+
+    thread = threading.Thread(target=run, name=f"dovetail-{name}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(_STOP_SECONDS)
