@@ -38,8 +38,8 @@ class ReadinessSchema(BaseModel):
     status: Annotated[
         Literal["ok", "degraded", "unavailable"],
         Field(
-            description="degraded: jobs are taken, but no worker is alive to do them, or files are read in "
-            "processes that are not confined."
+            description="degraded: jobs are taken, but no worker is alive to do them or some of their "
+            "tasks, or files are read in processes that are not confined."
         ),
     ]
     checks: Annotated[dict[str, str], Field(description="`ok`, or what is wrong.")]
