@@ -5,8 +5,8 @@
 
 Every run starts from CHECKPOINT (full attention), sees the same batches and has OASIS's two phases:
 degradations that are steady in time, then drifting. Routed tables are made by calibration on clips that are
-trained on. Scores are those of `dovetail evaluate` on the held-out clips of the configuration, all patterns in
-one run, with the checkpoint itself beside them. RUNS keeps what is done: a second call goes on.
+trained on. Scores are those of `dovetail evaluate` on the held-out clips of the configuration, all patterns
+in one run, with the checkpoint itself beside them. RUNS keeps what is done: a second call goes on.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ async def delivering(context: ServiceContext) -> AsyncIterator[None]:
     async with (
         running_tasks(context, [TaskKind(QUEUE, TASK, deliver_result, _AT_ONCE)]),
         leading(
-            context.async_client,
+            context.client,
             "deliveries.enqueue",
             lambda: run_in_threadpool(enqueue_due, context),
             seconds=_PERIOD_SECONDS,
