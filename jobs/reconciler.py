@@ -82,8 +82,8 @@ def _finish_cancelling(store: JobStore, job_id: str, cancelled_ttl: timedelta) -
 
 def _enqueue(store: JobStore, queue: JobQueue, task: TaskId) -> None:
     try:
-        spec = store.get(task.job_id).spec
+        job = store.get(task.job_id)
     except JobNotFoundError:
         return
-    queue.enqueue(spec, task.task)
+    queue.enqueue(job.spec, task.task, is_decided=job.plan is not None)
     _log.warning("reconciler.enqueued", job_id=task.job_id, task=task.task)

@@ -229,7 +229,8 @@ def retry_job(context: ServiceContext, caller: Caller, job_id: str) -> Job:
 def enqueue_first(context: ServiceContext, job: Job) -> None:
     """Asks for a queued job's first task. Where the queue is away the reconciler does it later."""
     try:
-        context.queue.enqueue(job.spec, FETCH if job.stage is Stage.FETCHING else PLAN)
+        task = FETCH if job.stage is Stage.FETCHING else PLAN
+        context.queue.enqueue(job.spec, task, is_decided=job.plan is not None)
     except StoreUnavailableError as error:
         _log.warning("job.not_enqueued", job_id=job.id, error=str(error))
 

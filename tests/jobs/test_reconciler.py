@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jobs.queue import JobQueue, TaskId
+from jobs.messages import Delivery
+from jobs.queue import JobQueue, TaskId, tasks_for
 from jobs.reconciler import reconcile_once
 from jobs.records import JobState, Priority
 from jobs.store import JobStore
@@ -69,6 +70,8 @@ def test_a_job_that_gave_out_nothing_is_set_going(store: JobStore, queue: JobQue
     plan(store, job_id, 2)
     looks(store, queue)
     assert queue.tasks() == {TaskId(job_id, "plan")}
+    # It is decided: who only cuts can go on.
+    assert isinstance(queue.messages.take(tasks_for((), ("plan",)), hold=MINUTE), Delivery)
 
 
 def test_healthy_and_ended_jobs_are_left_alone(store: JobStore, queue: JobQueue) -> None:
