@@ -78,8 +78,18 @@ def pods_of(spec: Mapping[str, Any], api: Api, key: Mapping[str, str]) -> tuple[
     return value, min(max(math.ceil(value / float(target)), least), spec["maxReplicaCount"])
 
 
+def submit(context: ServiceContext, model: str, *, num_frames: int = 12) -> Job:
+    """A job with the message that asks for its plan."""
+    found = INPUT.model_copy(update={"num_frames": num_frames})
+    job = make_job(context, found=found, options=JobOptions(model=model))
+    context.queue.enqueue(job.spec, PLAN)
+    return job
+
+
 def plan(context: ServiceContext, job: Job, num_segments: int, *, num_frames: int, is_complete: bool) -> None:
-    """Plans segments and puts them into the queue."""
+    """Plans segments and puts them into the queue as workers do, so the API's reconciler adds nothing."""
+    delivery, task = take(context, str(job.spec.options.model))
+    assert task == TaskId(job.id, PLAN)
     begin(context, job.id)
     context.store.append_plan(
         job.id,
@@ -93,9 +103,12 @@ def plan(context: ServiceContext, job: Job, num_segments: int, *, num_frames: in
         is_complete=is_complete,
         total_frames=num_frames,
     )
-    end(context, job.id, PLAN)
     for index in range(num_segments):
         context.queue.enqueue(job.spec, f"{SEGMENT}:{index}")
+    end(context, job.id, PLAN)
+    context.queue.messages.finish(delivery)
+    if not is_complete:
+        context.queue.enqueue(job.spec, PLAN, is_continuation=True)
 
 
 def take(context: ServiceContext, model: str) -> tuple[Delivery, TaskId]:
@@ -129,7 +142,7 @@ def test_pools_follow_all_work_of_the_queue_waiting_given_and_put_off(
     _, key = api_with_keys.make_key(Scope.METRICS)
     assert [pods_of(scaled[name], api_with_keys, key) for name in ("cpu", "both", "all")] == [(0, 0)] * 3
 
-    first, second = (make_job(context, options=JobOptions(model=model)) for model in ("bicubic", "lanczos"))
+    first, second = (submit(context, model) for model in ("bicubic", "lanczos"))
     plan(context, first, 5, num_frames=40, is_complete=True)
     plan(context, second, 3, num_frames=24, is_complete=True)
     make(context, *take(context, "lanczos"))
@@ -140,8 +153,7 @@ def test_pools_follow_all_work_of_the_queue_waiting_given_and_put_off(
     failed, _ = take(context, "bicubic")
     context.queue.messages.put_back(failed, delay=timedelta(minutes=1))
     # And one has not begun.
-    third = make_job(context)
-    context.queue.enqueue(third.spec, PLAN)
+    submit(context, "bicubic")
 
     waiting, given = (sum(numbers) for numbers in zip(*context.queue.depths().values(), strict=True))
     assert (waiting, given) == (6, 2)
@@ -157,10 +169,11 @@ def test_pools_follow_what_a_long_film_has_left_not_what_of_it_is_queued(
 ) -> None:
     context = api_with_keys.context
     _, key = api_with_keys.make_key(Scope.METRICS)
-    seconds = 100 * context.settings.segment_seconds
-    film = make_job(context, found=INPUT.model_copy(update={"num_frames": round(seconds * INPUT.frame_rate)}))
-    plan(context, film, 4, num_frames=round(seconds * INPUT.frame_rate), is_complete=False)
-    assert queued_by_model(context) == {"bicubic": 4}
+    num_frames = round(100 * context.settings.segment_seconds * INPUT.frame_rate)
+    film = submit(context, "bicubic", num_frames=num_frames)
+    plan(context, film, 4, num_frames=num_frames, is_complete=False)
+    # And its planning is to go on.
+    assert queued_by_model(context) == {"bicubic": 4 + 1}
     assert pods_of(scaled["cpu"], api_with_keys, key) == (100, scaled["cpu"]["maxReplicaCount"])
     make(context, *take(context, "bicubic"))
     assert pods_of(scaled["all"], api_with_keys, key) == (99, 4)
