@@ -87,7 +87,7 @@ def submit(context: ServiceContext, model: str, *, num_frames: int = 12) -> Job:
 
 
 def plan(context: ServiceContext, job: Job, num_segments: int, *, num_frames: int, is_complete: bool) -> None:
-    """Plans segments and queues them as a worker does, so that the API's reconciler adds nothing."""
+    """Plans segments and puts them into the queue as workers do, so the API's reconciler adds nothing."""
     delivery, task = take(context, str(job.spec.options.model))
     assert task == TaskId(job.id, PLAN)
     begin(context, job.id)
