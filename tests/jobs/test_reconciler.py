@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from jobs.messages import Delivery
-from jobs.queue import JobQueue, TaskId, tasks_for
+from jobs.queue import JobQueue, TaskId, task_of, tasks_for
 from jobs.reconciler import reconcile_once
 from jobs.records import JobState, Priority
 from jobs.store import JobStore
-from tests.jobs.made import MINUTE, append, begin, complete, create, make_segment, plan
+from tests.jobs.made import MINUTE, PLAN, append, begin, complete, create, end, make_segment, plan
 
 
 def looks(store: JobStore, queue: JobQueue, count: int = 2) -> None:
@@ -70,8 +70,20 @@ def test_a_job_that_gave_out_nothing_is_set_going(store: JobStore, queue: JobQue
     plan(store, job_id, 2)
     looks(store, queue)
     assert queue.tasks() == {TaskId(job_id, "plan")}
-    # It is decided: who only cuts can go on.
-    assert isinstance(queue.messages.take(tasks_for((), ("plan",)), hold=MINUTE), Delivery)
+
+
+def test_a_lost_plan_of_a_decided_job_is_for_who_only_cuts(store: JobStore, queue: JobQueue) -> None:
+    decided, new = (create(store).id for _ in range(2))
+    begin(store, decided, "plan")
+    store.set_fields(decided, "plan", "token", run=PLAN.model_dump(mode="json"))
+    end(store, decided, "plan", "drained")
+    looks(store, queue)
+    assert queue.tasks() == {TaskId(decided, "plan"), TaskId(new, "plan")}
+    cutting = tasks_for((), ("plan",))
+    found = queue.messages.take(cutting, hold=MINUTE)
+    assert isinstance(found, Delivery)
+    assert task_of(found.id) == TaskId(decided, "plan")
+    assert not isinstance(queue.messages.take(cutting, hold=MINUTE), Delivery)
 
 
 def test_healthy_and_ended_jobs_are_left_alone(store: JobStore, queue: JobQueue) -> None:
