@@ -11,8 +11,8 @@ from uuid import uuid4
 
 from dovetail_client._downloads import download_job, source_stem
 from dovetail_client._requests import Requests
-from dovetail_client._sources import Source, id_of, remote_source
-from dovetail_client._uploads import ProgressFunction, upload_source
+from dovetail_client._sources import Source, id_of, local_file, remote_source
+from dovetail_client._uploads import ProgressFunction, upload_file
 from dovetail_client._waiting import wait_for_batch
 from dovetail_client._words import JobStatus
 from dovetail_client.models import Batch, BatchList, BatchResult, BatchResultList
@@ -50,7 +50,8 @@ class BatchMethods(Requests):
                 continue
             named = remote_source(one)
             if named is None:
-                upload = await upload_source(self._http, one, on_progress=on_progress)
+                with await self._http.work(local_file, one) as file:
+                    upload = await upload_file(self._http, file, on_progress=on_progress)
                 named = {"type": "upload", "upload_id": upload.id}
             found.append({"source": named})
         wanted = {"inputs": found, "prefix": prefix, "manifest": manifest}

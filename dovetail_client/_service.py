@@ -7,7 +7,7 @@ from typing import Any, Unpack, cast
 
 from dovetail_client import _uploads
 from dovetail_client._requests import Requests
-from dovetail_client._sources import Source, id_of, remote_source
+from dovetail_client._sources import Source, id_of, local_file, remote_source
 from dovetail_client._uploads import DEFAULT_CHUNK_SIZE, ProgressFunction, upload_id_of
 from dovetail_client.models import (
     Batch,
@@ -55,15 +55,15 @@ class ServiceMethods(Requests):
             APIError: If the service refuses.
             OSError: If the file cannot be read.
         """
-        return await _uploads.upload_source(
-            self._http,
-            source,
-            filename=filename,
-            chunk_size=chunk_size,
-            on_progress=on_progress,
-            on_created=on_created,
-            resume=resume,
-        )
+        with await self._http.work(local_file, source, filename) as file:
+            return await _uploads.upload_file(
+                self._http,
+                file,
+                chunk_size=chunk_size,
+                on_progress=on_progress,
+                on_created=on_created,
+                resume=resume,
+            )
 
     async def get_upload(self, upload: Upload | str) -> Upload:
         """How far an upload is."""

@@ -13,7 +13,7 @@ from dovetail_client._calls import Answer, Call
 from dovetail_client._direct import DirectSending
 from dovetail_client._http import Http
 from dovetail_client._retries import TEMPORARY_STATUSES, backoff_seconds
-from dovetail_client._sources import LocalFile, Source, id_of, local_file
+from dovetail_client._sources import LocalFile, id_of
 from dovetail_client.errors import (
     ChecksumMismatchError,
     ConnectionFailedError,
@@ -35,29 +35,20 @@ CHECKSUM_MISMATCH, LOCKED = 460, 423
 _TUS = {"Tus-Resumable": "1.0.0"}
 
 
-async def upload_source(
+async def upload_file(
     http: Http,
-    source: Source,
+    file: LocalFile,
     *,
-    filename: str | None = None,
     chunk_size: int = DEFAULT_CHUNK_SIZE,
     on_progress: ProgressFunction | None = None,
     on_created: Callable[[str], None] | None = None,
     resume: str | Upload | None = None,
 ) -> Upload:
-    """Opens a file and uploads it; see `Dovetail.upload`."""
+    """Uploads a file that is open; see `Dovetail.upload`."""
     if chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}; it takes at least one byte")
-    file = await http.work(local_file, source, filename)
-    with file:
-        sending = _Sending(http, file, chunk_size=chunk_size, on_progress=on_progress)
-        return await sending.run(resume, on_created)
-
-
-async def upload_file(http: Http, file: LocalFile, *, on_progress: ProgressFunction | None = None) -> Upload:
-    """Uploads a file that is open."""
-    sending = _Sending(http, file, chunk_size=DEFAULT_CHUNK_SIZE, on_progress=on_progress)
-    return await sending.run(None, None)
+    sending = _Sending(http, file, chunk_size=chunk_size, on_progress=on_progress)
+    return await sending.run(resume, on_created)
 
 
 async def get_upload(http: Http, upload_id: str) -> Upload:

@@ -309,10 +309,7 @@ class NewKey(Key):
     secret: str = Field(repr=False)
 
 
-class KeyList(_Model):
-    """All keys."""
-
-    data: tuple[Key, ...]
+KeyList = Page[Key]
 
 
 class WebhookSecret(_Model):

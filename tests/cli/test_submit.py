@@ -77,6 +77,20 @@ def test_every_option_arrives(service: FakeService, videos: list[Path], dovetail
     assert (job["labels"], job["metadata"]) == ({"a": "b", "c": "d=e"}, {"x": [1]})
 
 
+def test_results_go_where_they_are_wanted_and_not_over_each_other(
+    service: FakeService, videos: list[Path], dovetail: Dovetail
+) -> None:
+    result = dovetail("submit", *videos, "--deliver-to", "s3://bucket/up/")
+    assert result.exit_code == 0, result.stderr
+    for job_id in result.stdout.split():
+        delivery = service.job(job_id)["delivery"]
+        assert (delivery["url"], delivery["status"]) == (f"s3://bucket/up/{job_id}.mp4", "waiting")
+    refused = dovetail("submit", *videos, "--deliver-to", "https://example.org/a.mp4?signature=x")
+    assert refused.exit_code == 2
+    assert "2 results would replace each other" in refused.stderr
+    assert len(service.jobs) == 2
+
+
 def test_waiting_shows_progress_and_brings_the_results(
     service: FakeService, videos: list[Path], tmp_path: Path, dovetail: Dovetail
 ) -> None:

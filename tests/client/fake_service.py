@@ -95,8 +95,13 @@ class FakeService:
         now |= dict.fromkeys(("fps", "eta_seconds", "started_at", "decided"), None)
         found = {"filename": filename, "size_bytes": content, "width": 64, "height": 48}
         found |= {"frame_rate": 25.0, "duration_seconds": 1.2, "num_frames": 30}
+        target = fields.get("deliver_to")
+        delivery = None
+        if target is not None:
+            delivery = example("JobSchema")["delivery"] | {"url": f"{target}{job_id}.mp4"}
         base = example(
-            "JobSchema", id=job_id, **now, queue_position=1, attempts=0, options=options.to_json(),
+            "JobSchema", id=job_id, delivery=delivery, **now, queue_position=1, attempts=0,
+            options=options.to_json(),
             input=example("JobSchema")["input"] | found, priority=fields.get("priority", "normal"),
             labels=fields.get("labels", {}), metadata=fields.get("metadata", {}), batch_id=batch,
         )  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 
 from dovetail_client import (
     AsyncDovetail,
+    ConflictError,
     ConnectionFailedError,
     Dovetail,
     ForbiddenError,
@@ -23,7 +24,8 @@ from jobs.settings import ServiceSettings
 from tests.client.conftest import BlockingFace
 from tests.client.faults import Fault, FaultyProxy, faulty_proxy
 from tests.s3_server import s3_server, s3_url
-from tests.service.conftest import Api, running_api
+from tests.service.conftest import Api, running_api, wait_until
+from tests.service.made import complete, make_job
 from tests.service.origin import Answer, running_origin
 
 __all__ = ["s3_server", "s3_url"]
@@ -165,6 +167,20 @@ def test_the_key_is_not_told_to_the_storage(
     assert [asked.method for asked in origin.asked] == ["PUT"] * 6
     assert all("Authorization" not in asked.headers for asked in origin.asked)
     assert all("Content-Md5" in {name.title() for name in asked.headers} for asked in origin.asked)
+
+
+def test_a_result_is_delivered_when_asked_for(api: Api, face: Any) -> None:
+    job_id = make_job(api.context).id
+    complete(api.context, job_id, b"result")
+    client = face(api.url)
+    assert client.get(job_id).delivery is None
+    with pytest.raises(ConflictError, match="give deliver_to"):
+        client.deliver(job_id)
+    with running_origin(lambda _: Answer()) as target:
+        for count, url in enumerate((f"{target.url}/a?secret", None), 1):
+            assert client.deliver(job_id, url).delivery.url == f"{target.url}/a"
+            wait_until(lambda: client.get(job_id).delivery.status == "delivered")
+            assert [asked.body for asked in target.asked] == [b"result"] * count
 
 
 def test_keys_are_made_listed_and_revoked(api_with_keys: Api, face: Any) -> None:
