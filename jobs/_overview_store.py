@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobs import keys
 from jobs._scripted_store import ScriptedStore
 from jobs.outages import reported_outage
 from jobs.records import PRIORITIES, JobState, Priority
@@ -14,37 +15,39 @@ class OverviewStore(ScriptedStore):
         """Ids of unfinished jobs, oldest first: all, or so many."""
         with reported_outage():
             last = -1 if limit is None else limit - 1
-            return [item.decode() for item in self.client.zrange("dv:active", 0, last)]
+            return [item.decode() for item in self.client.zrange(keys.ACTIVE(), 0, last)]
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of jobs whose time is over."""
         with reported_outage():
             seconds, micros = self.client.time()
             now = seconds * 1000 + micros // 1000
-            return [i.decode() for i in self.client.zrangebyscore("dv:expiring", 0, now, start=0, num=limit)]
+            return [
+                i.decode() for i in self.client.zrangebyscore(keys.EXPIRING(), 0, now, start=0, num=limit)
+            ]
 
     def is_input_used(self, key: str) -> bool:
         """Whether a job reads the object with this key, or a batch will make one that does."""
         with reported_outage():
-            return bool(self.client.scard(f"dv:input:{key}"))
+            return bool(self.client.scard(keys.INPUT_USERS(key)))
 
     def counts(self) -> dict[JobState, int]:
         """Jobs by state."""
         with reported_outage():
-            found = self.client.hgetall("dv:counts")
+            found = self.client.hgetall(keys.COUNTS())
         return {state: int(found.get(state.encode(), 0)) for state in JobState}
 
     def num_finished(self) -> dict[JobState, int]:
         """Jobs that have reached a final state since the beginning, also those that are deleted since."""
         with reported_outage():
-            found = self.client.hgetall("dv:finished")
+            found = self.client.hgetall(keys.FINISHED())
         return {state: int(found.get(state.encode(), 0)) for state in JobState if state.is_final}
 
     def num_waiting(self) -> dict[Priority, int]:
         """Jobs that no worker has begun, by priority."""
         with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
             for priority in PRIORITIES:
-                pipeline.zcard(f"dv:waiting:{priority}")
+                pipeline.zcard(keys.WAITING(priority))
             return dict(zip(PRIORITIES, pipeline.execute(), strict=True))
 
     def oldest_waiting_seconds(self) -> dict[Priority, float]:
@@ -52,7 +55,7 @@ class OverviewStore(ScriptedStore):
         with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
             pipeline.time()
             for priority in PRIORITIES:
-                pipeline.zrange(f"dv:waiting:{priority}", 0, 0, withscores=True)
+                pipeline.zrange(keys.WAITING(priority), 0, 0, withscores=True)
             (seconds, micros), *oldest = pipeline.execute()
         now = seconds + micros / 1e6
         return {

@@ -24,7 +24,6 @@ from jobs.records import (
     Streaming,
 )
 
-JOB_KEY = "dv:job:{}"
 FIELDS = (
     "spec", "owner", "priority", "state", "version", "updated_at", "processed_frames", "num_segments",
     "num_finished", "attempts", "is_planned", "stage", "started_at", "completed_at", "expires_at",

@@ -9,17 +9,13 @@ from typing import Annotated, Any
 import redis
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs import keys
 from jobs.clock import redis_now
 from jobs.errors import JobsError
 from jobs.key_secrets import Holder, InvalidSecretError, check_secret, digest_of, new_secret
 from jobs.records import Priority, new_id
-from jobs.webhook_secrets import SECRETS, make_secrets
+from jobs.webhook_secrets import make_secrets
 
-KEYS = "dv:keys"
-"""The hash of all keys by id."""
-_DIGESTS = "dv:keys:by-digest"
-# Ids whose jobs are still to be found.
-_REVOKED = "dv:keys:revoked"
 MAX_WEIGHT = 100
 
 # Strict, or false would be 0.
@@ -127,9 +123,9 @@ class ApiKeyStore:
         secret = new_secret()
         key = _key_of(secret, name, scopes, limits, expires_at)
         with self._client.pipeline() as pipeline:
-            pipeline.hset(KEYS, key.id, key.model_dump_json())
-            pipeline.hset(_DIGESTS, digest_of(secret), key.id)
-            pipeline.hset(SECRETS, key.id, make_secrets().model_dump_json())
+            pipeline.hset(keys.API_KEYS(), key.id, key.model_dump_json())
+            pipeline.hset(keys.API_KEYS_BY_DIGEST(), digest_of(secret), key.id)
+            pipeline.hset(keys.WEBHOOK_SECRETS(), key.id, make_secrets().model_dump_json())
             pipeline.execute()
         return key, secret
 
@@ -151,19 +147,19 @@ class ApiKeyStore:
         # Named by its secret: whoever makes it at the same time makes the same key.
         key = _key_of(secret, name, scopes, None, None, key_id=f"key_{digest_of(secret)[:26]}")
         with self._client.pipeline() as pipeline:
-            pipeline.hset(KEYS, key.id, key.model_dump_json())
-            pipeline.hset(_DIGESTS, digest_of(secret), key.id)
-            pipeline.hsetnx(SECRETS, key.id, make_secrets().model_dump_json())
+            pipeline.hset(keys.API_KEYS(), key.id, key.model_dump_json())
+            pipeline.hset(keys.API_KEYS_BY_DIGEST(), digest_of(secret), key.id)
+            pipeline.hsetnx(keys.WEBHOOK_SECRETS(), key.id, make_secrets().model_dump_json())
             pipeline.execute()
         return key, True
 
     def find(self, secret: str) -> ApiKey | None:
         """The key of a secret; None if there is none or it has expired."""
-        found = self._client.hget(_DIGESTS, digest_of(secret))
+        found = self._client.hget(keys.API_KEYS_BY_DIGEST(), digest_of(secret))
         if found is None:
             return None
         holder = Holder.decode(found)
-        content = self._client.hget(KEYS, holder.key_id)
+        content = self._client.hget(keys.API_KEYS(), holder.key_id)
         if content is None:
             return None
         key = ApiKey.model_validate_json(content)
@@ -172,7 +168,7 @@ class ApiKeyStore:
 
     def list(self) -> list[ApiKey]:
         """All keys, the oldest first."""
-        found = [ApiKey.model_validate_json(content) for content in self._client.hvals(KEYS)]
+        found = [ApiKey.model_validate_json(content) for content in self._client.hvals(keys.API_KEYS())]
         return sorted(found, key=lambda key: (key.created_at, key.id))
 
     def get(self, key_id: str) -> ApiKey:
@@ -181,7 +177,7 @@ class ApiKeyStore:
         Raises:
             KeyNotFoundError: If there is none.
         """
-        return _decode(key_id, self._client.hget(KEYS, key_id))
+        return _decode(key_id, self._client.hget(keys.API_KEYS(), key_id))
 
     def change(self, key_id: str, **changes: Any) -> ApiKey:
         """Changes a key.
@@ -195,13 +191,13 @@ class ApiKeyStore:
         """
 
         def change(pipeline: Any) -> ApiKey:
-            found = _decode(key_id, pipeline.hget(KEYS, key_id))
+            found = _decode(key_id, pipeline.hget(keys.API_KEYS(), key_id))
             changed = ApiKey.model_validate({**found.model_dump(), **changes})
             pipeline.multi()
-            pipeline.hset(KEYS, key_id, changed.model_dump_json())
+            pipeline.hset(keys.API_KEYS(), key_id, changed.model_dump_json())
             return changed
 
-        changed: ApiKey = self._client.transaction(change, KEYS, value_from_callable=True)
+        changed: ApiKey = self._client.transaction(change, keys.API_KEYS(), value_from_callable=True)
         return changed
 
     def rotate(self, key_id: str, *, overlap: timedelta, secret: str | None = None) -> tuple[ApiKey, str]:
@@ -223,8 +219,11 @@ class ApiKeyStore:
         check_secret(new)
 
         def rotate(pipeline: Any) -> ApiKey:
-            key = _decode(key_id, pipeline.hget(KEYS, key_id)).model_copy(update={"hint": new[:7]})
-            holders = {digest: Holder.decode(text) for digest, text in pipeline.hgetall(_DIGESTS).items()}
+            key = _decode(key_id, pipeline.hget(keys.API_KEYS(), key_id)).model_copy(update={"hint": new[:7]})
+            holders = {
+                digest: Holder.decode(text)
+                for digest, text in pipeline.hgetall(keys.API_KEYS_BY_DIGEST()).items()
+            }
             mine = holders.get(digest_of(new).encode())
             if mine is not None and mine.key_id != key_id:
                 raise InvalidSecretError(f"the secret is that of {mine.key_id} already; choose another one")
@@ -234,19 +233,21 @@ class ApiKeyStore:
                 if holder.key_id == key_id:
                     until = min(holder.until or now + overlap, now + overlap)
                     if until > now:
-                        pipeline.hset(_DIGESTS, digest, Holder(key_id, until).encode())
+                        pipeline.hset(keys.API_KEYS_BY_DIGEST(), digest, Holder(key_id, until).encode())
                     else:
-                        pipeline.hdel(_DIGESTS, digest)
-            pipeline.hset(_DIGESTS, digest_of(new), key_id)
-            pipeline.hset(KEYS, key_id, key.model_dump_json())
+                        pipeline.hdel(keys.API_KEYS_BY_DIGEST(), digest)
+            pipeline.hset(keys.API_KEYS_BY_DIGEST(), digest_of(new), key_id)
+            pipeline.hset(keys.API_KEYS(), key_id, key.model_dump_json())
             return key
 
-        rotated: ApiKey = self._client.transaction(rotate, KEYS, _DIGESTS, value_from_callable=True)
+        rotated: ApiKey = self._client.transaction(
+            rotate, keys.API_KEYS(), keys.API_KEYS_BY_DIGEST(), value_from_callable=True
+        )
         return rotated, new
 
     def owners(self) -> tuple[str, ...]:
         """Ids of all keys, also of revoked ones."""
-        ids = [*self._client.hkeys(KEYS), *self._client.smembers(_REVOKED)]
+        ids = [*self._client.hkeys(keys.API_KEYS()), *self._client.smembers(keys.API_KEYS_REVOKED())]
         return tuple(sorted(key_id.decode() for key_id in ids))
 
     def revoke(self, key_id: str) -> ApiKey:
@@ -256,18 +257,18 @@ class ApiKeyStore:
             KeyNotFoundError: If there is none.
         """
         key = self.get(key_id)
-        for digest, holder in self._client.hgetall(_DIGESTS).items():
+        for digest, holder in self._client.hgetall(keys.API_KEYS_BY_DIGEST()).items():
             if Holder.decode(holder).key_id == key_id:
-                self._client.hdel(_DIGESTS, digest)
+                self._client.hdel(keys.API_KEYS_BY_DIGEST(), digest)
         with self._client.pipeline() as pipeline:
-            pipeline.sadd(_REVOKED, key_id)
-            pipeline.hdel(KEYS, key_id)
+            pipeline.sadd(keys.API_KEYS_REVOKED(), key_id)
+            pipeline.hdel(keys.API_KEYS(), key_id)
             pipeline.execute()
         return key
 
     def has_any(self) -> bool:
         """Whether there are keys at all."""
-        return bool(self._client.hlen(KEYS))
+        return bool(self._client.hlen(keys.API_KEYS()))
 
 
 def _key_of(

@@ -9,6 +9,7 @@ from typing import Any
 
 import redis.asyncio
 
+from jobs import keys
 from jobs._record_format import job_of
 from jobs._scripts.looks import LOOK
 from jobs.errors import JobNotFoundError
@@ -99,9 +100,9 @@ class AsyncJobReader:
         with reported_outage():
             async with self._client.pipeline(transaction=False) as pipeline:
                 for job in queued:
-                    pipeline.zrank(f"dv:waiting:{job.spec.priority}", job.id)
+                    pipeline.zrank(keys.WAITING(job.spec.priority), job.id)
                 for priority in PRIORITIES:
-                    pipeline.zcard(f"dv:waiting:{priority}")
+                    pipeline.zcard(keys.WAITING(priority))
                 *ranks, high, normal, _ = await pipeline.execute()
         before = dict(zip(PRIORITIES, (0, high, high + normal), strict=True))
         found = {
@@ -114,13 +115,13 @@ class AsyncJobReader:
     async def finished_segment(self, job_id: str, index: int) -> FinishedSegment | None:
         """A published segment of an unfinished job; None if there is none of that number yet."""
         with reported_outage():
-            item = await self._client.hget(f"dv:job:{job_id}:segments", index)
+            item = await self._client.hget(keys.JOB_SEGMENTS(job_id), index)
         return None if item is None else FinishedSegment.model_validate_json(item)
 
     async def newest_segment(self, job_id: str) -> FinishedSegment | None:
         """The published segment of an unfinished job that comes last in the output."""
         with reported_outage():
-            found = await self._client.hkeys(f"dv:job:{job_id}:segments")
+            found = await self._client.hkeys(keys.JOB_SEGMENTS(job_id))
         return await self.finished_segment(job_id, max(map(int, found))) if found else None
 
     async def _ask(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 
+from jobs import keys
 from jobs._scripts import batches
 from jobs.batch_records import Batch, BatchInput, BatchSpec, RejectedInput
 from jobs.clock import milliseconds, redis_now
@@ -17,8 +18,10 @@ from jobs.objects import input_key, upload_key
 from jobs.outages import reported_outage
 from jobs.records import JobState
 
-_ACTIVE, _EXPIRING = "dv:batches:active", "dv:batches:expiring"
-_SUFFIXES = ("", ":inputs", ":decided", ":rejected", ":counts", ":jobs", ":intake")
+_PARTS = (
+    keys.BATCH, keys.BATCH_INPUTS, keys.BATCH_DECIDED, keys.BATCH_REJECTED, keys.BATCH_COUNTS,
+    keys.BATCH_JOBS, keys.BATCH_INTAKE,
+)  # fmt: skip
 
 
 class BatchNotFoundError(JobsError):
@@ -67,18 +70,15 @@ class BatchStore:
         Returns:
             Whether this is the batch; False if another of its id is there.
         """
-        key = _key(spec.id)
         arguments: list[Any] = [spec.model_dump_json(), spec.id, _ms(active_until), len(inputs)]
         arguments += [item.model_dump_json() for item in inputs]
         for item in rejected:
             arguments += [item.index, item.model_dump_json()]
-        keys = [key, *(f"{key}:{name}" for name in ("inputs", "decided", "rejected"))]
+        parts = (keys.BATCH, keys.BATCH_INPUTS, keys.BATCH_DECIDED, keys.BATCH_REJECTED)
+        owned = keys.BATCHES_OF(spec.owner)
+        names = [*(part(spec.id) for part in parts), owned, keys.BATCHES_ACTIVE(), keys.BATCHES_EXPIRING()]
         with reported_outage():
-            return bool(
-                run_durably(
-                    self._create, keys=[*keys, f"dv:batches:{spec.owner}", _ACTIVE, _EXPIRING], args=arguments
-                )
-            )
+            return bool(run_durably(self._create, keys=names, args=arguments))
 
     def get(self, batch_id: str, *, owner: str | None = None) -> Batch:
         """Reads a batch.
@@ -95,10 +95,9 @@ class BatchStore:
         """Reads batches; those that are gone are left out."""
         with reported_outage(), self._client.pipeline(transaction=True) as pipeline:
             for batch_id in batch_ids:
-                key = _key(batch_id)
-                pipeline.hgetall(key)
-                pipeline.hlen(f"{key}:rejected")
-                pipeline.hgetall(f"{key}:counts")
+                pipeline.hgetall(keys.BATCH(batch_id))
+                pipeline.hlen(keys.BATCH_REJECTED(batch_id))
+                pipeline.hgetall(keys.BATCH_COUNTS(batch_id))
             answers = pipeline.execute()
         groups = zip(*(iter(answers),) * 3, strict=True)
         return [_from_answers(*group) for group in groups if b"spec" in group[0]]
@@ -107,28 +106,30 @@ class BatchStore:
         """One page of an owner's batches, newest first; and whether there are more."""
         with reported_outage():
             found = self._client.zrevrangebylex(
-                f"dv:batches:{owner}", f"({after}" if after else "+", "-", start=0, num=limit + 1
+                keys.BATCHES_OF(owner), f"({after}" if after else "+", "-", start=0, num=limit + 1
             )
         return [item.decode() for item in found[:limit]], len(found) > limit
 
     def rejected(self, batch_id: str) -> list[RejectedInput]:
         """Inputs that became no job, in order."""
         with reported_outage():
-            found = self._client.hvals(f"{_key(batch_id)}:rejected")
+            found = self._client.hvals(keys.BATCH_REJECTED(batch_id))
         items = [RejectedInput.model_validate_json(content) for content in found]
         return sorted(items, key=lambda item: item.index)
 
     def undecided(self, batch_id: str, *, limit: int) -> list[BatchInput]:
         """The next inputs that nobody has decided, in order."""
-        key = _key(batch_id)
+        key = keys.BATCH(batch_id)
         with reported_outage():
             cursor = int(self._client.hget(key, "cursor") or 0)
             while True:
-                page = self._client.lrange(f"{key}:inputs", cursor, cursor + limit - 1)
+                page = self._client.lrange(keys.BATCH_INPUTS(batch_id), cursor, cursor + limit - 1)
                 inputs = [BatchInput.model_validate_json(content) for content in page]
                 if not inputs:
                     return []
-                decided = self._client.smismember(f"{key}:decided", [item.index for item in inputs])
+                decided = self._client.smismember(
+                    keys.BATCH_DECIDED(batch_id), [item.index for item in inputs]
+                )
                 left = [item for item, is_decided in zip(inputs, decided, strict=True) if not is_decided]
                 if left:
                     return left
@@ -138,83 +139,74 @@ class BatchStore:
 
     def decide(self, batch_id: str, item: BatchInput, rejected: RejectedInput | None = None) -> None:
         """Notes that an input has become a job, or why not."""
-        key = _key(batch_id)
+        key = keys.BATCH(batch_id)
         content = "" if rejected is None else rejected.model_dump_json()
-        keys = [key, f"{key}:decided", f"{key}:rejected", _users(item)]
+        names = [key, keys.BATCH_DECIDED(batch_id), keys.BATCH_REJECTED(batch_id), _users(item)]
         with reported_outage():
-            self._decide(keys=keys, args=[item.index, content, item.job_id])
+            self._decide(keys=names, args=[item.index, content, item.job_id])
 
     def cancel(self, batch_id: str) -> None:
         """Stops inputs from becoming jobs. The jobs that there are the caller cancels."""
         with reported_outage():
-            self._set_once(keys=[_key(batch_id)], args=["is_cancelled", "1"])
+            self._set_once(keys=[keys.BATCH(batch_id)], args=["is_cancelled", "1"])
 
     def complete_once(self, batch_id: str) -> datetime | None:
         """When the batch was done: now, unless that was noted before; None if it is gone."""
         with reported_outage():
-            at = self._set_once(keys=[_key(batch_id)], args=["completed_at"])
+            at = self._set_once(keys=[keys.BATCH(batch_id)], args=["completed_at"])
         return None if at is None else _time(at)
 
     def settle(self, batch_id: str, *, ttl: timedelta) -> None:
         """Ends the batch: nothing needs to be looked after any more until it expires."""
+        names = [keys.BATCH(batch_id), keys.BATCHES_ACTIVE(), keys.BATCHES_EXPIRING()]
         with reported_outage():
-            self._settle(keys=[_key(batch_id), _ACTIVE, _EXPIRING], args=[batch_id, milliseconds(ttl)])
+            self._settle(keys=names, args=[batch_id, milliseconds(ttl)])
 
     def active_ids(self) -> list[str]:
         """Ids of batches that are not settled."""
         with reported_outage():
-            return [item.decode() for item in self._client.zrange(_ACTIVE, 0, -1)]
+            return [item.decode() for item in self._client.zrange(keys.BATCHES_ACTIVE(), 0, -1)]
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of batches whose time is over."""
         now = _ms(redis_now(self._client))
         with reported_outage():
-            found = self._client.zrangebyscore(_EXPIRING, 0, now, start=0, num=limit)
+            found = self._client.zrangebyscore(keys.BATCHES_EXPIRING(), 0, now, start=0, num=limit)
         return [item.decode() for item in found]
 
     def job_ids(self, batch_id: str, *, after: str | None = None, limit: int | None = None) -> list[str]:
         """Ids of its jobs, the oldest first: all, or so many after one."""
         begin, bounds = f"({after}" if after else "-", {} if limit is None else {"start": 0, "num": limit}
         with reported_outage():
-            found = self._client.zrangebylex(f"{_key(batch_id)}:jobs", begin, "+", **bounds)
+            found = self._client.zrangebylex(keys.BATCH_JOBS(batch_id), begin, "+", **bounds)
         return [item.decode() for item in found]
 
     def input_job_ids(self, batch_id: str) -> list[str]:
         """Ids that its inputs have, or would have had, as jobs."""
         with reported_outage():
-            found = self._client.lrange(f"{_key(batch_id)}:inputs", 0, -1)
+            found = self._client.lrange(keys.BATCH_INPUTS(batch_id), 0, -1)
         return [json.loads(content)["job_id"] for content in found]
 
     def delete(self, batch_id: str, *, owner: str) -> None:
         """Forgets a batch. Its jobs are the caller's to delete."""
-        key = _key(batch_id)
         with reported_outage(), self._client.pipeline(transaction=True) as pipeline:
-            pipeline.lrange(f"{key}:inputs", 0, -1)
-            pipeline.smembers(f"{key}:decided")
+            pipeline.lrange(keys.BATCH_INPUTS(batch_id), 0, -1)
+            pipeline.smembers(keys.BATCH_DECIDED(batch_id))
             contents, decided = pipeline.execute()
             for item in map(BatchInput.model_validate_json, contents):
                 if str(item.index).encode() not in decided:
                     pipeline.srem(_users(item), item.job_id)
-            pipeline.delete(*(f"{key}{suffix}" for suffix in _SUFFIXES))
-            pipeline.zrem(f"dv:batches:{owner}", batch_id)
-            pipeline.zrem(_ACTIVE, batch_id)
-            pipeline.zrem(_EXPIRING, batch_id)
+            pipeline.delete(*(part(batch_id) for part in _PARTS))
+            pipeline.zrem(keys.BATCHES_OF(owner), batch_id)
+            pipeline.zrem(keys.BATCHES_ACTIVE(), batch_id)
+            pipeline.zrem(keys.BATCHES_EXPIRING(), batch_id)
             pipeline.execute()
-
-
-def intake_lock(batch_id: str) -> str:
-    """Name of the lock of the process that makes jobs of a batch's inputs."""
-    return f"{_key(batch_id)}:intake"
-
-
-def _key(batch_id: str) -> str:
-    return f"dv:batch:{batch_id}"
 
 
 def _users(item: BatchInput) -> str:
     """Who reads the object of an input."""
     upload_id = (item.source or {}).get("upload_id")
-    return f"dv:input:{upload_key(upload_id) if upload_id else input_key(item.job_id)}"
+    return keys.INPUT_USERS(upload_key(upload_id) if upload_id else input_key(item.job_id))
 
 
 def _from_answers(values: dict[bytes, bytes], num_rejected: int, counts: dict[bytes, bytes]) -> Batch:

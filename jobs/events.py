@@ -9,6 +9,8 @@ from typing import Any
 
 import redis.asyncio
 
+from jobs import keys
+
 _PAGE = 100
 
 
@@ -35,7 +37,7 @@ class JobEvent:
 def stream_key(job_id: str) -> str:
     """Name of a job's stream, and of the channel that tells of each of its events. The stream goes a minute
     after the job's end."""
-    return f"dv:events:{job_id}"
+    return keys.EVENTS(job_id)
 
 
 async def read_events(client: redis.asyncio.Redis, job_id: str, *, after: str) -> AsyncIterator[JobEvent]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import redis
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from jobs import keys
 from jobs.clock import redis_now
 from jobs.queue import TASK_KINDS, TaskKind
 from jobs.records import Job
@@ -108,16 +109,16 @@ class Fleet:
     def report(self, worker: WorkerInfo) -> None:
         """Says that a worker is alive."""
         seen = worker.model_copy(update={"reported_at": redis_now(self._client).timestamp()})
-        self._client.hset("dv:workers", worker.id, seen.model_dump_json())
+        self._client.hset(keys.WORKERS(), worker.id, seen.model_dump_json())
 
     def sign_off(self, worker_id: str) -> None:
         """Says that a worker stops."""
-        self._client.hdel("dv:workers", worker_id)
+        self._client.hdel(keys.WORKERS(), worker_id)
 
     def workers(self) -> list[WorkerInfo]:
         """All that are alive; forgets the others."""
         with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.hgetall("dv:workers")
+            pipeline.hgetall(keys.WORKERS())
             pipeline.time()
             found, (seconds, micros) = pipeline.execute()
         oldest = seconds + micros / 1e6 - _ALIVE.total_seconds()
@@ -127,19 +128,21 @@ class Fleet:
             if worker.reported_at >= oldest:
                 alive.append(worker)
             else:
-                self._forget(keys=["dv:workers"], args=[key, content])
+                self._forget(keys=[keys.WORKERS()], args=[key, content])
         return alive
 
     def offer(self, models: list[ModelInfo]) -> None:
         """Adds or renews models in the catalogue. They stay in it while no worker is there."""
         if models:
-            self._client.hset("dv:models", mapping={model.name: model.model_dump_json() for model in models})
+            self._client.hset(
+                keys.MODELS(), mapping={model.name: model.model_dump_json() for model in models}
+            )
 
     def models(self) -> list[ModelInfo]:
         """The catalogue, the default first. Entries of workers of another version are not understood; theirs
         come again with the next worker's start."""
         found = []
-        for content in self._client.hvals("dv:models"):
+        for content in self._client.hvals(keys.MODELS()):
             with contextlib.suppress(ValidationError):
                 found.append(ModelInfo.model_validate_json(content))
         return sorted(found, key=lambda model: (not model.is_default, model.name))
@@ -156,37 +159,37 @@ class Fleet:
     ) -> None:
         """Adds a finished segment to what estimates and metrics are made of."""
         with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.hmget("dv:speed:megapixels", model)
-            pipeline.hmget("dv:speed:seconds", model)
+            pipeline.hmget(keys.SPEED_MEGAPIXELS(), model)
+            pipeline.hmget(keys.SPEED_SECONDS(), model)
             (megapixels,), (took,) = pipeline.execute()
         with self._client.pipeline(transaction=False) as pipeline:
             # Sums that fade: a small segment, which is mostly overhead, counts little beside a large one.
             pipeline.hset(
-                "dv:speed:megapixels", model, _SPEED_FADING * float(megapixels or 0) + output_pixels / 1e6
+                keys.SPEED_MEGAPIXELS(), model, _SPEED_FADING * float(megapixels or 0) + output_pixels / 1e6
             )
-            pipeline.hset("dv:speed:seconds", model, _SPEED_FADING * float(took or 0) + seconds)
-            pipeline.hincrbyfloat("dv:totals", "output_megapixels", output_pixels / 1e6)
-            pipeline.hincrby("dv:totals", "frames", num_frames)
-            pipeline.hincrby("dv:totals", "segments", 1)
+            pipeline.hset(keys.SPEED_SECONDS(), model, _SPEED_FADING * float(took or 0) + seconds)
+            pipeline.hincrbyfloat(keys.TOTALS(), "output_megapixels", output_pixels / 1e6)
+            pipeline.hincrby(keys.TOTALS(), "frames", num_frames)
+            pipeline.hincrby(keys.TOTALS(), "segments", 1)
             for stage, value in stages.items():
-                pipeline.hincrbyfloat("dv:stage_seconds", stage, value)
-                pipeline.hincrby("dv:stage_counts", stage, 1)
+                pipeline.hincrbyfloat(keys.STAGE_SECONDS(), stage, value)
+                pipeline.hincrby(keys.STAGE_COUNTS(), stage, 1)
             pipeline.execute()
 
     def speeds(self) -> dict[str, float]:
         """Output megapixels per second of one worker, by model, as measured lately."""
-        seconds = self._client.hgetall("dv:speed:seconds")
+        seconds = self._client.hgetall(keys.SPEED_SECONDS())
         return {
             name.decode(): float(megapixels) / max(float(seconds.get(name, 0)), 1e-6)
-            for name, megapixels in self._client.hgetall("dv:speed:megapixels").items()
+            for name, megapixels in self._client.hgetall(keys.SPEED_MEGAPIXELS()).items()
         }
 
     def totals(self) -> dict[str, float]:
         """Sums since the beginning: output_megapixels, frames, segments."""
-        return {name.decode(): float(value) for name, value in self._client.hgetall("dv:totals").items()}
+        return {name.decode(): float(value) for name, value in self._client.hgetall(keys.TOTALS()).items()}
 
     def stage_seconds(self) -> dict[str, tuple[float, int]]:
         """Seconds and segments by stage since the beginning."""
-        seconds = self._client.hgetall("dv:stage_seconds")
-        counts = self._client.hgetall("dv:stage_counts")
+        seconds = self._client.hgetall(keys.STAGE_SECONDS())
+        counts = self._client.hgetall(keys.STAGE_COUNTS())
         return {name.decode(): (float(value), int(counts.get(name, 0))) for name, value in seconds.items()}

@@ -13,6 +13,7 @@ from typing import Any
 import redis
 import structlog
 
+from jobs import keys
 from jobs.clock import milliseconds
 from jobs.errors import StoreUnavailableError
 from jobs.outages import reported_outage
@@ -85,7 +86,7 @@ class Leadership:
 
     def __init__(self, client: redis.Redis, name: str, *, interval: timedelta, shortest: timedelta) -> None:
         ttl = max(shortest, 4 * interval)
-        self._lock = Lock(client, f"dv:leader:{name}", ttl=ttl)
+        self._lock = Lock(client, keys.LEADER(name), ttl=ttl)
         self._renew_at, self._renew_seconds = _NEVER, ttl.total_seconds() / 3
 
     def holds(self) -> bool:

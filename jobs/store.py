@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
+from jobs import keys
 from jobs._attempt_store import AttemptStore, Beginning, EndReason, NextSteps
 from jobs._delivery_store import DeliveryStore
 from jobs._list_store import ListStore
 from jobs._overview_store import OverviewStore
-from jobs._record_format import FIELDS, JOB_KEY, spec_to_json
+from jobs._record_format import FIELDS, spec_to_json
 from jobs._scripted_store import require_changed, require_job
 from jobs.clock import milliseconds
 from jobs.errors import (
@@ -90,7 +91,7 @@ class JobStore(AttemptStore, DeliveryStore, ListStore, OverviewStore):
             JobNotFoundError: If there is none, or it is not theirs.
         """
         with reported_outage():
-            values = self.client.hmget(JOB_KEY.format(job_id), FIELDS)
+            values = self.client.hmget(keys.JOB(job_id), FIELDS)
         return require_job(job_id, values, owner)
 
     def cancel(self, job_id: str, *, ttl: timedelta) -> Job:

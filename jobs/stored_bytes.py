@@ -7,6 +7,7 @@ from typing import Any
 
 import redis
 
+from jobs import keys
 from jobs._scripts.stored import STORE
 from jobs.errors import StoredBytesLimitError
 from jobs.outages import reported_outage
@@ -29,7 +30,7 @@ class StoredBytes:
     def of(self, owner: str) -> int:
         """All that an owner has stored."""
         with reported_outage():
-            return int(self._client.hget(f"dv:stored:{owner}", "sum") or 0)
+            return int(self._client.hget(keys.STORED(owner), "sum") or 0)
 
     def set(self, owner: str, sizes: Mapping[str, int], *, limit: int = 0) -> None:
         """Says what some jobs or uploads take from now on.

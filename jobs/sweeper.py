@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from jobs import objects
+from jobs import keys, objects
 from jobs.clock import redis_now
 from jobs.errors import JobNotFoundError, ObjectNotFoundError
 from jobs.outages import reported_outage
@@ -24,7 +24,6 @@ _log: Any = structlog.get_logger(__name__)
 # job is complete.
 GRACE = timedelta(hours=1)
 _BATCH = 500
-_SWEEPS = "dv:sweeps"
 _ADVICE = "restore Redis, or delete the object 'sweeps' if what Redis does not know may go"
 
 
@@ -123,7 +122,7 @@ def knows_the_storage(store: JobStore, storage: Storage) -> bool:
         StorageError: If the storage does not.
     """
     with reported_outage():
-        counted = int(store.client.get(_SWEEPS) or 0)
+        counted = int(store.client.get(keys.SWEEPS()) or 0)
         try:
             seen = int(storage.get_bytes(objects.SWEEPS_KEY))
         except ObjectNotFoundError:
@@ -132,7 +131,7 @@ def knows_the_storage(store: JobStore, storage: Storage) -> bool:
         if counted + 1 < seen:
             _log.error("sweeper.store_is_older_than_storage", sweeps=counted, storage=seen, advice=_ADVICE)
             return False
-        storage.put_bytes(objects.SWEEPS_KEY, str(store.client.incr(_SWEEPS)).encode())
+        storage.put_bytes(objects.SWEEPS_KEY, str(store.client.incr(keys.SWEEPS())).encode())
     return True
 
 

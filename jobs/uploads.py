@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import redis
 
+from jobs import keys
 from jobs._scripts import uploads
 from jobs.clock import milliseconds, redis_now
 from jobs.errors import JobsError, StoredBytesLimitError, UploadsLimitError
@@ -16,7 +17,6 @@ from jobs.outages import reported_outage
 from jobs.records import InputInfo
 from jobs.upload_records import Upload, UploadParts
 
-_EXPIRING = "dv:uploads:expiring"
 # No key has this id.
 _NOBODY = "nobody"
 
@@ -79,10 +79,10 @@ class UploadStore:
         }
         if upload.filename is not None:
             values["filename"] = upload.filename
-        unfinished = f"dv:uploads:unfinished:{upload.owner}"
+        unfinished = keys.UPLOADS_UNFINISHED(upload.owner)
         with reported_outage():
             outcome, number = self._create(
-                keys=[_key(upload.id), _EXPIRING, unfinished],
+                keys=[keys.UPLOAD(upload.id), keys.UPLOADS_EXPIRING(), unfinished],
                 args=[
                     upload.id,
                     upload.owner,
@@ -113,7 +113,7 @@ class UploadStore:
         """Reads uploads; None for each that is not there."""
         with reported_outage(), self._client.pipeline(transaction=False) as pipeline:
             for upload_id in upload_ids:
-                pipeline.hgetall(_key(upload_id))
+                pipeline.hgetall(keys.UPLOAD(upload_id))
             pipeline.time()
             *answers, (seconds, micros) = pipeline.execute()
         now = datetime.fromtimestamp(seconds + micros / 1e6, UTC)
@@ -124,12 +124,12 @@ class UploadStore:
 
     def lock(self, upload_id: str, *, ttl: timedelta, token: str | None = None) -> Lock:
         """What its only writer holds; what a writer changes, it changes with the lock's token."""
-        return Lock(self._client, _lock(upload_id), ttl=ttl, token=token)
+        return Lock(self._client, keys.UPLOAD_LOCK(upload_id), ttl=ttl, token=token)
 
     def parts(self, upload_id: str) -> UploadParts:
         """What an upload has in an object store."""
         with reported_outage():
-            values = self._client.hgetall(_parts(upload_id))
+            values = self._client.hgetall(keys.UPLOAD_PARTS(upload_id))
         return UploadParts.of({name.decode(): value.decode() for name, value in values.items()})
 
     def advance(self, upload_id: str, token: str, offset: int, parts: UploadParts | None = None) -> None:
@@ -145,9 +145,9 @@ class UploadStore:
             LostUploadLockError: If another writer has taken over, or the upload is gone.
         """
         pairs = [item for pair in (parts.fields() if parts else {}).items() for item in pair]
-        keys = [_key(upload_id), _lock(upload_id), _parts(upload_id)]
+        names = [keys.UPLOAD(upload_id), keys.UPLOAD_LOCK(upload_id), keys.UPLOAD_PARTS(upload_id)]
         with reported_outage():
-            kept = self._advance(keys=keys, args=[token, offset, *pairs])
+            kept = self._advance(keys=names, args=[token, offset, *pairs])
         _require(kept, upload_id)
 
     def finish(self, upload_id: str, token: str, found: InputInfo, *, ttl: timedelta) -> None:
@@ -158,7 +158,12 @@ class UploadStore:
         """
         with reported_outage():
             kept = self._finish(
-                keys=[_key(upload_id), _lock(upload_id), _EXPIRING, _parts(upload_id)],
+                keys=[
+                    keys.UPLOAD(upload_id),
+                    keys.UPLOAD_LOCK(upload_id),
+                    keys.UPLOADS_EXPIRING(),
+                    keys.UPLOAD_PARTS(upload_id),
+                ],
                 args=[token, upload_id, found.model_dump_json(), milliseconds(ttl)],
             )
         _require(kept, upload_id)
@@ -166,12 +171,14 @@ class UploadStore:
     def postpone(self, upload_id: str, ttl: timedelta) -> None:
         """Has the upload kept for so long from now."""
         with reported_outage():
-            self._postpone(keys=[_key(upload_id), _EXPIRING], args=[upload_id, milliseconds(ttl)])
+            self._postpone(
+                keys=[keys.UPLOAD(upload_id), keys.UPLOADS_EXPIRING()], args=[upload_id, milliseconds(ttl)]
+            )
 
     def disown(self, upload_id: str) -> None:
         """Makes an upload nobody's: its bytes stay for the jobs that read them, until it expires."""
         with reported_outage():
-            self._disown(keys=[_key(upload_id)], args=[_NOBODY])
+            self._disown(keys=[keys.UPLOAD(upload_id)], args=[_NOBODY])
 
     def remove(self, upload_id: str, *, only_expired: bool = False) -> Removal:
         """Forgets an upload, unless a job reads it; its bytes are the caller's to remove then.
@@ -180,30 +187,24 @@ class UploadStore:
             upload_id: Which.
             only_expired: Whether to keep it unless its time is over at this moment.
         """
-        reading = f"dv:input:{upload_key(upload_id)}"
-        keys = [_key(upload_id), _lock(upload_id), _EXPIRING, reading, _parts(upload_id)]
+        reading = keys.INPUT_USERS(upload_key(upload_id))
+        names = [
+            keys.UPLOAD(upload_id),
+            keys.UPLOAD_LOCK(upload_id),
+            keys.UPLOADS_EXPIRING(),
+            reading,
+            keys.UPLOAD_PARTS(upload_id),
+        ]
         with reported_outage():
-            outcome: Removal = self._remove(keys=keys, args=[upload_id, int(only_expired)]).decode()
+            outcome: Removal = self._remove(keys=names, args=[upload_id, int(only_expired)]).decode()
         return outcome
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of uploads whose time is over, the longest first."""
         now = _ms(redis_now(self._client))
         with reported_outage():
-            found = self._client.zrangebyscore(_EXPIRING, 0, now, start=0, num=limit)
+            found = self._client.zrangebyscore(keys.UPLOADS_EXPIRING(), 0, now, start=0, num=limit)
         return [item.decode() for item in found]
-
-
-def _key(upload_id: str) -> str:
-    return f"dv:upload:{upload_id}"
-
-
-def _lock(upload_id: str) -> str:
-    return f"dv:upload:{upload_id}:lock"
-
-
-def _parts(upload_id: str) -> str:
-    return f"dv:upload:{upload_id}:parts"
 
 
 def _from_hash(upload_id: str, values: dict[bytes, bytes], now: datetime) -> Upload | None:

@@ -15,8 +15,8 @@ from typing import Any
 import redis
 from pydantic import BaseModel, ConfigDict
 
-SECRETS = "dv:webhooks:secrets"
-"""The hash of all secrets by owner."""
+from jobs import keys
+
 INSTALLATION = "local"
 """The owner of jobs without keys."""
 _PREFIX = "whsec_"
@@ -84,7 +84,7 @@ class WebhookSecretStore:
 
     def find(self, owner: str) -> WebhookSecrets | None:
         """Secrets of an owner; None for a key that is older than secrets of keys: the installation's sign."""
-        content = self._client.hget(SECRETS, owner)
+        content = self._client.hget(keys.WEBHOOK_SECRETS(), owner)
         return None if content is None else WebhookSecrets.model_validate_json(content)
 
     def ensure(self, owner: str) -> WebhookSecrets:
@@ -92,7 +92,7 @@ class WebhookSecretStore:
         found = self.find(owner)
         if found is None:
             made = make_secrets(shares_until=None if owner == INSTALLATION else _FOR_EVER)
-            self._client.hsetnx(SECRETS, owner, made.model_dump_json())
+            self._client.hsetnx(keys.WEBHOOK_SECRETS(), owner, made.model_dump_json())
             found = self.find(owner)
             assert found is not None
         return found
@@ -107,14 +107,16 @@ class WebhookSecretStore:
         until = datetime.now(UTC) + overlap
 
         def change(pipeline: Any) -> WebhookSecrets:
-            content = pipeline.hget(SECRETS, owner)
+            content = pipeline.hget(keys.WEBHOOK_SECRETS(), owner)
             current = None if content is None else WebhookSecrets.model_validate_json(content)
             made = _successor(owner, current, until)
             pipeline.multi()
-            pipeline.hset(SECRETS, owner, made.model_dump_json())
+            pipeline.hset(keys.WEBHOOK_SECRETS(), owner, made.model_dump_json())
             return made
 
-        rotated: WebhookSecrets = self._client.transaction(change, SECRETS, value_from_callable=True)
+        rotated: WebhookSecrets = self._client.transaction(
+            change, keys.WEBHOOK_SECRETS(), value_from_callable=True
+        )
         return rotated
 
     def adopt(self, secret: str) -> None:
@@ -125,19 +127,19 @@ class WebhookSecretStore:
             secret: "whsec_..."
         """
         made = make_secrets(secret=secret)
-        if self._client.hsetnx(SECRETS, INSTALLATION, made.model_dump_json()):
+        if self._client.hsetnx(keys.WEBHOOK_SECRETS(), INSTALLATION, made.model_dump_json()):
             return
 
         def add(pipeline: Any) -> None:
-            current = WebhookSecrets.model_validate_json(pipeline.hget(SECRETS, INSTALLATION))
+            current = WebhookSecrets.model_validate_json(pipeline.hget(keys.WEBHOOK_SECRETS(), INSTALLATION))
             if secret in (current.secret, *(old.secret for old in current.previous)):
                 return
             previous = (*current.previous, PreviousSecret(secret=secret, until=None))[:_MAX_PREVIOUS]
             pipeline.multi()
             changed = current.model_copy(update={"previous": previous})
-            pipeline.hset(SECRETS, INSTALLATION, changed.model_dump_json())
+            pipeline.hset(keys.WEBHOOK_SECRETS(), INSTALLATION, changed.model_dump_json())
 
-        self._client.transaction(add, SECRETS)
+        self._client.transaction(add, keys.WEBHOOK_SECRETS())
 
 
 def make_secrets(*, secret: str | None = None, shares_until: datetime | None = None) -> WebhookSecrets:

@@ -12,6 +12,7 @@ import redis
 import redis.asyncio
 import structlog
 
+from jobs import keys
 from jobs.connections import async_client
 from jobs.events import stream_key
 
@@ -19,8 +20,6 @@ _log = structlog.get_logger(__name__)
 _RECONNECT_SECONDS = 1
 # Whoever waits looks now and then without being woken, too.
 _CONFIRM_SECONDS = 1
-# Nothing is said there; a connection must be subscribed to something to listen.
-_BASE = "dv:events"
 
 
 @dataclass
@@ -57,7 +56,7 @@ class EventHub:
             try:
                 async with client.pubsub() as pubsub:
                     self._heard = set(self._watches)
-                    await pubsub.subscribe(_BASE, *self._heard)
+                    await pubsub.subscribe(keys.ALL_EVENTS(), *self._heard)
                     self._pubsub = pubsub
                     await self._listen(pubsub)
             except (redis.RedisError, OSError) as error:

@@ -22,6 +22,7 @@ import redis
 import redis.asyncio
 import structlog
 
+from jobs import keys
 from jobs.clock import LUA_NOW_MS, milliseconds
 from jobs.errors import JobsError, QueueFullError
 from jobs.records import new_id
@@ -155,7 +156,7 @@ class _Record:
     """What is kept under a key, for one request with it."""
 
     def __init__(self, client: redis.asyncio.Redis, owner: str, key: str, held_ms: int) -> None:
-        self._name = f"dv:requests:{owner}:{hashlib.sha256(key.encode()).hexdigest()}"
+        self._name = keys.IDEMPOTENT_REQUEST(owner, hashlib.sha256(key.encode()).hexdigest())
         self._held_ms = held_ms
         self._holder = secrets.token_hex(16)
         self._claim: Any = client.register_script(_CLAIM)

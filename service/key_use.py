@@ -7,7 +7,7 @@ from typing import Any
 import redis
 import redis.asyncio
 
-from jobs.api_keys import KEYS
+from jobs import keys
 
 
 class KeyUse:
@@ -34,7 +34,7 @@ class KeyUse:
         """
         if not self._is_needed:
             try:
-                self._is_needed = bool(await self._client.hlen(KEYS))
+                self._is_needed = bool(await self._client.hlen(keys.API_KEYS()))
             except redis.RedisError:
                 if self._is_needed is None:
                     raise

@@ -10,6 +10,7 @@ from typing import Any
 
 import redis.asyncio
 
+from jobs import keys
 from jobs.clock import LUA_NOW_MS
 from service.errors import ServiceError
 
@@ -131,7 +132,7 @@ class RateLimiter:
 
     async def _ask(self, taken: _Taken, owner: str, limit: int) -> None:
         """Takes a second's worth, or what there is, and uses one of it."""
-        answer = await self._take(keys=[f"dv:rate:{owner}"], args=[limit, max(1, limit // 60)])
+        answer = await self._take(keys=[keys.RATE(owner)], args=[limit, max(1, limit // 60)])
         number, taken.elsewhere, more_in_ms = map(int, answer)
         now = time.monotonic()
         taken.more_at = now + more_in_ms / 1000

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from jobs.clock import LUA_NOW_MS
+from jobs.keys import with_keys
 
 # KEYS: record, inputs, decided, rejected, batches of an owner, active, expiring. ARGV: spec, id, active_until
 # in ms, number of inputs, the inputs, then index and rejection by turns. Files and uploads are noted as
 # used, or they would be swept while the batch waits.
-CREATE = """
+CREATE = with_keys(
+    """
 local spec = redis.call('HGET', KEYS[1], 'spec')
 if spec then return spec == ARGV[1] and 1 or 0 end
 redis.call('HSET', KEYS[1], 'spec', ARGV[1])
@@ -16,9 +18,9 @@ for i = 5, last do
   redis.call('RPUSH', KEYS[2], ARGV[i])
   local input = cjson.decode(ARGV[i])
   if input.source == cjson.null then
-    redis.call('SADD', 'dv:input:jobs/' .. input.job_id .. '/input', input.job_id)
+    redis.call('SADD', key_input_users('jobs/' .. input.job_id .. '/input'), input.job_id)
   elseif input.source.type == 'upload' then
-    redis.call('SADD', 'dv:input:uploads/' .. input.source.upload_id, input.job_id)
+    redis.call('SADD', key_input_users('uploads/' .. input.source.upload_id), input.job_id)
   end
 end
 for i = last + 1, #ARGV, 2 do
@@ -30,6 +32,7 @@ redis.call('ZADD', KEYS[6], 0, ARGV[2])
 redis.call('ZADD', KEYS[7], ARGV[3], ARGV[2])
 return 1
 """
+)
 # KEYS: record, decided, rejected, users of the input's object. ARGV: index, rejection or empty, job's id. A
 # deleted batch is not brought back.
 DECIDE = """

@@ -2,72 +2,67 @@
 
 from __future__ import annotations
 
-from jobs._scripts.prelude import PRELUDE
+from jobs._scripts.prelude import with_prelude
 
 # ARGV: id, owner, priority, batch_id, max_waiting, max_of_owner, has_webhook, total_frames, spec, warnings,
 # labels as a JSON list of "name:value", max_stored_bytes.
-CREATE = (
-    PRELUDE
-    + """
+CREATE = with_prelude("""
 local id, owner, priority, batch = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if get(id, 'spec') == ARGV[9] and get(id, 'owner') == owner and get(id, 'priority') == priority then
   return {'ok', 0}
 end
-if redis.call('EXISTS', job_key(id)) == 1 then return {'exists', 0} end
+if redis.call('EXISTS', key_job(id)) == 1 then return {'exists', 0} end
 local input_key = cjson.decode(ARGV[9]).input_key
 local upload = string.match(input_key, '^uploads/(.+)$')
-if upload and redis.call('EXISTS', prefix .. 'upload:' .. upload) == 0 then return {'input_gone', 0} end
+if upload and redis.call('EXISTS', key_upload(upload)) == 0 then return {'input_gone', 0} end
 local refusal = refuse_another(owner, tonumber(ARGV[5]), tonumber(ARGV[6]))
 if refusal then return refusal end
-redis.call('HSET', job_key(id), 'spec', ARGV[9])
+redis.call('HSET', key_job(id), 'spec', ARGV[9])
 local bytes = input_bytes(id)
 if bytes > 0 and not fits_stored(owner, id, bytes, tonumber(ARGV[12])) then
-  redis.call('DEL', job_key(id))
+  redis.call('DEL', key_job(id))
   return {'stored_full', stored_bytes(owner, 'sum')}
 end
 set_stored(owner, id, bytes)
 local now = now_ms()
-redis.call('HSET', job_key(id), 'owner', owner, 'priority', priority, 'state', 'queued', 'version', 1,
+redis.call('HSET', key_job(id), 'owner', owner, 'priority', priority, 'state', 'queued', 'version', 1,
   'updated_at', now, 'done_frames', 0, 'processed_frames', 0, 'num_segments', 0, 'num_finished', 0,
   'next_segment', 0, 'is_planned', 0, 'attempts', 0)
-if batch ~= '' then redis.call('HSET', job_key(id), 'batch_id', batch) end
-if ARGV[7] == '1' then redis.call('HSET', job_key(id), 'has_webhook', 1) end
-if ARGV[11] ~= '[]' then redis.call('HSET', job_key(id), 'labels', ARGV[11]) end
-if ARGV[8] ~= '' then redis.call('HSET', job_key(id), 'total_frames', ARGV[8]) end
-if not cjson.decode(ARGV[9]).input then redis.call('HSET', job_key(id), 'stage', 'fetching') end
+if batch ~= '' then redis.call('HSET', key_job(id), 'batch_id', batch) end
+if ARGV[7] == '1' then redis.call('HSET', key_job(id), 'has_webhook', 1) end
+if ARGV[11] ~= '[]' then redis.call('HSET', key_job(id), 'labels', ARGV[11]) end
+if ARGV[8] ~= '' then redis.call('HSET', key_job(id), 'total_frames', ARGV[8]) end
+if not cjson.decode(ARGV[9]).input then redis.call('HSET', key_job(id), 'stage', 'fetching') end
 add_warnings(id, ARGV[10])
-if upload then redis.call('SADD', prefix .. 'input:' .. input_key, id)
+if upload then redis.call('SADD', key_input_users(input_key), id)
 -- It was its batch's, and is named by its record from now on.
-elseif batch ~= '' then redis.call('SREM', prefix .. 'input:' .. input_key, id) end
-redis.call('ZADD', prefix .. 'jobs:' .. owner, 0, id)
-redis.call('ZADD', prefix .. 'jobs:' .. owner .. ':state:queued', 0, id)
+elseif batch ~= '' then redis.call('SREM', key_input_users(input_key), id) end
+redis.call('ZADD', key_jobs_of(owner), 0, id)
+redis.call('ZADD', key_jobs_in_state(owner, 'queued'), 0, id)
 for _, label in ipairs(cjson.decode(ARGV[11])) do
-  redis.call('ZADD', prefix .. 'jobs:' .. owner .. ':label:' .. label, 0, id)
+  redis.call('ZADD', key_jobs_labelled(owner, label), 0, id)
 end
-if batch ~= '' and redis.call('EXISTS', prefix .. 'batch:' .. batch) == 1 then
-  redis.call('ZADD', prefix .. 'batch:' .. batch .. ':jobs', 0, id)
+if batch ~= '' and redis.call('EXISTS', key_batch(batch)) == 1 then
+  redis.call('ZADD', key_batch_jobs(batch), 0, id)
   count_in_batch(batch, 'queued', 1)
 end
-redis.call('HINCRBY', prefix .. 'counts', 'queued', 1)
-redis.call('ZADD', prefix .. 'waiting:' .. priority, now, id)
-redis.call('ZADD', prefix .. 'active', 0, id)
+redis.call('HINCRBY', key_counts(), 'queued', 1)
+redis.call('ZADD', key_waiting(priority), now, id)
+redis.call('ZADD', key_active(), 0, id)
 emit(id, 'status')
 return {'ok', 0}
-"""
-)
+""")
 
 # ARGV: id, token, output, ttl_ms, warnings.
-COMPLETE = (
-    PRELUDE
-    + """
+COMPLETE = with_prelude("""
 local id, token = ARGV[1], ARGV[2]
 local state = get(id, 'state')
 if not state then return 'gone' end
 if state == 'completed' and get(id, 'output') == ARGV[3] then return 'ok' end
 if state ~= 'in_progress' then return 'stopped' end
 if not holds(id, 'join', token) then return 'lost' end
-redis.call('HDEL', job_key(id) .. ':leases', 'join')
-redis.call('HSET', job_key(id), 'output', ARGV[3])
+redis.call('HDEL', key_job_leases(id), 'join')
+redis.call('HSET', key_job(id), 'output', ARGV[3])
 add_warnings(id, ARGV[5])
 expire_after(id, tonumber(ARGV[4]))
 local deliver_to = cjson.decode(get(id, 'spec')).deliver_to
@@ -76,43 +71,35 @@ if deliver_to then ask_delivery(id, deliver_to) end
 set_stored(get(id, 'owner'), id, input_bytes(id) + cjson.decode(ARGV[3]).size_bytes)
 set_state(id, 'completed')
 -- What only workers and those who play segments need; these have a list of them in the storage.
-redis.call('HDEL', job_key(id), 'plan_state', 'done_frames', 'next_segment', 'planning_asked',
+redis.call('HDEL', key_job(id), 'plan_state', 'done_frames', 'next_segment', 'planning_asked',
   'progress_event_at', 'stream')
 local run = cjson.decode(get(id, 'run') or '{}')
 if run.description_key then
   run.description_key = nil
-  redis.call('HSET', job_key(id), 'run', cjson.encode(run))
+  redis.call('HSET', key_job(id), 'run', cjson.encode(run))
 end
-for _, suffix in ipairs({':segments', ':plan', ':attempts', ':leases', ':announced', ':failed_on',
-    ':handed_on'}) do
-  redis.call('DEL', job_key(id) .. suffix)
-end
+redis.call('DEL', key_job_segments(id), key_job_plan(id), key_job_attempts(id), key_job_leases(id),
+  key_job_announced(id), key_job_failed_on(id), key_job_handed_on(id))
 return 'ok'
-"""
-)
+""")
 
 # ARGV: id, error, ttl_ms. Running attempts of other tasks find out when they renew.
-FAIL = (
-    PRELUDE
-    + """
+FAIL = with_prelude("""
 local id = ARGV[1]
 local state = get(id, 'state')
 if not state then return 'gone' end
 if is_final(state) then return 'stopped' end
 if state == 'cancelling' then set_state(id, 'cancelled')
 else
-  redis.call('HSET', job_key(id), 'error', ARGV[2])
+  redis.call('HSET', key_job(id), 'error', ARGV[2])
   set_state(id, 'failed')
 end
 expire_after(id, tonumber(ARGV[3]))
 return 'ok'
-"""
-)
+""")
 
 # ARGV: id, ttl_ms, call.
-CANCEL = (
-    PRELUDE
-    + """
+CANCEL = with_prelude("""
 return once(ARGV[3], function()
   local id = ARGV[1]
   local state = get(id, 'state')
@@ -127,13 +114,10 @@ return once(ARGV[3], function()
   end
   return 'ok'
 end)
-"""
-)
+""")
 
 # ARGV: id, max_waiting, max_of_owner, max_stored_bytes, call. Returns a word and a number.
-RETRY = (
-    PRELUDE
-    + """
+RETRY = with_prelude("""
 return once(ARGV[5], function()
   local id = ARGV[1]
   local state, owner = get(id, 'state'), get(id, 'owner')
@@ -145,66 +129,59 @@ return once(ARGV[5], function()
   if not fits_stored(owner, id, stored_bytes(owner, id), tonumber(ARGV[4])) then
     return {'stored_full', stored_bytes(owner, 'sum')}
   end
-  redis.call('HDEL', job_key(id), 'error', 'completed_at', 'expires_at', 'started_at', 'upscaling_started_at',
+  redis.call('HDEL', key_job(id), 'error', 'completed_at', 'expires_at', 'started_at', 'upscaling_started_at',
     'planning_asked')
-  for _, suffix in ipairs({':attempts', ':failed_on', ':handed_on', ':leases', ':announced', ':partial',
-      ':enqueued'}) do
-    redis.call('DEL', job_key(id) .. suffix)
-  end
-  redis.call('HSET', job_key(id), 'next_segment', 0, 'attempts', 0)
-  redis.call('ZREM', prefix .. 'expiring', id)
+  redis.call('DEL', key_job_attempts(id), key_job_failed_on(id), key_job_handed_on(id), key_job_leases(id),
+    key_job_announced(id), key_job_partial(id), key_job_enqueued(id))
+  redis.call('HSET', key_job(id), 'next_segment', 0, 'attempts', 0)
+  redis.call('ZREM', key_expiring(), id)
   count_frames(id)
   if not cjson.decode(get(id, 'spec')).input and not get(id, 'input') then
-    redis.call('HSET', job_key(id), 'stage', 'fetching')
+    redis.call('HSET', key_job(id), 'stage', 'fetching')
   end
   set_state(id, 'queued')
-  redis.call('ZADD', prefix .. 'waiting:' .. get(id, 'priority'), now_ms(), id)
+  redis.call('ZADD', key_waiting(get(id, 'priority')), now_ms(), id)
   return {'ok', 0}
 end)
-"""
-)
+""")
 
 # ARGV: id, only_expired: whether to leave it alone unless its time is over, also if it was when somebody
 # looked: it may have been tried again since; call.
-DELETE = (
-    PRELUDE
-    + """
+DELETE = with_prelude("""
 return once(ARGV[3], function()
   local id = ARGV[1]
   local state, owner = get(id, 'state'), get(id, 'owner')
   if not state then
-    redis.call('ZREM', prefix .. 'expiring', id)
+    redis.call('ZREM', key_expiring(), id)
     return 0
   end
   if ARGV[2] == '1' then
-    local at = redis.call('ZSCORE', prefix .. 'expiring', id)
+    local at = redis.call('ZSCORE', key_expiring(), id)
     if not at or tonumber(at) > now_ms() or not is_final(state) then return 0 end
   end
   set_stored(owner, id, 0)
-  redis.call('ZREM', prefix .. 'jobs:' .. owner, id)
-  redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':state:' .. state, id)
+  redis.call('ZREM', key_jobs_of(owner), id)
+  redis.call('ZREM', key_jobs_in_state(owner, state), id)
   for _, label in ipairs(cjson.decode(get(id, 'labels') or '[]')) do
-    redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':label:' .. label, id)
+    redis.call('ZREM', key_jobs_labelled(owner, label), id)
   end
-  redis.call('HINCRBY', prefix .. 'counts', state, -1)
-  redis.call('SREM', prefix .. 'input:' .. cjson.decode(get(id, 'spec')).input_key, id)
+  redis.call('HINCRBY', key_counts(), state, -1)
+  redis.call('SREM', key_input_users(cjson.decode(get(id, 'spec')).input_key), id)
   local batch = get(id, 'batch_id')
   if batch and batch ~= '' then
-    redis.call('ZREM', prefix .. 'batch:' .. batch .. ':jobs', id)
+    redis.call('ZREM', key_batch_jobs(batch), id)
   end
   count_in_batch(batch, state, -1)
   count_in_batch(batch, 'deleted', 1)
-  redis.call('ZREM', prefix .. 'waiting:' .. get(id, 'priority'), id)
-  redis.call('ZREM', prefix .. 'active', id)
-  redis.call('ZREM', prefix .. 'expiring', id)
-  redis.call('ZREM', prefix .. 'deliveries', id)
+  redis.call('ZREM', key_waiting(get(id, 'priority')), id)
+  redis.call('ZREM', key_active(), id)
+  redis.call('ZREM', key_expiring(), id)
+  redis.call('ZREM', key_result_deliveries(), id)
   emit(id, 'deleted')
-  redis.call('EXPIRE', prefix .. 'events:' .. id, 60)
-  for _, suffix in ipairs({'', ':segments', ':plan', ':partial', ':attempts', ':enqueued', ':leases',
-      ':announced', ':failed_on', ':handed_on'}) do
-    redis.call('DEL', job_key(id) .. suffix)
-  end
+  redis.call('EXPIRE', key_events(id), 60)
+  redis.call('DEL', key_job(id), key_job_segments(id), key_job_plan(id), key_job_partial(id),
+    key_job_attempts(id), key_job_enqueued(id), key_job_leases(id), key_job_announced(id),
+    key_job_failed_on(id), key_job_handed_on(id))
   return 1
 end)
-"""
-)
+""")

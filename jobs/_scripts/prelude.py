@@ -7,33 +7,33 @@ that nobody else has begun, and never overwrites another one's.
 `once` keeps the answer to a call, a random name that its client gives it, for longer than the client sends it
 again.
 
-Keys are derived from the job's id inside the scripts, so the store needs one Redis server, not a cluster.
+Keys are derived from the job's id inside the scripts (`jobs.keys`), so the store needs one Redis server, not
+a cluster.
 """
 
 from __future__ import annotations
 
 from jobs._scripts.stored import STORED
 from jobs.clock import LUA_NOW_MS
+from jobs.keys import with_keys
 
-PRELUDE = (
+_PRELUDE = (
     LUA_NOW_MS
     + STORED
     + """
-local prefix = 'dv:'
-local function job_key(id) return prefix .. 'job:' .. id end
-local function get(id, field) return redis.call('HGET', job_key(id), field) end
+local function get(id, field) return redis.call('HGET', key_job(id), field) end
 local function touch(id)
-  redis.call('HINCRBY', job_key(id), 'version', 1)
-  redis.call('HSET', job_key(id), 'updated_at', now_ms())
+  redis.call('HINCRBY', key_job(id), 'version', 1)
+  redis.call('HSET', key_job(id), 'updated_at', now_ms())
 end
 local function emit(id, kind, detail)
-  local key = prefix .. 'events:' .. id
+  local key = key_events(id)
   redis.call('XADD', key, 'MAXLEN', '~', 512, '*', 'type', kind, 'detail', detail or '{}')
   redis.call('PUBLISH', key, '')
 end
 local function live_leases(id, except)
   local found, now = 0, now_ms()
-  local all = redis.call('HGETALL', job_key(id) .. ':leases')
+  local all = redis.call('HGETALL', key_job_leases(id))
   for i = 1, #all, 2 do
     local expiry = tonumber(string.match(all[i + 1], ' (%d+)$'))
     if all[i] ~= except and expiry > now then found = found + 1 end
@@ -41,78 +41,78 @@ local function live_leases(id, except)
   return found
 end
 local function is_leased(id, task)
-  local lease = redis.call('HGET', job_key(id) .. ':leases', task)
+  local lease = redis.call('HGET', key_job_leases(id), task)
   return lease and tonumber(string.match(lease, ' (%d+)$')) > now_ms()
 end
 local function holds(id, task, token)
-  local lease = redis.call('HGET', job_key(id) .. ':leases', task)
+  local lease = redis.call('HGET', key_job_leases(id), task)
   return lease and string.match(lease, '^(%S+)') == token
 end
 local function count_in_batch(batch, name, change)
   -- A job may outlive its batch, and must not bring a part of it back.
-  if batch and batch ~= '' and redis.call('EXISTS', prefix .. 'batch:' .. batch) == 1 then
-    redis.call('HINCRBY', prefix .. 'batch:' .. batch .. ':counts', name, change)
+  if batch and batch ~= '' and redis.call('EXISTS', key_batch(batch)) == 1 then
+    redis.call('HINCRBY', key_batch_counts(batch), name, change)
   end
 end
 local function uncount(id, task)
-  if tonumber(redis.call('HGET', job_key(id) .. ':attempts', task) or '0') > 0 then
-    redis.call('HINCRBY', job_key(id) .. ':attempts', task, -1)
+  if tonumber(redis.call('HGET', key_job_attempts(id), task) or '0') > 0 then
+    redis.call('HINCRBY', key_job_attempts(id), task, -1)
   end
 end
 local function is_final(state) return state == 'completed' or state == 'failed' or state == 'cancelled' end
 local function set_state(id, new)
   local old, owner, priority = get(id, 'state'), get(id, 'owner'), get(id, 'priority')
-  redis.call('HSET', job_key(id), 'state', new)
-  redis.call('ZREM', prefix .. 'jobs:' .. owner .. ':state:' .. old, id)
-  redis.call('ZADD', prefix .. 'jobs:' .. owner .. ':state:' .. new, 0, id)
-  redis.call('HINCRBY', prefix .. 'counts', old, -1)
-  redis.call('HINCRBY', prefix .. 'counts', new, 1)
-  if new ~= 'queued' then redis.call('ZREM', prefix .. 'waiting:' .. priority, id) end
+  redis.call('HSET', key_job(id), 'state', new)
+  redis.call('ZREM', key_jobs_in_state(owner, old), id)
+  redis.call('ZADD', key_jobs_in_state(owner, new), 0, id)
+  redis.call('HINCRBY', key_counts(), old, -1)
+  redis.call('HINCRBY', key_counts(), new, 1)
+  if new ~= 'queued' then redis.call('ZREM', key_waiting(priority), id) end
   local batch = get(id, 'batch_id')
   count_in_batch(batch, old, -1)
   count_in_batch(batch, new, 1)
   if is_final(new) then
-    redis.call('ZREM', prefix .. 'active', id)
-    redis.call('HSET', job_key(id), 'completed_at', now_ms())
-    redis.call('HINCRBY', prefix .. 'finished', new, 1)
-    redis.call('DEL', job_key(id) .. ':partial', job_key(id) .. ':enqueued')
-    redis.call('HDEL', job_key(id), 'stage')
+    redis.call('ZREM', key_active(), id)
+    redis.call('HSET', key_job(id), 'completed_at', now_ms())
+    redis.call('HINCRBY', key_finished(), new, 1)
+    redis.call('DEL', key_job_partial(id), key_job_enqueued(id))
+    redis.call('HDEL', key_job(id), 'stage')
     if get(id, 'has_webhook') == '1' or (batch and batch ~= '') then
-      redis.call('ZADD', prefix .. 'webhooks:pending', now_ms(), id .. ' ' .. new)
+      redis.call('ZADD', key_webhooks_pending(), now_ms(), id .. ' ' .. new)
     end
   else
-    redis.call('ZADD', prefix .. 'active', 0, id)
+    redis.call('ZADD', key_active(), 0, id)
     if new == 'in_progress' and get(id, 'has_webhook') == '1' then
-      redis.call('ZADD', prefix .. 'webhooks:pending', now_ms(), id .. ' ' .. new)
+      redis.call('ZADD', key_webhooks_pending(), now_ms(), id .. ' ' .. new)
     end
   end
   touch(id)
   emit(id, is_final(new) and new or 'status')
   -- Whoever comes later sees the end in the record.
-  if is_final(new) then redis.call('EXPIRE', prefix .. 'events:' .. id, 60)
-  elseif is_final(old) then redis.call('PERSIST', prefix .. 'events:' .. id) end
+  if is_final(new) then redis.call('EXPIRE', key_events(id), 60)
+  elseif is_final(old) then redis.call('PERSIST', key_events(id)) end
 end
 local function expire_after(id, ttl_ms)
   local at = now_ms() + ttl_ms
-  redis.call('HSET', job_key(id), 'expires_at', at)
-  redis.call('ZADD', prefix .. 'expiring', at, id)
+  redis.call('HSET', key_job(id), 'expires_at', at)
+  redis.call('ZADD', key_expiring(), at, id)
 end
 local function count_frames(id)
   local sum = tonumber(get(id, 'done_frames') or '0')
-  for _, value in ipairs(redis.call('HVALS', job_key(id) .. ':partial')) do sum = sum + tonumber(value) end
-  redis.call('HSET', job_key(id), 'processed_frames', sum)
+  for _, value in ipairs(redis.call('HVALS', key_job_partial(id))) do sum = sum + tonumber(value) end
+  redis.call('HSET', key_job(id), 'processed_frames', sum)
   return sum
 end
 -- Why an owner may not have one more job under way; nil if they may.
 local function refuse_another(owner, max_waiting, max_of_owner)
   local waiting = 0
   for _, name in ipairs({'high', 'normal', 'low'}) do
-    waiting = waiting + redis.call('ZCARD', prefix .. 'waiting:' .. name)
+    waiting = waiting + redis.call('ZCARD', key_waiting(name))
   end
   if max_waiting > 0 and waiting >= max_waiting then return {'queue_full', waiting} end
   local unfinished = 0
   for _, name in ipairs({'queued', 'in_progress', 'cancelling'}) do
-    unfinished = unfinished + redis.call('ZCARD', prefix .. 'jobs:' .. owner .. ':state:' .. name)
+    unfinished = unfinished + redis.call('ZCARD', key_jobs_in_state(owner, name))
   end
   if max_of_owner > 0 and unfinished >= max_of_owner then return {'owner_full', unfinished} end
 end
@@ -127,8 +127,8 @@ end
 local function ask_delivery(id, url)
   local now = now_ms()
   local asked = {url = url, status = 'pending', attempts = 0, asked_ms = now}
-  redis.call('HSET', job_key(id), 'delivery', cjson.encode(asked))
-  redis.call('ZADD', prefix .. 'deliveries', now, id)
+  redis.call('HSET', key_job(id), 'delivery', cjson.encode(asked))
+  redis.call('ZADD', key_result_deliveries(), now, id)
 end
 local function add_warnings(id, list)
   local have = cjson.decode(get(id, 'warnings') or '[]')
@@ -137,10 +137,10 @@ local function add_warnings(id, list)
   for _, text in ipairs(cjson.decode(list)) do
     if not seen[text] and #have < 100 then have[#have + 1] = text; seen[text] = true end
   end
-  if #have > 0 then redis.call('HSET', job_key(id), 'warnings', cjson.encode(have)) end
+  if #have > 0 then redis.call('HSET', key_job(id), 'warnings', cjson.encode(have)) end
 end
 local function once(call, act)
-  local key = prefix .. 'answers:' .. call
+  local key = key_answers(call)
   local before = redis.call('GET', key)
   if before then return cjson.decode(before)[1] end
   local answer = act()
@@ -149,3 +149,8 @@ local function once(call, act)
 end
 """
 )
+
+
+def with_prelude(script: str) -> str:
+    """A script that may use these functions."""
+    return with_keys(_PRELUDE + script)

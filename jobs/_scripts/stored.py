@@ -3,12 +3,14 @@ their sum. Naming the same thing twice changes nothing, so whoever is killed may
 
 from __future__ import annotations
 
+from jobs.keys import with_keys
+
 STORED = """
 local function stored_bytes(owner, name)
-  return tonumber(redis.call('HGET', 'dv:stored:' .. owner, name) or '0')
+  return tonumber(redis.call('HGET', key_stored(owner), name) or '0')
 end
 local function set_stored(owner, name, bytes)
-  local key = 'dv:stored:' .. owner
+  local key = key_stored(owner)
   local change = bytes - stored_bytes(owner, name)
   if bytes == 0 then redis.call('HDEL', key, name) else redis.call('HSET', key, name, bytes) end
   if redis.call('HINCRBY', key, 'sum', change) == 0 then redis.call('DEL', key) end
@@ -20,7 +22,7 @@ end
 """
 
 # ARGV: owner, limit, then name and bytes of each. Returns the bytes before, or -1 where all are counted now.
-STORE = (
+STORE = with_keys(
     STORED
     + """
 local sum, limit = stored_bytes(ARGV[1], 'sum'), tonumber(ARGV[2])

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from jobs._scripts.stored import STORED
 from jobs.clock import LUA_NOW_MS
+from jobs.keys import with_keys
 
 # KEYS: record, expiring, unfinished. ARGV: id, owner, size, expires_at in ms, limit of unfinished ones, limit
 # of bytes, then fields of the record. Returns a word and a number.
-CREATE = (
+CREATE = with_keys(
     STORED
     + """
 local id, owner, size = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -34,7 +35,7 @@ for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end
 return 1
 """
 # KEYS: record, lock, expiring, parts. ARGV: token, id, found, ttl in ms.
-FINISH = (
+FINISH = with_keys(
     LUA_NOW_MS
     + """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -43,7 +44,7 @@ redis.call('HSET', KEYS[1], 'offset', redis.call('HGET', KEYS[1], 'size'), 'foun
   'expires_at', at)
 redis.call('ZADD', KEYS[3], at, ARGV[2])
 redis.call('DEL', KEYS[4])
-redis.call('SREM', 'dv:uploads:unfinished:' .. redis.call('HGET', KEYS[1], 'owner'), ARGV[2])
+redis.call('SREM', key_uploads_unfinished(redis.call('HGET', KEYS[1], 'owner')), ARGV[2])
 return 1
 """
 )
@@ -62,7 +63,7 @@ return redis.call('ZADD', KEYS[2], at, ARGV[1])
 # KEYS: record, lock, expiring, jobs that read it, parts. ARGV: id, only_expired. A job is made only while the
 # record is there (`jobs._scripts.lifecycle`), so none can be left without its input. What it took counts no
 # more, whoever owns it now.
-REMOVE = (
+REMOVE = with_keys(
     LUA_NOW_MS
     + STORED
     + """
@@ -72,7 +73,7 @@ if ARGV[2] == '1' and at and tonumber(at) > now_ms() then return 'kept' end
 local payer = redis.call('HGET', KEYS[1], 'payer')
 if payer then
   set_stored(payer, ARGV[1], 0)
-  redis.call('SREM', 'dv:uploads:unfinished:' .. payer, ARGV[1])
+  redis.call('SREM', key_uploads_unfinished(payer), ARGV[1])
 end
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[5])
 redis.call('ZREM', KEYS[3], ARGV[1])

@@ -16,9 +16,10 @@ import structlog
 from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 
+from jobs import keys
 from jobs.api_keys import Scope
 from jobs.batch_records import Batch, BatchInput, RejectedInput
-from jobs.batch_store import BatchNotFoundError, BatchStore, intake_lock
+from jobs.batch_store import BatchNotFoundError, BatchStore
 from jobs.errors import JobExistsError, JobsError
 from jobs.locks import Lock
 from jobs.objects import input_key, job_prefix, upload_key
@@ -178,4 +179,4 @@ def _only_one(context: ServiceContext, batch_id: str) -> AbstractAsyncContextMan
 
     The lock runs out before a dead process's message comes back to the queue.
     """
-    return holding(Lock(context.client, intake_lock(batch_id), ttl=context.settings.lease_ttl))
+    return holding(Lock(context.client, keys.BATCH_INTAKE(batch_id), ttl=context.settings.lease_ttl))

@@ -7,8 +7,9 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
+from jobs import keys
 from jobs.batch_records import BatchSpec
-from jobs.batch_store import BatchNotFoundError, BatchStore, intake_lock
+from jobs.batch_store import BatchNotFoundError, BatchStore
 from service.batches.schemas import BatchSchema
 from service.batches.service import QUEUE, TASK, batch_ttl, cancel_batch
 from service.context import ServiceContext
@@ -86,10 +87,9 @@ async def _look_after(context: ServiceContext, store: BatchStore, batch_id: str)
 async def _ask_for_intake(context: ServiceContext, spec: BatchSpec) -> None:
     """Asks for jobs to be made, unless somebody is at it or was asked a moment ago."""
     client: Any = context.async_client
-    lock = intake_lock(spec.id)
-    if await client.exists(lock):
+    if await client.exists(keys.BATCH_INTAKE(spec.id)):
         return
-    if await client.set(f"{lock}:asked", b"1", nx=True, ex=_ASKED_SECONDS):
+    if await client.set(keys.BATCH_INTAKE_ASKED(spec.id), b"1", nx=True, ex=_ASKED_SECONDS):
         await run_in_threadpool(
             enqueue_task, context, QUEUE, TASK, spec.id, owner=spec.owner, weight=spec.limits.weight
         )

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import redis.asyncio
 
+from jobs import keys
+
 NUM_FAILURES = 5
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(minutes=10)
 # Longer than an attempt takes: a process that died while it tried does not keep the breaker open.
@@ -65,4 +67,4 @@ class CircuitBreaker:
 
 
 def _key(receiver: str) -> str:
-    return f"dv:webhooks:breaker:{hashlib.sha256(receiver.encode()).hexdigest()}"
+    return keys.WEBHOOK_BREAKER(hashlib.sha256(receiver.encode()).hexdigest())

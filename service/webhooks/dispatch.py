@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from jobs import keys
 from jobs.errors import JobNotFoundError
 from jobs.records import Job, JobState
 from service.batches.settling import settle_batch
@@ -25,7 +26,6 @@ from service.webhooks.delivery import NUM_SENDERS, Sender
 from service.webhooks.links import with_absolute_links
 
 _log = structlog.get_logger(__name__)
-PENDING = "dv:webhooks:pending"
 _PERIOD_SECONDS = 0.5
 _PAGE = 100
 _EVENTS = {
@@ -65,14 +65,14 @@ async def dispatch_pending(context: ServiceContext) -> int:
         How many notes were worked off.
     """
     client: Any = context.async_client
-    notes = await client.zrange(PENDING, 0, _PAGE - 1, withscores=True)
+    notes = await client.zrange(keys.WEBHOOKS_PENDING(), 0, _PAGE - 1, withscores=True)
     for member, score in notes:
         try:
             await _dispatch(context, member.decode(), int(score))
         except (ValueError, KeyError) as error:
             # A note or record that this version cannot read must not hold up all others.
             _log.error("webhook.unreadable_note", note=member.decode(), error=str(error))
-        await client.eval(_REMOVE, 1, PENDING, member, str(int(score)))
+        await client.eval(_REMOVE, 1, keys.WEBHOOKS_PENDING(), member, str(int(score)))
     return len(notes)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from starlette.concurrency import run_in_threadpool
 
+from jobs import keys
 from jobs.records import WebhookTarget
 from service.context import ServiceContext
 from service.tasks import enqueue_task
@@ -118,10 +119,10 @@ async def send(
     client: Any = context.async_client
     async with client.pipeline() as pipeline:
         # What was written first stays: a receiver that gets the event twice gets the same bytes.
-        pipeline.hsetnx(_key(delivery_id), "content", delivery.model_dump_json())
-        pipeline.expire(_key(delivery_id), _KEPT)
-        pipeline.sadd(_subject_key(subject_id), delivery_id)
-        pipeline.expire(_subject_key(subject_id), _KEPT)
+        pipeline.hsetnx(keys.DELIVERY(delivery_id), "content", delivery.model_dump_json())
+        pipeline.expire(keys.DELIVERY(delivery_id), _KEPT)
+        pipeline.sadd(keys.DELIVERIES_OF(subject_id), delivery_id)
+        pipeline.expire(keys.DELIVERIES_OF(subject_id), _KEPT)
         await pipeline.execute()
     await run_in_threadpool(enqueue, context, delivery)
     return delivery_id
@@ -135,7 +136,7 @@ def enqueue(context: ServiceContext, delivery: Delivery, *, delay: timedelta = t
 async def find(context: ServiceContext, delivery_id: str) -> DeliveryRecord | None:
     """What is known of a delivery; None if it is too old, or was never made."""
     client: Any = context.async_client
-    found = await client.hgetall(_key(delivery_id))
+    found = await client.hgetall(keys.DELIVERY(delivery_id))
     content = found.get(b"content")
     if not content:
         return None
@@ -152,7 +153,7 @@ async def find(context: ServiceContext, delivery_id: str) -> DeliveryRecord | No
 async def find_all(context: ServiceContext, subject_id: str) -> list[DeliveryRecord]:
     """Deliveries of a job or batch, the oldest first."""
     client: Any = context.async_client
-    ids = [item.decode() for item in await client.smembers(_subject_key(subject_id))]
+    ids = [item.decode() for item in await client.smembers(keys.DELIVERIES_OF(subject_id))]
     found = [record for item in ids if (record := await find(context, item)) is not None]
     return sorted(found, key=lambda record: record.delivery.at_ms)
 
@@ -177,9 +178,9 @@ async def count_attempt(context: ServiceContext, delivery_id: str, outcome: str)
     client: Any = context.async_client
     noted = {"last": outcome, "last_ms": int(time.time() * 1000)}
     async with client.pipeline() as pipeline:
-        pipeline.hincrby(_key(delivery_id), "attempts", 1)
-        pipeline.hset(_key(delivery_id), mapping=noted)
-        pipeline.expire(_key(delivery_id), _KEPT)
+        pipeline.hincrby(keys.DELIVERY(delivery_id), "attempts", 1)
+        pipeline.hset(keys.DELIVERY(delivery_id), mapping=noted)
+        pipeline.expire(keys.DELIVERY(delivery_id), _KEPT)
         count, *_ = await pipeline.execute()
     return int(count)
 
@@ -188,8 +189,8 @@ async def close(context: ServiceContext, delivery_id: str, outcome: DeliveryStat
     """Ends a delivery. The record stays, so that a repeated message is not sent again."""
     client: Any = context.async_client
     async with client.pipeline() as pipeline:
-        pipeline.hset(_key(delivery_id), "outcome", outcome)
-        pipeline.expire(_key(delivery_id), _KEPT)
+        pipeline.hset(keys.DELIVERY(delivery_id), "outcome", outcome)
+        pipeline.expire(keys.DELIVERY(delivery_id), _KEPT)
         await pipeline.execute()
 
 
@@ -199,9 +200,9 @@ async def reopen(context: ServiceContext, delivery: Delivery) -> None:
     client: Any = context.async_client
     again = delivery.model_copy(update={"at_ms": int(time.time() * 1000)})
     async with client.pipeline() as pipeline:
-        pipeline.hset(_key(delivery.id), "content", again.model_dump_json())
-        pipeline.hdel(_key(delivery.id), "outcome", "attempts")
-        pipeline.expire(_key(delivery.id), _KEPT)
+        pipeline.hset(keys.DELIVERY(delivery.id), "content", again.model_dump_json())
+        pipeline.hdel(keys.DELIVERY(delivery.id), "outcome", "attempts")
+        pipeline.expire(keys.DELIVERY(delivery.id), _KEPT)
         pipeline.delete(_disabled_key(delivery))
         await pipeline.execute()
     await run_in_threadpool(enqueue, context, delivery)
@@ -219,14 +220,6 @@ async def is_disabled(context: ServiceContext, delivery: Delivery) -> bool:
     return bool(await client.exists(_disabled_key(delivery)))
 
 
-def _key(delivery_id: str) -> str:
-    return f"dv:webhook:{delivery_id}"
-
-
-def _subject_key(subject_id: str) -> str:
-    return f"dv:webhooks:of:{subject_id}"
-
-
 def _disabled_key(delivery: Delivery) -> str:
     digest = hashlib.sha256(f"{delivery.owner} {delivery.url}".encode()).hexdigest()
-    return f"dv:webhooks:disabled:{digest}"
+    return keys.WEBHOOKS_DISABLED(digest)

@@ -12,9 +12,10 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from typer.testing import CliRunner
 
 from cli.main import app
+from jobs import keys
 from jobs.api_keys import Scope
 from jobs.settings import ServiceSettings
-from jobs.webhook_secrets import INSTALLATION, SECRETS
+from jobs.webhook_secrets import INSTALLATION
 from service.webhooks.secrets import FILENAME, signers
 from tests.service.conftest import Api, running_api
 
@@ -109,7 +110,7 @@ class TestUpgrade:
 
     def upgraded(self, api: Api, file_secret: str) -> tuple[str, dict[str, str]]:
         key, headers = api.make_key()
-        api.context.client.hdel(SECRETS, key.id)
+        api.context.client.hdel(keys.WEBHOOK_SECRETS(), key.id)
         api.context.settings.data_dir.mkdir(parents=True, exist_ok=True)
         (api.context.settings.data_dir / FILENAME).write_text(file_secret)
         return key.id, headers

@@ -20,6 +20,7 @@ import pytest
 from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from jobs import keys
 from jobs.connections import async_client
 from jobs.embedded_redis import free_port
 from jobs.messages import retry_delay
@@ -28,7 +29,6 @@ from jobs.settings import ServiceSettings
 from jobs.store import JobStore
 from jobs.webhook_secrets import INSTALLATION
 from service.webhooks import outbox
-from service.webhooks.dispatch import PENDING
 from service.webhooks.outbox import Delivery, DeliveryState
 from service.webhooks.secrets import signers
 from tests.service.api_process import api_process
@@ -89,7 +89,7 @@ def test_customers_hear_that_a_job_began_and_how_it_ended(
         wait_until(lambda: len(receiver.asked) == 1)
         act(api.context.store, job_id)
         wait_until(lambda: len(receiver.asked) == 2)
-        wait_until(lambda: not api.context.client.exists(PENDING))
+        wait_until(lambda: not api.context.client.exists(keys.WEBHOOKS_PENDING()))
 
     started, ended = (verified(api, asked) for asked in receiver.asked)
     assert started["type"] == "job.started"
@@ -118,7 +118,7 @@ def test_only_wanted_events_are_sent(api: Api, clip: Path) -> None:
     with running_origin(lambda _: Answer()) as receiver:
         job_id = submit(api.http, clip, receiver.url, "job.failed")
         begin(api.context.store, job_id)
-        wait_until(lambda: not api.context.client.exists(PENDING))
+        wait_until(lambda: not api.context.client.exists(keys.WEBHOOKS_PENDING()))
         fail(api.context.store, job_id)
         wait_until(lambda: receiver.asked)
     assert [verified(api, asked)["type"] for asked in receiver.asked] == ["job.failed"]
@@ -310,7 +310,7 @@ def test_an_event_survives_that_the_api_is_killed_before_and_while_it_is_deliver
             store, client = api.context.store, api.context.client
             job_id = submit(api.http, clip, receiver.url, "job.cancelled")
         store.cancel(job_id, ttl=TTL)
-        assert client.zcard(PENDING) == 1
+        assert client.zcard(keys.WEBHOOKS_PENDING()) == 1
         with api_process(settings, port) as process:
             processes.put(process)
             process.wait(timeout=60)
@@ -325,10 +325,12 @@ def test_an_event_survives_that_the_api_is_killed_before_and_while_it_is_deliver
 def test_a_note_that_cannot_be_read_holds_up_no_other(api: Api, clip: Path) -> None:
     with running_origin(lambda _: Answer()) as receiver:
         job_id = submit(api.http, clip, receiver.url, "job.cancelled")
-        api.context.client.zadd(PENDING, {f"{job_id} exploded": 1, "job_unknown completed": 2})
+        api.context.client.zadd(
+            keys.WEBHOOKS_PENDING(), {f"{job_id} exploded": 1, "job_unknown completed": 2}
+        )
         api.context.store.cancel(job_id, ttl=TTL)
         wait_until(lambda: receiver.asked)
-        wait_until(lambda: not api.context.client.exists(PENDING))
+        wait_until(lambda: not api.context.client.exists(keys.WEBHOOKS_PENDING()))
 
 
 def test_transitions_are_noted_once_by_any_number_of_api_processes(
@@ -343,7 +345,7 @@ def test_transitions_are_noted_once_by_any_number_of_api_processes(
             job_id = submit(first.http, clip, receiver.url, "job.cancelled")
             first.context.store.cancel(job_id, ttl=TTL)
         wait_until(lambda: len(receiver.asked) >= 5)
-        wait_until(lambda: not first.context.client.exists(PENDING))
+        wait_until(lambda: not first.context.client.exists(keys.WEBHOOKS_PENDING()))
     assert len({asked.headers["webhook-id"] for asked in receiver.asked}) == len(receiver.asked) == 5
 
 
