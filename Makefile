@@ -3,8 +3,10 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 # Most of the time tests wait for processes of the service, so more than there are cores.
 TEST_PROCESSES ?= 4
+# Hundreds of processes begin with the same modules: whatever the caller's environment says, compile them once.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-thorough test-tools install check format docs lock clean
+.PHONY: demo test test-thorough test-tools helm compiled-tests install check format docs lock clean
 
 install: $(VENV)/.installed
 
@@ -15,10 +17,10 @@ $(VENV)/.installed: pyproject.toml requirements.lock scripts/install.sh
 demo: install
 	$(PYTHON) scripts/demo.py --output demo
 
-# Hundreds of processes begin with the same modules: whatever the caller's environment says, compile them once.
-test: install
-	$(MAKE) --jobs=2 --output-sync=target check test-tools
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
+# Programs of tests are fetched while the environment is, and test files compiled while types are checked.
+test:
+	$(MAKE) --jobs=3 --output-sync=target check test-tools helm compiled-tests
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
 
 # Everything at full size: thousands of damaged uploads and manifest lines, more kills, more kernels.
 test-thorough:
@@ -26,6 +28,13 @@ test-thorough:
 
 test-tools:
 	scripts/install_test_tools.sh
+
+helm: install
+	scripts/install_helm.sh || echo "missing for tests of the chart: Helm" >&2
+
+# Else each process of pytest would compile all of them. What is wrong in them is for pytest to say.
+compiled-tests: install
+	-$(PYTHON) -m pytest --collect-only --quiet >/dev/null 2>&1
 
 check: install
 	$(VENV)/bin/ruff format --check .
