@@ -3,8 +3,10 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 # Most of the time tests wait for processes of the service, so more than there are cores.
 TEST_PROCESSES ?= 4
+# Hundreds of processes begin with the same modules: whatever the caller's environment says, compile them once.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-thorough test-tools install check format docs lock clean
+.PHONY: demo test test-thorough test-tools own-programs compiled-tests install check format docs lock clean
 
 install: $(VENV)/.installed
 
@@ -15,10 +17,10 @@ $(VENV)/.installed: pyproject.toml requirements.lock scripts/install.sh
 demo: install
 	$(PYTHON) scripts/demo.py --output demo
 
-# Hundreds of processes begin with the same modules: whatever the caller's environment says, compile them once.
-test: install
-	$(MAKE) --jobs=2 --output-sync=target check test-tools
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
+# Programs of tests are fetched while the environment is, and test files compiled while types are checked.
+test:
+	$(MAKE) --jobs=3 --output-sync=target check own-programs compiled-tests
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
 
 # Everything at full size: thousands of damaged uploads and manifest lines, more kills, more kernels.
 test-thorough:
@@ -26,6 +28,16 @@ test-thorough:
 
 test-tools:
 	scripts/install_test_tools.sh
+
+# Into the environment. After the others, since some are Debian's as well, and apt lets one in at a time.
+own-programs: install test-tools
+	scripts/install_helm.sh || echo "missing for tests of the chart: Helm" >&2
+	scripts/install_prometheus.sh || echo "missing for tests of alerts and dashboard: Prometheus" >&2
+	scripts/install_linters.sh || echo "missing for tests of scripts, images and YAML: linters" >&2
+
+# Else each process of pytest would compile all of them. What is wrong in them is for pytest to say.
+compiled-tests: install
+	-$(PYTHON) -m pytest --collect-only --quiet >/dev/null 2>&1
 
 check: install
 	$(VENV)/bin/ruff format --check .

@@ -14,25 +14,18 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
   exit 1
 fi
 # Debian ships venv in a package of its own.
-if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv
-  else
-    echo "python3-venv is missing: sudo apt-get install python3-venv" >&2
-    exit 1
-  fi
-fi
+"$python" -c 'import ensurepip, venv' 2>/dev/null || scripts/apt_install.sh python3-venv
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+# Compiled is what is imported, when it is: pip would take more than a minute for all of it.
+install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile "$@"; }
 # torch alone first: where pip's sources have a CPU build of the pinned version (its local tag +cpu sorts above the
 # plain one) that is taken, and it satisfies the packages after it. `PIP_EXTRA_INDEX_URL` can name such a source.
 echo "installing into $venv (torch, the largest part, first) ..."
-pip install "$(grep '^torch==' requirements.lock)"
+install "$(grep '^torch==' requirements.lock)"
 # spandrel asks for torchvision, of which it needs two functions that we have: no build of it fits a CPU build of torch.
-pip install --requirement <(grep -v -e '^spandrel==' -e '^torchao==' requirements.lock)
-pip install --no-deps "$(grep '^spandrel==' requirements.lock)"
+install --requirement <(grep -v -e '^spandrel==' -e '^torchao==' requirements.lock)
+install --no-deps "$(grep '^spandrel==' requirements.lock)"
 # diffusers imports torchao wherever it is installed, which doubles its start: its tests find it in a place of its own.
-pip install --no-deps --target "$venv/torchao" --upgrade "$(grep '^torchao==' requirements.lock)"
-pip install --no-deps --editable .
+install --no-deps --target "$venv/torchao" --upgrade "$(grep '^torchao==' requirements.lock)"
+install --no-deps --editable .

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs the programs that only tests use: Debian's Chromium, ffmpeg, curl, jq and
-# Prometheus, Helm, and linters.
+# Installs the programs that only tests use: Debian's Chromium, ffmpeg, curl and jq.
 # Usage: scripts/install_test_tools.sh
 #
-# Without root or apt it says what is missing; the tests that need it are then skipped.
+# Debian's Chromium is built with H.264; with it tests/web drives the page. Without root or apt this says what is
+# missing. The tests that need it are then skipped, unless DOVETAIL_REQUIRE_BROWSER=1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,16 +11,11 @@ missing=()
 for program in curl ffmpeg jq; do
   command -v "$program" >/dev/null || missing+=("$program")
 done
-if [ ${#missing[@]} -gt 0 ]; then
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq
-    apt-get install -y -qq --no-install-recommends "${missing[@]}"
-  else
-    echo "missing for some tests: sudo apt-get install ${missing[*]}" >&2
-  fi
+if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null && [ -z "${DOVETAIL_BROWSER:-}" ]; then
+  missing+=(chromium)
 fi
-scripts/install_browser.sh
-scripts/install_helm.sh || echo "missing for tests of the chart: Helm" >&2
-scripts/install_prometheus.sh || echo "missing for tests of alerts and dashboard: Prometheus" >&2
-scripts/install_linters.sh || echo "missing for tests of scripts, images and YAML: linters" >&2
+[ ${#missing[@]} = 0 ] && exit 0
+# One call: each brings its lists up to date and unpacks what others may share.
+scripts/apt_install.sh "${missing[@]}" && exit 0 || code=$?
+[ $code = 3 ] || exit $code
+[[ " ${missing[*]} " != *" chromium "* || "${DOVETAIL_REQUIRE_BROWSER:-}" != 1 ]]

@@ -36,9 +36,10 @@ from tests.media import sandbox_acts as acts
 from tests.media.clips import Clip, flat_picture, moving_pictures, png, write_clip
 from tests.media.sources import Sound, make_source, write_segment
 from tests.media.test_damage import CONTAINERS, mutants
+from tests.thorough import sized
 
 WHITE = [flat_picture([235, 128, 128], pix_fmt="yuv420p")] * 3
-NUM_MUTANTS_EACH = 20
+NUM_MUTANTS_EACH = sized(20, brief=12)  # of six kinds
 MOST_SECONDS = 10.0
 
 

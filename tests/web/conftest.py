@@ -95,7 +95,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
 def playwright_driver() -> Iterator[Playwright]:
     """One for all tests: it starts a process."""
     if BROWSER is None:
-        reason = "there is no Chromium: run scripts/install_browser.sh, or name one in DOVETAIL_BROWSER"
+        reason = "there is no Chromium: run scripts/install_test_tools.sh, or name one in DOVETAIL_BROWSER"
         if os.environ.get("DOVETAIL_REQUIRE_BROWSER") == "1":
             pytest.fail(reason)
         pytest.skip(reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
 
-from pipelines.dove import components
+from pipelines.dove import components, kernels
 from pipelines.dove.attention import FullPattern, JointAttention, set_attention, set_attention_kernel
 from pipelines.dove.kernels import AttentionBackend, check_attention_backend, make_attention_kernel
 from pipelines.dove.one_step import one_step
@@ -23,6 +24,7 @@ from pipelines.planning.attention import AttentionSettings
 from tests.pipelines.dove.test_attention import tiny_transformer
 from tests.pipelines.dove.test_one_step import make_scheduler
 from tests.pipelines.tiny import make_clip, save_checkpoint, save_nano
+from tests.thorough import sized
 
 
 @pytest.fixture
@@ -111,7 +113,11 @@ def test_torchs_kernel_in_our_processor_has_diffusers_bits(tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")
-def test_flex_attention_computes_the_same() -> None:
+def test_flex_attention_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Inductor's C++ for it takes half a minute, and is torch's own.
+    compiler = sized("inductor", brief="aot_eager")
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=compiler))
+    monkeypatch.setattr(kernels, "_flex_kernel", kernels._flex_kernel.__wrapped__)
     torch.manual_seed(0)
     query, key, value = (torch.randn(2, 2, 64, 32) for _ in range(3))
     expected = F.scaled_dot_product_attention(query, key, value)
