@@ -48,7 +48,8 @@ def write_clip(path: Path, facts: SourceFacts, part: ScenePart, crop: Box, acces
     repack = VideoReformatter()
     with (
         access.open_reader(info, deinterlace=False) as reader,
-        av.open(str(path), "w", format="matroska") as file,
+        # Without it, Matroska draws numbers: the same clip would be another file each time.
+        av.open(str(path), "w", format="matroska", options={"fflags": "+bitexact"}) as file,
     ):
         stream = file.add_stream("ffv1", rate=rate, options={"level": "3", "slicecrc": "1", "slices": "4"})
         stream.width, stream.height, stream.pix_fmt = crop.width, crop.height, _FORMAT

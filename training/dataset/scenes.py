@@ -13,9 +13,9 @@ from scenedetect.detectors import AdaptiveDetector
 
 from training.dataset.config import SceneLimits
 
-# A cut is seen at this size, and costs a third of a millisecond. On 114 joints between 20 clips, this detector
-# and that of upscaling both find all and nothing else. Where an old film is spliced and becomes darker, only
-# this one does: upscaling may go on there, a clip to train on should not.
+# A cut is seen at this size, and costs a third of a millisecond. On 114 joints between 20 clips, this
+# detector and that of upscaling both find all and nothing else. Where an old film is spliced and becomes
+# darker, only this one does: upscaling may go on there, a clip to train on should not.
 _WIDTH = 256
 
 
