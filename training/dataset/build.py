@@ -136,10 +136,7 @@ def _read_all(
     seen: dict[str, str] = {}
     read: list[tuple[SourceFacts, list[Reason], Examination | None]] = []
     for number, path in enumerate(paths, start=1):
-        try:
-            facts = look_at(path, access.probe)
-        except OSError as error:
-            raise TrainingDataError(f"cannot read {path}: {error.strerror or error}") from error
+        facts = look_at(path, access.probe)
         reasons = source_reasons(facts, config, seen)
         label = f"[{number}/{len(paths)}] {path.name}"
         if reasons:

@@ -55,8 +55,7 @@ def examine(
     parts, thumbnails = [], {}
     for span in plan_parts(cuts.finish(), len(meter.times), config.scenes):
         parts.append(_describe(span, meter, config, frame_ticks=frame_ticks, time_base=time_base))
-        if meter.times:
-            thumbnails[thumbnail_name(span.scene, span.part)] = meter.thumbnail(span)
+        thumbnails[thumbnail_name(span.scene, span.part)] = meter.thumbnail(span)
     examination = Examination(
         facts=facts,
         measured_with=measured_with(config),
@@ -71,8 +70,7 @@ def examine(
 def _describe(
     span: PartSpan, meter: FilmMeter, config: DatasetConfig, *, frame_ticks: float, time_base: float
 ) -> ScenePart:
-    first = min(span.begin, max(0, len(meter.times) - 1))
-    pts = meter.times[first].pts if meter.times else 0
+    pts = meter.times[min(span.begin, len(meter.times) - 1)].pts
     # Fewer frames than this may have no sample, and are no clip.
     is_long_enough = span.end - span.begin >= max(config.metadata.min_frames, 2 * STRIDE)
     return ScenePart(

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from media.errors import MediaError
+from media.errors import MediaError, UnreadableInputError
 from media.info import MediaInfo
 from media.picture_files import is_picture_name
 from training.dataset.config import MetadataLimits
@@ -16,25 +16,23 @@ _HASHED_BYTES = 1 << 20
 
 
 def look_at(path: Path, probe: Callable[[Path], MediaInfo]) -> SourceFacts:
-    """Facts of a file, whatever it is. Reads it once, for its digest.
-
-    Raises:
-        OSError: If the file itself cannot be read.
-    """
-    state = path.stat()
-    facts = SourceFacts(
-        path=str(path),
-        size_bytes=state.st_size,
-        modified_ns=state.st_mtime_ns,
-        sha256=digest_of(path),
-        is_picture=is_picture_name(path),
-    )
-    if facts.is_picture:
-        return facts
+    """Facts of a file, whatever it is. Reads it once, for its digest."""
+    facts = SourceFacts(path=str(path), is_picture=is_picture_name(path))
     try:
-        return facts.model_copy(update=_video_facts(probe(path)))
+        state = path.stat()
+        facts = facts.model_copy(
+            update={
+                "size_bytes": state.st_size,
+                "modified_ns": state.st_mtime_ns,
+                "sha256": digest_of(path),
+            }
+        )
+        return facts if facts.is_picture else facts.model_copy(update=_video_facts(probe(path)))
     except MediaError as error:
         return facts.model_copy(update={"error": str(error), "error_code": error.code})
+    except OSError as error:
+        text = f"{path} cannot be read: {error.strerror or error}"
+        return facts.model_copy(update={"error": text, "error_code": UnreadableInputError.code})
 
 
 def digest_of(path: Path) -> str:
@@ -89,11 +87,11 @@ def metadata_reasons(facts: SourceFacts, limits: MetadataLimits) -> list[Reason]
 
 
 def _problems(facts: SourceFacts, limits: MetadataLimits) -> Iterator[tuple[str, str]]:
-    if facts.is_picture:
-        yield "still", "a still picture; pictures belong in the folder for pictures beside the videos"
-        return
     if facts.error:
         yield facts.error_code, facts.error
+        return
+    if facts.is_picture:
+        yield "still", "a still picture; pictures belong in the folder for pictures beside the videos"
         return
     side = min(facts.width, facts.height)
     if side < limits.min_side:

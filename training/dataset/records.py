@@ -13,9 +13,10 @@ class SourceFacts(StrictModel):
 
     path: str
     """Absolute."""
-    size_bytes: int
-    modified_ns: int
-    sha256: str
+    size_bytes: int = 0
+    modified_ns: int = 0
+    sha256: str = ""
+    """Of the content; empty where it cannot be read."""
     is_picture: bool = False
     """Whether it is called like a still picture."""
     error: str = ""

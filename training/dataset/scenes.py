@@ -59,8 +59,11 @@ class PartSpan:
 def plan_parts(cuts: list[int], num_frames: int, limits: SceneLimits) -> list[PartSpan]:
     """The parts of all scenes: each scene without its ends, in as few equal parts as may be.
 
-    A scene that is too short for its margins gives one part without frames.
+    A scene that is too short for its margins gives one part without frames; a film without frames
+    has no scene.
     """
+    if not num_frames:
+        return []
     parts: list[PartSpan] = []
     borders = [0, *cuts, num_frames]
     for scene, (first, after) in enumerate(pairwise(borders), start=1):

@@ -66,7 +66,7 @@ def source_reasons(facts: SourceFacts, config: DatasetConfig, seen: dict[str, st
         config: The limits.
         seen: Digests of the files before it, with their paths; this one is added.
     """
-    first = seen.setdefault(facts.sha256, facts.path)
+    first = seen.setdefault(facts.sha256, facts.path) if facts.sha256 else facts.path
     if first != facts.path:
         return [Reason(step="metadata", code="duplicate", text=f"the same content as {first}")]
     return metadata_reasons(facts, config.metadata)

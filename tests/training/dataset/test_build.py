@@ -24,6 +24,7 @@ from training.config import DataConfig
 from training.data import SourceLibrary, decode_frames
 from training.dataset import DatasetConfig, DatasetSummary, LicenceBook, build_dataset
 from training.dataset.licences import Licence
+from training.dataset.metadata import look_at
 from training.errors import DatasetFolderError, TrainingDataError
 from workers.run.access import IN_THIS_PROCESS, MediaAccess
 
@@ -211,6 +212,22 @@ def test_a_changed_film_is_read_again(two_films: Path, small_limits: DatasetConf
     opened: list[str] = []
     build(two_films, out, small_limits, access=counting(IN_THIS_PROCESS, opened))
     assert opened == ["a.mkv", "a.mkv"]  # to measure it, and for its clip
+
+
+def test_a_film_that_vanishes_is_dropped_and_no_error(
+    two_films: Path, small_limits: DatasetConfig, tmp_path: Path
+) -> None:
+    def probe_and_remove(path: Path) -> MediaInfo:
+        info = probe(path)
+        if path.name == "a.mkv":
+            path.unlink()
+        return info
+
+    access = replace(IN_THIS_PROCESS, probe=probe_and_remove)
+    summary = build(two_films, tmp_path / "out", small_limits, access=access)
+    assert summary.num_clips == 1
+    assert reasons_of(read_manifest(tmp_path / "out"))["a.mkv"] == {"damaged"}
+    assert look_at(two_films / "a.mkv", probe).error_code == "unreadable_input"
 
 
 def test_folders_of_others_and_missing_sources_are_refused(
