@@ -10,6 +10,7 @@ import typer
 
 from cli.bench import bench
 from cli.calibrate import calibrate
+from cli.dataset import dataset
 from cli.evaluate import evaluate
 from cli.exit_codes import exit_codes_help
 from cli.jobs import jobs
@@ -35,6 +36,7 @@ app.command(epilog=exit_codes_help())(upscale)
 app.command()(probe)
 app.add_typer(models, name="models")
 app.command()(bench)
+app.add_typer(dataset, name="dataset")
 app.command()(train)
 app.command()(calibrate)
 app.command()(evaluate)

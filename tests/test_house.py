@@ -24,11 +24,12 @@ def test_imports_run_one_way() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["cli.main", "cli.upscale", "cli.train", "cli.evaluate", "cli.serve", "cli.keys"]
+    "module",
+    ["cli.main", "cli.upscale", "cli.train", "cli.dataset", "cli.evaluate", "cli.serve", "cli.keys"],
 )
 def test_command_line_is_ready_without_heavy_packages(module: str) -> None:
     heavy = ("torch", "diffusers", "transformers", "av", "matplotlib", "scipy", "fastapi", "redis")
-    heavy += ("training", "pipelines")
+    heavy += ("training", "pipelines", "cv2", "scenedetect")
     code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
     finished = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

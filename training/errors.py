@@ -27,3 +27,15 @@ class TrainingDataError(TrainingError):
     """Raised when there is nothing to train on, or when the process that prepares it has died."""
 
     code = "training_data"
+
+
+class DatasetFolderError(TrainingError):
+    """Raised when a data set cannot be written to a folder, or the folder holds something else."""
+
+    code = "output_folder"
+
+
+class DatasetDiskFullError(DatasetFolderError):
+    """Raised when there is no room for a data set."""
+
+    code = "disk_full"
