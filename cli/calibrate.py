@@ -39,9 +39,6 @@ def calibrate(
     without training afterwards is not known: evaluate it.
     """
     with reported_errors():
-        if (budget is None) == (threshold is None):
-            given = "neither" if budget is None else "both"
-            raise UsageError(f"give either --budget or --threshold; {given} of them was given")
         from pipelines.dove.attention.calibration import (
             LOCAL_ROUTES,
             routes_below_threshold,
@@ -53,10 +50,13 @@ def calibrate(
         from training.routing import write_routes
         from training.routing_map import MAP_NAME, plot_routes
 
-        if budget is not None:
+        if budget is not None and threshold is None:
             assign = partial(routes_within_budget, budget=budget)
-        else:
+        elif threshold is not None and budget is None:
             assign = partial(routes_below_threshold, threshold=threshold)
+        else:
+            given = "neither" if budget is None else "both"
+            raise UsageError(f"give either --budget or --threshold; {given} of them was given")
         pipeline = DovePipeline.from_checkpoint(checkpoint, device=device)
         found = measure(pipeline, list_clips(clips), assign=assign, max_frames=max_frames)
         write_routes(checkpoint, found)

@@ -18,7 +18,7 @@ from training.data import decode_frames
 from training.errors import TrainingConfigError, TrainingDataError
 
 RouteRule = Callable[[torch.Tensor, Sequence[float]], RouteTable]
-"""Makes a table of heads' losses by local routes, (layers, routes, heads), and these routes' share of keys."""
+"""Makes a table of heads' losses, (layers, routes, heads), and the share of keys of these local routes."""
 
 
 @dataclass(frozen=True)
