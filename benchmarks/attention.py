@@ -29,6 +29,7 @@ PATTERNS: dict[str, Any] = {
     "window+global": {"pattern": "window+global", "window": [8, 8], "pool": 4},
     "sparse": {"pattern": "sparse", "window": [1, 8, 8], "num_similar": 1},
     "routed": None,
+    "units": {"pattern": "units", "unit": 2},
     "linear": {"pattern": "linear", "blocks": [1, 4, 8]},
 }
 NUM_TEXT = 226

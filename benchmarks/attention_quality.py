@@ -26,6 +26,7 @@ import yaml
 
 from benchmarks.results_file import write_results
 from pipelines.clips import restore_clip
+from pipelines.dove.attention.calibration import routes_within_budget
 from pipelines.dove.pipeline import DovePipeline
 from pipelines.loaders import load_model
 from pipelines.model import Model
@@ -61,7 +62,7 @@ def attention_of(wanted: Any, checkpoint: Path, clips: list[Path]) -> Any:
     pipeline = DovePipeline.from_checkpoint(checkpoint, use_lossless_savings=False)
     with tempfile.TemporaryDirectory() as folder:
         uploads = [write_upload(clip, Path(folder) / f"{clip.stem}.mkv") for clip in clips]
-        made = calibrate(pipeline, uploads, budget=wanted)
+        made = calibrate(pipeline, uploads, assign=partial(routes_within_budget, budget=wanted))
     return {"pattern": "routed", "heads": made.heads, "window": made.window, "tile": made.tile}
 
 

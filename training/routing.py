@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import torch
 
-from pipelines.dove.attention.calibration import LOCAL_ROUTES, agreement, assign_routes, measured_heads
+from pipelines.dove.attention.calibration import LOCAL_ROUTES, RouteTable, agreement, measured_heads
 from pipelines.dove.description import DESCRIPTION_NAME, transformer_digest
 from pipelines.dove.pipeline import DovePipeline
-from pipelines.planning.attention import FullAttention, HeadRoute, RoutedAttention, TokenGrid
+from pipelines.planning.attention import FullAttention, RoutedAttention, TokenGrid
 from training.data import decode_frames
 from training.errors import TrainingConfigError, TrainingDataError
+
+RouteRule = Callable[[torch.Tensor, Sequence[float]], RouteTable]
+"""Makes a table of heads' losses, (layers, routes, heads), and the share of keys of these local routes."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Calibration:
         agreement: Share of heads to which two halves of the clips, every other one, give the same route.
     """
 
-    heads: tuple[tuple[HeadRoute, ...], ...]
+    heads: RouteTable
     divergence: torch.Tensor
     pairs: float
     window: TokenGrid
@@ -44,7 +47,7 @@ def calibrate(
     pipeline: DovePipeline,
     clips: Sequence[Path],
     *,
-    budget: float,
+    assign: RouteRule,
     window: TokenGrid = (3, 5, 5),
     tile: TokenGrid = (1, 8, 8),
     max_frames: int = 33,
@@ -56,7 +59,7 @@ def calibrate(
     Args:
         pipeline: Full attention in all layers.
         clips: Low-resolution sources; two at least.
-        budget: Share of full attention's pairs that may be left, (0, 1].
+        assign: Which heads become local: `routes_within_budget` or `routes_below_threshold`, with its limit.
         window: Frames, rows and columns that a local head sees at least.
         tile: Frames, rows and columns of queries that share a box of keys.
         max_frames: Frames of each clip.
@@ -83,8 +86,8 @@ def calibrate(
             costs.append(_route_costs(layers[0].grid, window, tile))
     per_clip, mean_costs = torch.stack(measured), torch.tensor(costs).mean(dim=0).tolist()
     mean = per_clip.mean(dim=0)
-    heads = assign_routes(mean, mean_costs, budget)
-    halves = [assign_routes(half.mean(dim=0), mean_costs, budget) for half in (per_clip[::2], per_clip[1::2])]
+    heads = assign(mean, mean_costs)
+    halves = [assign(half.mean(dim=0), mean_costs) for half in (per_clip[::2], per_clip[1::2])]
     share = {"global": 1.0, **dict(zip(LOCAL_ROUTES, mean_costs, strict=True))}
     routes = [route for layer in heads for route in layer]
     pairs = sum(share[route] for route in routes) / len(routes)

@@ -4,12 +4,15 @@ Text attends to text alone (`pipelines.dove.attention`), so under one prompt and
 values are constants of the checkpoint, and a row of windows needs nothing of other rows but their tokens.
 Each block therefore goes row by row through norm, attention and feed-forward, from one buffer of tokens into
 another: what else is alive is as large as a row, which stays in a processor's cache and off the allocator.
-The arithmetic is that of the blocks with `WindowPattern`, summed in another order.
+With `UnitPattern` a row has the frames of one unit, however long the clip is.
+The arithmetic is that of the blocks with their patterns, summed in another order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -19,6 +22,7 @@ from pipelines.dove.attention import (
     AxisWindows,
     JointAttention,
     RotaryEmbedding,
+    UnitPattern,
     WindowPattern,
     axis_windows,
     project_qkv,
@@ -52,8 +56,8 @@ class WindowedTransformer:
     """Runs a `CogVideoXTransformer3DModel`, whose weights it shares.
 
     Args:
-        transformer: Frozen (`freeze_timestep`), with fused projections (`fuse_qkv`), window attention in
-            every block and rotary positions.
+        transformer: Frozen (`freeze_timestep`), with fused projections (`fuse_qkv`), window attention, in
+            units or not, in every block and rotary positions.
         prompt_embeds: (1, L, D) text embedding.
     """
 
@@ -71,7 +75,7 @@ class WindowedTransformer:
         """Whether a transformer is as the constructor wants it."""
         return bool(transformer.config.use_rotary_positional_embeddings) and all(
             isinstance(block.attn1.processor, JointAttention)
-            and isinstance(block.attn1.processor.pattern, WindowPattern)
+            and isinstance(_inside_units(block.attn1.processor.pattern), WindowPattern)
             and isinstance(block.norm1, ConstantLayerNormZero)
             and block.attn1.norm_q is not None
             and not hasattr(block.attn1, "local_enhancement")
@@ -110,19 +114,23 @@ class WindowedTransformer:
         out: torch.Tensor,
         frequencies: torch.Tensor,
     ) -> None:
-        pattern: WindowPattern = block.attn1.processor.pattern
-        rows = axis_windows(tokens.shape[1], pattern.window[0], shifted=pattern.shifted)
-        cols = axis_windows(tokens.shape[2], pattern.window[1], shifted=pattern.shifted)
-        for start, (low, high) in zip(rows.starts, rows.owned, strict=True):
-            if high == low:
-                continue
-            row = slice(start, start + rows.size)
+        pattern = block.attn1.processor.pattern
+        windows: WindowPattern = _inside_units(pattern)
+        num_frames, height, width, _ = tokens.shape
+        if isinstance(pattern, UnitPattern):
+            units = pattern.units(num_frames)
+        else:
+            units = axis_windows(num_frames, num_frames, shifted=False)
+        rows = axis_windows(height, windows.window[0], shifted=windows.shifted)
+        cols = axis_windows(width, windows.window[1], shifted=windows.shifted)
+        for (time, owned_time), (row, owned_row) in product(_places(units), _places(rows)):
+            seen = tokens[time, row]
             attended = self._attend(
-                block, constant, tokens[:, row], frequencies[:, row], cols, owned=slice(low, high)
+                block, constant, seen, frequencies[time, row], cols, owned=(owned_time, owned_row)
             )
-            kept = slice(start + low, start + high)
-            hidden = torch.addcmul(tokens[:, kept], attended, constant.gate1)
-            out[:, kept] = hidden.addcmul_(_feed_forward(block, constant, hidden), constant.gate2)
+            hidden = torch.addcmul(seen[owned_time, owned_row], attended, constant.gate1)
+            hidden.addcmul_(_feed_forward(block, constant, hidden), constant.gate2)
+            out[time, row][owned_time, owned_row] = hidden
 
     def _attend(
         self,
@@ -132,14 +140,14 @@ class WindowedTransformer:
         frequencies: torch.Tensor,
         cols: AxisWindows,
         *,
-        owned: slice,
+        owned: tuple[slice, slice],
     ) -> torch.Tensor:
-        """One row of windows (T, h, W, D) to the attention's output for the owned rows, (T, h', W, D)."""
+        """One row of windows (T, h, W, D) to the attention's output for what it owns, (T', h', W, D)."""
         attn, norm = block.attn1, block.norm1.norm
         normed = F.layer_norm(row, norm.normalized_shape, *constant.norm1, norm.eps)
         query, key, value = attn.to_qkv(normed).chunk(3, dim=-1)
-        query, key, value = (x.unflatten(-1, (attn.heads, -1)) for x in (query[:, owned], key, value))
-        query = _rotate(attn.norm_q(query), frequencies[:, owned])
+        query, key, value = (x.unflatten(-1, (attn.heads, -1)) for x in (query[owned], key, value))
+        query = _rotate(attn.norm_q(query), frequencies[owned])
         key = _rotate(attn.norm_k(key), frequencies)
         text_key, text_value = constant.text
         attended = attn.processor.kernel(
@@ -175,6 +183,18 @@ class WindowedTransformer:
                 )
             )
         return constants
+
+
+def _inside_units(pattern: Any) -> Any:
+    """The pattern that units of frames have inside, or the pattern itself."""
+    return pattern.inside if isinstance(pattern, UnitPattern) else pattern
+
+
+def _places(axis: AxisWindows) -> Iterator[tuple[slice, slice]]:
+    """For each window that owns tokens its place on the axis, and what it owns relative to that."""
+    for start, (low, high) in zip(axis.starts, axis.owned, strict=True):
+        if high > low:
+            yield slice(start, start + axis.size), slice(low, high)
 
 
 def _modulated(norm: Any, shift: torch.Tensor, scale: torch.Tensor) -> Pair:

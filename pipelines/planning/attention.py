@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -45,6 +46,14 @@ class LayerCost(BaseModel):
     def token_elements(self) -> int:
         """Elements alive per token and hidden channel at a layer's peak; 14 counted with a flash kernel."""
         return 14
+
+    def live_elements(self, grid: TokenGrid) -> int:
+        """Elements alive per hidden channel at a layer's peak."""
+        return prod(grid) * self.token_elements
+
+    def frames_at_once(self, num_frames: int) -> int:
+        """Token frames of a clip that are compared with each other."""
+        return num_frames
 
     def keys_per_token(self, grid: TokenGrid, head_dim: int) -> float:
         """Keys a query is compared with, on average; other work is counted in keys of the same time."""
@@ -204,13 +213,50 @@ class RoutedAttention(LayerCost):
         return sum(keys[route] for route in routes) / len(routes)
 
 
+def _layer_from_name(value: Any) -> Any:
+    return {"pattern": value} if isinstance(value, str) else value
+
+
+class UnitAttention(LayerCost):
+    """Units of frames that do not see each other, every other layer's shifted by half a unit, so that frames
+    of two units meet there (SimpleGVR, arXiv 2506.19838).
+
+    Attributes:
+        unit: Frames of a unit, in tokens.
+        inside: Pattern inside a unit.
+    """
+
+    pattern: Literal["units"] = "units"
+    unit: Annotated[int, Field(ge=2)] = 5
+    inside: Annotated[
+        Annotated[FullAttention | WindowAttention | SparseAttention, Field(discriminator="pattern")],
+        BeforeValidator(_layer_from_name),
+    ] = FullAttention()
+
+    def live_elements(self, grid: TokenGrid) -> int:
+        """Those of one unit beside what every token needs, whatever is inside."""
+        return prod(grid) * super().token_elements + self.inside.live_elements(self._unit_grid(grid))
+
+    def frames_at_once(self, num_frames: int) -> int:
+        """A unit's."""
+        return min(self.unit, num_frames)
+
+    def keys_per_token(self, grid: TokenGrid, head_dim: int) -> float:
+        """See `LayerCost.keys_per_token`: those of one unit, however long the clip."""
+        return self.inside.keys_per_token(self._unit_grid(grid), head_dim)
+
+    def _unit_grid(self, grid: TokenGrid) -> TokenGrid:
+        return self.frames_at_once(grid[0]), grid[1], grid[2]
+
+
 LayerAttention = Annotated[
     FullAttention
     | WindowAttention
     | GlobalWindowAttention
     | SparseAttention
     | RoutedAttention
-    | LinearAttention,
+    | LinearAttention
+    | UnitAttention,
     Field(discriminator="pattern"),
 ]
 """One layer's pattern."""
@@ -242,10 +288,13 @@ class AttentionSettings(RootModel[tuple[LayerAttention, ...]]):
         """The pattern of each layer, in order."""
         return (self.root[index % len(self.root)] for index in range(num_layers))
 
-    @property
-    def token_elements(self) -> int:
-        """Elements alive per token and hidden channel at the peak of any layer."""
-        return max(layer.token_elements for layer in self.root)
+    def live_elements(self, grid: TokenGrid) -> int:
+        """Elements alive per hidden channel at the peak of any layer."""
+        return max(layer.live_elements(grid) for layer in self.root)
+
+    def frames_at_once(self, num_frames: int) -> int:
+        """Token frames of a clip that are compared with each other in any layer."""
+        return max(layer.frames_at_once(num_frames) for layer in self.root)
 
     def keys_per_token(self, grid: TokenGrid, head_dim: int) -> float:
         """Keys a query is compared with, on average over queries and layers.
@@ -274,8 +323,7 @@ class AttentionSettings(RootModel[tuple[LayerAttention, ...]]):
 
 def _layer(value: Any) -> Any:
     """One layer's pattern from its name or from older descriptions, where `full` had a window as well."""
-    if isinstance(value, str):
-        return {"pattern": value}
+    value = _layer_from_name(value)
     if isinstance(value, dict):
         value = {"pattern": "full"} | value
         if value["pattern"] == "full" and "window" in value:

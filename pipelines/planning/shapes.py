@@ -9,6 +9,7 @@ per pixel of a tile and the encoder 16.2 kB, at most 10.1 and 5.3 kB for a singl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal
 
 from pipelines.planning.attention import FULL_ATTENTION, AttentionSettings, TokenGrid
@@ -113,8 +114,7 @@ class DiffusionShape:
 
     def num_tokens(self, num_frames: int, height: int, width: int) -> int:
         """Video tokens of a tile, sizes in pixels."""
-        frames, rows, cols = self.token_grid(num_frames, height, width)
-        return frames * rows * cols
+        return prod(self.token_grid(num_frames, height, width))
 
     def token_grid(self, num_frames: int, height: int, width: int) -> TokenGrid:
         """Video tokens of a tile along time, height and width, sizes in pixels."""
@@ -128,12 +128,14 @@ class DiffusionShape:
     def transformer_bytes(self, num_frames: int, height: int, width: int, *, batch: int = 1) -> int:
         """Activation peak of one transformer call, and of what the rule makes of its result."""
         latents = self.latent_channels * self.patch_size**2 * (self.patch_size_t or 1)
+        grid = self.token_grid(num_frames, height, width)
+        tokens = prod(grid)
         elements = max(
-            self.hidden_size * self.attention.token_elements + 2 * latents, latents * LATENT_ELEMENTS
+            self.hidden_size * self.attention.live_elements(grid) + 2 * latents * tokens,
+            latents * LATENT_ELEMENTS * tokens,
         )
-        tokens = self.num_tokens(num_frames, height, width)
         constant = 4 * self.attention.constant_elements(self.hidden_size, self.head_dim)
-        return batch * (tokens * elements * self.bytes_per_element + constant)
+        return batch * (elements * self.bytes_per_element + constant)
 
     def vae_bytes(self, height: int, width: int, *, num_frames: int = MAX_BATCH_FRAMES) -> int:
         """Activation peak of decoding (the larger of the two directions) one tile, sizes in pixels."""
@@ -173,8 +175,10 @@ class DiffusionShape:
         self, num_frames: int, height: int, width: int, *, source_pixels: int, finish_frames: int = 0
     ) -> int:
         """Peak of whole frames that pass the network without a tensor of the latents' size."""
-        tokens = self.num_tokens(num_frames, height, width)
+        grid = self.token_grid(num_frames, height, width)
+        tokens = prod(grid)
         row = tokens * min(1, WINDOW_ROWS * self.alignment / height)
+        row *= self.attention.frames_at_once(grid[0]) / grid[0]
         elements = (3 * tokens + ROW_ELEMENTS * row) * self.hidden_size
         transformer = int(elements * self.bytes_per_element) + tokens * ROTARY_BYTES
         kept = tokens * self.hidden_size * self.bytes_per_element

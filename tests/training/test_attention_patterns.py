@@ -34,6 +34,13 @@ PATTERNS: dict[str, Any] = {
     },
     "linear": LINEAR,
     "hybrid": ["full", LINEAR],
+    "units": {"pattern": "units", "unit": 2, "inside": "full"},
+    "units of windows": {
+        "pattern": "units",
+        "unit": 2,
+        "inside": {"pattern": "window", "window": [2, 3]},
+    },
+    "units of sparse": {"pattern": "units", "unit": 2, "inside": {"pattern": "sparse", "window": [1, 2, 3]}},
 }
 
 

@@ -9,14 +9,23 @@ import av
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 from typer.testing import CliRunner
 
 from cli.main import app
-from pipelines.dove.attention.calibration import agreement, assign_routes, divergences
+from pipelines.dove.attention.calibration import (
+    agreement,
+    divergences,
+    routes_below_threshold,
+    routes_within_budget,
+)
 from pipelines.dove.pipeline import DovePipeline
 from pipelines.planning.attention import RoutedAttention
 from tests.pipelines.dove.test_linear_attention import HEADS, make_tokens
 from tests.pipelines.tiny import make_clip, save_nano
+from training.routing import Calibration
+from training.routing_map import plot_routes
 
 
 def test_divergence_is_that_of_the_two_distributions() -> None:
@@ -44,12 +53,24 @@ def test_heads_that_lose_least_are_local_until_the_budget_is_met() -> None:
     frame = [[0.3, 1.0, 0.1], [9.0, 0.4, 8.0]]
     divergence = torch.stack([torch.tensor(window), torch.tensor(frame)], dim=1)
     # 6 heads: two by frame (1 - 0.5 each) and one by window (1 - 0.2) save 1.8 of 6
-    table = assign_routes(divergence, (0.2, 0.5), 0.71)
+    table = routes_within_budget(divergence, (0.2, 0.5), 0.71)
     assert table == (("window", "global", "frame"), ("global", "frame", "global"))
-    assert assign_routes(divergence, (0.2, 0.5), 1.0) == (("global",) * 3,) * 2
-    assert not any("global" in layer for layer in assign_routes(divergence, (0.2, 0.5), 0.01))
+    assert routes_within_budget(divergence, (0.2, 0.5), 1.0) == (("global",) * 3,) * 2
+    assert not any("global" in layer for layer in routes_within_budget(divergence, (0.2, 0.5), 0.01))
     # A window as large as the grid is no saving.
-    assert assign_routes(divergence, (1.0, 0.5), 0.01) == (("frame",) * 3,) * 2
+    assert routes_within_budget(divergence, (1.0, 0.5), 0.01) == (("frame",) * 3,) * 2
+
+
+def test_heads_that_lose_less_than_the_threshold_take_the_cheapest_such_route() -> None:
+    window = [[0.6, 3.0, 0.7], [9.0, 0.69, 9.0]]
+    frame = [[0.1, 0.2, 0.7], [9.0, 0.4, 8.0]]
+    divergence = torch.stack([torch.tensor(window), torch.tensor(frame)], dim=1)
+    table = routes_below_threshold(divergence, (0.2, 0.5), 0.7)
+    assert table == (("window", "frame", "global"), ("global", "window", "global"))
+    assert routes_below_threshold(divergence, (0.5, 0.2), 0.7)[0] == ("frame", "frame", "global")
+    assert routes_below_threshold(divergence, (0.2, 0.5), 0.0) == (("global",) * 3,) * 2
+    # A window as large as the grid is no saving.
+    assert routes_below_threshold(divergence, (1.0, 0.5), 9.5) == (("frame",) * 3,) * 2
 
 
 def test_agreement_is_the_share_of_equal_heads() -> None:
@@ -65,15 +86,17 @@ def write_video(path: Path, seed: int) -> None:
         container.mux(stream.encode(None))
 
 
-def test_command_writes_a_table_that_the_checkpoint_runs_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [["--budget", "0.75"], ["--threshold", "0.7"]])
+def test_command_writes_a_table_that_the_checkpoint_runs_with(limit: list[str], tmp_path: Path) -> None:
     folder = save_nano(tmp_path / "nano", attention="full", licence="mine", extra=3)
     (tmp_path / "clips").mkdir()
     for seed in range(2):
         write_video(tmp_path / "clips" / f"{seed}.mkv", seed)
-    arguments = ["calibrate", str(folder), str(tmp_path / "clips"), "--budget", "0.75", "--device", "cpu"]
+    arguments = ["calibrate", str(folder), str(tmp_path / "clips"), *limit, "--device", "cpu"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "of full attention's pairs are left; two halves of the clips agree on" in result.output
+    assert np.asarray(Image.open(folder / "routes.png")).std() > 10
     written = json.loads((folder / "dovetail.json").read_text())
     assert (written["licence"], written["extra"]) == ("mine", 3)
     pipeline = DovePipeline.from_checkpoint(folder)
@@ -91,9 +114,36 @@ def test_one_clip_is_too_few(tmp_path: Path) -> None:
     folder = save_nano(tmp_path / "nano", attention="full")
     (tmp_path / "clips").mkdir()
     write_video(tmp_path / "clips" / "0.mkv", 0)
-    result = CliRunner().invoke(app, ["calibrate", str(folder), str(tmp_path / "clips")])
+    arguments = ["calibrate", str(folder), str(tmp_path / "clips"), "--budget", "0.5"]
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code != 0
     assert "two clips at least" in result.output
+
+
+@pytest.mark.parametrize(
+    ("limits", "given"), [([], "neither"), (["--budget", "0.5", "--threshold", "1"], "both")]
+)
+def test_exactly_one_limit_is_given(limits: list[str], given: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["calibrate", str(tmp_path), str(tmp_path), *limits])
+    assert result.exit_code == 2
+    assert f"give either --budget or --threshold; {given} of them" in result.output
+
+
+def test_a_heads_route_is_marked_in_the_map_of_that_route(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = list[Figure]()
+    monkeypatch.setattr("matplotlib.pyplot.close", figures.append)
+    divergence = torch.tensor([[[0.1, 2.0, 3.0], [0.5, 0.2, 3.0]], [[4.0, 0.3, 5.0], [1.0, 0.9, 0.4]]])
+    heads = routes_below_threshold(divergence, (0.2, 0.5), 0.7)
+    plot_routes(tmp_path, Calibration(heads, divergence, 0.5, (3, 5, 5), (1, 8, 8), 1.0))
+    marks = {}
+    for axes in figures[0].axes[:2]:
+        (image,), (dots,) = axes.images, axes.collections
+        marks[axes.get_title().split(":")[0]] = dots.get_offsets().tolist()
+        assert (image.norm.vmin, image.norm.vmax) == (0, 5)
+    # x is the head, y the layer
+    assert marks == {"window": [[0, 0], [1, 1]], "frame": [[1, 0], [2, 1]]}
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from pipelines.dove.attention.assembly import set_attention, set_attention_kerne
 from pipelines.dove.attention.full import FullPattern
 from pipelines.dove.attention.joint import JointAttention, project_qkv
 from pipelines.dove.attention.tokens import AttentionPattern, ContextKeys, JointTokens, RotaryEmbedding
+from pipelines.dove.attention.units import UnitPattern
 from pipelines.dove.attention.windows import AxisWindows, WindowPattern, axis_windows
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "JointAttention",
     "JointTokens",
     "RotaryEmbedding",
+    "UnitPattern",
     "WindowPattern",
     "axis_windows",
     "project_qkv",

@@ -17,6 +17,7 @@ from pipelines.dove.attention.linear import LinearPattern
 from pipelines.dove.attention.routed import RoutedPattern
 from pipelines.dove.attention.sparse import SparsePattern
 from pipelines.dove.attention.tokens import AttentionPattern
+from pipelines.dove.attention.units import UnitPattern
 from pipelines.dove.attention.windows import WindowPattern
 from pipelines.dove.kernels import AttentionBackend, make_attention_kernel
 from pipelines.planning.attention import (
@@ -27,6 +28,7 @@ from pipelines.planning.attention import (
     LinearAttention,
     RoutedAttention,
     SparseAttention,
+    UnitAttention,
 )
 
 
@@ -85,6 +87,8 @@ def _make_pattern(layer: LayerAttention, heads: tuple[int, int], number: int) ->
         return SparsePattern(layer.window, layer.num_similar)
     if isinstance(layer, RoutedAttention):
         return RoutedPattern(layer.heads[number], layer.window, layer.tile)
+    if isinstance(layer, UnitAttention):
+        return UnitPattern(layer.unit, is_shifted, _make_pattern(layer.inside, heads, number))
     return WindowPattern(layer.window, shifted=is_shifted)
 
 

@@ -26,6 +26,8 @@ from pipelines.planning.attention import HeadRoute, TokenGrid
 
 LOCAL_ROUTES: tuple[HeadRoute, ...] = ("window", "frame")
 """From the cheaper to the dearer one, as a rule."""
+RouteTable = tuple[tuple[HeadRoute, ...], ...]
+"""Routes by layer and head."""
 
 
 class MeasuringPattern:
@@ -134,9 +136,7 @@ def measured_heads(
             processor.pattern = original
 
 
-def assign_routes(
-    divergence: torch.Tensor, costs: Sequence[float], budget: float
-) -> tuple[tuple[HeadRoute, ...], ...]:
+def routes_within_budget(divergence: torch.Tensor, costs: Sequence[float], budget: float) -> RouteTable:
     """Gives heads their local route, those that lose least first, until the budget is met.
 
     Heads are ranked over the whole network. Each takes the local route by which it loses less; routes that
@@ -152,7 +152,7 @@ def assign_routes(
     """
     num_layers, _, num_heads = divergence.shape
     table: list[list[HeadRoute]] = [["global"] * num_heads for _ in range(num_layers)]
-    useful = [route for route, cost in enumerate(costs) if cost < 1]
+    useful = _useful_routes(costs)
     ranked = sorted(
         (*min((float(divergence[layer, route, head]), costs[route], route) for route in useful), layer, head)
         for layer in range(num_layers)
@@ -166,6 +166,30 @@ def assign_routes(
         table[layer][head] = LOCAL_ROUTES[route]
         spent -= 1 - cost
     return tuple(map(tuple, table))
+
+
+def routes_below_threshold(divergence: torch.Tensor, costs: Sequence[float], threshold: float) -> RouteTable:
+    """Gives every head that loses less than a threshold by a local route the cheapest such route.
+
+    Args:
+        divergence: (layers, routes, heads), in the order of `LOCAL_ROUTES`.
+        costs: Keys of each of these routes, as a share of all; routes with all keys are left out.
+        threshold: Nats; 0.7 keeps half of what a head attends to.
+
+    Returns:
+        Routes by layer and head.
+    """
+    cheapest_first = sorted(_useful_routes(costs), key=lambda route: costs[route])
+
+    def route_of(losses: torch.Tensor) -> HeadRoute:
+        below = (LOCAL_ROUTES[route] for route in cheapest_first if losses[route] < threshold)
+        return next(below, "global")
+
+    return tuple(tuple(map(route_of, layer.unbind(dim=1))) for layer in divergence)
+
+
+def _useful_routes(costs: Sequence[float]) -> list[int]:
+    return [route for route, cost in enumerate(costs) if cost < 1]
 
 
 def agreement(one: Sequence[Sequence[HeadRoute]], other: Sequence[Sequence[HeadRoute]]) -> float:

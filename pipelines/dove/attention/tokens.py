@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -65,6 +65,31 @@ class JointTokens:
         if self.rotary is not None:
             query, key = apply_rotary_emb(query, self.rotary), apply_rotary_emb(key, self.rotary)
         return query, key, value
+
+    def frames(self, start: int, count: int) -> JointTokens:
+        """The text, and a few frames of the video in their places; needs the grid.
+
+        Args:
+            start: First frame, in tokens.
+            count: Frames.
+        """
+        _, height, width = self.checked_grid()
+        first, length = start * height * width, count * height * width
+        query, key, value = (
+            torch.cat([x[:, :, : self.num_text], x.narrow(2, self.num_text + first, length)], dim=2)
+            for x in (self.query, self.key, self.value)
+        )
+        video_states = self.states.narrow(1, self.num_text + first, length)
+        return replace(
+            self,
+            query=query,
+            key=key,
+            value=value,
+            states=torch.cat([self.states[:, : self.num_text], video_states], dim=1),
+            grid=(count, height, width),
+            rotary=self.rotary
+            and (self.rotary[0].narrow(0, first, length), self.rotary[1].narrow(0, first, length)),
+        )
 
     def checked_grid(self) -> TokenGrid:
         """The grid, for patterns that cannot do without.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,6 +67,30 @@ def test_decoding_in_tiles_keeps_its_estimate_too(pipelines: dict[str, DovePipel
     peak = peak_bytes(pipeline, clip, (256, 256), plan)
     assert peak <= plan.estimated_bytes < whole.estimated_bytes
     assert plan.estimated_bytes <= 2.5 * peak
+
+
+@pytest.mark.parametrize("inside", ["full", "window"])
+def test_200_frames_in_units_pass_in_one_chunk_with_no_more_memory_each_than_40(
+    inside: str, tmp_path: Path
+) -> None:
+    attention = {"pattern": "units", "unit": 4, "inside": inside}
+    pipeline = DovePipeline.from_checkpoint(save_nano(tmp_path / "units", attention=attention))
+    # Windows in units take whole frames in one piece; there a batch of the decoder outweighs the rest.
+    assert pipeline.model_shape.is_streamed is (inside == "window")
+    few, more, most = (peak_of_one_chunk(pipeline, num_frames) for num_frames in (40, 100, 200))
+    assert most / 200 <= more / 100 <= few / 40
+
+
+def peak_of_one_chunk(pipeline: DovePipeline, num_frames: int) -> int:
+    clip, size = make_clip(num_frames, 8, 12), (32, 48)
+    plan = pipeline.plan(request(clip, size, chunk=0))
+    # The planner takes it as soon as the memory is there.
+    barely = replace(request(clip, size, chunk=0), memory_bytes=plan.estimated_bytes)
+    assert pipeline.plan(barely) == replace(plan, fit=replace(plan.fit, memory_bytes=plan.estimated_bytes))
+    assert (plan.chunk_len, plan.rows * plan.cols) == (num_frames, 1)
+    peak = peak_bytes(pipeline, clip, size, plan)
+    assert peak <= plan.estimated_bytes
+    return peak
 
 
 def test_resampling_after_the_network_is_counted(pipelines: dict[str, DovePipeline]) -> None:

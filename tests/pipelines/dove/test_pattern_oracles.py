@@ -1,4 +1,4 @@
-"""Windows with a global view, sparse and routed attention against weighted attention over all pairs.
+"""Windows with a global view, sparse, routed and unit attention against weighted attention over all pairs.
 
 An oracle says for each head, query and key how often the query sees the key; that many times its exponential
 counts. In float64. Shapes are random, so that boxes and cells seldom fit the grid.
@@ -6,6 +6,7 @@ counts. In float64. Shapes are random, so that boxes and cells seldom fit the gr
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -15,11 +16,21 @@ import torch.nn.functional as F
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipelines.dove.attention import FullPattern, JointTokens, WindowPattern, axis_windows, set_attention
+from pipelines.dove.attention import (
+    AttentionPattern,
+    ContextKeys,
+    FullPattern,
+    JointTokens,
+    UnitPattern,
+    WindowPattern,
+    axis_windows,
+    set_attention,
+)
 from pipelines.dove.attention.global_windows import GlobalWindowPattern
 from pipelines.dove.attention.routed import RoutedPattern
 from pipelines.dove.attention.sparse import SparsePattern
 from pipelines.dove.one_step import one_step
+from pipelines.memory_tracking import peak_memory
 from pipelines.planning.attention import AttentionSettings, RoutedAttention
 from tests.pipelines.dove.test_attention import tiny_transformer
 from tests.pipelines.dove.test_linear_attention import DIM, HEADS, make_tokens
@@ -180,6 +191,90 @@ def box_of_keys(tile: range, reach: int, length: int) -> range:
     return range(start, start + size)
 
 
+@settings(max_examples=40)
+@given(
+    frames=st.integers(1, 11),
+    height=small,
+    width=small,
+    unit=st.integers(1, 6),
+    window=st.none() | st.tuples(small, small),
+    shifted=st.booleans(),
+    count=st.integers(0, 3),
+    has_context=st.booleans(),
+)
+@example(frames=7, height=3, width=4, unit=4, window=(2, 3), shifted=True, count=1, has_context=True)
+def test_units(
+    frames: int,
+    height: int,
+    width: int,
+    unit: int,
+    window: tuple[int, int] | None,
+    shifted: bool,
+    count: int,
+    has_context: bool,
+) -> None:
+    grid = frames, height, width
+    tokens = make_tokens(grid, count)
+    inside: AttentionPattern = WindowPattern(window, shifted=shifted) if window else FullPattern()
+    reads = [
+        owners(length, size, shifted=shifted)
+        for length, size in zip(grid, (unit, *(window or (height, width))), strict=True)
+    ]
+    times = torch.tensor(
+        [
+            [all(other[axis] in reads[axis][one[axis]] for axis in range(3)) for other in places(grid)]
+            for one in places(grid)
+        ]
+    )
+    times = with_text(times, count)
+    query, key, value = joint(tokens)
+    if has_context:
+        context = ContextKeys(*torch.randn(2, 2, HEADS, 2, DIM, dtype=torch.float64))
+        tokens = replace(tokens, context=context)
+        key, value = (torch.cat(pair, dim=2) for pair in ((key, context.key), (value, context.value)))
+        times = F.pad(times, (0, 2), value=1)
+        times[:count, -2:] = 0
+    expected = weighted(query, key, value, times)
+    got = UnitPattern(unit, shifted, inside)(tokens, kernel)
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
+
+
+def test_similar_boxes_are_looked_for_in_the_unit() -> None:
+    tokens, inside = make_tokens((6, 3, 4), 2), SparsePattern((1, 2, 2), 2)
+    got = UnitPattern(3, False, inside)(tokens, kernel)
+    for start in (0, 3):
+        alone = inside(tokens.frames(start, 3), kernel)[:, :, 2:]
+        assert torch.equal(got[:, :, 2 + 12 * start : 2 + 12 * (start + 3)], alone)
+
+
+def test_frames_of_two_units_meet_in_the_next_layer() -> None:
+    latents, text = torch.randn(1, 12, 4, 4, 4), torch.randn(1, 2, 8)
+    changed = latents.clone()
+    changed[:, -1] += 1
+    reached = []
+    for num_layers in (1, 2, 3):
+        transformer = tiny_transformer(num_layers)
+        set_attention(transformer, AttentionSettings.model_validate({"pattern": "units", "unit": 2}))
+        with torch.no_grad():
+            one, other = (
+                one_step(transformer, make_scheduler(), x, text, timestep=399) for x in (latents, changed)
+            )
+        # Two latent frames are a token.
+        reached.append([t for t in range(6) if not torch.equal(one[:, 2 * t], other[:, 2 * t])])
+    assert reached == [[4, 5], [3, 4, 5], [2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize("inside", [FullPattern(), WindowPattern((2, 2), shifted=True)])
+def test_copies_are_made_of_one_unit_at_a_time(inside: AttentionPattern) -> None:
+    working = set()
+    for frames in (8, 20, 40):
+        tokens = make_tokens((frames, 4, 4), 2)
+        with peak_memory(torch.device("cpu")) as peak:
+            UnitPattern(4, True, inside)(tokens, kernel)
+        working.add(peak.num_bytes - tokens.query.nbytes)  # the result
+    assert len(working) == 1
+
+
 def test_all_global_is_full_attention_bit_for_bit() -> None:
     table = RoutedAttention(heads=(("global", "global"),) * 2)
     latents, text = torch.randn(1, 4, 4, 6, 10), torch.randn(1, 2, 8)
@@ -209,6 +304,7 @@ def test_a_table_for_other_layers_or_heads_is_refused() -> None:
         {"pattern": "window+global", "window": [2, 2], "pool": 2},
         {"pattern": "sparse", "window": [1, 2, 2]},
         {"pattern": "routed", "heads": [["frame", "window"]], "tile": [1, 2, 2]},
+        {"pattern": "units", "unit": 2, "inside": {"pattern": "window", "window": [2, 2]}},
     ],
 )
 def test_they_train(attention: Any) -> None:

@@ -9,15 +9,25 @@ import pytest
 import torch
 
 from pipelines.dove.attention import axis_windows
+from pipelines.dove.one_step import rotary_embedding
 from pipelines.dove.options import DoveOptions, Upsample
 from pipelines.dove.pipeline import DovePipeline
+from pipelines.memory_tracking import peak_memory
 from pipelines.planning.diffusion_plan import DiffusionPlan
 from tests.pipelines.tiny import make_clip, save_checkpoint, save_nano
+
+UNITS = {"pattern": "units", "unit": 2, "inside": {"pattern": "window", "window": [2, 3]}}
 
 
 @pytest.fixture(scope="module")
 def nano(tmp_path_factory: pytest.TempPathFactory) -> DovePipeline:
     return DovePipeline.from_checkpoint(save_nano(tmp_path_factory.mktemp("checkpoint") / "nano"))
+
+
+@pytest.fixture(scope="module")
+def units(tmp_path_factory: pytest.TempPathFactory) -> DovePipeline:
+    folder = save_nano(tmp_path_factory.mktemp("checkpoint") / "units", attention=UNITS)
+    return DovePipeline.from_checkpoint(folder)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +65,33 @@ def test_frames_are_those_of_the_separate_steps(
 def test_so_are_those_of_the_embedded_checkpoint(shape: tuple[int, int, int], embedded: DovePipeline) -> None:
     clip = make_clip(*shape)
     torch.testing.assert_close(restore(embedded, clip), restore_in_steps(embedded, clip), atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (4, 12, 20), (9, 18, 40)])
+def test_so_are_those_of_units_of_frames(shape: tuple[int, int, int], units: DovePipeline) -> None:
+    clip = make_clip(*shape)
+    torch.testing.assert_close(restore(units, clip), restore_in_steps(units, clip), atol=2e-6, rtol=0)
+
+
+def test_units_add_to_the_transformers_memory_what_one_unit_takes(
+    nano: DovePipeline, units: DovePipeline
+) -> None:
+    """Tokens go from one buffer to another; beside these and the rotary tables a clip of any length takes
+    the same."""
+    working = dict[str, list[int]]()
+    for name, pipeline in (("windows", nano), ("units", units)):
+        assert pipeline.restorer.streamed is not None
+        transformer: Any = pipeline.restorer.streamed.transformer  # type: ignore[attr-defined]
+        for num_frames in (10, 50, 100):
+            tokens = torch.randn(num_frames, 4, 6, 32)
+            rotary = rotary_embedding((num_frames, 4, 6), transformer.config, "cpu")
+            with torch.no_grad(), peak_memory(torch.device("cpu")) as peak:
+                transformer.run_blocks(tokens, rotary)
+            num_angles = num_frames * 4 * 6 * 16 // 2
+            working.setdefault(name, []).append(peak.num_bytes - 4 * tokens.numel() - 8 * num_angles)
+    assert len(set(working["units"])) == 1
+    few, more, most = working["windows"]
+    assert few < more < most > 10 * working["units"][0]
 
 
 # Inductor's own imports use what torch itself has deprecated.

@@ -30,6 +30,11 @@ WINDOW = {"pattern": "window", "window": [4, 6]}
         ({"pattern": "full", "window": [8, 8]}, {"pattern": "full"}),
         (WINDOW, WINDOW),
         (["full", WINDOW], [{"pattern": "full"}, WINDOW]),
+        ("units", {"pattern": "units", "unit": 5, "inside": {"pattern": "full"}}),
+        (
+            {"pattern": "units", "unit": 4, "inside": "window"},
+            {"pattern": "units", "unit": 4, "inside": {"pattern": "window", "window": [8, 8]}},
+        ),
     ],
 )
 def test_every_form_is_read_and_the_shortest_complete_one_written(given: Any, written: Any) -> None:
@@ -40,7 +45,17 @@ def test_every_form_is_read_and_the_shortest_complete_one_written(given: Any, wr
 
 @pytest.mark.parametrize(
     "given",
-    ["none", [], 3, {"window": [0, 8]}, {"pattern": "full", "window": "x"}, {"pattern": "window", "size": 8}],
+    [
+        "none",
+        [],
+        3,
+        {"window": [0, 8]},
+        {"pattern": "full", "window": "x"},
+        {"pattern": "window", "size": 8},
+        {"pattern": "units", "unit": 1},  # nothing to shift by
+        {"pattern": "units", "inside": "units"},
+        {"pattern": "units", "inside": "linear"},
+    ],
 )
 def test_what_does_not_exist_is_refused(given: Any) -> None:
     with pytest.raises(ValidationError):
@@ -59,6 +74,8 @@ def test_costs_are_those_of_the_pattern_or_of_the_mean_layer() -> None:
         ({"pattern": "routed", "heads": [["window"]], "window": [3, 3, 3], "tile": [1, 2, 2]}, 3 * 4 * 3),
         (ROUTED, (150 + 30 + 2 * 36) / 4),
         ({"pattern": "linear", "blocks": [1, 2, 3]}, 64 + 6**2 * 64 / 300),
+        ({"pattern": "units", "unit": 2}, 2 * 10 * 3),
+        ({"pattern": "units", "unit": 7, "inside": WINDOW}, 5 * 4 * 3),
     ]
     for form, keys in costs:
         assert AttentionSettings.model_validate(form).keys_per_token(grid, 64) == pytest.approx(keys), form

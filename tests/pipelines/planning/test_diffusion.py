@@ -105,12 +105,24 @@ def test_plans_are_those_from_before_patterns_told_their_cost(
         ({"pattern": "routed", "heads": [["window", "frame"]]}, True),
         ({"pattern": "routed", "heads": [["window", "global"]]}, False),
         (["full", {"pattern": "linear", "blocks": [1, 5, 8]}], False),
+        ({"pattern": "units", "unit": 2, "inside": "window"}, True),
+        ({"pattern": "units", "unit": 2}, False),
     ],
 )
 def test_2160p_is_left_whole_where_a_query_has_few_keys(attention: Any, is_whole: bool) -> None:
     model = replace(DOVE, attention=AttentionSettings.model_validate(attention))
     plan = plan_for((2160, 3840), model=model, gib=400)
     assert (plan.rows * plan.cols == 1) is is_whole
+
+
+def test_a_long_clip_in_units_is_left_whole() -> None:
+    """201 frames of 720p have 93,600 tokens, and a query 7,200 or 18,000 keys."""
+    for unit, is_whole in ((None, False), (2, True), (5, True)):
+        attention: Any = {"pattern": "units", "unit": unit} if unit else "full"
+        model = replace(DOVE, attention=AttentionSettings.model_validate(attention))
+        plan = plan_for((720, 1280), model=model, gib=100, frames=201, chunk=0)
+        assert plan.chunk_len == 201
+        assert (plan.rows * plan.cols == 1) is is_whole
 
 
 @given(
