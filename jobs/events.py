@@ -1,4 +1,4 @@
-"""What happened to a job, in order, for those who come back: a stream per job, which goes soon after its end."""
+"""What happened to a job, in order, for those who come back: a stream per job, gone soon after its end."""
 
 from __future__ import annotations
 
