@@ -1,9 +1,9 @@
-"""What attempts at tasks do to job records: take and keep leases, plan, publish, complete, fail."""
+"""What attempts at tasks do to job records: take and keep leases, say what they found, complete, fail."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from jobs._scripted_store import ScriptedStore, require_lease
 from jobs.clock import milliseconds
 from jobs.errors import QuotaExceededError
 from jobs.outages import reported_outage
-from jobs.records import FinishedSegment, InputInfo, JobError, OutputInfo, PlannedSegment
+from jobs.records import InputInfo, JobError, OutputInfo
 
 BeginOutcome = Literal["ok", "gone", "stopped", "done", "busy", "elsewhere", "exhausted"]
 EndReason = Literal["finished", "failed", "drained"]
@@ -36,23 +36,8 @@ class Beginning:
     number: int
 
 
-@dataclass(frozen=True)
-class NextSteps:
-    """What to enqueue for a job.
-
-    Attributes:
-        segments: Indices of segments to enqueue.
-        is_join_due: Whether all segments are there.
-        is_planning_due: Whether the planner should go on.
-    """
-
-    segments: tuple[int, ...] = ()
-    is_join_due: bool = False
-    is_planning_due: bool = False
-
-
 class AttemptStore(ScriptedStore):
-    """The part of `JobStore` that workers write."""
+    """The part of `JobStore` of attempts, whatever they make."""
 
     def begin(
         self,
@@ -138,34 +123,6 @@ class AttemptStore(ScriptedStore):
             )
         require_lease(job_id, "fetch", outcome)
 
-    def append_plan(
-        self,
-        job_id: str,
-        token: str,
-        *,
-        first_index: int,
-        segments: Iterable[PlannedSegment],
-        state: dict[str, Any],
-        is_complete: bool,
-        total_frames: int | None,
-    ) -> None:
-        """Adds planned segments, and where the planner goes on.
-
-        Raises:
-            LostLeaseError: If another attempt plans, or has planned these.
-        """
-        outcome = self._run(
-            "APPEND_PLAN",
-            job_id,
-            token,
-            first_index,
-            json.dumps(state),
-            int(is_complete),
-            "" if total_frames is None else total_frames,
-            *(segment.model_dump_json() for segment in segments),
-        ).decode()
-        require_lease(job_id, "plan", outcome)
-
     def set_fields(self, job_id: str, task: str, token: str, **fields: Any) -> None:
         """Sets `run` (`Job.plan`), `stream` (`Job.streaming`), `total_frames`, or adds `warnings`.
 
@@ -180,54 +137,6 @@ class AttemptStore(ScriptedStore):
         """
         pairs = [item for name, value in fields.items() for item in (name, json.dumps(value))]
         require_lease(job_id, task, self._run("SET_FIELDS", job_id, task, token, *pairs).decode())
-
-    def publish(
-        self, job_id: str, segment: FinishedSegment, token: str, *, max_stored_bytes: int = 0
-    ) -> bool:
-        """Makes a segment part of the result: once, and only by the attempt that holds its lease.
-
-        Args:
-            job_id: Of the job.
-            segment: What was made.
-            token: Of the lease.
-            max_stored_bytes: That its owner's objects may take together; 0 for any number.
-
-        Returns:
-            Whether this call did it; False if the segment was there already.
-
-        Raises:
-            LostLeaseError: If the attempt may not publish any more.
-            QuotaExceededError: If the owner has no room for it.
-        """
-        outcome = self._run(
-            "PUBLISH",
-            job_id,
-            segment.index,
-            token,
-            segment.model_dump_json(),
-            segment.num_frames,
-            json.dumps(segment.warnings),
-            segment.size_bytes,
-            max_stored_bytes,
-        ).decode()
-        if outcome == "stored_full":
-            raise QuotaExceededError(
-                f"segment {segment.index} has {segment.size_bytes} bytes, and with it your uploads and jobs "
-                f"would take more than the {max_stored_bytes} that your key allows; delete some, and retry"
-            )
-        if outcome == "done":
-            return False
-        require_lease(job_id, f"segment:{segment.index}", outcome)
-        return True
-
-    def advance(self, job_id: str, *, window: int) -> NextSteps:
-        """Takes what is to be enqueued next, so that at most `window` segments of the job are under way."""
-        is_join_due, is_planning_due, *indices = self._run_once("ADVANCE", job_id, window)
-        return NextSteps(
-            tuple(int(index) for index in indices),
-            bool(is_join_due),
-            bool(is_planning_due),
-        )
 
     def complete(
         self, job_id: str, token: str, output: OutputInfo, *, ttl: timedelta, warnings: Sequence[str] = ()
@@ -250,31 +159,6 @@ class AttemptStore(ScriptedStore):
     def fail(self, job_id: str, error: JobError, *, ttl: timedelta) -> None:
         """Ends a job with an error, unless it has ended already. Finished segments stay."""
         self._run("FAIL", job_id, error.model_dump_json(), milliseconds(ttl))
-
-    def planned_segments(self, job_id: str) -> list[PlannedSegment]:
-        """All planned so far."""
-        with reported_outage():
-            found = self.client.lrange(keys.JOB_PLAN(job_id), 0, -1)
-        return [PlannedSegment.model_validate_json(item) for item in found]
-
-    def planned_segment(self, job_id: str, index: int) -> PlannedSegment | None:
-        """One of them; None if it is not planned, or the job is gone."""
-        with reported_outage():
-            item = self.client.lindex(keys.JOB_PLAN(job_id), index)
-        return None if item is None else PlannedSegment.model_validate_json(item)
-
-    def planner_state(self, job_id: str) -> dict[str, Any] | None:
-        """Where the planner goes on; None at the start."""
-        with reported_outage():
-            text = self.client.hget(keys.JOB(job_id), "plan_state")
-        return None if text is None else json.loads(text)
-
-    def finished_segments(self, job_id: str) -> list[FinishedSegment]:
-        """All that are published, in order; with gaps while the job is unfinished."""
-        with reported_outage():
-            found = self.client.hvals(keys.JOB_SEGMENTS(job_id))
-        segments = [FinishedSegment.model_validate_json(item) for item in found]
-        return sorted(segments, key=lambda segment: segment.index)
 
     def leased_tasks(self, job_id: str) -> set[str]:
         """Tasks that an attempt holds now."""
@@ -310,8 +194,3 @@ class AttemptStore(ScriptedStore):
         if is_asked == b"1" or not awaited:
             awaited.add("plan")
         return awaited
-
-    def enqueued_segments(self, job_id: str) -> set[int]:
-        """Segments that were given to the queue and are not published."""
-        with reported_outage():
-            return {int(item) for item in self.client.smembers(keys.JOB_ENQUEUED(job_id))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobs import keys
 from jobs._scripted_store import ScriptedStore
+from jobs.clock import redis_now, unix_ms
 from jobs.outages import reported_outage
 from jobs.records import PRIORITIES, JobState, Priority
 
@@ -19,12 +20,10 @@ class OverviewStore(ScriptedStore):
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of jobs whose time is over."""
+        now = unix_ms(redis_now(self.client))
         with reported_outage():
-            seconds, micros = self.client.time()
-            now = seconds * 1000 + micros // 1000
-            return [
-                i.decode() for i in self.client.zrangebyscore(keys.EXPIRING(), 0, now, start=0, num=limit)
-            ]
+            found = self.client.zrangebyscore(keys.EXPIRING(), 0, now, start=0, num=limit)
+        return [item.decode() for item in found]
 
     def is_input_used(self, key: str) -> bool:
         """Whether a job reads the object with this key, or a batch will make one that does."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
+from jobs.clock import from_unix_ms
 from jobs.deliveries import Delivery, DeliveryStatus
 from jobs.objects import token_of
 from jobs.records import (
@@ -82,13 +82,13 @@ def job_of(job_id: str, values: Sequence[bytes | None]) -> Job | None:
         state=JobState(state.decode()),
         stage=Stage(stage.decode()) if stage else None,
         version=int(version),
-        updated_at=_time(updated_at),
-        started_at=_time(started_at) if started_at else None,
-        completed_at=_time(completed_at) if completed_at else None,
-        expires_at=_time(expires_at) if expires_at else None,
+        updated_at=from_unix_ms(updated_at),
+        started_at=from_unix_ms(started_at) if started_at else None,
+        completed_at=from_unix_ms(completed_at) if completed_at else None,
+        expires_at=from_unix_ms(expires_at) if expires_at else None,
         processed_frames=int(processed_frames),
         total_frames=int(total_frames) if total_frames else None,
-        upscaling_started_at=_time(upscaling_started_at) if upscaling_started_at else None,
+        upscaling_started_at=from_unix_ms(upscaling_started_at) if upscaling_started_at else None,
         num_segments=int(num_segments),
         num_finished_segments=int(num_finished),
         is_planned=is_planned == b"1",
@@ -118,7 +118,3 @@ def _awaited_delivery(spec: JobSpec) -> Delivery | None:
     if spec.deliver_to is None:
         return None
     return Delivery(url=spec.deliver_to, status=DeliveryStatus.WAITING)
-
-
-def _time(milliseconds: bytes) -> datetime:
-    return datetime.fromtimestamp(int(float(milliseconds)) / 1000, UTC)

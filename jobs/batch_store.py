@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import redis
@@ -11,7 +11,7 @@ import redis
 from jobs import keys
 from jobs._scripts import batches
 from jobs.batch_records import Batch, BatchInput, BatchSpec, RejectedInput
-from jobs.clock import milliseconds, redis_now
+from jobs.clock import from_unix_ms, milliseconds, redis_now, unix_ms
 from jobs.durable import run_durably
 from jobs.errors import JobsError
 from jobs.objects import input_key, upload_key
@@ -70,7 +70,7 @@ class BatchStore:
         Returns:
             Whether this is the batch; False if another of its id is there.
         """
-        arguments: list[Any] = [spec.model_dump_json(), spec.id, _ms(active_until), len(inputs)]
+        arguments: list[Any] = [spec.model_dump_json(), spec.id, unix_ms(active_until), len(inputs)]
         arguments += [item.model_dump_json() for item in inputs]
         for item in rejected:
             arguments += [item.index, item.model_dump_json()]
@@ -154,7 +154,7 @@ class BatchStore:
         """When the batch was done: now, unless that was noted before; None if it is gone."""
         with reported_outage():
             at = self._set_once(keys=[keys.BATCH(batch_id)], args=["completed_at"])
-        return None if at is None else _time(at)
+        return None if at is None else from_unix_ms(at)
 
     def settle(self, batch_id: str, *, ttl: timedelta) -> None:
         """Ends the batch: nothing needs to be looked after any more until it expires."""
@@ -169,7 +169,7 @@ class BatchStore:
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of batches whose time is over."""
-        now = _ms(redis_now(self._client))
+        now = unix_ms(redis_now(self._client))
         with reported_outage():
             found = self._client.zrangebyscore(keys.BATCHES_EXPIRING(), 0, now, start=0, num=limit)
         return [item.decode() for item in found]
@@ -217,14 +217,6 @@ def _from_answers(values: dict[bytes, bytes], num_rejected: int, counts: dict[by
         num_rejected=num_rejected,
         jobs={state: max(0, int(counts.get(state.encode(), 0))) for state in JobState},
         num_deleted=int(counts.get(b"deleted", 0)),
-        completed_at=None if completed is None else _time(completed),
-        expires_at=None if expires is None else _time(expires),
+        completed_at=None if completed is None else from_unix_ms(completed),
+        expires_at=None if expires is None else from_unix_ms(expires),
     )
-
-
-def _ms(at: datetime) -> int:
-    return int(at.timestamp() * 1000)
-
-
-def _time(unix_ms: bytes) -> datetime:
-    return datetime.fromtimestamp(int(unix_ms) / 1000, UTC)

@@ -33,3 +33,13 @@ def redis_now(client: redis.Redis) -> datetime:
 def milliseconds(duration: timedelta) -> int:
     """A duration for scripts."""
     return int(duration.total_seconds() * 1000)
+
+
+def unix_ms(at: datetime) -> int:
+    """A time for scripts and records."""
+    return round(at.timestamp() * 1000)
+
+
+def from_unix_ms(value: bytes | str) -> datetime:
+    """The time that a script or `unix_ms` wrote, in UTC."""
+    return datetime.fromtimestamp(int(float(value)) / 1000, UTC)

@@ -1,4 +1,4 @@
-"""What happened to a job, in order, kept for those who come back: one Redis stream per job."""
+"""What happened to a job, in order, for those who come back: a stream per job, gone soon after its end."""
 
 from __future__ import annotations
 
@@ -34,17 +34,11 @@ class JobEvent:
         return self.kind in ("completed", "failed", "cancelled", "deleted")
 
 
-def stream_key(job_id: str) -> str:
-    """Name of a job's stream, and of the channel that tells of each of its events. The stream goes a minute
-    after the job's end."""
-    return keys.EVENTS(job_id)
-
-
 async def read_events(client: redis.asyncio.Redis, job_id: str, *, after: str) -> AsyncIterator[JobEvent]:
     """Events after the one with id `after`, up to now."""
     reader: Any = client  # typed as the union of what any setting gives
     while True:
-        page = await reader.xrange(stream_key(job_id), f"({after}", "+", count=_PAGE)
+        page = await reader.xrange(keys.EVENTS(job_id), f"({after}", "+", count=_PAGE)
         for item in page:
             event = _event_of(item)
             after = event.id
@@ -56,14 +50,14 @@ async def read_events(client: redis.asyncio.Redis, job_id: str, *, after: str) -
 async def newest_event(client: redis.asyncio.Redis, job_id: str) -> JobEvent | None:
     """The last event; None if none is kept."""
     reader: Any = client
-    page = await reader.xrevrange(stream_key(job_id), count=1)
+    page = await reader.xrevrange(keys.EVENTS(job_id), count=1)
     return _event_of(page[0]) if page else None
 
 
 async def first_kept(client: redis.asyncio.Redis, job_id: str) -> str | None:
     """Id of the oldest event that is kept; None if there is none."""
     reader: Any = client
-    page = await reader.xrange(stream_key(job_id), count=1)
+    page = await reader.xrange(keys.EVENTS(job_id), count=1)
     return page[0][0].decode() if page else None
 
 

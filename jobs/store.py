@@ -6,12 +6,13 @@ import json
 from datetime import timedelta
 
 from jobs import keys
-from jobs._attempt_store import AttemptStore, Beginning, EndReason, NextSteps
+from jobs._attempt_store import AttemptStore, Beginning, EndReason
 from jobs._delivery_store import DeliveryStore
 from jobs._list_store import ListStore
 from jobs._overview_store import OverviewStore
 from jobs._record_format import FIELDS, spec_to_json
 from jobs._scripted_store import require_changed, require_job
+from jobs._segment_store import NextSteps, SegmentStore
 from jobs.clock import milliseconds
 from jobs.errors import (
     JobExistsError,
@@ -27,7 +28,7 @@ from jobs.records import Job, JobSpec
 __all__ = ["Beginning", "EndReason", "JobStore", "NextSteps"]
 
 
-class JobStore(AttemptStore, DeliveryStore, ListStore, OverviewStore):
+class JobStore(AttemptStore, SegmentStore, DeliveryStore, ListStore, OverviewStore):
     """The job records. Thread-safe.
 
     Args:

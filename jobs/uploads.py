@@ -9,7 +9,7 @@ import redis
 
 from jobs import keys
 from jobs._scripts import uploads
-from jobs.clock import milliseconds, redis_now
+from jobs.clock import from_unix_ms, milliseconds, redis_now, unix_ms
 from jobs.errors import JobsError, StoredBytesLimitError, UploadsLimitError
 from jobs.locks import Lock
 from jobs.objects import upload_key
@@ -74,8 +74,8 @@ class UploadStore:
         values |= {
             "size": upload.size_bytes,
             "offset": upload.offset,
-            "created_at": _ms(upload.created_at),
-            "expires_at": _ms(upload.expires_at),
+            "created_at": unix_ms(upload.created_at),
+            "expires_at": unix_ms(upload.expires_at),
         }
         if upload.filename is not None:
             values["filename"] = upload.filename
@@ -87,7 +87,7 @@ class UploadStore:
                     upload.id,
                     upload.owner,
                     upload.size_bytes,
-                    _ms(upload.expires_at),
+                    unix_ms(upload.expires_at),
                     max_unfinished,
                     max_stored_bytes,
                     *(item for pair in values.items() for item in pair),
@@ -201,7 +201,7 @@ class UploadStore:
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of uploads whose time is over, the longest first."""
-        now = _ms(redis_now(self._client))
+        now = unix_ms(redis_now(self._client))
         with reported_outage():
             found = self._client.zrangebyscore(keys.UPLOADS_EXPIRING(), 0, now, start=0, num=limit)
         return [item.decode() for item in found]
@@ -211,7 +211,7 @@ def _from_hash(upload_id: str, values: dict[bytes, bytes], now: datetime) -> Upl
     text = {name.decode(): value.decode() for name, value in values.items()}
     if "owner" not in text:
         return None
-    expires_at = _time(text["expires_at"])
+    expires_at = from_unix_ms(text["expires_at"])
     return Upload(
         id=upload_id,
         owner=text["owner"],
@@ -219,7 +219,7 @@ def _from_hash(upload_id: str, values: dict[bytes, bytes], now: datetime) -> Upl
         offset=int(text["offset"]),
         filename=text.get("filename"),
         metadata=text["metadata"],
-        created_at=_time(text["created_at"]),
+        created_at=from_unix_ms(text["created_at"]),
         expires_at=expires_at,
         is_expired=expires_at <= now,
         found=InputInfo.model_validate_json(text["found"]) if "found" in text else None,
@@ -229,11 +229,3 @@ def _from_hash(upload_id: str, values: dict[bytes, bytes], now: datetime) -> Upl
 def _require(kept: int, upload_id: str) -> None:
     if not kept:
         raise LostUploadLockError(f"another request writes to upload {upload_id}, or it is gone")
-
-
-def _ms(at: datetime) -> int:
-    return int(at.timestamp() * 1000)
-
-
-def _time(unix_ms: str) -> datetime:
-    return datetime.fromtimestamp(int(unix_ms) / 1000, UTC)

@@ -14,7 +14,6 @@ import structlog
 
 from jobs import keys
 from jobs.connections import async_client
-from jobs.events import stream_key
 
 _log = structlog.get_logger(__name__)
 _RECONNECT_SECONDS = 1
@@ -69,7 +68,7 @@ class EventHub:
     @asynccontextmanager
     async def subscription(self, job_id: str) -> AsyncIterator[asyncio.Event]:
         """An event that is set whenever the job has news, from now on. Clear it before looking."""
-        channel, event = stream_key(job_id), asyncio.Event()
+        channel, event = keys.EVENTS(job_id), asyncio.Event()
         watch = self._watches.setdefault(channel, _Watch())
         watch.waiting.add(event)
         try:

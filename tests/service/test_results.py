@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.events import stream_key
+from jobs import keys
 from media import MediaInfo
 from media.probing import probe
 from service.results.files import content_disposition
@@ -420,7 +420,7 @@ def test_polls_and_lists_say_the_same_of_a_job(api: Api, completed: HandMade) ->
 
 
 def test_listener_that_goes_away_is_forgotten(api: Api, made: HandMade) -> None:
-    waiting, channel = api.context.events._watches, stream_key(made.id)
+    waiting, channel = api.context.events._watches, keys.EVENTS(made.id)
     with httpx.stream("GET", f"{api.url}{made.path}/stream", timeout=30, trust_env=False) as response:
         assert response.status_code == 200
         wait_until(lambda: channel in waiting)

@@ -1,0 +1,128 @@
+"""Plan and segments of a job: what workers exchange while it is unfinished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from jobs import keys
+from jobs._scripted_store import ScriptedStore, require_lease
+from jobs.errors import QuotaExceededError
+from jobs.outages import reported_outage
+from jobs.records import FinishedSegment, PlannedSegment
+
+
+@dataclass(frozen=True)
+class NextSteps:
+    """What to enqueue for a job.
+
+    Attributes:
+        segments: Indices of segments to enqueue.
+        is_join_due: Whether all segments are there.
+        is_planning_due: Whether the planner should go on.
+    """
+
+    segments: tuple[int, ...] = ()
+    is_join_due: bool = False
+    is_planning_due: bool = False
+
+
+class SegmentStore(ScriptedStore):
+    """The part of `JobStore` of plans and segments."""
+
+    def append_plan(
+        self,
+        job_id: str,
+        token: str,
+        *,
+        first_index: int,
+        segments: Iterable[PlannedSegment],
+        state: dict[str, Any],
+        is_complete: bool,
+        total_frames: int | None,
+    ) -> None:
+        """Adds planned segments, and where the planner goes on.
+
+        Raises:
+            LostLeaseError: If another attempt plans, or has planned these.
+        """
+        outcome = self._run(
+            "APPEND_PLAN",
+            job_id,
+            token,
+            first_index,
+            json.dumps(state),
+            int(is_complete),
+            "" if total_frames is None else total_frames,
+            *(segment.model_dump_json() for segment in segments),
+        ).decode()
+        require_lease(job_id, "plan", outcome)
+
+    def publish(
+        self, job_id: str, segment: FinishedSegment, token: str, *, max_stored_bytes: int = 0
+    ) -> bool:
+        """Makes a segment part of the result: once, and only by the attempt that holds its lease.
+
+        Args:
+            job_id: Of the job.
+            segment: What was made.
+            token: Of the lease.
+            max_stored_bytes: That its owner's objects may take together; 0 for any number.
+
+        Returns:
+            Whether this call did it; False if the segment was there already.
+
+        Raises:
+            LostLeaseError: If the attempt may not publish any more.
+            QuotaExceededError: If the owner has no room for it.
+        """
+        outcome = self._run(
+            "PUBLISH",
+            job_id,
+            segment.index,
+            token,
+            segment.model_dump_json(),
+            segment.num_frames,
+            json.dumps(segment.warnings),
+            segment.size_bytes,
+            max_stored_bytes,
+        ).decode()
+        if outcome == "stored_full":
+            raise QuotaExceededError(
+                f"segment {segment.index} has {segment.size_bytes} bytes, and with it your uploads and jobs "
+                f"would take more than the {max_stored_bytes} that your key allows; delete some, and retry"
+            )
+        if outcome == "done":
+            return False
+        require_lease(job_id, f"segment:{segment.index}", outcome)
+        return True
+
+    def advance(self, job_id: str, *, window: int) -> NextSteps:
+        """Takes what is to be enqueued next, so that at most `window` segments of the job are under way."""
+        is_join_due, is_planning_due, *indices = self._run_once("ADVANCE", job_id, window)
+        return NextSteps(
+            tuple(int(index) for index in indices),
+            bool(is_join_due),
+            bool(is_planning_due),
+        )
+
+    def planned_segment(self, job_id: str, index: int) -> PlannedSegment | None:
+        """One of them; None if it is not planned, or the job is gone."""
+        with reported_outage():
+            item = self.client.lindex(keys.JOB_PLAN(job_id), index)
+        return None if item is None else PlannedSegment.model_validate_json(item)
+
+    def planner_state(self, job_id: str) -> dict[str, Any] | None:
+        """Where the planner goes on; None at the start."""
+        with reported_outage():
+            text = self.client.hget(keys.JOB(job_id), "plan_state")
+        return None if text is None else json.loads(text)
+
+    def finished_segments(self, job_id: str) -> list[FinishedSegment]:
+        """All that are published, in order; with gaps while the job is unfinished."""
+        with reported_outage():
+            found = self.client.hvals(keys.JOB_SEGMENTS(job_id))
+        segments = [FinishedSegment.model_validate_json(item) for item in found]
+        return sorted(segments, key=lambda segment: segment.index)
