@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
-from scipy.stats import rankdata
 
 from training.dataset.config import DatasetConfig
 from training.dataset.metadata import metadata_reasons
@@ -169,14 +168,16 @@ def _quality_reasons(measures: SceneMeasures, config: DatasetConfig) -> Iterator
 
 def _scores(candidates: Sequence[PartDecision]) -> dict[PartKey, float]:
     """Mean rank of each in all measures: 1 for one that is the best in all."""
-    if not candidates:
-        return {}
-    others = max(1, len(candidates) - 1)
+    if len(candidates) < 2:
+        return {part.key: 1.0 for part in candidates}
+    others = len(candidates) - 1
     ranks = []
     for name, more_is_better in _RANKED.items():
         values = np.array([getattr(part.part.measures, name) for part in candidates])
-        # `rankdata` counts from 1 and gives equal values their mean rank.
-        ranks.append(1 - (rankdata(-values if more_is_better else values) - 1) / others)
+        ordered = np.sort(values)
+        # Equal values have the mean of their places.
+        places = (np.searchsorted(ordered, values) + np.searchsorted(ordered, values, side="right") - 1) / 2
+        ranks.append((places if more_is_better else others - places) / others)
     means = np.mean(ranks, axis=0)
     return {part.key: round(float(mean), 4) for part, mean in zip(candidates, means, strict=True)}
 
