@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -136,3 +137,11 @@ def test_limits_and_licences_that_make_no_sense_are_named(tmp_path: Path) -> Non
     path.write_text("'a/*.mp4': {licence: CC0-1.0}\n")
     book = LicenceBook.read(path, default="mine")
     assert [book.of(Path(name)).licence for name in ("/x/a/b.mp4", "/x/c/b.mp4")] == ["CC0-1.0", "mine"]
+
+
+def test_documented_limits_are_those_that_are_built_in(tmp_path: Path) -> None:
+    document = Path(__file__).parents[3] / "docs" / "datasets.md"
+    path = tmp_path / "limits.yaml"
+    path.write_text(document.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0])
+    assert load_dataset_config(path) == load_dataset_config(None)
+    assert set(yaml.safe_load(path.read_text())) == set(DatasetConfig.model_fields)
