@@ -59,7 +59,8 @@ def grid_of(num_tokens: int) -> TokenGrid:
 
 @torch.no_grad()
 def measure(layer: Any, grid: TokenGrid, repeats: int) -> dict[str, float]:
-    """Median seconds and peak bytes of a call, after one that is not counted."""
+    """Median seconds of a call, on the clock and of this process, and its peak bytes; one call before is not
+    counted."""
     weight = layer.to_q.weight
     options: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
     video = torch.randn(1, grid[0] * grid[1] * grid[2], weight.shape[1], **options)
@@ -82,12 +83,18 @@ def measure(layer: Any, grid: TokenGrid, repeats: int) -> dict[str, float]:
     call()
     with peak_memory(weight.device) as peak:
         call()
-    seconds = []
+    seconds, cpu_seconds = [], []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started, started_cpu = time.perf_counter(), time.process_time()
         call()
         seconds.append(time.perf_counter() - started)
-    return {"tokens": video.shape[1], "seconds": median(seconds), "peak_bytes": peak.num_bytes}
+        cpu_seconds.append(time.process_time() - started_cpu)
+    return {
+        "tokens": video.shape[1],
+        "seconds": median(seconds),
+        "cpu_seconds": median(cpu_seconds),  # what other programs on the machine change least
+        "peak_bytes": peak.num_bytes,
+    }
 
 
 def main() -> None:
