@@ -17,5 +17,5 @@ fi
 [ ${#missing[@]} = 0 ] && exit 0
 # One call: each brings its lists up to date and unpacks what others may share.
 scripts/apt_install.sh "${missing[@]}" && exit 0 || code=$?
-[ $code = 3 ] || exit $code
+[ "$code" = 3 ] || exit "$code"
 [[ " ${missing[*]} " != *" chromium "* || "${DOVETAIL_REQUIRE_BROWSER:-}" != 1 ]]

@@ -72,12 +72,13 @@ class SandboxedProcess:
             ) from None
         except (EOFError, OSError):
             self.kill()
-            if self._files is not None and self._files.error is not None:
-                raise self._files.error from None
+            self._raise_what_files_lack()
             raise self._explain_end() from None
         except WireError as error:
             self.kill()
             raise SandboxError(f"the process that reads the input answered nonsense: {error}") from error
+        # Until it is ended it may have taken missing bytes for the end of the file, and finished.
+        self._raise_what_files_lack()
         if not isinstance(message, tuple) or not message:
             self.kill()
             raise SandboxError("the process that reads the input answered nonsense: no message")
@@ -109,6 +110,11 @@ class SandboxedProcess:
         self._lifeline.close()
         if self._files is not None:
             self._files.close()
+
+    def _raise_what_files_lack(self) -> None:
+        if self._files is not None and self._files.error is not None:
+            self.kill()
+            raise self._files.error from None
 
     def _receive_bytes(self, deadline: "_Deadline") -> bytes:
         self._fill(LENGTH.size, deadline)

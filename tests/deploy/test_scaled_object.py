@@ -108,7 +108,7 @@ def plan(context: ServiceContext, job: Job, num_segments: int, *, num_frames: in
     end(context, job.id, PLAN)
     context.queue.messages.finish(delivery)
     if not is_complete:
-        context.queue.enqueue(job.spec, PLAN, is_continuation=True)
+        context.queue.enqueue(job.spec, PLAN, is_decided=True)
 
 
 def take(context: ServiceContext, model: str) -> tuple[Delivery, TaskId]:

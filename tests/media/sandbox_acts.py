@@ -1,5 +1,6 @@
 """What a process might do once an input has taken it over; run in the sandbox by the tests."""
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -34,6 +35,13 @@ def refuse(message: str) -> None:
 
 def fail() -> None:
     raise KeyError("surprise")
+
+
+def read_what_is_there(path: Path) -> str:
+    """As a demuxer that takes an error for the end of the file."""
+    with contextlib.suppress(EOFError, OSError), path.open("rb") as file:
+        file.read()
+    return "read"
 
 
 def abort() -> None:

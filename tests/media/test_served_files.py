@@ -10,6 +10,8 @@ import torch
 
 from media import MediaInfo, UnreadableInputError, VideoReader, probe
 from media.sandbox import SandboxedReader, sandboxed_join, sandboxed_probe, shared_sandbox
+from media.sandbox._process import SandboxedProcess
+from tests.media import sandbox_acts as acts
 from tests.media.clips import Clip, moving_pictures, write_clip
 from tests.media.sources import Sound, make_source, write_segment
 
@@ -79,6 +81,18 @@ def test_what_keeps_a_file_from_being_read_is_not_taken_for_damage(tmp_path: Pat
         with SandboxedReader(info, sandbox=SANDBOX) as reader, pytest.raises(GoneError):
             for _ in reader.frames():
                 pass
+
+
+def test_what_a_process_makes_of_missing_bytes_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is ended from outside, which takes a moment; here it never is."""
+    path = tmp_path / "film"
+    path.write_bytes(bytes(1 << 20))
+    with SANDBOX.mounted(ELSEWHERE, Film(path, end=1 << 19)), monkeypatch.context() as patched:
+        patched.setattr(SandboxedProcess, "kill", lambda _: None)
+        with pytest.raises(GoneError):
+            SANDBOX.call(acts.read_what_is_there, ELSEWHERE, timeout=30, readable=[ELSEWHERE])
 
 
 def test_waiting_for_a_file_is_not_held_against_it(tmp_path: Path) -> None:
