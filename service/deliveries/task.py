@@ -23,11 +23,9 @@ from service.context import ServiceContext
 from service.deliveries.sending import TargetFailedError, send_result
 from service.deliveries.targets import TargetRefusedError
 from service.errors import QuotaError
-from service.jobs.schemas import JobSchema
 from service.repeating import leading
 from service.tasks import LaterError, TaskKind, enqueue_task, running_tasks
-from service.webhooks import outbox
-from service.webhooks.links import with_absolute_links
+from service.webhooks.telling import tell_of_job
 
 _log = structlog.get_logger(__name__)
 QUEUE, TASK = "deliveries", "deliver_result"
@@ -89,7 +87,9 @@ async def deliver_result(context: ServiceContext, job_id: str) -> None:
                 raise LaterError("the target failed", delay=delay * random.uniform(0.75, 1.25))
     except JobNotFoundError:
         return
-    await _tell(context, job)
+    if job.delivery is not None and job.delivery.ended_ms is not None:
+        # The event keeps its id, so telling of it again is harmless.
+        await tell_of_job(context, job, _EVENTS[job.delivery.status], at_ms=job.delivery.ended_ms)
     await run_in_threadpool(context.store.close_delivery, job_id)
 
 
@@ -125,23 +125,3 @@ async def _attempt(context: ServiceContext, job: Job, delivery: Delivery) -> Non
     )
     note = partial(context.store.note_delivery, job.id, delivery, status, code=code, message=message)
     await run_in_threadpool(note)
-
-
-async def _tell(context: ServiceContext, job: Job) -> None:
-    """Sends the webhook of a delivery's end. Harmless to repeat: the event keeps its id."""
-    delivery, target = job.delivery, job.spec.webhook
-    if delivery is None or delivery.ended_ms is None or target is None:
-        return
-    event = _EVENTS[delivery.status]
-    if not outbox.wants(target, event):
-        return
-    data = JobSchema.of(job, None).model_dump(mode="json")
-    await outbox.send(
-        context,
-        target,
-        owner=job.spec.owner,
-        event=event,
-        subject_id=job.id,
-        at_ms=delivery.ended_ms,
-        data=with_absolute_links(data, context.settings.public_url),
-    )

@@ -15,15 +15,14 @@ import structlog
 
 from jobs import keys
 from jobs.errors import JobNotFoundError
-from jobs.records import Job, JobState
+from jobs.records import JobState
 from service.batches.settling import settle_batch
 from service.context import ServiceContext
-from service.jobs.schemas import JobSchema
 from service.repeating import leading
 from service.tasks import TaskKind, running_tasks
 from service.webhooks import outbox, secrets
 from service.webhooks.delivery import NUM_SENDERS, Sender
-from service.webhooks.links import with_absolute_links
+from service.webhooks.telling import tell_of_job
 
 _log = structlog.get_logger(__name__)
 _PERIOD_SECONDS = 0.5
@@ -83,22 +82,6 @@ async def _dispatch(context: ServiceContext, member: str, at_ms: int) -> None:
     except JobNotFoundError:
         # Deleted: whoever did that knows.
         return
-    await _tell_about_job(context, job, JobState(word), at_ms)
+    await tell_of_job(context, job, _EVENTS[JobState(word)], at_ms=at_ms)
     if job.spec.batch_id is not None:
         await settle_batch(context, job.spec.batch_id)
-
-
-async def _tell_about_job(context: ServiceContext, job: Job, state: JobState, at_ms: int) -> None:
-    target, event = job.spec.webhook, _EVENTS[state]
-    if target is None or not outbox.wants(target, event):
-        return
-    data = JobSchema.of(job, None).model_dump(mode="json")
-    await outbox.send(
-        context,
-        target,
-        owner=job.spec.owner,
-        event=event,
-        subject_id=job.id,
-        at_ms=at_ms,
-        data=with_absolute_links(data, context.settings.public_url),
-    )
