@@ -30,6 +30,7 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, params: Iterable[torch.Tensor], lr: float, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
+    # torch types `step` as two overloads, one with a closure that gives the loss, which Muon has no use for.
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Updates every weight that has a gradient; there is no closure."""

@@ -43,6 +43,7 @@ def lint(program: str, *arguments: str | Path, text: str | None = None) -> str:
     """
     found = shutil.which(program, path=PATH)
     if found is None:
+        # CI requires them; a machine without the package index may do without.
         assert os.environ.get("DOVETAIL_REQUIRE_LINTERS") != "1", f"{program} is missing"
         pytest.skip(f"{program} is not installed; scripts/install_linters.sh does it")
     # actionlint looks for shellcheck itself.

@@ -73,7 +73,7 @@ def running_origin(
             except OSError:
                 return  # the other side had enough
 
-        do_POST = do_PUT = do_GET  # noqa: N815
+        do_POST = do_PUT = do_GET  # noqa: N815 - http.server looks for methods of these names
 
         def log_message(self, *args: object) -> None:
             pass

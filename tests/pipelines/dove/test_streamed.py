@@ -80,8 +80,9 @@ def test_units_add_to_the_transformers_memory_what_one_unit_takes(
     the same."""
     working = dict[str, list[int]]()
     for name, pipeline in (("windows", nano), ("units", units)):
-        assert pipeline.restorer.streamed is not None
-        transformer: Any = pipeline.restorer.streamed.transformer  # type: ignore[attr-defined]
+        streamed: Any = pipeline.restorer.streamed
+        assert streamed is not None
+        transformer = streamed.transformer
         for num_frames in (10, 50, 100):
             tokens = torch.randn(num_frames, 4, 6, 32)
             rotary = rotary_embedding((num_frames, 4, 6), transformer.config, "cpu")
