@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from jobs._scripted_store import ScriptedStore, require_changed
 from jobs.clock import milliseconds
-from jobs.deliveries import Delivery, DeliveryStatus
+from jobs.deliveries import DeliveryStatus, ResultDelivery
 
 
 class DeliveryStore(ScriptedStore):
@@ -18,7 +18,7 @@ class DeliveryStore(ScriptedStore):
 
         Args:
             job_id: Whose result.
-            url: Where to, as in `Delivery`.
+            url: Where to, as in `ResultDelivery`.
 
         Raises:
             JobNotFoundError: If there is no such job.
@@ -28,7 +28,13 @@ class DeliveryStore(ScriptedStore):
         require_changed(job_id, outcome, "delivered")
 
     def note_delivery(
-        self, job_id: str, delivery: Delivery, status: DeliveryStatus, *, code: str = "", message: str = ""
+        self,
+        job_id: str,
+        delivery: ResultDelivery,
+        status: DeliveryStatus,
+        *,
+        code: str = "",
+        message: str = "",
     ) -> None:
         """Notes an attempt. Nothing happens if the delivery is over or was asked for anew.
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 
 from jobs.clock import from_unix_ms
-from jobs.deliveries import Delivery, DeliveryStatus
+from jobs.deliveries import DeliveryStatus, ResultDelivery
 from jobs.objects import token_of
 from jobs.records import (
     InputInfo,
@@ -98,7 +98,7 @@ def job_of(job_id: str, values: Sequence[bytes | None]) -> Job | None:
         output=_output_of(job_spec, int(num_segments), output) if output else None,
         warnings=tuple(json.loads(warnings)) if warnings else (),
         error=JobError.model_validate_json(error) if error else None,
-        delivery=Delivery.model_validate_json(delivery) if delivery else _awaited_delivery(job_spec),
+        delivery=ResultDelivery.model_validate_json(delivery) if delivery else _awaited_delivery(job_spec),
     )
 
 
@@ -114,7 +114,7 @@ def _output_of(spec: JobSpec, num_segments: int, content: bytes) -> OutputInfo:
     return OutputInfo.model_validate(values | around)
 
 
-def _awaited_delivery(spec: JobSpec) -> Delivery | None:
+def _awaited_delivery(spec: JobSpec) -> ResultDelivery | None:
     if spec.deliver_to is None:
         return None
-    return Delivery(url=spec.deliver_to, status=DeliveryStatus.WAITING)
+    return ResultDelivery(url=spec.deliver_to, status=DeliveryStatus.WAITING)

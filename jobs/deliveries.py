@@ -17,7 +17,7 @@ class DeliveryStatus(StrEnum):
     FAILED = "failed"
 
 
-class Delivery(BaseModel):
+class ResultDelivery(BaseModel):
     """A result on its way to its customer's storage.
 
     Attributes:

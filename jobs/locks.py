@@ -39,6 +39,9 @@ _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS
 class Lock:
     """What one holder has at a time, until it is released or not kept for too long. Thread-safe.
 
+    redis-py's own lock is not harmless to take twice: where Redis's answer was lost and the client asks
+    again, it finds the lock taken, by itself.
+
     Args:
         client: Of the store's database, without `decode_responses`.
         name: Its key.

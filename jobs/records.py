@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ulid import ULID
 
 from jobs import objects
-from jobs.deliveries import Delivery
+from jobs.deliveries import ResultDelivery
 from jobs.options import ContainerName, JobOptions
 from jobs.sources import FetchedSource
 
@@ -224,7 +224,7 @@ class JobSpec(_Record):
         labels: To find jobs by.
         metadata: Anything of the customer's, given back as it is.
         webhook: Whom to tell.
-        deliver_to: Where its result goes, as in `Delivery`; None if it is only kept here.
+        deliver_to: Where its result goes, as in `ResultDelivery`; None if it is only kept here.
         batch_id: Of the batch it belongs to.
         weight: Share of its owner's key beside other keys.
         max_output_pixels: Width times height times frames that its key allows; 0 for any number. Also for the
@@ -350,7 +350,7 @@ class Job(_Record):
     output: OutputInfo | None = None
     warnings: tuple[str, ...] = ()
     error: JobError | None = None
-    delivery: Delivery | None = None
+    delivery: ResultDelivery | None = None
 
     @property
     def id(self) -> str:

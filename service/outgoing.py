@@ -33,6 +33,8 @@ _NOT_PUBLIC = tuple(
 )
 _LOCAL_NAMES = ("localhost", "local", "internal", "localdomain")
 _RESOLVE_SECONDS = 10.0
+PASSING_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""What a server answers that may have more luck in a moment."""
 
 
 class SourceRefusedError(InvalidRequestError):

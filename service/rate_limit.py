@@ -16,6 +16,8 @@ from service.errors import ServiceError
 
 _TAKEN_SECONDS = 60
 
+# One script in place of the package `limits`, which takes three calls for a refusal, and another to tell what
+# is left.
 # The minutes are the clock's. What was asked in the one before counts as far as it is within sixty seconds,
 # as if it had been spread evenly. Sent twice, it takes twice: what a key loses then is a second's worth.
 # KEYS: counts. ARGV: requests in a minute, and how many are wanted.

@@ -21,7 +21,7 @@ from training.config import RunConfig
 from training.curves import plot_curves
 from training.data import BlockMaker, SamplePool
 from training.errors import TrainingConfigError
-from training.validation import Restore, load_validation_clips, mean_gains, validate
+from training.validation import Restore, ValidationClip, load_validation_clips, mean_gains, validate
 
 logger = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ class TrainingLoop(ABC, Generic[Network, Batch]):
         self._write("log.jsonl", {"step": self.step, "seconds_per_step": seconds} | means)
         logger.info("step %d/%d %s, %.2f s/step", self.step, self.last_step, self._summary(means), seconds)
 
-    def _validate(self, clips: list[Any]) -> None:
+    def _validate(self, clips: list[ValidationClip]) -> None:
         scored = {name: validate(restore, clips) for name, restore in self._restorers().items()}
         means = {name: mean_gains(gains) for name, gains in scored.items()}
         record = {"step": self.step, **means, "clips": [asdict(gain) for gain in scored["means"]]}

@@ -16,15 +16,13 @@ from jobs.records import Job, OutputInfo
 from service.context import ServiceContext
 from service.deliveries.targets import TargetRefusedError, check_target, parse_target
 from service.errors import InvalidRequestError
-from service.outgoing import HostNotFoundError, PinnedTransport, SourceRefusedError
+from service.outgoing import PASSING_STATUSES, HostNotFoundError, PinnedTransport, SourceRefusedError
 from service.results.service import OUTPUT_TYPES
 from service.sources.fetching import open_bucket
 
 _TOTAL_SECONDS = 4 * 3600.0
 # Some servers say nothing while they put a large object in its place.
 _SILENCE_SECONDS, _ANSWER_SECONDS = 30.0, 120.0
-# What a server answers that may have more luck later.
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 # Of 8 MiB, in memory.
 _PARTS_AT_ONCE = 4
 
@@ -94,7 +92,9 @@ async def _put(context: ServiceContext, output: OutputInfo, url: str, media_type
                 f"{public_address(url)} does not take it: {type(error).__name__}", is_passing=True
             ) from error
     if not 200 <= status < 300:
-        raise TargetFailedError(f"{public_address(url)} answers {status}", is_passing=status in _PASSING)
+        raise TargetFailedError(
+            f"{public_address(url)} answers {status}", is_passing=status in PASSING_STATUSES
+        )
 
 
 async def _put_object(context: ServiceContext, output: OutputInfo, url: str, media_type: str) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from jobs.deliveries import Delivery, DeliveryStatus, public_address
+from jobs.deliveries import DeliveryStatus, ResultDelivery, public_address
 from jobs.errors import JobNotFoundError, ObjectNotFoundError, StorageError
 from jobs.messages import retry_delay
 from jobs.records import Job
@@ -93,7 +93,7 @@ async def deliver_result(context: ServiceContext, job_id: str) -> None:
     await run_in_threadpool(context.store.close_delivery, job_id)
 
 
-async def _attempt(context: ServiceContext, job: Job, delivery: Delivery) -> None:
+async def _attempt(context: ServiceContext, job: Job, delivery: ResultDelivery) -> None:
     """Makes an attempt and notes it.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
-from jobs.deliveries import Delivery, DeliveryStatus, public_address
+from jobs.deliveries import DeliveryStatus, ResultDelivery, public_address
 from jobs.options import JobOptions
 from jobs.records import Job, JobSpec, JobState, Priority, Stage
 
@@ -275,7 +275,7 @@ def _values_of(job: Job, queue_position: int | None) -> dict[str, Any]:
     }
 
 
-def _delivery_values(delivery: Delivery) -> dict[str, Any]:
+def _delivery_values(delivery: ResultDelivery) -> dict[str, Any]:
     ended_ms = delivery.ended_ms
     return {
         "url": public_address(delivery.url),

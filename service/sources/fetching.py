@@ -31,7 +31,13 @@ from service.auth import Caller, effective_limits
 from service.context import ServiceContext
 from service.errors import InvalidRequestError
 from service.jobs.service import clean_filename
-from service.outgoing import HostNotFoundError, PinnedTransport, SourceRefusedError, check_url
+from service.outgoing import (
+    PASSING_STATUSES,
+    HostNotFoundError,
+    PinnedTransport,
+    SourceRefusedError,
+    check_url,
+)
 from service.room import check_incoming_room
 from service.sources.download import Download
 
@@ -50,8 +56,6 @@ _BACKOFF_SECONDS = 1.0
 # What is allowed is the operator's, and would tell strangers where to look.
 _INSTEAD = "ask who runs this service to allow it, or send the file along"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# What an origin answers that may have more luck in a moment.
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 
 
@@ -190,7 +194,7 @@ async def _fetch_http(settings: ServiceSettings, url: str, download: Download) -
 
 def _check_answer(url: str, answer: httpx.Response) -> None:
     status = answer.status_code
-    if status in _PASSING:
+    if status in PASSING_STATUSES:
         raise _InterruptedError(f"{url!r} answers {status}")
     if status not in (200, 206, 416):
         raise SourceFailedError(f"{url!r} answers {status}")

@@ -119,10 +119,10 @@ async def send(
     client: Any = context.async_client
     async with client.pipeline() as pipeline:
         # What was written first stays: a receiver that gets the event twice gets the same bytes.
-        pipeline.hsetnx(keys.DELIVERY(delivery_id), "content", delivery.model_dump_json())
-        pipeline.expire(keys.DELIVERY(delivery_id), _KEPT)
-        pipeline.sadd(keys.DELIVERIES_OF(subject_id), delivery_id)
-        pipeline.expire(keys.DELIVERIES_OF(subject_id), _KEPT)
+        pipeline.hsetnx(keys.WEBHOOK(delivery_id), "content", delivery.model_dump_json())
+        pipeline.expire(keys.WEBHOOK(delivery_id), _KEPT)
+        pipeline.sadd(keys.WEBHOOKS_OF(subject_id), delivery_id)
+        pipeline.expire(keys.WEBHOOKS_OF(subject_id), _KEPT)
         await pipeline.execute()
     await run_in_threadpool(enqueue, context, delivery)
     return delivery_id
@@ -136,7 +136,7 @@ def enqueue(context: ServiceContext, delivery: Delivery, *, delay: timedelta = t
 async def find(context: ServiceContext, delivery_id: str) -> DeliveryRecord | None:
     """What is known of a delivery; None if it is too old, or was never made."""
     client: Any = context.async_client
-    found = await client.hgetall(keys.DELIVERY(delivery_id))
+    found = await client.hgetall(keys.WEBHOOK(delivery_id))
     content = found.get(b"content")
     if not content:
         return None
@@ -153,7 +153,7 @@ async def find(context: ServiceContext, delivery_id: str) -> DeliveryRecord | No
 async def find_all(context: ServiceContext, subject_id: str) -> list[DeliveryRecord]:
     """Deliveries of a job or batch, the oldest first."""
     client: Any = context.async_client
-    ids = [item.decode() for item in await client.smembers(keys.DELIVERIES_OF(subject_id))]
+    ids = [item.decode() for item in await client.smembers(keys.WEBHOOKS_OF(subject_id))]
     found = [record for item in ids if (record := await find(context, item)) is not None]
     return sorted(found, key=lambda record: record.delivery.at_ms)
 
@@ -178,9 +178,9 @@ async def count_attempt(context: ServiceContext, delivery_id: str, outcome: str)
     client: Any = context.async_client
     noted = {"last": outcome, "last_ms": int(time.time() * 1000)}
     async with client.pipeline() as pipeline:
-        pipeline.hincrby(keys.DELIVERY(delivery_id), "attempts", 1)
-        pipeline.hset(keys.DELIVERY(delivery_id), mapping=noted)
-        pipeline.expire(keys.DELIVERY(delivery_id), _KEPT)
+        pipeline.hincrby(keys.WEBHOOK(delivery_id), "attempts", 1)
+        pipeline.hset(keys.WEBHOOK(delivery_id), mapping=noted)
+        pipeline.expire(keys.WEBHOOK(delivery_id), _KEPT)
         count, *_ = await pipeline.execute()
     return int(count)
 
@@ -189,8 +189,8 @@ async def close(context: ServiceContext, delivery_id: str, outcome: DeliveryStat
     """Ends a delivery. The record stays, so that a repeated message is not sent again."""
     client: Any = context.async_client
     async with client.pipeline() as pipeline:
-        pipeline.hset(keys.DELIVERY(delivery_id), "outcome", outcome)
-        pipeline.expire(keys.DELIVERY(delivery_id), _KEPT)
+        pipeline.hset(keys.WEBHOOK(delivery_id), "outcome", outcome)
+        pipeline.expire(keys.WEBHOOK(delivery_id), _KEPT)
         await pipeline.execute()
 
 
@@ -200,9 +200,9 @@ async def reopen(context: ServiceContext, delivery: Delivery) -> None:
     client: Any = context.async_client
     again = delivery.model_copy(update={"at_ms": int(time.time() * 1000)})
     async with client.pipeline() as pipeline:
-        pipeline.hset(keys.DELIVERY(delivery.id), "content", again.model_dump_json())
-        pipeline.hdel(keys.DELIVERY(delivery.id), "outcome", "attempts")
-        pipeline.expire(keys.DELIVERY(delivery.id), _KEPT)
+        pipeline.hset(keys.WEBHOOK(delivery.id), "content", again.model_dump_json())
+        pipeline.hdel(keys.WEBHOOK(delivery.id), "outcome", "attempts")
+        pipeline.expire(keys.WEBHOOK(delivery.id), _KEPT)
         pipeline.delete(_disabled_key(delivery))
         await pipeline.execute()
     await run_in_threadpool(enqueue, context, delivery)

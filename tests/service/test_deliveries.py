@@ -18,7 +18,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from jobs.api_keys import Scope
-from jobs.deliveries import Delivery, DeliveryStatus
+from jobs.deliveries import DeliveryStatus, ResultDelivery
 from jobs.embedded_redis import free_port
 from jobs.multipart import MultipartBucket
 from jobs.records import WebhookTarget
@@ -293,7 +293,7 @@ def test_an_attempt_that_is_late_does_not_undo_how_a_delivery_ended(api: Api) ->
         before = ended(api, job_id)
         known = api.context.store.get(job_id).delivery
         assert known is not None
-        late = Delivery(url=target.url, status=DeliveryStatus.PENDING, asked_ms=known.asked_ms)
+        late = ResultDelivery(url=target.url, status=DeliveryStatus.PENDING, asked_ms=known.asked_ms)
         api.context.store.note_delivery(job_id, late, DeliveryStatus.FAILED, code="x", message="x")
         assert delivery_of(api, job_id) == before
 
