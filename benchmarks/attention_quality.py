@@ -23,6 +23,7 @@ from typing import Any
 import av
 import torch
 import yaml
+from av.video.reformatter import VideoReformatter
 
 from benchmarks.results_file import write_results
 from pipelines.clips import restore_clip
@@ -74,9 +75,11 @@ def write_upload(clip: Path, destination: Path) -> Path:
     with av.open(str(destination), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
         stream.height, stream.width = lq.shape[-2:]
-        stream.pix_fmt = "gbrp"
+        stream.pix_fmt = "bgr0"  # FFV1's R'G'B' of 8 bits
+        repack = VideoReformatter()
         for frame in to_uint8(lq):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gbrp")))
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            container.mux(stream.encode(repack.reformat(picture, format="bgr0", threads=1)))
         container.mux(stream.encode(None))
     return destination
 

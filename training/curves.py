@@ -45,7 +45,8 @@ def _plot_losses(axes: Axes, log: list[dict[str, Any]]) -> None:
         axes.plot(*zip(*latent, strict=True), label="latents", linewidth=1)
     axes.axhline(1.0, color="gray", linewidth=0.5)
     axes.set(ylabel="loss / loss of interpolation")
-    axes.legend()
+    if names or latent:
+        axes.legend()
 
 
 def _plot_gains(axes: Axes, validation: list[dict[str, Any]]) -> None:
