@@ -5,8 +5,9 @@
 
 Every run starts from CHECKPOINT (full attention), sees the same batches and has OASIS's two phases:
 degradations that are steady in time, then drifting. Routed tables are made by calibration on clips that are
-trained on. Scores are those of `dovetail evaluate` on the held-out clips of the configuration, all patterns
-in one run, with the checkpoint itself beside them. RUNS keeps what is done: a second call goes on.
+trained on. Scores are those of `dovetail evaluate` on the held-out videos of the configuration, all patterns
+in one run, beside the checkpoint itself, and `full` without its transformer: what attention can bring.
+RUNS keeps what is done: a second call goes on.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from pipelines.model import Model
 from training.config import TrainingConfig, load_config
 from training.degradation import to_uint8
 from training.evaluation import Score, Upscale, evaluate_clip, load_hr, make_lq, summarize
+from training.model import OneStepModel
 from training.routing import calibrate
 from training.run import train
 
@@ -135,6 +137,19 @@ def upscaler(model: Model) -> Upscale:
     return upscale
 
 
+def without_transformer(config: TrainingConfig, checkpoint: Path) -> Upscale:
+    """The decoder on latents as they come in, as the trainer validates it."""
+    model = OneStepModel(config.model).eval()
+    model.load(checkpoint, parts=("transformer", "vae"))
+
+    @torch.inference_mode()
+    def upscale(lq: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        frames, _ = model(lq.transpose(0, 1)[None] * 2 - 1, use_transformer=False)
+        return (frames[0].transpose(0, 1) * 0.5 + 0.5).clamp(0, 1)[..., :height, :width]
+
+    return upscale
+
+
 def score(methods: Mapping[str, Upscale], clips: list[Path], max_frames: int) -> list[Score]:
     """All methods on all clips."""
     return [
@@ -179,8 +194,11 @@ def main() -> None:
     load = partial(load_model, device="cpu", dtype="float32")
     models = {"bicubic": load_model("bicubic"), "full, not tuned": load(str(arguments.checkpoint))}
     models |= {name: load(str(folder)) for name, folder in tuned.items()}
-    clips = [path for path in sources if path.stem in held_out]
-    scores = score({name: upscaler(model) for name, model in models.items()}, clips, arguments.max_frames)
+    methods = {name: upscaler(model) for name, model in models.items()}
+    if "full" in tuned:
+        methods["full, without its transformer"] = without_transformer(config, tuned["full"])
+    clips = [path for path in sources if path.parent.name == config.data.videos and path.stem in held_out]
+    scores = score(methods, clips, arguments.max_frames)
     values = {"steps": arguments.steps, "summaries": [asdict(summary) for summary in summarize(scores)]}
     write_results("attention_quality", values)
 
