@@ -40,13 +40,16 @@ class LocalFile:
         filename: What the service shall call it; by default its own name.
 
     Raises:
+        TypeError: If it is nothing that can be read.
         OSError: If it cannot be read.
     """
 
-    def __init__(self, source: str | os.PathLike[str] | BinaryIO, filename: str | None = None) -> None:
+    def __init__(self, source: Source, filename: str | None = None) -> None:
         self._is_owned = True
         if isinstance(source, str | os.PathLike):
             self._file: BinaryIO = Path(source).open("rb")  # noqa: SIM115 - see close()
+        elif isinstance(source, Upload) or not hasattr(source, "read"):
+            raise TypeError(f"a path or an open binary file is needed here, not {source!r}")
         elif source.seekable():
             self._file, self._is_owned = source, False
         else:
@@ -72,18 +75,6 @@ class LocalFile:
         self.close()
 
 
-def local_file(source: Source, filename: str | None = None) -> LocalFile:
-    """Opens a source that is no remote one.
-
-    Raises:
-        TypeError: If it is nothing that can be read.
-        OSError: If it cannot be read.
-    """
-    if isinstance(source, Upload) or not (isinstance(source, str | os.PathLike) or hasattr(source, "read")):
-        raise TypeError(f"a path or an open binary file is needed here, not {source!r}")
-    return LocalFile(source, filename)
-
-
 def id_of(thing: Any) -> str:
     """The id of a job, batch or upload that is given as such or by its id.
 
@@ -107,7 +98,7 @@ def _spool(source: BinaryIO) -> BinaryIO:
     return cast(BinaryIO, spooled)
 
 
-def _name_of(source: str | os.PathLike[str] | BinaryIO) -> str:
+def _name_of(source: Source) -> str:
     name = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
     # Files of descriptors have numbers for names.
     return (Path(name).name if isinstance(name, str | os.PathLike) else "") or DEFAULT_FILENAME
