@@ -15,7 +15,7 @@ from dovetail_client._sources import LocalFile, Source, id_of, remote_source
 from dovetail_client._uploads import ProgressFunction, Uploading
 from dovetail_client._waiting import Watch
 from dovetail_client._words import JobStatus
-from dovetail_client.models import Batch, BatchList, BatchResult, BatchResultList
+from dovetail_client.models import Batch, BatchResult, Page
 from dovetail_client.options import SubmitOptions, request_fields
 
 
@@ -65,7 +65,7 @@ class BatchMethods(Methods):
 
     def list_batches(self, *, limit: int | None = None) -> AsyncGenerator[Batch, None]:
         """All batches, the newest first."""
-        return self._api.pages(BatchList, "/v1/batches", limit=limit)
+        return self._api.pages(Page[Batch], "/v1/batches", limit=limit)
 
     async def cancel_batch(self, batch: Batch | str) -> Batch:
         """Stops all jobs of a batch that are not final."""
@@ -93,7 +93,7 @@ class BatchMethods(Methods):
 
     async def batch_results(self, batch: Batch | str) -> tuple[BatchResult, ...]:
         """What became of each job of a batch."""
-        pages = self._api.pages(BatchResultList, f"/v1/batches/{id_of(batch)}/results", page_size=1000)
+        pages = self._api.pages(Page[BatchResult], f"/v1/batches/{id_of(batch)}/results", page_size=1000)
         return tuple([result async for result in pages])
 
     async def download_batch(

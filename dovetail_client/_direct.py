@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable
 
 from dovetail_client._api import Api
@@ -98,18 +96,10 @@ class DirectSending:
         return None
 
     async def _send(self, part: UploadPart) -> None:
-        content, digest = await self._api.work(self._read, part)
+        content, digest = await self._api.work(self._file.piece, part.offset, part.size_bytes, "md5")
         try:
             # The storage compares it, and refuses what has changed on the way.
             headers = {"Content-MD5": digest}
             await self._api.send("PUT", part.url, headers=headers, content=content, is_repeatable=False)
         finally:
             content.clear()
-
-    def _read(self, part: UploadPart) -> tuple[bytearray, str]:
-        content = self._file.read_at(part.offset, part.size_bytes)
-        if len(content) < part.size_bytes:
-            end = part.offset + part.size_bytes
-            raise TransferError(f"{self._file.filename} has become shorter than {end} bytes meanwhile")
-        digest = hashlib.md5(content, usedforsecurity=False).digest()
-        return bytearray(content), base64.b64encode(digest).decode()

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from dovetail_client._api import Methods
 from dovetail_client._sources import id_of
-from dovetail_client.models import Key, KeyList, NewKey
+from dovetail_client.models import Key, NewKey, Page
 
 
 class KeyMethods(Methods):
@@ -38,7 +38,7 @@ class KeyMethods(Methods):
 
     async def list(self) -> tuple[Key, ...]:
         """All of them, the oldest first."""
-        return (await self._api.get(KeyList, "/v1/keys")).data
+        return (await self._api.get(Page[Key], "/v1/keys")).data
 
     async def revoke(self, key: Key | str) -> None:
         """Makes a key useless within seconds. Its jobs stay until they expire."""

@@ -18,12 +18,11 @@ from dovetail_client._uploads import (
 from dovetail_client.models import (
     Batch,
     Delivery,
-    DeliveryList,
     Estimate,
     Job,
     Me,
     Model,
-    ModelList,
+    Page,
     Upload,
     WebhookSecret,
 )
@@ -92,7 +91,7 @@ class ServiceMethods(Methods):
         """What was sent to the webhook of a job or batch, the oldest first, and what came of it."""
         found = id_of(subject)
         kind = "batches" if found.startswith("batch_") else "jobs"
-        return (await self._api.get(DeliveryList, f"/v1/{kind}/{found}/deliveries")).data
+        return (await self._api.get(Page[Delivery], f"/v1/{kind}/{found}/deliveries")).data
 
     async def redeliver(self, delivery: Delivery | str) -> Delivery:
         """Sends a webhook again: the same bytes under the same id."""
@@ -122,7 +121,7 @@ class ServiceMethods(Methods):
 
     async def models(self) -> tuple[Model, ...]:
         """The models that the service offers."""
-        return (await self._api.get(ModelList, "/v1/models")).data
+        return (await self._api.get(Page[Model], "/v1/models")).data
 
     async def me(self) -> Me:
         """Who the key belongs to, and what it may do."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, Literal, Self, cast
 
+from dovetail_client.errors import TransferError
 from dovetail_client.models import Upload
 
 Source = str | os.PathLike[str] | BinaryIO | Upload
@@ -63,6 +67,24 @@ class LocalFile:
         self._file.seek(self._start + offset)
         return self._file.read(num_bytes)
 
+    def piece(
+        self, offset: int, num_bytes: int, algorithm: Literal["md5", "sha256"]
+    ) -> tuple[bytearray, str]:
+        """Reads bytes that are to be sent.
+
+        Returns:
+            As many as are wanted or left, and their digest in Base64.
+
+        Raises:
+            TransferError: If the file has become shorter meanwhile.
+        """
+        end = min(offset + num_bytes, self.size_bytes)
+        content = self.read_at(offset, end - offset)
+        if len(content) < end - offset:
+            raise TransferError(f"{self.filename} has become shorter than {end} bytes meanwhile")
+        digest = hashlib.new(algorithm, content, usedforsecurity=False).digest()
+        return bytearray(content), base64.b64encode(digest).decode()
+
     def close(self) -> None:
         """Closes what was opened here; a file that was given open stays so."""
         if self._is_owned:
@@ -92,8 +114,7 @@ def id_of(thing: Any) -> str:
 
 def _spool(source: BinaryIO) -> BinaryIO:
     spooled = tempfile.SpooledTemporaryFile(max_size=SPOOLED_BYTES)  # noqa: SIM115 - LocalFile closes it
-    while chunk := source.read(2**20):
-        spooled.write(chunk)
+    shutil.copyfileobj(source, spooled, 2**20)
     spooled.seek(0)
     return cast(BinaryIO, spooled)
 

@@ -4,7 +4,6 @@ service's storage where that takes them."""
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -113,7 +112,7 @@ class Uploading:
         Returns:
             Where to go on: after it, or where the service says it is when something broke.
         """
-        chunk, digest = await self._api.work(self._read, offset)
+        chunk, digest = await self._api.work(self._file.piece, offset, self._chunk_size, "sha256")
         headers = {
             **_TUS,
             "Upload-Offset": str(offset),
@@ -133,12 +132,6 @@ class Uploading:
         offset = _offset_of(answer)
         self._tell(offset)
         return offset
-
-    def _read(self, offset: int) -> tuple[bytearray, str]:
-        chunk = self._file.read_at(offset, self._chunk_size)
-        if not chunk:
-            raise TransferError(f"{self._file.filename} has become shorter than {offset} bytes meanwhile")
-        return bytearray(chunk), base64.b64encode(hashlib.sha256(chunk).digest()).decode()
 
     def _tell(self, offset: int) -> None:
         if self._on_progress is not None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,7 @@ def test_importing_the_client_brings_nothing_heavy() -> None:
     code = f"import sys, dovetail_client; print([name for name in {heavy!r} if name in sys.modules])"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == "[]"
+
+
+def test_type_checkers_are_told_that_there_are_types() -> None:
+    assert resources.files("dovetail_client").joinpath("py.typed").is_file()
