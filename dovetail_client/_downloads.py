@@ -6,12 +6,13 @@ import hashlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import httpx
 
 from dovetail_client._api import Api
 from dovetail_client._retries import is_temporary
+from dovetail_client._uploads import ProgressFunction
 from dovetail_client.errors import (
     APIError,
     ChecksumMismatchError,
@@ -20,9 +21,6 @@ from dovetail_client.errors import (
     NotReadyError,
 )
 from dovetail_client.models import Job, JobOutput
-
-if TYPE_CHECKING:
-    from dovetail_client._uploads import ProgressFunction
 
 CHUNK_BYTES = 2**20
 READ_TIMEOUT_SECONDS = 60.0

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dovetail_client import Dovetail, DovetailError, Job
+from dovetail_client import AsyncDovetail, Dovetail, DovetailError, Job
 from tests.client.conftest import Time
 from tests.client.fake_service import KEY, FakeService
 
@@ -64,6 +64,24 @@ def test_an_interrupt_ends_what_is_under_way_and_leaves_the_client_usable(
         with pytest.raises(KeyboardInterrupt):
             client.wait(job, on_update=interrupt)
         assert client.get(job).id == job.id
+
+
+def test_a_wait_that_is_cancelled_leaves_the_client_usable(url: str, service: FakeService) -> None:
+    async def use() -> None:
+        service.is_held = True
+        async with AsyncDovetail(url, api_key=KEY) as client:
+            job = await client.submit("https://example.org/a")
+            listening = asyncio.Event()
+            waiting = asyncio.create_task(client.wait(job, on_update=lambda _: listening.set()))
+            await listening.wait()
+            await asyncio.sleep(0.2)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert (await client.get(job)).id == job.id
+        assert service.num_requests("GET", f"/v1/jobs/{job.id}/events") == 1
+
+    asyncio.run(use())
 
 
 def test_webhooks_are_looked_at_and_sent_again(client: Any, service: FakeService) -> None:
