@@ -10,7 +10,6 @@ from typing import TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from dovetail_client._calls import Answer
 from dovetail_client.errors import APIError, UnexpectedAnswerError, error_class
 
 M = TypeVar("M", bound=BaseModel)
@@ -18,48 +17,41 @@ M = TypeVar("M", bound=BaseModel)
 _SHOWN_BYTES = 200
 
 
-def parse(answer: Answer, model: type[M]) -> M:
+def parse(answer: httpx.Response, model: type[M]) -> M:
     """The value of a good answer.
 
     Raises:
-        APIError: If the service refused.
         UnexpectedAnswerError: If the answer is not what the service would say.
     """
-    require_success(answer)
     try:
-        return model.model_validate_json(answer.body)
+        return model.model_validate_json(answer.content)
     except ValidationError as error:
         raise UnexpectedAnswerError(
-            f"expected a {model.__name__}, received {shorten(answer.body)}: {error.errors()[0]['msg']}; "
+            f"expected a {model.__name__}, received {shorten(answer.content)}: {error.errors()[0]['msg']}; "
             "is the URL that of a Dovetail service?"
         ) from error
 
 
-def require_success(answer: Answer) -> None:
-    """Raises what an answer says.
-
-    Raises:
-        APIError: If the status is not 2xx.
-    """
-    if not 200 <= answer.status < 300:
-        raise to_error(answer)
+def is_refusal(answer: httpx.Response) -> bool:
+    """Whether an answer is neither a good one nor "not modified"."""
+    return not (answer.is_success or answer.status_code == 304)
 
 
-def to_error(answer: Answer) -> APIError:
-    """The error that an answer describes, also where a proxy wrote it."""
+def to_error(answer: httpx.Response) -> APIError:
+    """The error that a refusal describes, also where a proxy wrote it."""
     try:
-        problem = json.loads(answer.body)
+        problem = json.loads(answer.content)
     except ValueError:
         problem = None
     if not isinstance(problem, dict):
-        problem = {"detail": shorten(answer.body) if answer.body else ""}
-    if 300 <= answer.status < 400:
+        problem = {"detail": shorten(answer.content) if answer.content else ""}
+    if answer.is_redirect:
         target = answer.headers.get("Location", "elsewhere")
         problem.setdefault("title", f"the service sends to {target}; use that as its URL")
-    code = str(problem.get("code") or f"http_{answer.status}")
+    code = str(problem.get("code") or f"http_{answer.status_code}")
     errors = problem.get("errors")
-    return error_class(answer.status, code)(
-        answer.status,
+    return error_class(answer.status_code, code)(
+        answer.status_code,
         code,
         title=str(problem.get("title") or ""),
         detail=str(problem.get("detail") or ""),

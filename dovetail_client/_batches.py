@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any, Unpack
 from uuid import uuid4
 
+from dovetail_client._api import Methods
 from dovetail_client._downloads import download_job, source_stem
-from dovetail_client._requests import Requests
-from dovetail_client._sources import Source, id_of, local_file, remote_source
-from dovetail_client._uploads import ProgressFunction, upload_file
-from dovetail_client._waiting import wait_for_batch
+from dovetail_client._sources import LocalFile, Source, id_of, remote_source
+from dovetail_client._uploads import ProgressFunction, Uploading
+from dovetail_client._waiting import Watch
 from dovetail_client._words import JobStatus
-from dovetail_client.models import Batch, BatchList, BatchResult, BatchResultList
+from dovetail_client.models import Batch, BatchResult, Page
 from dovetail_client.options import SubmitOptions, request_fields
 
 
-class BatchMethods(Requests):
+class BatchMethods(Methods):
     """Many jobs at once. Batches are given as such or by their ids."""
 
     async def create_batch(
@@ -50,30 +50,30 @@ class BatchMethods(Requests):
                 continue
             named = remote_source(one)
             if named is None:
-                with await self._http.work(local_file, one) as file:
-                    upload = await upload_file(self._http, file, on_progress=on_progress)
+                with await self._api.work(LocalFile, one) as file:
+                    upload = await Uploading(self._api, file, on_progress=on_progress).run()
                 named = {"type": "upload", "upload_id": upload.id}
             found.append({"source": named})
         wanted = {"inputs": found, "prefix": prefix, "manifest": manifest}
         body |= {name: value for name, value in wanted.items() if value}
         headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
-        return await self._post(Batch, "/v1/batches", body, headers=headers)
+        return await self._api.post(Batch, "/v1/batches", body, headers=headers)
 
     async def get_batch(self, batch: Batch | str) -> Batch:
         """A batch as it is now."""
-        return await self._get(Batch, f"/v1/batches/{id_of(batch)}")
+        return await self._api.get(Batch, f"/v1/batches/{id_of(batch)}")
 
     def list_batches(self, *, limit: int | None = None) -> AsyncGenerator[Batch, None]:
         """All batches, the newest first."""
-        return self._pages(BatchList, "/v1/batches", limit=limit)
+        return self._api.pages(Page[Batch], "/v1/batches", limit=limit)
 
     async def cancel_batch(self, batch: Batch | str) -> Batch:
         """Stops all jobs of a batch that are not final."""
-        return await self._post(Batch, f"/v1/batches/{id_of(batch)}/cancel")
+        return await self._api.post(Batch, f"/v1/batches/{id_of(batch)}/cancel")
 
     async def delete_batch(self, batch: Batch | str) -> None:
         """Deletes a batch with its jobs and their files."""
-        await self._delete(f"/v1/batches/{id_of(batch)}")
+        await self._api.delete(f"/v1/batches/{id_of(batch)}")
 
     async def wait_batch(
         self,
@@ -87,11 +87,13 @@ class BatchMethods(Requests):
         Raises:
             WaitTimeoutError: If that takes longer than `timeout` seconds. It goes on.
         """
-        return await wait_for_batch(self._http, id_of(batch), timeout=timeout, on_update=on_update)
+        path = f"/v1/batches/{id_of(batch)}"
+        watch = Watch(self._api, path, Batch, timeout_seconds=timeout, on_update=on_update)
+        return await watch.until_final()
 
     async def batch_results(self, batch: Batch | str) -> tuple[BatchResult, ...]:
         """What became of each job of a batch."""
-        pages = self._pages(BatchResultList, f"/v1/batches/{id_of(batch)}/results", page_size=1000)
+        pages = self._api.pages(Page[BatchResult], f"/v1/batches/{id_of(batch)}/results", page_size=1000)
         return tuple([result async for result in pages])
 
     async def download_batch(
@@ -107,12 +109,12 @@ class BatchMethods(Requests):
             on_download: Is told each file when it is there.
         """
         target = Path(folder)
-        await self._http.work(lambda: target.mkdir(parents=True, exist_ok=True))
+        await self._api.work(lambda: target.mkdir(parents=True, exist_ok=True))
         found = await self.batch_results(batch)
         results = [result for result in found if result.status is JobStatus.COMPLETED]
         paths = []
         for result, name in zip(results, result_names(results), strict=True):
-            paths.append(await download_job(self._http, result.job_id, target / name))
+            paths.append(await download_job(self._api, result.job_id, target / name))
             if on_download is not None:
                 on_download(paths[-1])
         return tuple(paths)

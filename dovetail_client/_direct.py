@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable
 
-from dovetail_client._answers import parse, to_error
-from dovetail_client._calls import Call
-from dovetail_client._http import Http
-from dovetail_client._retries import backoff_seconds
+from dovetail_client._api import Api
 from dovetail_client._sources import LocalFile
-from dovetail_client.errors import ConflictError, ConnectionFailedError, DovetailError, TransferError
+from dovetail_client.errors import (
+    APIError,
+    ConflictError,
+    ConnectionFailedError,
+    DovetailError,
+    TransferError,
+)
 from dovetail_client.models import Upload, UploadPart, UploadParts
 
 _PROBE_SECONDS = 10.0
@@ -21,14 +22,14 @@ class DirectSending:
     """One file on its way.
 
     Args:
-        http: The way to the service.
+        api: The way to the service.
         file: What is sent.
         upload_id: Of an upload of which no byte has come in another way.
         tell: Is told the bytes that are there.
     """
 
-    def __init__(self, http: Http, file: LocalFile, upload_id: str, tell: Callable[[int], None]) -> None:
-        self._http, self._file, self._tell = http, file, tell
+    def __init__(self, api: Api, file: LocalFile, upload_id: str, tell: Callable[[int], None]) -> None:
+        self._api, self._file, self._tell = api, file, tell
         self._path = f"/v1/uploads/{upload_id}"
 
     async def offer(self) -> UploadParts | None:
@@ -51,11 +52,12 @@ class DirectSending:
         if not parts.parts:
             return True
         try:
-            opened = await self._http.open(Call("HEAD", parts.parts[0].url), _PROBE_SECONDS)
+            async with self._api.open("HEAD", parts.parts[0].url, read_seconds=_PROBE_SECONDS):
+                return True
+        except APIError:  # it answers, if only that its address is for another method
+            return True
         except ConnectionFailedError:
             return False
-        await opened.close()
-        return True
 
     async def run(self, parts: UploadParts) -> Upload:
         """Sends what is missing, and has the upload made of it.
@@ -63,22 +65,19 @@ class DirectSending:
         Raises:
             DovetailError: The last of several failures in a row.
         """
-        num_failures = 0
+        patience = self._api.patience()
         while parts.parts:
             num_arrived, failure = len(parts.arrived), await self._send_all(parts)
             # The addresses may have ended, and the storage says best what it has.
             parts = await self._missing()
             if failure is not None:
-                num_failures = 1 if len(parts.arrived) > num_arrived else num_failures + 1
-                if num_failures > self._http.patience:
-                    raise failure
-                await self._http.sleep(backoff_seconds(num_failures))
-        call = Call("POST", f"{self._path}/complete", json={}, is_repeatable=True)
-        return parse(await self._http.send(call), Upload)
+                if len(parts.arrived) > num_arrived:
+                    patience.renew()
+                await patience.bear(failure)
+        return await self._api.post(Upload, f"{self._path}/complete", {}, is_repeatable=True)
 
     async def _missing(self) -> UploadParts:
-        call = Call("POST", f"{self._path}/parts", json={}, is_repeatable=True)
-        return parse(await self._http.send(call), UploadParts)
+        return await self._api.post(UploadParts, f"{self._path}/parts", {}, is_repeatable=True)
 
     async def _send_all(self, parts: UploadParts) -> DovetailError | None:
         """What went wrong, if anything did."""
@@ -88,29 +87,19 @@ class DirectSending:
         for part in parts.parts:
             try:
                 await self._send(part)
+            except TransferError:
+                raise
             except DovetailError as error:
-                if isinstance(error, TransferError):
-                    raise
                 return error
             num_bytes += part.size_bytes
             self._tell(num_bytes)
         return None
 
     async def _send(self, part: UploadPart) -> None:
-        content, digest = await self._http.work(self._read, part)
-        # The storage compares it, and refuses what has changed on the way.
-        call = Call("PUT", part.url, headers={"Content-MD5": digest}, content=content, is_repeatable=False)
+        content, digest = await self._api.work(self._file.piece, part.offset, part.size_bytes, "md5")
         try:
-            answer = await self._http.send(call)
+            # The storage compares it, and refuses what has changed on the way.
+            headers = {"Content-MD5": digest}
+            await self._api.send("PUT", part.url, headers=headers, content=content, is_repeatable=False)
         finally:
             content.clear()
-        if not 200 <= answer.status < 300:
-            raise to_error(answer)
-
-    def _read(self, part: UploadPart) -> tuple[bytearray, str]:
-        content = self._file.read_at(part.offset, part.size_bytes)
-        if len(content) < part.size_bytes:
-            end = part.offset + part.size_bytes
-            raise TransferError(f"{self._file.filename} has become shorter than {end} bytes meanwhile")
-        digest = hashlib.md5(content, usedforsecurity=False).digest()
-        return bytearray(content), base64.b64encode(digest).decode()

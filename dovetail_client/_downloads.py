@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
-from dovetail_client._answers import parse, retry_after_seconds, to_error
-from dovetail_client._calls import Call
-from dovetail_client._http import Http, Opened
-from dovetail_client._retries import TEMPORARY_STATUSES, backoff_seconds
+import httpx
+
+from dovetail_client._api import Api
+from dovetail_client._retries import is_temporary
+from dovetail_client._uploads import ProgressFunction
 from dovetail_client.errors import (
+    APIError,
     ChecksumMismatchError,
     ConnectionFailedError,
     DovetailError,
@@ -19,30 +22,28 @@ from dovetail_client.errors import (
 )
 from dovetail_client.models import Job, JobOutput
 
-if TYPE_CHECKING:
-    from dovetail_client._uploads import ProgressFunction
-
 CHUNK_BYTES = 2**20
 READ_TIMEOUT_SECONDS = 60.0
+RANGE_NOT_SATISFIABLE = 416
 # Of a result's name in that of its unfinished file: of four bytes each, they and the rest stay below 255.
 _KEPT_LETTERS = 50
 
 
 async def download_job(
-    http: Http, job_id: str, path: str | os.PathLike[str], *, on_progress: ProgressFunction | None = None
+    api: Api, job_id: str, path: str | os.PathLike[str], *, on_progress: ProgressFunction | None = None
 ) -> Path:
     """Downloads a result; see `Dovetail.download`."""
-    job = parse(await http.send(Call("GET", f"/v1/jobs/{job_id}")), Job)
+    job = await api.get(Job, f"/v1/jobs/{job_id}")
     output = job.output
     if output is None:
         raise NotReadyError(409, "not_ready", detail=f"{job.id} is {job.status}, there is no result of it")
     destination = Path(path)
     if destination.is_dir():
         destination /= default_name(job)
-    part = await http.work(PartFile, destination, output)
+    part = await api.work(PartFile, destination, output)
     try:
-        await _Fetching(http, job.id, output, part, on_progress=on_progress).run()
-        await http.work(part.finish)
+        await _Fetching(api, job.id, output, part, on_progress=on_progress).run()
+        await api.work(part.finish)
     finally:
         part.close()
     return destination
@@ -110,21 +111,17 @@ class _Fetching:
 
     def __init__(
         self,
-        http: Http,
+        api: Api,
         job_id: str,
         output: JobOutput,
         part: PartFile,
         *,
         on_progress: ProgressFunction | None,
     ) -> None:
-        self._http = http
-        self._path = f"/v1/jobs/{job_id}/content"
-        self._job_id = job_id
-        self._output = output
-        self._part = part
+        self._api, self._job_id, self._output, self._part = api, job_id, output, part
         self._on_progress = on_progress
         self._etag = f'"{output.sha256}"'
-        self._num_failures = 0
+        self._patience = api.patience()
 
     async def run(self) -> None:
         """Fetches until size and digest are right.
@@ -138,7 +135,7 @@ class _Fetching:
             if self._part.num_bytes == self._output.size_bytes and self._part.sha256 == self._output.sha256:
                 return
             received = f"{self._part.num_bytes} bytes with SHA-256 {self._part.sha256}"
-            await self._http.work(self._part.restart)
+            await self._api.work(self._part.restart)
         raise ChecksumMismatchError(
             f"received {received} as the result of {self._job_id}, which has {self._output.size_bytes} bytes "
             f"with {self._output.sha256}"
@@ -150,39 +147,40 @@ class _Fetching:
         before = self._part.num_bytes
         if before:
             headers |= {"Range": f"bytes={before}-", "If-Range": self._etag}
-        asked: float | None = None
         error: DovetailError = ConnectionFailedError(f"the result of {self._job_id} ends too early")
         try:
-            call = Call("GET", self._path, headers=headers)
-            async with self._http.opened(call, READ_TIMEOUT_SECONDS, CHUNK_BYTES) as stream:
-                if stream.status in TEMPORARY_STATUSES:
-                    asked = retry_after_seconds(stream.headers)
-                    error = to_error(await stream.whole())
-                else:
-                    await self._take(stream)
-        except ConnectionFailedError as failure:
+            async with self._api.open(
+                "GET",
+                f"/v1/jobs/{self._job_id}/content",
+                headers=headers,
+                read_seconds=READ_TIMEOUT_SECONDS,
+                chunk_bytes=CHUNK_BYTES,
+            ) as (answer, chunks):
+                await self._take(answer, chunks)
+        except DovetailError as failure:
+            if isinstance(failure, APIError) and failure.status == RANGE_NOT_SATISFIABLE:
+                await self._api.work(self._part.restart)  # the next request asks for everything
+            elif not is_temporary(failure):
+                raise
             error = failure
         if self._part.num_bytes >= self._output.size_bytes:
             return
-        self._num_failures = 1 if self._part.num_bytes > before else self._num_failures + 1
-        if self._num_failures > self._http.patience:
-            raise error
-        await self._http.sleep(backoff_seconds(self._num_failures, asked))
+        if self._part.num_bytes > before:
+            self._patience.renew()
+        await self._patience.bear(error)
 
-    async def _take(self, stream: Opened) -> None:
+    async def _take(self, answer: httpx.Response, chunks: AsyncIterator[bytes]) -> None:
         start = f"bytes {self._part.num_bytes}-"
-        is_continued = stream.status == 206 and stream.headers.get("Content-Range", "").startswith(start)
-        if stream.status not in (200, 206, 416):
-            raise to_error(await stream.whole())
+        is_continued = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(start)
         if not is_continued:
-            await self._http.work(self._part.restart)
-        etag = stream.headers.get("ETag", "")
+            await self._api.work(self._part.restart)
+        etag = answer.headers.get("ETag", "")
         if etag.startswith('"'):  # a weak one is no use for If-Range
             self._etag = etag
         # Another answer than what was asked for is not read: the next request asks for everything.
-        if is_continued or stream.status == 200:
-            while chunk := await stream.read():
-                await self._http.work(self._part.append, chunk)
+        if is_continued or answer.status_code == 200:
+            async for chunk in chunks:
+                await self._api.work(self._part.append, chunk)
                 if self._on_progress is not None:
                     self._on_progress(self._part.num_bytes, self._output.size_bytes)
                 if self._part.num_bytes > self._output.size_bytes:

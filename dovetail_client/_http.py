@@ -7,20 +7,20 @@ that `run` gets through them in one go, in the thread and with the interrupts of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any, TypeVar, cast
 
 import httpx
-from tenacity import AsyncRetrying
 
-from dovetail_client._calls import Answer, Call
-from dovetail_client._retries import retry_policy
-from dovetail_client.errors import ConnectionFailedError, UnexpectedAnswerError
+from dovetail_client._answers import is_refusal, to_error
+from dovetail_client._retries import Patience, has_done_nothing, is_temporary
+from dovetail_client.errors import ConnectionFailedError, DovetailError, UnexpectedAnswerError
 
 T = TypeVar("T")
 
 PIECE_BYTES = 256 * 2**10
+REPEATABLE_METHODS = frozenset({"GET", "HEAD", "DELETE"})
 
 
 def run(awaitable: Awaitable[T]) -> T:
@@ -46,54 +46,13 @@ def iterate(values: AsyncGenerator[T, None]) -> Generator[T, None, None]:
         run(values.aclose())
 
 
-class Opened:
-    """An answer whose body is still to be read.
-
-    Args:
-        response: With its head.
-        chunks: Of its body.
-    """
-
-    def __init__(
-        self, response: httpx.Response, chunks: Iterator[bytes] | AsyncGenerator[bytes, None]
-    ) -> None:
-        self.status = response.status_code
-        self.headers = response.headers
-        self._response, self._chunks = response, chunks
-
-    async def read(self) -> bytes:
-        """The next piece: bytes, empty at the end.
-
-        Raises:
-            ConnectionFailedError: If the connection breaks.
-        """
-        with _named_errors():
-            if isinstance(self._chunks, Iterator):
-                return next(self._chunks, b"")
-            return await anext(self._chunks, b"")
-
-    async def whole(self) -> Answer:
-        """All of an answer that turned out to be an error."""
-        body = b""
-        while chunk := await self.read():
-            body += chunk
-        return Answer(self.status, self.headers, body)
-
-    async def close(self) -> None:
-        """Ends reading."""
-        if isinstance(self._chunks, Iterator):
-            self._response.close()
-        else:
-            await self._chunks.aclose()
-            await self._response.aclose()
-
-
 class Http:
     """Sends requests, and does what takes time besides.
 
     Args:
         client: That blocks, in any thread, or that awaits.
-        patience: How often a request is sent again at most, and how many failures in a row a transfer bears.
+        max_retries: How often a request is sent again at most, and how many failures in a row something
+            longer bears.
         sleep: Waits, as the client does.
         clock: Seconds that only grow.
     """
@@ -102,60 +61,95 @@ class Http:
         self,
         client: httpx.Client | httpx.AsyncClient,
         *,
-        patience: int,
+        max_retries: int,
         sleep: Callable[[float], Awaitable[None] | None],
         clock: Callable[[], float],
     ) -> None:
-        self.patience = patience
         self.clock = clock
-        self._client, self._sleep = client, sleep
+        self._client, self._max_retries, self._sleep = client, max_retries, sleep
 
-    async def send(self, call: Call) -> Answer:
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        is_repeatable: bool | None = None,
+        patience: Patience | None = None,
+        **body: Any,
+    ) -> httpx.Response:
         """Sends a request, again and again where that helps and does no harm.
 
+        Args:
+            path: Below the base URL, or an address of another server's, which the key does not go to.
+            is_repeatable: Whether it may be sent again when nobody knows what became of it; None decides by
+                the method and Idempotency-Key.
+            patience: Counts the failures.
+            **body: `params`, `json`, `content`, `data` and `files`, as httpx takes them. A `bytearray` as
+                content is sent in pieces, and its maker may clear it afterwards: libraries keep requests in
+                reference cycles, and with them the memory of their bodies.
+
         Raises:
+            APIError: If the service refuses.
             ConnectionFailedError: If no answer came.
         """
-        attempts = iter(range(1, self.patience + 2))
-
-        async def attempt() -> Answer:
-            number = next(attempts)
-            content, headers = call.body()
-            sent = self._pieces(content) if isinstance(content, bytearray) else content
-            with _named_errors():
-                request = self._request(call, headers=headers, content=sent)
-                response = await _value(self._client.send(request))
-            return Answer(response.status_code, response.headers, response.content, number)
-
-        return await AsyncRetrying(sleep=self.sleep, **retry_policy(call, max_retries=self.patience))(attempt)
-
-    async def open(self, call: Call, read_seconds: float, chunk_bytes: int | None = None) -> Opened:
-        """Sends a request and reads only the head of its answer.
-
-        Args:
-            call: The request.
-            read_seconds: Of silence, after which the connection counts as broken.
-            chunk_bytes: Of the pieces; by default as they come.
-        """
-        _, headers = call.body()
-        usual = self._client.timeout
-        limits = httpx.Timeout(connect=usual.connect, read=read_seconds, write=usual.write, pool=usual.pool)
-        request = self._request(call, headers=headers, timeout=limits)
-        with _named_errors():
-            response = await _value(self._client.send(request, stream=True))
-        if isinstance(self._client, httpx.Client):
-            return Opened(response, response.iter_raw(chunk_bytes))
-        # It is a generator, though annotated as less; one that is not closed is closed by whoever comes next.
-        return Opened(response, cast(AsyncGenerator[bytes, None], response.aiter_raw(chunk_bytes)))
+        if is_repeatable is None:
+            is_repeatable = method in REPEATABLE_METHODS or "Idempotency-Key" in (headers or {})
+        patience = patience or self.patience()
+        while True:
+            try:
+                with _named_errors():
+                    answer = await _value(self._client.send(self._request(method, path, headers, **body)))
+                if is_refusal(answer):
+                    raise to_error(answer)
+                return answer
+            except DovetailError as error:
+                if not (is_temporary(error) and (is_repeatable or has_done_nothing(error))):
+                    raise
+                await patience.bear(error)
 
     @asynccontextmanager
-    async def opened(self, call: Call, read_seconds: float, chunk_bytes: int) -> AsyncIterator[Opened]:
-        """As `open`, for a `with` block."""
-        stream = await self.open(call, read_seconds, chunk_bytes)
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        read_seconds: float,
+        headers: Mapping[str, str] | None = None,
+        chunk_bytes: int | None = None,
+    ) -> AsyncIterator[tuple[httpx.Response, AsyncIterator[bytes]]]:
+        """Sends a request once, and reads only the head of its answer.
+
+        Args:
+            path: As in `send`.
+            read_seconds: Of silence, after which the connection counts as broken.
+            chunk_bytes: Of the pieces of the body; by default as they come.
+
+        Yields:
+            The answer, and the pieces of its body, which may end with ConnectionFailedError.
+
+        Raises:
+            APIError: If the service refuses.
+            ConnectionFailedError: If no answer came.
+        """
+        usual = self._client.timeout
+        limits = httpx.Timeout(connect=usual.connect, read=read_seconds, write=usual.write, pool=usual.pool)
+        request = self._request(method, path, headers, timeout=limits)
+        with _named_errors():
+            answer = await _value(self._client.send(request, stream=True))
         try:
-            yield stream
+            if is_refusal(answer):
+                with _named_errors():
+                    await _value(answer.read() if self._blocks else answer.aread())
+                raise to_error(answer)
+            async with aclosing(self._chunks(answer, chunk_bytes)) as chunks:
+                yield answer, chunks
         finally:
-            await stream.close()
+            await self._close(answer)
+
+    def patience(self) -> Patience:
+        """For something that takes several requests."""
+        return Patience(self._max_retries, self.sleep)
 
     async def sleep(self, seconds: float) -> None:
         """Waits."""
@@ -163,25 +157,45 @@ class Http:
 
     async def work(self, function: Callable[..., T], *args: Any) -> T:
         """What a function returns that takes time (files, digests); off the event loop where there is one."""
-        if isinstance(self._client, httpx.Client):
-            return function(*args)
-        return await asyncio.to_thread(function, *args)
+        return function(*args) if self._blocks else await asyncio.to_thread(function, *args)
 
     async def close(self) -> None:
         """Closes the connections."""
-        if isinstance(self._client, httpx.Client):
-            self._client.close()
-        else:
-            await self._client.aclose()
+        await self._close(self._client)
 
-    def _request(self, call: Call, **values: Any) -> httpx.Request:
-        request = self._client.build_request(call.method, call.path, params=call.params or None, **values)
-        if "://" in call.path:  # the key is the service's, and nobody else's
+    @property
+    def _blocks(self) -> bool:
+        return isinstance(self._client, httpx.Client)
+
+    def _request(
+        self, method: str, path: str, headers: Mapping[str, str] | None, content: Any = None, **values: Any
+    ) -> httpx.Request:
+        sent = dict(headers or {})
+        if isinstance(content, bytearray):
+            sent["Content-Length"] = str(len(content))
+            content = _pieces(content) if self._blocks else _async_pieces(content)
+        request = self._client.build_request(method, path, headers=sent, content=content, **values)
+        if "://" in path:  # the key is the service's, and nobody else's
             request.headers.pop("Authorization", None)
         return request
 
-    def _pieces(self, content: bytearray) -> Iterator[bytes] | AsyncIterator[bytes]:
-        return _pieces(content) if isinstance(self._client, httpx.Client) else _async_pieces(content)
+    async def _chunks(self, answer: httpx.Response, chunk_bytes: int | None) -> AsyncGenerator[bytes, None]:
+        with _named_errors():
+            if self._blocks:
+                for chunk in answer.iter_raw(chunk_bytes):
+                    yield chunk
+                return
+            # A generator, though annotated as less; one that is not closed is closed by whoever comes next.
+            chunks = cast(AsyncGenerator[bytes, None], answer.aiter_raw(chunk_bytes))
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    yield chunk
+
+    async def _close(self, what: httpx.Client | httpx.AsyncClient | httpx.Response) -> None:
+        if isinstance(what, httpx.Client) or (isinstance(what, httpx.Response) and self._blocks):
+            what.close()
+        else:
+            await what.aclose()
 
 
 async def _value(found: T | Awaitable[T]) -> T:

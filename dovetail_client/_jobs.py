@@ -9,24 +9,21 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 from uuid import uuid4
 
-import httpx
-
-from dovetail_client._answers import parse
-from dovetail_client._calls import Call
+from dovetail_client._api import Methods
 from dovetail_client._downloads import download_job
 from dovetail_client._events import job_events
-from dovetail_client._requests import Requests
-from dovetail_client._sources import LocalFile, Source, id_of, local_file, remote_source
-from dovetail_client._uploads import ProgressFunction, upload_file
-from dovetail_client._waiting import wait_for_job
+from dovetail_client._sources import LocalFile, Source, id_of, remote_source
+from dovetail_client._uploads import ProgressFunction, Uploading
+from dovetail_client._waiting import Watch, wait_for_job
 from dovetail_client._words import JobStatus
+from dovetail_client.errors import JobCancelledError, JobFailedError
 from dovetail_client.models import Job, JobEvent, JobList
 from dovetail_client.options import SubmitOptions, request_fields
 
 LARGEST_MULTIPART_BYTES = 8 * 2**20
 
 
-class JobMethods(Requests):
+class JobMethods(Methods):
     """Jobs are given as such or by their ids."""
 
     async def submit(
@@ -57,20 +54,17 @@ class JobMethods(Requests):
         key = {"Idempotency-Key": idempotency_key or str(uuid4())}
         named = remote_source(source)
         if named is None:
-            file = await self._http.work(local_file, source, filename)
-            with file:
+            with await self._api.work(LocalFile, source, filename) as file:
                 if file.size_bytes <= LARGEST_MULTIPART_BYTES:
-                    body, headers = await self._http.work(_multipart, file, fields)
-                    call = Call("POST", "/v1/jobs", headers=key | headers, content=body)
-                    job = parse(await self._http.send(call), Job)
+                    job = await self._submit_form(file, fields, key)
                     if on_progress is not None:
                         on_progress(file.size_bytes, file.size_bytes)
                     return job
-                uploaded = await upload_file(self._http, file, on_progress=on_progress)
+                uploaded = await Uploading(self._api, file, on_progress=on_progress).run()
             named = {"type": "upload", "upload_id": uploaded.id}
         if filename is not None:
             fields["filename"] = filename
-        return await self._post(Job, "/v1/jobs", {"source": named, **fields}, headers=key)
+        return await self._api.post(Job, "/v1/jobs", {"source": named, **fields}, headers=key)
 
     async def get(self, job: Job | str) -> Job:
         """A job as it is now.
@@ -78,7 +72,7 @@ class JobMethods(Requests):
         Raises:
             NotFoundError: If there is none of that id.
         """
-        return await self._get(Job, f"/v1/jobs/{id_of(job)}")
+        return await self._api.get(Job, f"/v1/jobs/{id_of(job)}")
 
     def list(
         self,
@@ -101,7 +95,7 @@ class JobMethods(Requests):
         params += [("label", f"{name}:{value}") for name, value in (labels or {}).items()]
         if batch_id is not None:
             params.append(("batch_id", batch_id))
-        return self._pages(JobList, "/v1/jobs", (*params, ("order", order)), limit=limit)
+        return self._api.pages(JobList, "/v1/jobs", (*params, ("order", order)), limit=limit)
 
     async def cancel(self, job: Job | str) -> Job:
         """Stops a job.
@@ -109,7 +103,7 @@ class JobMethods(Requests):
         Raises:
             ConflictError: If it is final already.
         """
-        return await self._post(Job, f"/v1/jobs/{id_of(job)}/cancel")
+        return await self._api.post(Job, f"/v1/jobs/{id_of(job)}/cancel")
 
     async def retry(self, job: Job | str) -> Job:
         """Lets a failed or cancelled job go on where it ended.
@@ -117,7 +111,7 @@ class JobMethods(Requests):
         Raises:
             ConflictError: If it is neither.
         """
-        return await self._post(Job, f"/v1/jobs/{id_of(job)}/retry")
+        return await self._api.post(Job, f"/v1/jobs/{id_of(job)}/retry")
 
     async def deliver(self, job: Job | str, deliver_to: str | None = None) -> Job:
         """Sends the result of a completed job to an address, or once more to where it went before.
@@ -126,11 +120,11 @@ class JobMethods(Requests):
             ConflictError: If there is no result, or it has never been delivered and no address is given.
         """
         body = {} if deliver_to is None else {"deliver_to": deliver_to}
-        return await self._post(Job, f"/v1/jobs/{id_of(job)}/deliver", body)
+        return await self._api.post(Job, f"/v1/jobs/{id_of(job)}/deliver", body)
 
     async def delete(self, job: Job | str) -> None:
         """Deletes a job with all its files; cancels it first if need be."""
-        await self._delete(f"/v1/jobs/{id_of(job)}")
+        await self._api.delete(f"/v1/jobs/{id_of(job)}")
 
     async def wait(
         self,
@@ -152,9 +146,14 @@ class JobMethods(Requests):
             JobCancelledError: If it is cancelled.
             WaitTimeoutError: If it is not final in time. It goes on.
         """
-        return await wait_for_job(
-            self._http, id_of(job), timeout=timeout, on_update=on_update, use_events=use_events
-        )
+        found = id_of(job)
+        watch = Watch(self._api, f"/v1/jobs/{found}", Job, timeout_seconds=timeout, on_update=on_update)
+        done = await (wait_for_job(self._api, found, watch) if use_events else watch.until_final())
+        if done.status is JobStatus.FAILED:
+            raise JobFailedError(done)
+        if done.status is JobStatus.CANCELLED:
+            raise JobCancelledError(done)
+        return done
 
     def events(self, job: Job | str, *, last_event_id: str | None = None) -> AsyncGenerator[JobEvent, None]:
         """What happens to a job, as it happens, until a final event; missed events are caught up.
@@ -166,7 +165,7 @@ class JobMethods(Requests):
             APIError: If the service refuses.
             ConnectionFailedError: If the connection breaks again and again.
         """
-        return job_events(self._http, id_of(job), last_event_id=last_event_id)
+        return job_events(self._api, id_of(job), last_event_id=last_event_id)
 
     async def download(
         self, job: Job | str, path: str | os.PathLike[str], *, on_progress: ProgressFunction | None = None
@@ -188,16 +187,16 @@ class JobMethods(Requests):
             ChecksumMismatchError: If other bytes come than the service made.
             OSError: If it cannot be written.
         """
-        return await download_job(self._http, id_of(job), path, on_progress=on_progress)
+        return await download_job(self._api, id_of(job), path, on_progress=on_progress)
 
-
-def _multipart(file: LocalFile, fields: Mapping[str, Any]) -> tuple[bytes, dict[str, str]]:
-    """A form with the file and the request: bytes that stay the same when they are sent again."""
-    content = file.read_at(0, LARGEST_MULTIPART_BYTES)
-    request = httpx.Request(
-        "POST",
-        "http://service/v1/jobs",
-        data={"request": json.dumps(fields)},
-        files={"file": (file.filename, content, "application/octet-stream")},
-    )
-    return request.read(), {"Content-Type": request.headers["Content-Type"]}
+    async def _submit_form(self, file: LocalFile, fields: Mapping[str, Any], key: Mapping[str, str]) -> Job:
+        content = await self._api.work(file.read_at, 0, LARGEST_MULTIPART_BYTES)
+        # The same each time, as the service compares what is sent again with what came first.
+        kind = {"Content-Type": f"multipart/form-data; boundary={uuid4().hex}"}
+        return await self._api.post(
+            Job,
+            "/v1/jobs",
+            headers={**key, **kind},
+            data={"request": json.dumps(fields)},
+            files={"file": (file.filename, content, "application/octet-stream")},
+        )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from dovetail_client._requests import Requests
+from dovetail_client._api import Methods
 from dovetail_client._sources import id_of
-from dovetail_client.models import Key, KeyList, NewKey
+from dovetail_client.models import Key, NewKey, Page
 
 
-class KeyMethods(Requests):
+class KeyMethods(Methods):
     """Keys are given as such or by their ids."""
 
     async def create(
@@ -34,12 +34,12 @@ class KeyMethods(Requests):
         """
         expiry = None if expires_at is None else expires_at.isoformat()
         body = {"name": name, "scopes": [*scopes], "limits": dict(limits or {}), "expires_at": expiry}
-        return await self._post(NewKey, "/v1/keys", body)
+        return await self._api.post(NewKey, "/v1/keys", body)
 
     async def list(self) -> tuple[Key, ...]:
         """All of them, the oldest first."""
-        return (await self._get(KeyList, "/v1/keys")).data
+        return (await self._api.get(Page[Key], "/v1/keys")).data
 
     async def revoke(self, key: Key | str) -> None:
         """Makes a key useless within seconds. Its jobs stay until they expire."""
-        await self._delete(f"/v1/keys/{id_of(key)}")
+        await self._api.delete(f"/v1/keys/{id_of(key)}")

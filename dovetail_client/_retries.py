@@ -1,15 +1,11 @@
-"""When a request is sent again, and after how long."""
+"""When something is tried again, and after how long."""
 
 from __future__ import annotations
 
 import random
-from typing import Any
+from collections.abc import Awaitable, Callable
 
-from tenacity import RetryCallState, retry_if_exception, retry_if_result, stop_after_attempt
-
-from dovetail_client._answers import retry_after_seconds, to_error
-from dovetail_client._calls import Answer, Call
-from dovetail_client.errors import ConnectionFailedError
+from dovetail_client.errors import APIError, ConnectionFailedError, DovetailError
 
 BASE_SECONDS, CAP_SECONDS = 0.5, 30.0
 
@@ -17,6 +13,38 @@ BASE_SECONDS, CAP_SECONDS = 0.5, 30.0
 LONGEST_ASKED_SECONDS = 120.0
 
 TEMPORARY_STATUSES = frozenset({429, 502, 503, 504})
+
+
+class Patience:
+    """Bears failures, with pauses.
+
+    Args:
+        max_failures: In a row.
+        sleep: Waits so many seconds.
+
+    Attributes:
+        num_failures: Since something went well.
+    """
+
+    def __init__(self, max_failures: int, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self.num_failures = 0
+        self._max_failures, self._sleep = max_failures, sleep
+
+    def renew(self) -> None:
+        """To be called when something went well."""
+        self.num_failures = 0
+
+    async def bear(self, error: DovetailError) -> None:
+        """Waits before another try.
+
+        Raises:
+            DovetailError: The error, if it is one too many or the service asks for more than two minutes.
+        """
+        self.num_failures += 1
+        asked = error.retry_after_seconds if isinstance(error, APIError) else None
+        if self.num_failures > self._max_failures or (asked or 0) > LONGEST_ASKED_SECONDS:
+            raise error
+        await self._sleep(backoff_seconds(self.num_failures, asked))
 
 
 def backoff_seconds(num_failures: int, asked_seconds: float | None = None) -> float:
@@ -31,39 +59,16 @@ def backoff_seconds(num_failures: int, asked_seconds: float | None = None) -> fl
     return random.uniform(limit / 2, limit)
 
 
-def retry_policy(call: Call, *, max_retries: int) -> dict[str, Any]:
-    """Arguments for tenacity. When patience ends, the last answer is returned, the last error raised."""
-
-    def is_worthwhile(error: BaseException) -> bool:
-        return isinstance(error, ConnectionFailedError) and (call.may_repeat or error.is_unsent)
-
-    def is_temporary(answer: Answer) -> bool:
-        # An answer 429 means that nothing was done, so it may be repeated even without a key.
-        if not (call.may_repeat or answer.status == 429):
-            return False
-        if answer.status == 409:
-            # The first attempt, whose answer was lost, is still at work.
-            return to_error(answer).code == "idempotency_in_progress"
-        asked = retry_after_seconds(answer.headers) or 0.0
-        return answer.status in TEMPORARY_STATUSES and asked <= LONGEST_ASKED_SECONDS
-
-    return {
-        "retry": retry_if_exception(is_worthwhile) | retry_if_result(is_temporary),
-        "wait": _wait_seconds,
-        "stop": stop_after_attempt(max_retries + 1),
-        "retry_error_callback": _last_outcome,
-    }
+def is_temporary(error: DovetailError) -> bool:
+    """Whether the same request may fare better later."""
+    if isinstance(error, APIError):
+        # In progress: the first attempt, whose answer was lost, is still at work.
+        return error.status in TEMPORARY_STATUSES or error.code == "idempotency_in_progress"
+    return isinstance(error, ConnectionFailedError)
 
 
-def _wait_seconds(state: RetryCallState) -> float:
-    outcome = state.outcome
-    asked = None
-    if outcome is not None and not outcome.failed:
-        asked = retry_after_seconds(outcome.result().headers)
-    return backoff_seconds(state.attempt_number, asked)
-
-
-def _last_outcome(state: RetryCallState) -> Answer:
-    assert state.outcome is not None
-    answer: Answer = state.outcome.result()
-    return answer
+def has_done_nothing(error: DovetailError) -> bool:
+    """Whether the failed request surely changed nothing: it never arrived, or was turned away unread."""
+    if isinstance(error, APIError):
+        return error.status == 429
+    return isinstance(error, ConnectionFailedError) and error.is_unsent

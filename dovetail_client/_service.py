@@ -5,26 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Unpack, cast
 
-from dovetail_client import _uploads
-from dovetail_client._requests import Requests
-from dovetail_client._sources import Source, id_of, local_file, remote_source
-from dovetail_client._uploads import DEFAULT_CHUNK_SIZE, ProgressFunction, upload_id_of
+from dovetail_client._api import Methods
+from dovetail_client._sources import LocalFile, Source, id_of, remote_source
+from dovetail_client._uploads import (
+    DEFAULT_CHUNK_SIZE,
+    ProgressFunction,
+    Uploading,
+    delete_upload,
+    path_of,
+    upload_id_of,
+)
 from dovetail_client.models import (
     Batch,
     Delivery,
-    DeliveryList,
     Estimate,
     Job,
     Me,
     Model,
-    ModelList,
+    Page,
     Upload,
     WebhookSecret,
 )
 from dovetail_client.options import JobOptions, SubmitOptions, request_fields
 
 
-class ServiceMethods(Requests):
+class ServiceMethods(Methods):
     """Everything but jobs and batches."""
 
     async def upload(
@@ -55,27 +60,21 @@ class ServiceMethods(Requests):
             APIError: If the service refuses.
             OSError: If the file cannot be read.
         """
-        with await self._http.work(local_file, source, filename) as file:
-            return await _uploads.upload_file(
-                self._http,
-                file,
-                chunk_size=chunk_size,
-                on_progress=on_progress,
-                on_created=on_created,
-                resume=resume,
-            )
+        with await self._api.work(LocalFile, source, filename) as file:
+            uploading = Uploading(self._api, file, chunk_size=chunk_size, on_progress=on_progress)
+            return await uploading.run(resume, on_created)
 
     async def get_upload(self, upload: Upload | str) -> Upload:
         """How far an upload is."""
-        return await _uploads.get_upload(self._http, upload_id_of(upload))
+        return await self._api.get(Upload, path_of(upload_id_of(upload)))
 
     async def delete_upload(self, upload: Upload | str) -> None:
         """Ends an upload and forgets its bytes."""
-        await _uploads.delete_upload(self._http, upload_id_of(upload))
+        await delete_upload(self._api, upload_id_of(upload))
 
     async def webhook_secret(self) -> WebhookSecret:
         """What signs the webhooks of your jobs and batches, for a library of Standard Webhooks."""
-        return await self._get(WebhookSecret, "/v1/webhooks/secret")
+        return await self._api.get(WebhookSecret, "/v1/webhooks/secret")
 
     async def rotate_webhook_secret(self, *, overlap_seconds: int = 86_400) -> WebhookSecret:
         """Makes a new webhook secret.
@@ -84,7 +83,7 @@ class ServiceMethods(Requests):
             overlap_seconds: How long the present one signs too, until receivers have changed. 0 ends it at
                 once, for one that has leaked.
         """
-        return await self._post(
+        return await self._api.post(
             WebhookSecret, "/v1/webhooks/secret/rotate", {"overlap_seconds": overlap_seconds}
         )
 
@@ -92,11 +91,11 @@ class ServiceMethods(Requests):
         """What was sent to the webhook of a job or batch, the oldest first, and what came of it."""
         found = id_of(subject)
         kind = "batches" if found.startswith("batch_") else "jobs"
-        return (await self._get(DeliveryList, f"/v1/{kind}/{found}/deliveries")).data
+        return (await self._api.get(Page[Delivery], f"/v1/{kind}/{found}/deliveries")).data
 
     async def redeliver(self, delivery: Delivery | str) -> Delivery:
         """Sends a webhook again: the same bytes under the same id."""
-        return await self._post(Delivery, f"/v1/webhooks/deliveries/{id_of(delivery)}/redeliver")
+        return await self._api.post(Delivery, f"/v1/webhooks/deliveries/{id_of(delivery)}/redeliver")
 
     async def estimate(self, source: Source | Mapping[str, Any], **options: Unpack[JobOptions]) -> Estimate:
         """What a job would cost.
@@ -118,12 +117,12 @@ class ServiceMethods(Requests):
                 )
             fields["source"] = named
         # Nothing is made by it, so that it may be asked twice.
-        return await self._post(Estimate, "/v1/estimate", {"options": {}, **fields}, is_repeatable=True)
+        return await self._api.post(Estimate, "/v1/estimate", {"options": {}, **fields}, is_repeatable=True)
 
     async def models(self) -> tuple[Model, ...]:
         """The models that the service offers."""
-        return (await self._get(ModelList, "/v1/models")).data
+        return (await self._api.get(Page[Model], "/v1/models")).data
 
     async def me(self) -> Me:
         """Who the key belongs to, and what it may do."""
-        return await self._get(Me, "/v1/me")
+        return await self._api.get(Me, "/v1/me")

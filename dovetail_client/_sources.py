@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, Literal, Self, cast
 
+from dovetail_client.errors import TransferError
 from dovetail_client.models import Upload
 
 Source = str | os.PathLike[str] | BinaryIO | Upload
@@ -40,13 +44,16 @@ class LocalFile:
         filename: What the service shall call it; by default its own name.
 
     Raises:
+        TypeError: If it is nothing that can be read.
         OSError: If it cannot be read.
     """
 
-    def __init__(self, source: str | os.PathLike[str] | BinaryIO, filename: str | None = None) -> None:
+    def __init__(self, source: Source, filename: str | None = None) -> None:
         self._is_owned = True
         if isinstance(source, str | os.PathLike):
             self._file: BinaryIO = Path(source).open("rb")  # noqa: SIM115 - see close()
+        elif isinstance(source, Upload) or not hasattr(source, "read"):
+            raise TypeError(f"a path or an open binary file is needed here, not {source!r}")
         elif source.seekable():
             self._file, self._is_owned = source, False
         else:
@@ -60,6 +67,24 @@ class LocalFile:
         self._file.seek(self._start + offset)
         return self._file.read(num_bytes)
 
+    def piece(
+        self, offset: int, num_bytes: int, algorithm: Literal["md5", "sha256"]
+    ) -> tuple[bytearray, str]:
+        """Reads bytes that are to be sent.
+
+        Returns:
+            As many as are wanted or left, and their digest in Base64.
+
+        Raises:
+            TransferError: If the file has become shorter meanwhile.
+        """
+        end = min(offset + num_bytes, self.size_bytes)
+        content = self.read_at(offset, end - offset)
+        if len(content) < end - offset:
+            raise TransferError(f"{self.filename} has become shorter than {end} bytes meanwhile")
+        digest = hashlib.new(algorithm, content, usedforsecurity=False).digest()
+        return bytearray(content), base64.b64encode(digest).decode()
+
     def close(self) -> None:
         """Closes what was opened here; a file that was given open stays so."""
         if self._is_owned:
@@ -70,18 +95,6 @@ class LocalFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def local_file(source: Source, filename: str | None = None) -> LocalFile:
-    """Opens a source that is no remote one.
-
-    Raises:
-        TypeError: If it is nothing that can be read.
-        OSError: If it cannot be read.
-    """
-    if isinstance(source, Upload) or not (isinstance(source, str | os.PathLike) or hasattr(source, "read")):
-        raise TypeError(f"a path or an open binary file is needed here, not {source!r}")
-    return LocalFile(source, filename)
 
 
 def id_of(thing: Any) -> str:
@@ -101,13 +114,12 @@ def id_of(thing: Any) -> str:
 
 def _spool(source: BinaryIO) -> BinaryIO:
     spooled = tempfile.SpooledTemporaryFile(max_size=SPOOLED_BYTES)  # noqa: SIM115 - LocalFile closes it
-    while chunk := source.read(2**20):
-        spooled.write(chunk)
+    shutil.copyfileobj(source, spooled, 2**20)
     spooled.seek(0)
     return cast(BinaryIO, spooled)
 
 
-def _name_of(source: str | os.PathLike[str] | BinaryIO) -> str:
+def _name_of(source: Source) -> str:
     name = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
     # Files of descriptors have numbers for names.
     return (Path(name).name if isinstance(name, str | os.PathLike) else "") or DEFAULT_FILENAME

@@ -4,20 +4,22 @@ service's storage where that takes them."""
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from dovetail_client._answers import parse, require_success, retry_after_seconds, to_error
-from dovetail_client._calls import Answer, Call
+import httpx
+
+from dovetail_client._api import Api
 from dovetail_client._direct import DirectSending
-from dovetail_client._http import Http
-from dovetail_client._retries import TEMPORARY_STATUSES, backoff_seconds
+from dovetail_client._retries import is_temporary
 from dovetail_client._sources import LocalFile, id_of
 from dovetail_client.errors import (
+    APIError,
     ChecksumMismatchError,
     ConnectionFailedError,
     DovetailError,
+    GoneError,
+    NotFoundError,
     TransferError,
     UnexpectedAnswerError,
 )
@@ -31,67 +33,50 @@ DEFAULT_CHUNK_SIZE = 8 * 2**20
 # Over a line that breaks all the time, smaller chunks still arrive: a broken one counts for nothing.
 SMALLEST_CHUNK_SIZE = 256 * 2**10
 
-CHECKSUM_MISMATCH, LOCKED = 460, 423
+CHECKSUM_MISMATCH = 460
+# Where one asks how far the upload is and goes on: another offset, locked, broken while it was written.
+_MENDABLE_STATUSES = frozenset({409, 423, 500})
 _TUS = {"Tus-Resumable": "1.0.0"}
 
 
-async def upload_file(
-    http: Http,
-    file: LocalFile,
-    *,
-    chunk_size: int = DEFAULT_CHUNK_SIZE,
-    on_progress: ProgressFunction | None = None,
-    on_created: Callable[[str], None] | None = None,
-    resume: str | Upload | None = None,
-) -> Upload:
-    """Uploads a file that is open; see `Dovetail.upload`."""
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size is {chunk_size}; it takes at least one byte")
-    sending = _Sending(http, file, chunk_size=chunk_size, on_progress=on_progress)
-    return await sending.run(resume, on_created)
-
-
-async def get_upload(http: Http, upload_id: str) -> Upload:
-    """How far an upload is."""
-    return parse(await http.send(Call("GET", f"/v1/uploads/{upload_id}")), Upload)
-
-
-async def delete_upload(http: Http, upload_id: str) -> None:
-    """Ends an upload and forgets its bytes."""
-    require_success(await http.send(Call("DELETE", f"/v1/uploads/{upload_id}", headers=_TUS)))
-
-
-class _Sending:
-    """One file on its way."""
+class Uploading:
+    """One file on its way; see `Dovetail.upload`."""
 
     def __init__(
-        self, http: Http, file: LocalFile, *, chunk_size: int, on_progress: ProgressFunction | None
+        self,
+        api: Api,
+        file: LocalFile,
+        *,
+        chunk_size: int = DEFAULT_CHUNK_SIZE,
+        on_progress: ProgressFunction | None = None,
     ) -> None:
-        self._http = http
-        self._file = file
-        self._chunk_size = chunk_size
+        if chunk_size < 1:
+            raise ValueError(f"chunk_size is {chunk_size}; it takes at least one byte")
+        self._api, self._file, self._chunk_size = api, file, chunk_size
         self._on_progress = on_progress
-        self._num_failures = 0
+        self._patience = api.patience()
 
-    async def run(self, resume: str | Upload | None, on_created: Callable[[str], None] | None) -> Upload:
+    async def run(
+        self, resume: str | Upload | None = None, on_created: Callable[[str], None] | None = None
+    ) -> Upload:
         """Creates the upload, or finds out how far it is, and sends what is missing."""
         upload_id = await self._create() if resume is None else upload_id_of(resume)
         offset = 0 if resume is None else await self._offset(upload_id)
-        direct = DirectSending(self._http, self._file, upload_id, self._tell)
+        direct = DirectSending(self._api, self._file, upload_id, self._tell)
         # Who wants smaller chunks has a line for which the storage's parts are too large.
         is_large = self._file.size_bytes > self._chunk_size >= DEFAULT_CHUNK_SIZE
         parts = await direct.offer() if is_large and not offset else None
         if parts is not None and resume is None and not await direct.can_reach(parts):
-            await delete_upload(self._http, upload_id)
+            await delete_upload(self._api, upload_id)
             upload_id, parts = await self._create(), None
         if resume is None and on_created is not None:
-            on_created(f"/v1/uploads/{upload_id}")
+            on_created(path_of(upload_id))
         if parts is not None:
             return await direct.run(parts)
         self._tell(offset)
         while offset < self._file.size_bytes:
             offset = await self._send_chunk(upload_id, offset)
-        return await get_upload(self._http, upload_id)
+        return await self._api.get(Upload, path_of(upload_id))
 
     async def _create(self) -> str:
         name = base64.b64encode(self._file.filename.encode()).decode()
@@ -101,18 +86,18 @@ class _Sending:
             "Upload-Metadata": f"filename {name}",
         }
         # An upload whose answer is lost stays empty and expires, so that a second one does no harm.
-        answer = await self._http.send(Call("POST", "/v1/uploads", headers=headers, is_repeatable=True))
-        require_success(answer)
+        answer = await self._api.send("POST", "/v1/uploads", headers=headers, is_repeatable=True)
         location = answer.headers.get("Location")
         if location is None:
             raise UnexpectedAnswerError("the service made an upload without saying where: no Location header")
         return upload_id_of(location)
 
     async def _offset(self, upload_id: str) -> int:
-        answer = await self._http.send(Call("HEAD", f"/v1/uploads/{upload_id}", headers=_TUS))
-        if answer.status in (404, 410):  # an answer to HEAD has no words of its own
-            await get_upload(self._http, upload_id)
-        require_success(answer)
+        try:
+            answer = await self._api.send("HEAD", path_of(upload_id), headers=_TUS)
+        except (NotFoundError, GoneError):  # without a word of why, as an answer to HEAD has no body
+            await self._api.get(Upload, path_of(upload_id))
+            raise
         length = int(answer.headers.get("Upload-Length", self._file.size_bytes))
         if length != self._file.size_bytes:
             raise TransferError(
@@ -127,46 +112,40 @@ class _Sending:
         Returns:
             Where to go on: after it, or where the service says it is when something broke.
         """
-        chunk, digest = await self._http.work(self._read, offset)
+        chunk, digest = await self._api.work(self._file.piece, offset, self._chunk_size, "sha256")
         headers = {
             **_TUS,
             "Upload-Offset": str(offset),
             "Upload-Checksum": f"sha256 {digest}",
             "Content-Type": "application/offset+octet-stream",
         }
-        asked: float | None = None
-        error: DovetailError
         try:
-            call = Call("PATCH", f"/v1/uploads/{upload_id}", headers=headers, content=chunk)
-            answer = await self._http.send(call)
-        except ConnectionFailedError as failure:
-            error = failure
-            self._chunk_size = max(self._chunk_size // 2, min(self._chunk_size, SMALLEST_CHUNK_SIZE))
-        else:
-            if answer.status in (200, 204):
-                self._num_failures = 0
-                offset = _offset_of(answer)
-                self._tell(offset)
-                return offset
-            error = _chunk_error(answer, upload_id, offset)
-            asked = retry_after_seconds(answer.headers)
+            answer = await self._api.send("PATCH", path_of(upload_id), headers=headers, content=chunk)
+        except DovetailError as error:
+            if isinstance(error, ConnectionFailedError):
+                self._chunk_size = max(self._chunk_size // 2, min(self._chunk_size, SMALLEST_CHUNK_SIZE))
+            await self._patience.bear(_chunk_error(error, upload_id, offset))
+            return await self._offset(upload_id)
         finally:
             chunk.clear()
-        self._num_failures += 1
-        if self._num_failures > self._http.patience:
-            raise error
-        await self._http.sleep(backoff_seconds(self._num_failures, asked))
-        return await self._offset(upload_id)
-
-    def _read(self, offset: int) -> tuple[bytearray, str]:
-        chunk = self._file.read_at(offset, self._chunk_size)
-        if not chunk:
-            raise TransferError(f"{self._file.filename} has become shorter than {offset} bytes meanwhile")
-        return bytearray(chunk), base64.b64encode(hashlib.sha256(chunk).digest()).decode()
+        self._patience.renew()
+        offset = _offset_of(answer)
+        self._tell(offset)
+        return offset
 
     def _tell(self, offset: int) -> None:
         if self._on_progress is not None:
             self._on_progress(offset, self._file.size_bytes)
+
+
+async def delete_upload(api: Api, upload_id: str) -> None:
+    """Ends an upload and forgets its bytes."""
+    await api.delete(path_of(upload_id), headers=_TUS)
+
+
+def path_of(upload_id: str) -> str:
+    """Where an upload is."""
+    return f"/v1/uploads/{upload_id}"
 
 
 def upload_id_of(upload: str | Upload) -> str:
@@ -174,24 +153,23 @@ def upload_id_of(upload: str | Upload) -> str:
     return id_of(urlsplit(upload).path.rstrip("/").rpartition("/")[2] if isinstance(upload, str) else upload)
 
 
-def _chunk_error(answer: Answer, upload_id: str, offset: int) -> DovetailError:
+def _chunk_error(error: DovetailError, upload_id: str, offset: int) -> DovetailError:
     """The error of a chunk, which another try may mend.
 
     Raises:
-        APIError: If no other try helps.
+        DovetailError: If no other try helps.
     """
-    if answer.status == CHECKSUM_MISMATCH:
+    if isinstance(error, APIError) and error.status == CHECKSUM_MISMATCH:
         return ChecksumMismatchError(
             f"bytes of {upload_id} from {offset} on arrive changed, again and again; something on the way "
             "changes them"
         )
-    error = to_error(answer)
-    if answer.status not in TEMPORARY_STATUSES | {409, LOCKED, 500}:
+    if not is_temporary(error) and not (isinstance(error, APIError) and error.status in _MENDABLE_STATUSES):
         raise error
     return error
 
 
-def _offset_of(answer: Answer) -> int:
+def _offset_of(answer: httpx.Response) -> int:
     text = answer.headers.get("Upload-Offset", "")
     if not text.isdecimal():
         raise UnexpectedAnswerError(f"expected a number of bytes as Upload-Offset, received {text!r}")

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from dovetail_client._answers import parse, retry_after_seconds
-from dovetail_client._calls import Call
-from dovetail_client._events import Listener
-from dovetail_client._http import Http
-from dovetail_client._words import JobStatus
-from dovetail_client.errors import DovetailError, JobCancelledError, JobFailedError, WaitTimeoutError
+from dovetail_client._api import Api
+from dovetail_client._events import FINAL_TYPES, listen
+from dovetail_client.errors import DovetailError, WaitTimeoutError
 from dovetail_client.models import Batch, Job
 
 POLL_SECONDS = 2.0
@@ -21,20 +19,65 @@ POLLED_END_SECONDS = 30.0
 W = TypeVar("W", Job, Batch)
 
 
-class Deadline:
-    """The end of one's patience.
+class Watch(Generic[W]):
+    """Asks for a job or batch again and again; an unchanged one costs no body.
 
     Args:
-        timeout_seconds: From now on; None is never.
-        clock: Seconds that only grow.
+        timeout_seconds: From now on; None is for ever.
+        on_update: Is told what is new.
     """
 
-    def __init__(self, timeout_seconds: float | None, clock: Callable[[], float]) -> None:
-        self._timeout_seconds = timeout_seconds
-        self._clock = clock
-        self._start = clock()
+    def __init__(
+        self,
+        api: Api,
+        path: str,
+        model: type[W],
+        *,
+        timeout_seconds: float | None,
+        on_update: Callable[[W], None] | None,
+    ) -> None:
+        self._api, self._path = api, path
+        self._model: type[W] = model
+        self._on_update: Callable[[W], None] | None = on_update
+        self._timeout_seconds, self._start_seconds = timeout_seconds, api.clock()
+        self._pause_seconds = POLL_SECONDS
+        self._etag: str | None = None
+        self._last: W | None = None
 
-    def seconds_left(self, last: Job | Batch) -> float:
+    async def ask(self) -> W:
+        """What it is now."""
+        headers = {"If-None-Match": self._etag} if self._etag is not None else {}
+        answer = await self._api.send("GET", self._path, headers=headers)
+        self._pause_seconds = retry_after_seconds(answer.headers) or POLL_SECONDS
+        if answer.status_code == 304 and self._last is not None:
+            return self._last
+        self._etag = answer.headers.get("ETag")
+        return self.tell(parse(answer, self._model))
+
+    async def until_final(self, found: W | None = None) -> W:
+        """Asks until it is final; first after a pause, if it was found just now.
+
+        Raises:
+            WaitTimeoutError: If that takes too long.
+        """
+        found = found or await self.ask()
+        while not found.status.is_final:
+            found = await self.ask_later(self.seconds_left(found))
+        return found
+
+    async def ask_later(self, seconds_left: float) -> W:
+        """What it is after the pause that the service wants, or when the time is over."""
+        await self._api.sleep(min(self._pause_seconds, seconds_left))
+        return await self.ask()
+
+    def tell(self, found: W) -> W:
+        """Passes news on."""
+        if found != self._last and self._on_update is not None:
+            self._on_update(found)
+        self._last = found
+        return found
+
+    def seconds_left(self, last: W) -> float:
         """Time left, infinite without a limit.
 
         Raises:
@@ -42,104 +85,37 @@ class Deadline:
         """
         if self._timeout_seconds is None:
             return float("inf")
-        left = self._timeout_seconds - (self._clock() - self._start)
+        left = self._timeout_seconds - (self._api.clock() - self._start_seconds)
         if left <= 0:
             raise WaitTimeoutError(last, self._timeout_seconds)
         return left
 
 
-class Poller(Generic[W]):
-    """Asks for a job or batch; an unchanged one costs no body.
+async def wait_for_job(api: Api, job_id: str, watch: Watch[Job]) -> Job:
+    """Waits until a job is final, listening as long as that works.
 
-    Attributes:
-        pause_seconds: What the service wants between two questions.
+    Raises:
+        WaitTimeoutError: If that takes too long.
     """
-
-    def __init__(self, http: Http, path: str, model: type[W], on_update: Callable[[W], None] | None) -> None:
-        self.pause_seconds = POLL_SECONDS
-        self._http = http
-        self._path = path
-        self._model: type[W] = model
-        self._on_update: Callable[[W], None] | None = on_update
-        self._etag: str | None = None
-        self._last: W | None = None
-
-    async def ask(self) -> W:
-        """What it is now."""
-        headers = {"If-None-Match": self._etag} if self._etag is not None else {}
-        answer = await self._http.send(Call("GET", self._path, headers=headers))
-        self.pause_seconds = retry_after_seconds(answer.headers) or POLL_SECONDS
-        if answer.status == 304 and self._last is not None:
-            return self._last
-        found = parse(answer, self._model)
-        self._etag = answer.headers.get("ETag")
-        self.tell(found)
-        return found
-
-    def tell(self, found: W) -> None:
-        """Passes news on."""
-        if found != self._last and self._on_update is not None:
-            self._on_update(found)
-        self._last = found
-
-
-async def wait_for_job(
-    http: Http,
-    job_id: str,
-    *,
-    timeout: float | None,
-    on_update: Callable[[Job], None] | None,
-    use_events: bool,
-) -> Job:
-    """Waits until a job is final; see `Dovetail.wait`."""
-    deadline = Deadline(timeout, http.clock)
-    poller = Poller(http, f"/v1/jobs/{job_id}", Job, on_update)
-    job = await poller.ask()
-    listener = Listener(http, job_id) if use_events else None
+    job = await watch.ask()
+    signs = listen(api, job_id)
     try:
-        while not job.status.is_final:
-            left = deadline.seconds_left(job)
-            if listener is None or left <= POLLED_END_SECONDS:
-                await http.sleep(min(poller.pause_seconds, left))
-                job = await poller.ask()
-                continue
+        while not job.status.is_final and watch.seconds_left(job) > POLLED_END_SECONDS:
             try:
-                events = await listener.receive()
+                event = await anext(signs)
             except DovetailError:
-                await listener.close()
-                listener = None  # asking tells whether it is the service or only its events
+                break  # asking tells whether it is the service or only its events
+            if event is None:
                 continue
-            for event in events:
-                if event.job is not None and not event.job.status.is_final:
-                    job = event.job
-                    poller.tell(job)
-            if listener.is_over:
+            if event.job is not None and not event.job.status.is_final:
+                job = watch.tell(event.job)
+            if event.type in FINAL_TYPES:
                 # A job that failed and was retried has a final event that is not its last.
-                job = await poller.ask()
-                await http.sleep(0 if job.status.is_final else poller.pause_seconds)
-                listener = Listener(http, job_id, last_event_id=listener.last_event_id)
+                await signs.aclose()
+                job = await watch.ask()
+                if not job.status.is_final:
+                    job = await watch.ask_later(watch.seconds_left(job))
+                signs = listen(api, job_id, last_event_id=event.id)
     finally:
-        if listener is not None:
-            await listener.close()
-    return _require_completed(job)
-
-
-async def wait_for_batch(
-    http: Http, batch_id: str, *, timeout: float | None, on_update: Callable[[Batch], None] | None
-) -> Batch:
-    """Waits until every job of a batch is final."""
-    deadline = Deadline(timeout, http.clock)
-    poller = Poller(http, f"/v1/batches/{batch_id}", Batch, on_update)
-    batch = await poller.ask()
-    while not batch.status.is_final:
-        await http.sleep(min(poller.pause_seconds, deadline.seconds_left(batch)))
-        batch = await poller.ask()
-    return batch
-
-
-def _require_completed(job: Job) -> Job:
-    if job.status is JobStatus.FAILED:
-        raise JobFailedError(job)
-    if job.status is JobStatus.CANCELLED:
-        raise JobCancelledError(job)
-    return job
+        await signs.aclose()
+    return await watch.until_final(job)

@@ -9,8 +9,8 @@ from typing import Self
 
 import httpx
 
+from dovetail_client._api import Api
 from dovetail_client._batches import BatchMethods
-from dovetail_client._http import Http
 from dovetail_client._jobs import JobMethods
 from dovetail_client._keys import KeyMethods
 from dovetail_client._service import ServiceMethods
@@ -34,12 +34,12 @@ class AsyncDovetail(JobMethods, BatchMethods, ServiceMethods):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         client = httpx.AsyncClient(**http_arguments(base_url, api_key, timeout))
-        super().__init__(Http(client, patience=max_retries, clock=clock, sleep=sleep))
-        self.keys = KeyMethods(self._http)
+        super().__init__(Api(client, max_retries=max_retries, clock=clock, sleep=sleep))
+        self.keys = KeyMethods(self._api)
 
     async def close(self) -> None:
         """Closes its connections."""
-        await self._http.close()
+        await self._api.close()
 
     async def __aenter__(self) -> Self:
         return self

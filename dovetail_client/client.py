@@ -9,8 +9,9 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 import httpx
 
+from dovetail_client._api import Api
 from dovetail_client._batches import BatchMethods
-from dovetail_client._http import Http, iterate, run
+from dovetail_client._http import iterate, run
 from dovetail_client._jobs import JobMethods
 from dovetail_client._keys import KeyMethods
 from dovetail_client._service import ServiceMethods
@@ -89,13 +90,13 @@ class Dovetail(_Face[_Methods]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         client = httpx.Client(**http_arguments(base_url, api_key, timeout))
-        self._http = Http(client, patience=max_retries, clock=clock, sleep=sleep)
-        super().__init__(_Methods(self._http))
-        self.keys = Keys(KeyMethods(self._http))
+        self._api = Api(client, max_retries=max_retries, clock=clock, sleep=sleep)
+        super().__init__(_Methods(self._api))
+        self.keys = Keys(KeyMethods(self._api))
 
     def close(self) -> None:
         """Closes its connections."""
-        run(self._http.close())
+        run(self._api.close())
 
     def __enter__(self) -> Self:
         return self

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dovetail_client.models import Batch, Job
@@ -94,6 +94,10 @@ class WaitTimeoutError(DovetailError):
         self.last = last
 
 
+_CLASSES: dict[int | str, type[APIError]] = {}
+"""By status, and by code."""
+
+
 class APIError(DovetailError):
     """Raised when the service refuses a request.
 
@@ -107,8 +111,8 @@ class APIError(DovetailError):
         retry_after_seconds: When it is worth trying again; None where the service did not say.
     """
 
-    statuses: ClassVar[tuple[int, ...]] = ()
-    codes: ClassVar[tuple[str, ...]] = ()
+    def __init_subclass__(cls, *, statuses: Iterable[int] = (), codes: Iterable[str] = ()) -> None:
+        _CLASSES.update(dict.fromkeys([*statuses, *codes], cls))
 
     def __init__(
         self,
@@ -140,114 +144,73 @@ class APIError(DovetailError):
         return "; ".join(lines) + f" ({self.code}, HTTP {self.status})"
 
 
-class InvalidRequestError(APIError):
+class InvalidRequestError(APIError, statuses=(400, 405, 422)):
     """Raised when the service does not accept a field, an option or a source."""
 
-    statuses = (400, 405, 422)
 
-
-class UnauthorizedError(APIError):
+class UnauthorizedError(APIError, statuses=(401,)):
     """Raised when the key is missing or unknown."""
 
-    statuses = (401,)
 
-
-class ForbiddenError(APIError):
+class ForbiddenError(APIError, statuses=(403,)):
     """Raised when the key does not allow what was asked."""
 
-    statuses = (403,)
 
-
-class NotFoundError(APIError):
+class NotFoundError(APIError, statuses=(404,)):
     """Raised when there is no such job, batch or upload, or none that the key may see."""
 
-    statuses = (404,)
 
-
-class ConflictError(APIError):
+class ConflictError(APIError, statuses=(409,)):
     """Raised when the state of something does not allow what was asked."""
 
-    statuses = (409,)
 
-
-class NotReadyError(ConflictError):
+class NotReadyError(ConflictError, codes=("not_ready",)):
     """Raised when a result is asked for before it is there."""
 
-    codes = ("not_ready",)
 
-
-class IdempotencyConflictError(InvalidRequestError):
+class IdempotencyConflictError(InvalidRequestError, codes=("idempotency_conflict",)):
     """Raised when an idempotency key was used before with another request."""
 
-    codes = ("idempotency_conflict",)
 
-
-class GoneError(APIError):
+class GoneError(APIError, statuses=(410,)):
     """Raised when something has expired or was deleted."""
 
-    statuses = (410,)
 
-
-class TooLargeError(APIError):
+class TooLargeError(APIError, statuses=(413,)):
     """Raised when a file is larger than the service takes."""
 
-    statuses = (413,)
 
-
-class NotAVideoError(APIError):
-    """Raised when a file is no video that the service can read."""
-
-    statuses = (415,)
-    codes = (
+class NotAVideoError(
+    APIError,
+    statuses=(415,),
+    codes=(
         *("not_a_video", "unreadable_input", "no_video", "no_frames", "unsupported_codec"),
         *("input_limit", "input_crashed_decoder", "input_timeout", "input_memory"),
-    )
+    ),
+):
+    """Raised when a file is no video that the service can read."""
 
 
-class RateLimitedError(APIError):
+class RateLimitedError(APIError, statuses=(429,)):
     """Raised when too much was asked in too short a time, and waiting did not help."""
 
-    statuses = (429,)
 
-
-class QuotaExceededError(RateLimitedError):
+class QuotaExceededError(RateLimitedError, codes=("quota_exceeded",)):
     """Raised when the key has as many jobs or bytes as it may have."""
 
-    codes = ("quota_exceeded",)
 
-
-class UnavailableError(APIError):
+class UnavailableError(APIError, statuses=(502, 503, 504)):
     """Raised when the service cannot answer now, and waiting did not help."""
 
-    statuses = (502, 503, 504)
 
-
-class QueueFullError(UnavailableError):
+class QueueFullError(UnavailableError, codes=("queue_full",)):
     """Raised when as many jobs wait as the service takes."""
 
-    codes = ("queue_full",)
 
-
-class StorageFullError(APIError):
+class StorageFullError(APIError, statuses=(507,)):
     """Raised when the service has no room for a file."""
-
-    statuses = (507,)
 
 
 def error_class(status: int, code: str) -> type[APIError]:
     """The class for a problem: by its code where one is named after it, else by its status."""
-    classes = _descendants(APIError)
-    for found in classes:
-        if code in found.codes:
-            return found
-    for found in classes:
-        if status in found.statuses:
-            return found
-    return APIError
-
-
-def _descendants(base: type[APIError]) -> list[type[APIError]]:
-    found = []
-    for child in base.__subclasses__():
-        found += [child, *_descendants(child)]
-    return found
+    return _CLASSES.get(code) or _CLASSES.get(status) or APIError

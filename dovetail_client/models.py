@@ -184,9 +184,6 @@ class Batch(_Model):
     links: dict[str, str | None] = Field(default_factory=dict)
 
 
-BatchList = Page[Batch]
-
-
 class BatchResult(_Model):
     """What became of one job of a batch."""
 
@@ -197,9 +194,6 @@ class BatchResult(_Model):
     content: str | None = None
     size_bytes: int | None = None
     error: Problem | None = None
-
-
-BatchResultList = Page[BatchResult]
 
 
 class Upload(_Model):
@@ -229,9 +223,6 @@ class Model(_Model):
     is_default: bool = False
     megapixels_per_second: float | None = None
     available: bool = True
-
-
-ModelList = Page[Model]
 
 
 class OutputSize(_Model):
@@ -309,9 +300,6 @@ class NewKey(Key):
     secret: str = Field(repr=False)
 
 
-KeyList = Page[Key]
-
-
 class WebhookSecret(_Model):
     """What signs your webhooks.
 
@@ -343,6 +331,3 @@ class Delivery(_Model):
     last_attempt_at: datetime | None = None
     queued_at: datetime | None = None
     links: dict[str, str | None] = Field(default_factory=dict)
-
-
-DeliveryList = Page[Delivery]

@@ -80,17 +80,18 @@ class SubmitOptions(JobOptions, JobFields, total=False):
 
 
 def request_fields(given: SubmitOptions) -> dict[str, Any]:
-    """The fields of a request: options in their own object, `webhook` always as an object."""
-    values: dict[str, Any] = {**given}
-    options = {name: values[name] for name in JobOptions.__annotations__ if name in values}
-    fields: dict[str, Any] = {"options": options} if options else {}
-    for name in JobFields.__annotations__:
-        if name in values:
-            fields[name] = values[name]
+    """The fields of a request: options in their own object, `webhook` always as an object.
+
+    Raises:
+        TypeError: If there is no such option.
+    """
+    known = [*JobOptions.__annotations__, *JobFields.__annotations__]
+    if unknown := sorted(given.keys() - set(known)):
+        raise TypeError(f"no option {', '.join(unknown)}; there are {', '.join(known)}")
+    options = {name: value for name, value in given.items() if name in JobOptions.__annotations__}
+    fields = {name: value for name, value in given.items() if name not in options}
+    if options:
+        fields["options"] = options
     if isinstance(fields.get("webhook"), str):
         fields["webhook"] = {"url": fields["webhook"]}
-    unknown = given.keys() - JobOptions.__annotations__.keys() - JobFields.__annotations__.keys()
-    if unknown:
-        known = [*JobOptions.__annotations__, *JobFields.__annotations__]
-        raise TypeError(f"no option {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     return fields

@@ -29,12 +29,12 @@ from dovetail_client import (
     Upload,
     WebhookSecret,
 )
-from dovetail_client.models import BatchList, OutputSize, RejectedInput, UploadPart, UploadParts
+from dovetail_client.models import OutputSize, Page, RejectedInput, UploadPart, UploadParts
 from tests.contract import document
 
 MODELS: dict[str, type[BaseModel]] = {
     "BatchSchema": Batch, "BatchCounts": BatchCounts, "BatchResultSchema": BatchResult,
-    "BatchListSchema": BatchList, "DeliverySchema": Delivery, "EstimateSchema": Estimate, "JobSchema": Job,
+    "BatchListSchema": Page[Batch], "DeliverySchema": Delivery, "EstimateSchema": Estimate, "JobSchema": Job,
     "JobDeliverySchema": JobDelivery,
     "JobEventSchema": JobEvent, "InputSchema": JobInput, "OutputSchema": JobOutput, "MeSchema": Me,
     "ModelSchema": Model, "ErrorSchema": Problem, "RejectedSchema": RejectedInput, "OutputSize": OutputSize,

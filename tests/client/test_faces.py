@@ -7,12 +7,13 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dovetail_client import Dovetail, DovetailError, Job
+from dovetail_client import AsyncDovetail, Dovetail, DovetailError, Job
 from tests.client.conftest import Time
 from tests.client.fake_service import KEY, FakeService
 
@@ -65,6 +66,24 @@ def test_an_interrupt_ends_what_is_under_way_and_leaves_the_client_usable(
         assert client.get(job).id == job.id
 
 
+def test_a_wait_that_is_cancelled_leaves_the_client_usable(url: str, service: FakeService) -> None:
+    async def use() -> None:
+        service.is_held = True
+        async with AsyncDovetail(url, api_key=KEY) as client:
+            job = await client.submit("https://example.org/a")
+            listening = asyncio.Event()
+            waiting = asyncio.create_task(client.wait(job, on_update=lambda _: listening.set()))
+            await listening.wait()
+            await asyncio.sleep(0.2)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert (await client.get(job)).id == job.id
+        assert service.num_requests("GET", f"/v1/jobs/{job.id}/events") == 1
+
+    asyncio.run(use())
+
+
 def test_webhooks_are_looked_at_and_sent_again(client: Any, service: FakeService) -> None:
     job = client.submit("https://example.org/a", webhook="https://example.org/hook")
     [delivery] = client.deliveries(job)
@@ -89,3 +108,7 @@ def test_importing_the_client_brings_nothing_heavy() -> None:
     code = f"import sys, dovetail_client; print([name for name in {heavy!r} if name in sys.modules])"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == "[]"
+
+
+def test_type_checkers_are_told_that_there_are_types() -> None:
+    assert resources.files("dovetail_client").joinpath("py.typed").is_file()

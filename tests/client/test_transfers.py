@@ -247,6 +247,37 @@ def test_a_download_waits_for_a_service_that_is_away(
     network.faults = [refusal("GET", content, 503) for _ in range(9)]
     with pytest.raises(UnavailableError):
         client.download(job_id, tmp_path / "again.mp4")
+    assert len(time.slept) == 6
+
+
+def test_transfers_do_not_wait_for_an_hour(
+    client: Any, service: FakeService, network: FaultyProxy, video: Path, tmp_path: Path, time: Time
+) -> None:
+    job_id = finished(client, service, video)
+    network.faults = [
+        refusal("PATCH", "/v1/uploads/", 503, retry_after="3600"),
+        refusal("GET", f"/v1/jobs/{job_id}/content", 503, retry_after="3600"),
+        refusal("GET", f"/v1/jobs/{job_id}/events", 503, retry_after="3600"),
+    ]
+    for transfer in (
+        lambda: client.upload(video),
+        lambda: client.download(job_id, tmp_path / "out.mp4"),
+        lambda: list(client.events(job_id)),
+    ):
+        with pytest.raises(UnavailableError) as caught:
+            transfer()
+        assert caught.value.retry_after_seconds == 3600
+    assert time.slept == []
+
+
+def test_a_file_that_shrinks_while_it_is_uploaded_is_told(client: Any, video: Path) -> None:
+    def shrink(done: int, _: int) -> None:
+        if done == MEGABYTE:
+            with video.open("r+b") as file:
+                file.truncate(MEGABYTE + 5)
+
+    with pytest.raises(TransferError, match="has become shorter than 2097152 bytes"):
+        client.upload(video, chunk_size=MEGABYTE, on_progress=shrink)
 
 
 def test_a_source_cannot_choose_the_folder_of_its_result(

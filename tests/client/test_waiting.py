@@ -6,12 +6,13 @@ import pytest
 
 from dovetail_client import (
     JobCancelledError,
+    JobEvent,
     JobFailedError,
     JobStatus,
     NotFoundError,
     WaitTimeoutError,
 )
-from dovetail_client._events import EventDecoder, RawEvent
+from dovetail_client._events import EventDecoder
 from tests.client.conftest import Time
 from tests.client.fake_service import FakeService
 from tests.client.faults import Fault, FaultyProxy, refusal
@@ -151,12 +152,12 @@ def test_events_are_decoded_from_pieces_of_any_size(end: bytes) -> None:
         b"data: {",
         b"data:}",
         b"",
-        b"data: x",
+        b"data: {}",
         b"",
         b"id: 9",
     ]
     stream = end.join(lines) + end
-    expected = [RawEvent("1-0", "status", "{\n}"), RawEvent("1-0", "message", "x")]
+    expected = [JobEvent(id="1-0", type="status"), JobEvent(id="1-0", type="message")]
     for size in (1, 2, 7, 1000):
         decoder = EventDecoder()
         pieces = [stream[start : start + size] for start in range(0, len(stream), size)]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipelines.propagation.motion import estimate_flow, match_confidence, warp
+from pipelines.propagation.motion import box_mean, estimate_flow, match_confidence, warp
 
 
 def texture(height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -66,3 +68,15 @@ def test_small_and_odd_frames_have_a_flow(size: tuple[int, int]) -> None:
     flow = estimate_flow(luma, luma)
     assert flow.shape == (1, 2, *size)
     assert flow.isfinite().all()
+
+
+@given(height=st.integers(1, 12), width=st.integers(1, 12), size=st.sampled_from([3, 5, 7]))
+def test_a_box_mean_is_that_of_the_part_of_the_window_inside(height: int, width: int, size: int) -> None:
+    x = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(height * 13 + width))
+    found, reach = box_mean(x, size), size // 2
+    for row in range(height):
+        for col in range(width):
+            rows = slice(max(row - reach, 0), row + reach + 1)
+            cols = slice(max(col - reach, 0), col + reach + 1)
+            expected = x[..., rows, cols].mean(dim=(-2, -1))
+            assert torch.allclose(found[..., row, col], expected, atol=1e-6)
