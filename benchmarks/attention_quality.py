@@ -145,7 +145,8 @@ def without_transformer(config: TrainingConfig, checkpoint: Path) -> Upscale:
     @torch.inference_mode()
     def upscale(lq: torch.Tensor, height: int, width: int) -> torch.Tensor:
         frames, _ = model(lq.transpose(0, 1)[None] * 2 - 1, use_transformer=False)
-        return (frames[0].transpose(0, 1) * 0.5 + 0.5).clamp(0, 1)[..., :height, :width]
+        restored: torch.Tensor = (frames[0].transpose(0, 1) * 0.5 + 0.5).clamp(0, 1)
+        return restored[..., :height, :width]
 
     return upscale
 

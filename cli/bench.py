@@ -32,7 +32,7 @@ def bench(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     attention: options.Attention = "auto",
-    quantize: options.Quantize = "none",
+    quantize: options.Quantize = "auto",
     use_compile: options.UseCompile = False,
     tile: options.Tile = None,
     overlap: options.Overlap = None,

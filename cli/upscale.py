@@ -40,7 +40,7 @@ def upscale(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     attention: options.Attention = "auto",
-    quantize: options.Quantize = "none",
+    quantize: options.Quantize = "auto",
     use_compile: options.UseCompile = False,
     use_offload: options.UseOffload = False,
     strength: options.Strength = None,

@@ -160,8 +160,7 @@ class WorkerSettings(CommonSettings):
         device: auto, cpu, cuda, cuda:1, ...
         dtype: auto, float32, bfloat16 or float16.
         attention: Attention kernel of the models, as for `dovetail upscale --attention`.
-        quantize: none, int8 or fp8: linears of the diffusion models in 8 bits, as for `dovetail upscale
-            --quantize`.
+        quantize: auto, none, int8 or fp8: what of models is in 8 bits, as for `dovetail upscale --quantize`.
         use_compile: Compile models when they are loaded: minutes at the start, faster from then on.
         use_offload: Keep the parts of a model in host memory while they do not work, for small GPUs.
         work_dir: For files of the running task; None is a temporary folder.
@@ -182,7 +181,7 @@ class WorkerSettings(CommonSettings):
     device: str = "auto"
     dtype: str = "auto"
     attention: str = "auto"
-    quantize: str = "none"
+    quantize: str = "auto"
     use_compile: bool = False
     use_offload: bool = False
     work_dir: Path | None = None

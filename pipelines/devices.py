@@ -10,6 +10,9 @@ from pipelines.errors import BackendUnavailableError, InvalidOptionError
 from pipelines.planning.host import host_memory
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+Quantize = Literal["auto", "none", "int8", "fp8"]
+"""What of a model is in 8 bits; each kind of model says what it makes of it. `auto` is what was measured to
+be faster and to lose next to nothing."""
 
 # The host is shared with the decoder, the encoder and the page cache.
 HOST_MEMORY_SHARE = 0.5

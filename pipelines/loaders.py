@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.devices import DtypeName, choose_device, choose_dtype
+from pipelines.devices import DtypeName, Quantize, choose_device, choose_dtype
 from pipelines.dove.description import EMBEDDED_FOLDER, embedded_checkpoints
 from pipelines.errors import CheckpointError, InvalidOptionError
 from pipelines.interpolation import METHODS, InterpolationModel
@@ -27,7 +27,6 @@ from pipelines.store import ModelStore, find_pulled
 if TYPE_CHECKING:
     from pipelines.dove.kernels import AttentionBackend
     from pipelines.dove.options import DoveOptions
-    from pipelines.dove.quantization import Quantize
 
 # diffusers takes three seconds to import: what needs it is imported where a model is loaded.
 
@@ -41,7 +40,7 @@ def load_model(
     dtype: DtypeName = "auto",
     options: DoveOptions | None = None,
     attention_backend: AttentionBackend = "auto",
-    quantize: Quantize = "none",
+    quantize: Quantize = "auto",
     use_compile: bool = False,
     use_offload: bool = False,
     strength: float | None = None,
@@ -56,8 +55,8 @@ def load_model(
         dtype: "auto" for the fastest that is good enough on the device.
         options: Of the DOVE family; None for the recommended ones.
         attention_backend: Attention kernel of the DOVE family.
-        quantize: Linears of the DOVE family's transformers in 8 bits; other kinds have none and stay as they
-            are.
+        quantize: Linears of the DOVE family's transformers, or the body of a propagating restorer, in 8 bits;
+            other kinds stay as they are. "auto" where that is faster and loses next to nothing.
         use_compile: Compile the network; slower to start, faster to run. Interpolation and stand-ins have no
             network.
         use_offload: Keep the parts of a DOVE model in host memory while they do not work. Other kinds have
@@ -79,7 +78,13 @@ def load_model(
     folder = _propagation_folder(name, location)
     if folder is not None:
         return load_propagation_model(
-            folder, name=name, device=chosen_device, dtype=dtype, licence=licence, strength=strength
+            folder,
+            name=name,
+            device=chosen_device,
+            dtype=dtype,
+            quantize=quantize,
+            licence=licence,
+            strength=strength,
         )
     if strength is not None:
         raise InvalidOptionError(

@@ -50,7 +50,10 @@ def train(
         config = validate_config(RestorationConfig, content, config_path)
         restorer = RestorationTrainer(config, data_dir=data_dir, run_dir=run_dir, device=device)
         restorer.prepare(start=start, decay_steps=decay_steps)
-        save_propagation(restorer.run(), folder, restorer.description(), dtype=torch.float16)
+        network = restorer.run()
+        ranges = {"activation_ranges": restorer.measure_ranges()}
+        description = restorer.description().model_copy(update=ranges)
+        save_propagation(network, folder, description, dtype=torch.float16)
         return folder
     trainer = Trainer(
         validate_config(TrainingConfig, content, config_path),

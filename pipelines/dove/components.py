@@ -11,13 +11,13 @@ from diffusers import DiffusionPipeline
 
 from pipelines.codecs.codec import make_codec
 from pipelines.codecs.cogvideox_vae import prepare_vae
-from pipelines.devices import choose_device
+from pipelines.devices import Quantize, choose_device
 from pipelines.dove.attention import set_attention_kernel
 from pipelines.dove.description import CheckpointDescription
 from pipelines.dove.kernels import AttentionBackend, check_attention_backend
 from pipelines.dove.loading import load_checkpoint
 from pipelines.dove.lossless import freeze_timestep, fuse_qkv
-from pipelines.dove.quantization import Quantize, check_quantization, quantize_linears
+from pipelines.dove.quantization import check_quantization, is_quantized, quantize_linears
 from pipelines.dove.restorer import ChunkRestorer
 from pipelines.dove.runtime import compile_blocks, free_memory, tune_kernels
 from pipelines.errors import BackendUnavailableError, InvalidOptionError
@@ -94,7 +94,7 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
         prompt_embeddings: Path | None = None,
         timestep: int | None = None,
         attention_backend: AttentionBackend = "auto",
-        quantize: Quantize = "none",
+        quantize: Quantize = "auto",
         use_lossless_savings: bool = True,
         use_compile: bool = False,
         use_offload: bool = False,
@@ -183,7 +183,7 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
     def quantize_linears(self, quantize: Quantize) -> None:
         """Puts the transformer's linears into 8 bits; a value that passed `check_quantization`."""
         quantize_linears(self.transformer, quantize)
-        self._is_quantized = quantize != "none"
+        self._is_quantized = is_quantized(quantize)
 
     def free_memory(self) -> int:
         """Bytes that activations may take on the device: with offloading, while the largest part is there."""

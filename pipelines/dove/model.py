@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from pipelines.chunks import Chunk
+from pipelines.devices import Quantize
 from pipelines.dove.description import COMPONENT_PATTERNS
 from pipelines.dove.geometry import make_geometry
 from pipelines.dove.loading import resolve_checkpoint
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
-from pipelines.dove.quantization import Quantize
+from pipelines.dove.quantization import is_quantized
 from pipelines.dove.reference_tiling import check_reference_tiling
 from pipelines.dove.restorer import WholeNetwork
 from pipelines.errors import InvalidOptionError
@@ -159,7 +160,7 @@ def load_dove(
     dtype: torch.dtype,
     location: Path | None = None,
     options: DoveOptions | None = None,
-    quantize: Quantize = "none",
+    quantize: Quantize = "auto",
     **loading: Any,
 ) -> DoveModel:
     """Loads a checkpoint of the DOVE family.
@@ -197,7 +198,7 @@ def _fingerprint(folder: Path, options: DoveOptions | None, quantize: Quantize) 
     """The checkpoint's digest, its quantisation, and the digest of options which are not the recommended
     ones."""
     fingerprint = checkpoint_fingerprint(folder)
-    if quantize != "none":
+    if is_quantized(quantize):
         fingerprint += f"+{quantize}"
     if options is None or options == DoveOptions():
         return fingerprint

@@ -2,23 +2,29 @@
 
 Attention's and the feed-forward's linears hold 99.6 % of a frozen CogVideoX1.5-5B: 9.5 GB in bfloat16, half
 of that here. What embeds tokens, norms and the last projection stay as they are.
+
+`int8` stores weights alone in 8 bits, one scale per output channel: less memory, on any device. `fp8` has
+activations in 8 bits too, one scale per token, and multiplies them so: on GPUs of compute capability 8.9.
+`auto` is `none`: what they cost a trained checkpoint of that size was not measured.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 
+from pipelines.devices import Quantize
 from pipelines.errors import BackendUnavailableError, InvalidOptionError
-
-Quantize = Literal["none", "int8", "fp8"]
-"""`int8` stores weights alone in 8 bits, one scale per output channel: less memory, on any device. `fp8` has
-activations in 8 bits too, one scale per token, and multiplies them so: on GPUs of compute capability 8.9."""
 
 # Ada and Hopper: the first with float8 tensor cores.
 FP8_CAPABILITY = (8, 9)
+
+
+def is_quantized(quantize: str) -> bool:
+    """Whether linears are in 8 bits."""
+    return quantize not in ("auto", "none")
 
 
 def check_quantization(quantize: str, device: torch.device, dtype: torch.dtype) -> None:
@@ -37,7 +43,7 @@ def check_quantization(quantize: str, device: torch.device, dtype: torch.dtype) 
         raise InvalidOptionError(
             f"quantize {quantize!r} does not exist; choose one of {', '.join(get_args(Quantize))}"
         )
-    if quantize == "none":
+    if not is_quantized(quantize):
         return
     if importlib.util.find_spec("torchao") is None:
         raise BackendUnavailableError(
@@ -61,7 +67,7 @@ def quantize_linears(transformer: Any, quantize: Quantize) -> None:
             in place. Its weights cannot be read as plain tensors or saved from then on.
         quantize: Passed `check_quantization`.
     """
-    if quantize == "none":
+    if not is_quantized(quantize):
         return
     from torchao.quantization import (
         Float8DynamicActivationFloat8WeightConfig,

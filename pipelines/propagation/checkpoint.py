@@ -25,6 +25,8 @@ class PropagationDescription(BaseModel):
         training_steps: Optimiser steps behind the weights.
         licence: SPDX identifier.
         source: Where the weights come from.
+        activation_ranges: Least and largest input of each convolution of the body on samples of the training,
+            for arithmetic in 8 bits; empty where nobody measured them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +36,7 @@ class PropagationDescription(BaseModel):
     training_steps: int = Field(default=0, ge=0)
     licence: str = ""
     source: str = ""
+    activation_ranges: dict[str, tuple[float, float]] = {}
 
 
 def save_propagation(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipelines.clip_checks import check_chunk, to_float
-from pipelines.devices import DtypeName, choose_dtype
+from pipelines.devices import DtypeName, Quantize, choose_dtype
 from pipelines.errors import InvalidOptionError
 from pipelines.model import Model, ModelCard
 from pipelines.planning.clip_plan import ClipPlan, ClipShape
@@ -27,6 +27,7 @@ from pipelines.propagation.network import (
     shuffle_ratio,
     unshuffle_ratio,
 )
+from pipelines.propagation.quantized import can_quantize, quantize_body
 from pipelines.propagation.streamed import FrameAt, estimate_levels, find_motion, stream_residuals
 
 # Lucas-Kanade on four levels finds motion up to about so many body pixels.
@@ -145,6 +146,7 @@ def load_propagation_model(
     name: str | None = None,
     device: torch.device,
     dtype: DtypeName = "auto",
+    quantize: Quantize = "auto",
     licence: str = "",
     strength: float | None = None,
 ) -> PropagationModel:
@@ -155,6 +157,9 @@ def load_propagation_model(
         name: What to call it; None for the folder's name.
         device: Where it runs.
         dtype: "auto" for the fastest that is good enough on the device.
+        quantize: `int8` has the body in 8 bits where the device is an x86 processor, the dtype float32 and
+            ranges are in the checkpoint; `auto` the same where the dtype is "auto" as well. Otherwise nothing
+            changes.
         licence: Of the weights, where the checkpoint does not say.
         strength: As in `PropagationModel`.
 
@@ -165,6 +170,12 @@ def load_propagation_model(
     chosen = choose_dtype(dtype, device)
     check_strength(strength)
     network, description = load_propagation(folder, dtype=chosen)
+    is_wanted = quantize == "int8" or (quantize == "auto" and dtype == "auto")
+    is_int8 = (
+        is_wanted and chosen == torch.float32 and can_quantize(device) and bool(description.activation_ranges)
+    )
+    if is_int8:
+        quantize_body(network, description.activation_ranges)
     scales = tuple(sorted(network.config.scales))
     card = ModelCard(
         name=name or folder.name,
@@ -173,7 +184,7 @@ def load_propagation_model(
         native_scales=scales,
         licence=description.licence or licence,
         source=description.source,
-        fingerprint=_fingerprint(folder, strength),
+        fingerprint=_fingerprint(folder, strength, is_int8=is_int8),
         notes=(TILES_NOTE,),
     )
     return PropagationModel(network.to(device), card, device=device, dtype=chosen, strength=strength)
@@ -192,12 +203,13 @@ def _shape_of(config: PropagationConfig, device: torch.device, dtype: torch.dtyp
     )
 
 
-def _fingerprint(folder: Path, strength: float | None) -> str:
-    """A digest over both files, and with it a strength that is not estimated."""
+def _fingerprint(folder: Path, strength: float | None, *, is_int8: bool) -> str:
+    """A digest over both files, and with it what changes their result."""
     digest = hashlib.sha256()
     for name in (DESCRIPTION_NAME, WEIGHTS_NAME):
         digest.update((folder / name).read_bytes())
-    return digest.hexdigest() + ("" if strength is None else f"+strength={float(strength)}")
+    options = "+int8" if is_int8 else ""
+    return digest.hexdigest() + options + ("" if strength is None else f"+strength={float(strength)}")
 
 
 def _extend(clip: Tensor) -> Tensor:

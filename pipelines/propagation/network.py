@@ -28,7 +28,7 @@ from pipelines.propagation.motion import estimate_flow, match_confidence, warp
 
 SCALES = (1, 2, 3, 4)
 SMALLEST_SIDE = 16
-_SLOPE = 0.1
+SLOPE = 0.1
 
 
 class PropagationConfig(BaseModel):
@@ -82,7 +82,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # In place: convolutions do not need their own outputs for a gradient.
-        hidden = F.leaky_relu_(self.conv1(x), _SLOPE)
+        hidden = F.leaky_relu_(self.conv1(x), SLOPE)
         return cast(torch.Tensor, self.conv2(hidden)).add_(x)
 
 
@@ -158,7 +158,7 @@ class PropagationNet(nn.Module):
         states = self._propagate_backward(states, luma, modulation[:, 1])
         states = self._propagate_forward(states, luma, modulation[:, 2])
         hidden = torch.stack(states, dim=1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        hidden = F.leaky_relu_(self.conv_mid(hidden).add_(skip), _SLOPE)
+        hidden = F.leaky_relu_(self.conv_mid(hidden).add_(skip), SLOPE)
         ratio = shuffle_ratio(scale)
         residual = F.pixel_shuffle(self.tails[str(ratio)](hidden), ratio)
         frames = residual[..., : height * scale, : width * scale].float() + enlarge(clip, scale).flatten(0, 1)

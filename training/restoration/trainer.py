@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from pipelines.propagation import LEVEL_UNITS, PropagationDescription, PropagationNet, save_propagation
 from pipelines.propagation.checkpoint import load_propagation
 from pipelines.propagation.network import enlarge
+from pipelines.propagation.quantized import measure_ranges
 from training.data import BlockMaker
 from training.errors import TrainingConfigError
 from training.loop import TrainingLoop
@@ -20,6 +21,9 @@ from training.restoration.config import RestorationConfig
 from training.restoration.optimizer import make_optimizers
 from training.restoration.samples import Batch, draw_batch, inner, restoration_maker
 from training.validation import SCALE, Restore
+
+# Of all factors, the rare ones too.
+_NUM_RANGE_BATCHES = 64
 
 
 class RestorationTrainer(TrainingLoop[PropagationNet, Batch]):
@@ -99,6 +103,20 @@ class RestorationTrainer(TrainingLoop[PropagationNet, Batch]):
             return restored.frames[0].cpu(), tuple(round(level, 3) for level in restored.levels[0].tolist())
 
         return {"means": restore}
+
+    def measure_ranges(self) -> dict[str, tuple[float, float]]:
+        """Of the averaged network's activations, on samples like those of the last step."""
+        index = max(self.step - 1, 0) // self.config.data.steps_per_block
+        block = self._block_maker()()(index)
+        batches = [
+            self._draw(block, index, np.random.default_rng((self.config.seed, 2, number)))
+            for number in range(_NUM_RANGE_BATCHES)
+        ]
+        with torch.inference_mode():
+            return measure_ranges(self.ema, [functools.partial(self._restore, batch) for batch in batches])
+
+    def _restore(self, batch: Batch) -> object:
+        return self.ema(batch.lq.to(self.device), scale=batch.scale)
 
     def description(self) -> PropagationDescription:
         """What the checkpoint says of itself."""

@@ -208,6 +208,8 @@ def test_the_command_trains_by_the_kind_of_the_file(
     assert trained.exit_code == 0, trained.output
     _, description = load_propagation(run / "checkpoint")
     assert (description.name, description.training_steps) == ("tiny", 6)
+    assert all(low <= 0 < high for low, high in description.activation_ranges.values())
+    assert "conv_mid" in description.activation_ranges
     assert (run / "curves.png").stat().st_size > 10_000
     validation = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
     assert [record["step"] for record in validation] == [3, 6]
