@@ -13,7 +13,6 @@ from jobs._record_format import output_to_json
 from jobs._scripted_store import ScriptedStore, require_lease
 from jobs.clock import milliseconds
 from jobs.errors import QuotaExceededError
-from jobs.outages import reported_outage
 from jobs.records import InputInfo, JobError, OutputInfo
 
 BeginOutcome = Literal["ok", "gone", "stopped", "done", "busy", "elsewhere", "exhausted"]
@@ -162,7 +161,7 @@ class AttemptStore(ScriptedStore):
 
     def leased_tasks(self, job_id: str) -> set[str]:
         """Tasks that an attempt holds now."""
-        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             pipeline.hgetall(keys.JOB_LEASES(job_id))
             pipeline.time()
             leases, (seconds, micros) = pipeline.execute()
@@ -172,7 +171,7 @@ class AttemptStore(ScriptedStore):
     def awaited_tasks(self, job_id: str) -> set[str]:
         """Tasks of an unfinished job that must have a message or a lease, or it stands still. "plan" also
         stands for finding out what is next."""
-        with reported_outage(), self.client.pipeline(transaction=True) as pipeline:
+        with self.client.pipeline(transaction=True) as pipeline:
             pipeline.hmget(
                 keys.JOB(job_id),
                 "state",

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from jobs import keys
 from jobs._record_format import FIELDS, job_of
 from jobs._scripted_store import ScriptedStore
-from jobs.outages import reported_outage
 from jobs.records import Job, JobState
 
 # Only ids are looked at, by asking the other indices for them: 2,000 take about ten milliseconds.
@@ -20,7 +19,7 @@ class ListStore(ScriptedStore):
 
     def get_many(self, job_ids: Sequence[str]) -> list[Job]:
         """Reads jobs; those that are gone are left out."""
-        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             for job_id in job_ids:
                 pipeline.hmget(keys.JOB(job_id), FIELDS)
             found = pipeline.execute()
@@ -96,7 +95,7 @@ class ListStore(ScriptedStore):
     def _smallest_first(self, names: list[str]) -> tuple[str, list[str]]:
         if len(names) == 1:
             return names[0], []
-        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             for key in names:
                 pipeline.zcard(key)
             sizes = pipeline.execute()
@@ -107,7 +106,7 @@ class ListStore(ScriptedStore):
         """Those of the ids that are in all of the one and, where there are any, one of the other indices."""
         if not ids or not (all_of or any_of):
             return ids
-        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             for key in (*all_of, *any_of):
                 pipeline.zmscore(key, ids)
             scores = pipeline.execute()
@@ -119,11 +118,8 @@ class ListStore(ScriptedStore):
         ]
 
     def _page(self, key: str, limit: int, after: str | None, is_descending: bool) -> list[str]:
-        with reported_outage():
-            if is_descending:
-                found = self.client.zrevrangebylex(
-                    key, f"({after}" if after else "+", "-", start=0, num=limit
-                )
-            else:
-                found = self.client.zrangebylex(key, f"({after}" if after else "-", "+", start=0, num=limit)
+        if is_descending:
+            found = self.client.zrevrangebylex(key, f"({after}" if after else "+", "-", start=0, num=limit)
+        else:
+            found = self.client.zrangebylex(key, f"({after}" if after else "-", "+", start=0, num=limit)
         return [item.decode() for item in found]

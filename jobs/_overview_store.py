@@ -5,7 +5,6 @@ from __future__ import annotations
 from jobs import keys
 from jobs._scripted_store import ScriptedStore
 from jobs.clock import redis_now, unix_ms
-from jobs.outages import reported_outage
 from jobs.records import PRIORITIES, JobState, Priority
 
 
@@ -14,44 +13,39 @@ class OverviewStore(ScriptedStore):
 
     def active_ids(self, *, limit: int | None = None) -> list[str]:
         """Ids of unfinished jobs, oldest first: all, or so many."""
-        with reported_outage():
-            last = -1 if limit is None else limit - 1
-            return [item.decode() for item in self.client.zrange(keys.ACTIVE(), 0, last)]
+        last = -1 if limit is None else limit - 1
+        return [item.decode() for item in self.client.zrange(keys.ACTIVE(), 0, last)]
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of jobs whose time is over."""
         now = unix_ms(redis_now(self.client))
-        with reported_outage():
-            found = self.client.zrangebyscore(keys.EXPIRING(), 0, now, start=0, num=limit)
+        found = self.client.zrangebyscore(keys.EXPIRING(), 0, now, start=0, num=limit)
         return [item.decode() for item in found]
 
     def is_input_used(self, key: str) -> bool:
         """Whether a job reads the object with this key, or a batch will make one that does."""
-        with reported_outage():
-            return bool(self.client.scard(keys.INPUT_USERS(key)))
+        return bool(self.client.scard(keys.INPUT_USERS(key)))
 
     def counts(self) -> dict[JobState, int]:
         """Jobs by state."""
-        with reported_outage():
-            found = self.client.hgetall(keys.COUNTS())
+        found = self.client.hgetall(keys.COUNTS())
         return {state: int(found.get(state.encode(), 0)) for state in JobState}
 
     def num_finished(self) -> dict[JobState, int]:
         """Jobs that have reached a final state since the beginning, also those that are deleted since."""
-        with reported_outage():
-            found = self.client.hgetall(keys.FINISHED())
+        found = self.client.hgetall(keys.FINISHED())
         return {state: int(found.get(state.encode(), 0)) for state in JobState if state.is_final}
 
     def num_waiting(self) -> dict[Priority, int]:
         """Jobs that no worker has begun, by priority."""
-        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             for priority in PRIORITIES:
                 pipeline.zcard(keys.WAITING(priority))
             return dict(zip(PRIORITIES, pipeline.execute(), strict=True))
 
     def oldest_waiting_seconds(self) -> dict[Priority, float]:
         """Age of the oldest waiting job, by priority; 0 where none waits."""
-        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             pipeline.time()
             for priority in PRIORITIES:
                 pipeline.zrange(keys.WAITING(priority), 0, 0, withscores=True)

@@ -12,7 +12,6 @@ from jobs._record_format import job_of
 from jobs._scripts import attempts, deliveries, lifecycle, segments
 from jobs.durable import run_durably
 from jobs.errors import JobNotFoundError, JobStateError, LostLeaseError
-from jobs.outages import reported_outage
 from jobs.records import Job
 
 _SCRIPTS = {
@@ -40,12 +39,10 @@ class ScriptedStore:
         }
 
     def _run(self, name: str, *arguments: Any) -> Any:
-        with reported_outage():
-            return self._scripts[name](args=arguments)
+        return self._scripts[name](args=arguments)
 
     def _run_durably(self, name: str, *arguments: Any) -> Any:
-        with reported_outage():
-            return run_durably(self._scripts[name], args=arguments)
+        return run_durably(self._scripts[name], args=arguments)
 
     def _run_once(self, name: str, *arguments: Any) -> Any:
         """Runs a script that tells by its last argument whether this call has run before."""

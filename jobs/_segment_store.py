@@ -10,7 +10,6 @@ from typing import Any
 from jobs import keys
 from jobs._scripted_store import ScriptedStore, require_lease
 from jobs.errors import QuotaExceededError
-from jobs.outages import reported_outage
 from jobs.records import FinishedSegment, PlannedSegment
 
 
@@ -110,19 +109,16 @@ class SegmentStore(ScriptedStore):
 
     def planned_segment(self, job_id: str, index: int) -> PlannedSegment | None:
         """One of them; None if it is not planned, or the job is gone."""
-        with reported_outage():
-            item = self.client.lindex(keys.JOB_PLAN(job_id), index)
+        item = self.client.lindex(keys.JOB_PLAN(job_id), index)
         return None if item is None else PlannedSegment.model_validate_json(item)
 
     def planner_state(self, job_id: str) -> dict[str, Any] | None:
         """Where the planner goes on; None at the start."""
-        with reported_outage():
-            text = self.client.hget(keys.JOB(job_id), "plan_state")
+        text = self.client.hget(keys.JOB(job_id), "plan_state")
         return None if text is None else json.loads(text)
 
     def finished_segments(self, job_id: str) -> list[FinishedSegment]:
         """All that are published, in order; with gaps while the job is unfinished."""
-        with reported_outage():
-            found = self.client.hvals(keys.JOB_SEGMENTS(job_id))
+        found = self.client.hvals(keys.JOB_SEGMENTS(job_id))
         segments = [FinishedSegment.model_validate_json(item) for item in found]
         return sorted(segments, key=lambda segment: segment.index)

@@ -13,7 +13,6 @@ from jobs import keys
 from jobs._record_format import job_of
 from jobs._scripts.looks import LOOK
 from jobs.errors import JobNotFoundError
-from jobs.outages import reported_outage
 from jobs.records import PRIORITIES, FinishedSegment, Job, JobState
 
 # Of one script; Redis does nothing else meanwhile.
@@ -85,8 +84,7 @@ class AsyncJobReader:
         self._waiting.append(asked)
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
-        with reported_outage():
-            found_owner, version, state, place, *values = await asked.answer
+        found_owner, version, state, place, *values = await asked.answer
         if version is None or (owner is not None and found_owner.decode() != owner):
             raise JobNotFoundError(job_id)
         job = job_of(job_id, values[0]) if values else None
@@ -97,13 +95,12 @@ class AsyncJobReader:
         queued = [job for job in jobs if job.state is JobState.QUEUED]
         if not queued:
             return [None] * len(jobs)
-        with reported_outage():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for job in queued:
-                    pipeline.zrank(keys.WAITING(job.spec.priority), job.id)
-                for priority in PRIORITIES:
-                    pipeline.zcard(keys.WAITING(priority))
-                *ranks, high, normal, _ = await pipeline.execute()
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for job in queued:
+                pipeline.zrank(keys.WAITING(job.spec.priority), job.id)
+            for priority in PRIORITIES:
+                pipeline.zcard(keys.WAITING(priority))
+            *ranks, high, normal, _ = await pipeline.execute()
         before = dict(zip(PRIORITIES, (0, high, high + normal), strict=True))
         found = {
             job.id: 1 + before[job.spec.priority] + rank
@@ -114,14 +111,12 @@ class AsyncJobReader:
 
     async def finished_segment(self, job_id: str, index: int) -> FinishedSegment | None:
         """A published segment of an unfinished job; None if there is none of that number yet."""
-        with reported_outage():
-            item = await self._client.hget(keys.JOB_SEGMENTS(job_id), index)
+        item = await self._client.hget(keys.JOB_SEGMENTS(job_id), index)
         return None if item is None else FinishedSegment.model_validate_json(item)
 
     async def newest_segment(self, job_id: str) -> FinishedSegment | None:
         """The published segment of an unfinished job that comes last in the output."""
-        with reported_outage():
-            found = await self._client.hkeys(keys.JOB_SEGMENTS(job_id))
+        found = await self._client.hkeys(keys.JOB_SEGMENTS(job_id))
         return await self.finished_segment(job_id, max(map(int, found))) if found else None
 
     async def _ask(self) -> None:

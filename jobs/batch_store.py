@@ -15,7 +15,6 @@ from jobs.clock import from_unix_ms, milliseconds, redis_now, unix_ms
 from jobs.durable import run_durably
 from jobs.errors import JobsError
 from jobs.objects import input_key, upload_key
-from jobs.outages import reported_outage
 from jobs.records import JobState
 
 _PARTS = (
@@ -77,8 +76,7 @@ class BatchStore:
         parts = (keys.BATCH, keys.BATCH_INPUTS, keys.BATCH_DECIDED, keys.BATCH_REJECTED)
         owned = keys.BATCHES_OF(spec.owner)
         names = [*(part(spec.id) for part in parts), owned, keys.BATCHES_ACTIVE(), keys.BATCHES_EXPIRING()]
-        with reported_outage():
-            return bool(run_durably(self._create, keys=names, args=arguments))
+        return bool(run_durably(self._create, keys=names, args=arguments))
 
     def get(self, batch_id: str, *, owner: str | None = None) -> Batch:
         """Reads a batch.
@@ -93,7 +91,7 @@ class BatchStore:
 
     def get_many(self, batch_ids: list[str]) -> list[Batch]:
         """Reads batches; those that are gone are left out."""
-        with reported_outage(), self._client.pipeline(transaction=True) as pipeline:
+        with self._client.pipeline(transaction=True) as pipeline:
             for batch_id in batch_ids:
                 pipeline.hgetall(keys.BATCH(batch_id))
                 pipeline.hlen(keys.BATCH_REJECTED(batch_id))
@@ -104,92 +102,79 @@ class BatchStore:
 
     def list_ids(self, owner: str, *, limit: int, after: str | None) -> tuple[list[str], bool]:
         """One page of an owner's batches, newest first; and whether there are more."""
-        with reported_outage():
-            found = self._client.zrevrangebylex(
-                keys.BATCHES_OF(owner), f"({after}" if after else "+", "-", start=0, num=limit + 1
-            )
+        found = self._client.zrevrangebylex(
+            keys.BATCHES_OF(owner), f"({after}" if after else "+", "-", start=0, num=limit + 1
+        )
         return [item.decode() for item in found[:limit]], len(found) > limit
 
     def rejected(self, batch_id: str) -> list[RejectedInput]:
         """Inputs that became no job, in order."""
-        with reported_outage():
-            found = self._client.hvals(keys.BATCH_REJECTED(batch_id))
+        found = self._client.hvals(keys.BATCH_REJECTED(batch_id))
         items = [RejectedInput.model_validate_json(content) for content in found]
         return sorted(items, key=lambda item: item.index)
 
     def undecided(self, batch_id: str, *, limit: int) -> list[BatchInput]:
         """The next inputs that nobody has decided, in order."""
         key = keys.BATCH(batch_id)
-        with reported_outage():
-            cursor = int(self._client.hget(key, "cursor") or 0)
-            while True:
-                page = self._client.lrange(keys.BATCH_INPUTS(batch_id), cursor, cursor + limit - 1)
-                inputs = [BatchInput.model_validate_json(content) for content in page]
-                if not inputs:
-                    return []
-                decided = self._client.smismember(
-                    keys.BATCH_DECIDED(batch_id), [item.index for item in inputs]
-                )
-                left = [item for item, is_decided in zip(inputs, decided, strict=True) if not is_decided]
-                if left:
-                    return left
-                cursor += len(inputs)
-                # A hint only: where it is lost, decided inputs are passed over again.
-                self._move_cursor(keys=[key], args=[cursor])
+        cursor = int(self._client.hget(key, "cursor") or 0)
+        while True:
+            page = self._client.lrange(keys.BATCH_INPUTS(batch_id), cursor, cursor + limit - 1)
+            inputs = [BatchInput.model_validate_json(content) for content in page]
+            if not inputs:
+                return []
+            decided = self._client.smismember(keys.BATCH_DECIDED(batch_id), [item.index for item in inputs])
+            left = [item for item, is_decided in zip(inputs, decided, strict=True) if not is_decided]
+            if left:
+                return left
+            cursor += len(inputs)
+            # A hint only: where it is lost, decided inputs are passed over again.
+            self._move_cursor(keys=[key], args=[cursor])
 
     def decide(self, batch_id: str, item: BatchInput, rejected: RejectedInput | None = None) -> None:
         """Notes that an input has become a job, or why not."""
         key = keys.BATCH(batch_id)
         content = "" if rejected is None else rejected.model_dump_json()
         names = [key, keys.BATCH_DECIDED(batch_id), keys.BATCH_REJECTED(batch_id), _users(item)]
-        with reported_outage():
-            self._decide(keys=names, args=[item.index, content, item.job_id])
+        self._decide(keys=names, args=[item.index, content, item.job_id])
 
     def cancel(self, batch_id: str) -> None:
         """Stops inputs from becoming jobs. The jobs that there are the caller cancels."""
-        with reported_outage():
-            self._set_once(keys=[keys.BATCH(batch_id)], args=["is_cancelled", "1"])
+        self._set_once(keys=[keys.BATCH(batch_id)], args=["is_cancelled", "1"])
 
     def complete_once(self, batch_id: str) -> datetime | None:
         """When the batch was done: now, unless that was noted before; None if it is gone."""
-        with reported_outage():
-            at = self._set_once(keys=[keys.BATCH(batch_id)], args=["completed_at"])
+        at = self._set_once(keys=[keys.BATCH(batch_id)], args=["completed_at"])
         return None if at is None else from_unix_ms(at)
 
     def settle(self, batch_id: str, *, ttl: timedelta) -> None:
         """Ends the batch: nothing needs to be looked after any more until it expires."""
         names = [keys.BATCH(batch_id), keys.BATCHES_ACTIVE(), keys.BATCHES_EXPIRING()]
-        with reported_outage():
-            self._settle(keys=names, args=[batch_id, milliseconds(ttl)])
+        self._settle(keys=names, args=[batch_id, milliseconds(ttl)])
 
     def active_ids(self) -> list[str]:
         """Ids of batches that are not settled."""
-        with reported_outage():
-            return [item.decode() for item in self._client.zrange(keys.BATCHES_ACTIVE(), 0, -1)]
+        return [item.decode() for item in self._client.zrange(keys.BATCHES_ACTIVE(), 0, -1)]
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of batches whose time is over."""
         now = unix_ms(redis_now(self._client))
-        with reported_outage():
-            found = self._client.zrangebyscore(keys.BATCHES_EXPIRING(), 0, now, start=0, num=limit)
+        found = self._client.zrangebyscore(keys.BATCHES_EXPIRING(), 0, now, start=0, num=limit)
         return [item.decode() for item in found]
 
     def job_ids(self, batch_id: str, *, after: str | None = None, limit: int | None = None) -> list[str]:
         """Ids of its jobs, the oldest first: all, or so many after one."""
         begin, bounds = f"({after}" if after else "-", {} if limit is None else {"start": 0, "num": limit}
-        with reported_outage():
-            found = self._client.zrangebylex(keys.BATCH_JOBS(batch_id), begin, "+", **bounds)
+        found = self._client.zrangebylex(keys.BATCH_JOBS(batch_id), begin, "+", **bounds)
         return [item.decode() for item in found]
 
     def input_job_ids(self, batch_id: str) -> list[str]:
         """Ids that its inputs have, or would have had, as jobs."""
-        with reported_outage():
-            found = self._client.lrange(keys.BATCH_INPUTS(batch_id), 0, -1)
+        found = self._client.lrange(keys.BATCH_INPUTS(batch_id), 0, -1)
         return [json.loads(content)["job_id"] for content in found]
 
     def delete(self, batch_id: str, *, owner: str) -> None:
         """Forgets a batch. Its jobs are the caller's to delete."""
-        with reported_outage(), self._client.pipeline(transaction=True) as pipeline:
+        with self._client.pipeline(transaction=True) as pipeline:
             pipeline.lrange(keys.BATCH_INPUTS(batch_id), 0, -1)
             pipeline.smembers(keys.BATCH_DECIDED(batch_id))
             contents, decided = pipeline.execute()

@@ -1,25 +1,32 @@
 """Redis clients: one that waits for Redis for ever, for workers, and ones that give up soon, for the API.
 
+When Redis does not answer in time, whatever is asked of them raises `StoreUnavailableError`, and nothing of
+redis-py's.
+
 An address may name Sentinels instead of a server. Each new connection asks them then which server is the
 master; connections to one that no longer is break, or are refused when they write, and are made anew.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import redis
 import redis.asyncio
+import redis.asyncio.client
 import redis.asyncio.sentinel
+import redis.client
 import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.commands.core import Script
 from redis.retry import Retry
 
-from jobs.errors import RedisClusterError
+from jobs.errors import RedisClusterError, StoreUnavailableError
 
 SENTINEL_SCHEME = "redis+sentinel"
 CONNECT_SECONDS = 5
@@ -77,7 +84,7 @@ def refuse_cluster(url: str) -> None:
 
     Raises:
         RedisClusterError: If it is.
-        redis.RedisError: If it does not answer.
+        StoreUnavailableError: If it does not answer.
     """
     with impatient_client(url) as client:
         found: Any = client.info("cluster")
@@ -99,7 +106,7 @@ def async_client(url: str) -> redis.asyncio.Redis:
         "socket_timeout": API_SECONDS,
     }
     if urlsplit(url).scheme != SENTINEL_SCHEME:
-        return redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool.from_url(url, **options))
+        return _AsyncClient.from_pool(redis.asyncio.BlockingConnectionPool.from_url(url, **options))
     address = SentinelAddress.parse(url)
     pool = redis.asyncio.BlockingConnectionPool(
         connection_class=_AsyncMasterConnection,
@@ -107,7 +114,7 @@ def async_client(url: str) -> redis.asyncio.Redis:
         **address.login,
         **options,
     )
-    return redis.asyncio.Redis.from_pool(pool)
+    return _AsyncClient.from_pool(pool)
 
 
 @dataclass(frozen=True)
@@ -157,8 +164,48 @@ class SentinelAddress:
 class _Client(redis.Redis):
     """A client whose scripts run also where another server takes over between loading and running one."""
 
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        with _reported_outage():
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call] # redis-py types only part of itself
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> redis.client.Pipeline:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
     def register_script(self, script: Any) -> Script:
         return _Script(self, script)
+
+
+class _Pipeline(redis.client.Pipeline):
+    def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        with _reported_outage():
+            return super().immediate_execute_command(*args, **options)  # type: ignore[no-untyped-call] # as above
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        with _reported_outage():
+            return super().execute(raise_on_error)
+
+
+class _AsyncClient(redis.asyncio.Redis):
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        with _reported_outage():
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call] # as above
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> redis.asyncio.client.Pipeline:
+        return _AsyncPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+class _AsyncPipeline(redis.asyncio.client.Pipeline):
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        with _reported_outage():
+            return await super().execute(raise_on_error)
+
+
+@contextmanager
+def _reported_outage() -> Iterator[None]:
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise StoreUnavailableError("the store does not answer; try again in a moment") from error
 
 
 class _Script(Script):

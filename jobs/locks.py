@@ -16,7 +16,6 @@ import structlog
 from jobs import keys
 from jobs.clock import milliseconds
 from jobs.errors import StoreUnavailableError
-from jobs.outages import reported_outage
 
 _log: Any = structlog.get_logger(__name__)
 _STOP_SECONDS = 1.0
@@ -71,8 +70,7 @@ class Lock:
         self._run(self._release)
 
     def _run(self, script: Any, *arguments: int) -> bool:
-        with reported_outage():
-            return bool(script(keys=[self.name], args=[self.token, *arguments]))
+        return bool(script(keys=[self.name], args=[self.token, *arguments]))
 
 
 class Leadership:

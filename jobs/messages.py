@@ -21,7 +21,6 @@ import redis.asyncio
 
 from jobs._scripts import messages as scripts
 from jobs.clock import milliseconds
-from jobs.outages import reported_outage
 
 # Also how long it may take until somebody notices that whoever a bell has woken died before he looked.
 MAX_WAIT_SECONDS = 2.0
@@ -130,8 +129,7 @@ class MessageQueue:
             delay: Before it may be taken. Of two, the earlier time counts.
         """
         arguments = (message.queue, message.id, message.line, message.owner, message.weight)
-        with reported_outage():
-            self._put(args=(*arguments, milliseconds(delay), secrets.token_hex(8)))
+        self._put(args=(*arguments, milliseconds(delay), secrets.token_hex(8)))
 
     def take(self, wanted: Wanted, *, hold: timedelta) -> Delivery | float:
         """The message that is next, or in how many seconds there may be one.
@@ -141,29 +139,24 @@ class MessageQueue:
             hold: For how long nobody else gets it.
         """
         receipt = secrets.token_hex(16)
-        with reported_outage():
-            return _read_taken(self._take(args=_take_arguments(wanted, receipt, hold)), receipt)
+        return _read_taken(self._take(args=_take_arguments(wanted, receipt, hold)), receipt)
 
     def wait(self, bells: Sequence[str], seconds: float) -> None:
         """Returns when one of the bells rings, or after some time."""
-        with reported_outage():
-            self.client.blpop(bells, timeout=_wait_seconds(seconds))
+        self.client.blpop(bells, timeout=_wait_seconds(seconds))
 
     def ring(self, bell: str) -> None:
         """Wakes one who waits at a bell."""
-        with reported_outage():
-            self.client.rpush(bell, 1)
-            self.client.expire(bell, 60)
+        self.client.rpush(bell, 1)
+        self.client.expire(bell, 60)
 
     def keep(self, delivery: Delivery, *, hold: timedelta) -> bool:
         """Says that the holder lives; whether the message is still his."""
-        with reported_outage():
-            return bool(self._keep(args=(delivery.receipt, milliseconds(hold))))
+        return bool(self._keep(args=(delivery.receipt, milliseconds(hold))))
 
     def finish(self, delivery: Delivery) -> None:
         """Ends a message, unless it is somebody else's by now."""
-        with reported_outage():
-            self._release(args=(delivery.receipt, _FINISHED))
+        self._release(args=(delivery.receipt, _FINISHED))
 
     def put_back(self, delivery: Delivery, *, delay: timedelta = timedelta()) -> None:
         """Lets others have a message, unless it is theirs by now.
@@ -172,17 +165,15 @@ class MessageQueue:
             delivery: Of the message.
             delay: Before that; without one it is the next of its line.
         """
-        with reported_outage():
-            self._release(args=(delivery.receipt, milliseconds(delay)))
+        self._release(args=(delivery.receipt, milliseconds(delay)))
 
     def ids(self, queue: str) -> list[str]:
         """Of all messages: waiting, put off and taken."""
-        with reported_outage():
-            return [item.decode() for item in self.client.hkeys(f"{_PREFIX}{queue}:messages")]
+        return [item.decode() for item in self.client.hkeys(f"{_PREFIX}{queue}:messages")]
 
     def depths(self, queues: Sequence[str]) -> list[Depth]:
         """How many messages each queue has."""
-        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             for queue in queues:
                 pipeline.hlen(f"{_PREFIX}{queue}:messages")
                 pipeline.zcard(f"{_PREFIX}{queue}:taken")
@@ -210,28 +201,23 @@ class AsyncMessageQueue:
     async def take(self, wanted: Wanted, *, hold: timedelta) -> Delivery | float:
         """As in `MessageQueue`."""
         receipt = secrets.token_hex(16)
-        with reported_outage():
-            return _read_taken(await self._take(args=_take_arguments(wanted, receipt, hold)), receipt)
+        return _read_taken(await self._take(args=_take_arguments(wanted, receipt, hold)), receipt)
 
     async def wait(self, bells: Sequence[str], seconds: float) -> None:
         """As in `MessageQueue`."""
-        with reported_outage():
-            await self._client.blpop(bells, timeout=_wait_seconds(seconds))
+        await self._client.blpop(bells, timeout=_wait_seconds(seconds))
 
     async def keep(self, delivery: Delivery, *, hold: timedelta) -> bool:
         """As in `MessageQueue`."""
-        with reported_outage():
-            return bool(await self._keep(args=(delivery.receipt, milliseconds(hold))))
+        return bool(await self._keep(args=(delivery.receipt, milliseconds(hold))))
 
     async def finish(self, delivery: Delivery) -> None:
         """As in `MessageQueue`."""
-        with reported_outage():
-            await self._release(args=(delivery.receipt, _FINISHED))
+        await self._release(args=(delivery.receipt, _FINISHED))
 
     async def put_back(self, delivery: Delivery, *, delay: timedelta = timedelta()) -> None:
         """As in `MessageQueue`."""
-        with reported_outage():
-            await self._release(args=(delivery.receipt, milliseconds(delay)))
+        await self._release(args=(delivery.receipt, milliseconds(delay)))
 
 
 _FINISHED = -1

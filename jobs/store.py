@@ -22,7 +22,6 @@ from jobs.errors import (
     StoredBytesLimitError,
 )
 from jobs.objects import upload_id_of
-from jobs.outages import reported_outage
 from jobs.records import Job, JobSpec
 
 __all__ = ["Beginning", "EndReason", "JobStore", "NextSteps"]
@@ -91,8 +90,7 @@ class JobStore(AttemptStore, SegmentStore, DeliveryStore, ListStore, OverviewSto
         Raises:
             JobNotFoundError: If there is none, or it is not theirs.
         """
-        with reported_outage():
-            values = self.client.hmget(keys.JOB(job_id), FIELDS)
+        values = self.client.hmget(keys.JOB(job_id), FIELDS)
         return require_job(job_id, values, owner)
 
     def cancel(self, job_id: str, *, ttl: timedelta) -> Job:

@@ -10,7 +10,6 @@ import redis
 from jobs import keys
 from jobs._scripts.stored import STORE
 from jobs.errors import StoredBytesLimitError
-from jobs.outages import reported_outage
 
 
 class StoredBytes:
@@ -29,8 +28,7 @@ class StoredBytes:
 
     def of(self, owner: str) -> int:
         """All that an owner has stored."""
-        with reported_outage():
-            return int(self._client.hget(keys.STORED(owner), "sum") or 0)
+        return int(self._client.hget(keys.STORED(owner), "sum") or 0)
 
     def set(self, owner: str, sizes: Mapping[str, int], *, limit: int = 0) -> None:
         """Says what some jobs or uploads take from now on.
@@ -44,7 +42,6 @@ class StoredBytes:
             StoredBytesLimitError: If that would be more. Nothing is counted then.
         """
         pairs = [item for pair in sizes.items() for item in pair]
-        with reported_outage():
-            stored = int(self._store(args=[owner, limit, *pairs]))
+        stored = int(self._store(args=[owner, limit, *pairs]))
         if stored >= 0:
             raise StoredBytesLimitError(stored, sum(sizes.values()), limit)

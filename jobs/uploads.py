@@ -13,7 +13,6 @@ from jobs.clock import from_unix_ms, milliseconds, redis_now, unix_ms
 from jobs.errors import JobsError, StoredBytesLimitError, UploadsLimitError
 from jobs.locks import Lock
 from jobs.objects import upload_key
-from jobs.outages import reported_outage
 from jobs.records import InputInfo
 from jobs.upload_records import Upload, UploadParts
 
@@ -80,19 +79,18 @@ class UploadStore:
         if upload.filename is not None:
             values["filename"] = upload.filename
         unfinished = keys.UPLOADS_UNFINISHED(upload.owner)
-        with reported_outage():
-            outcome, number = self._create(
-                keys=[keys.UPLOAD(upload.id), keys.UPLOADS_EXPIRING(), unfinished],
-                args=[
-                    upload.id,
-                    upload.owner,
-                    upload.size_bytes,
-                    unix_ms(upload.expires_at),
-                    max_unfinished,
-                    max_stored_bytes,
-                    *(item for pair in values.items() for item in pair),
-                ],
-            )
+        outcome, number = self._create(
+            keys=[keys.UPLOAD(upload.id), keys.UPLOADS_EXPIRING(), unfinished],
+            args=[
+                upload.id,
+                upload.owner,
+                upload.size_bytes,
+                unix_ms(upload.expires_at),
+                max_unfinished,
+                max_stored_bytes,
+                *(item for pair in values.items() for item in pair),
+            ],
+        )
         if outcome == b"uploads_full":
             raise UploadsLimitError(number, max_unfinished)
         if outcome == b"stored_full":
@@ -111,7 +109,7 @@ class UploadStore:
 
     def get_many(self, upload_ids: list[str]) -> list[Upload | None]:
         """Reads uploads; None for each that is not there."""
-        with reported_outage(), self._client.pipeline(transaction=False) as pipeline:
+        with self._client.pipeline(transaction=False) as pipeline:
             for upload_id in upload_ids:
                 pipeline.hgetall(keys.UPLOAD(upload_id))
             pipeline.time()
@@ -128,8 +126,7 @@ class UploadStore:
 
     def parts(self, upload_id: str) -> UploadParts:
         """What an upload has in an object store."""
-        with reported_outage():
-            values = self._client.hgetall(keys.UPLOAD_PARTS(upload_id))
+        values = self._client.hgetall(keys.UPLOAD_PARTS(upload_id))
         return UploadParts.of({name.decode(): value.decode() for name, value in values.items()})
 
     def advance(self, upload_id: str, token: str, offset: int, parts: UploadParts | None = None) -> None:
@@ -146,8 +143,7 @@ class UploadStore:
         """
         pairs = [item for pair in (parts.fields() if parts else {}).items() for item in pair]
         names = [keys.UPLOAD(upload_id), keys.UPLOAD_LOCK(upload_id), keys.UPLOAD_PARTS(upload_id)]
-        with reported_outage():
-            kept = self._advance(keys=names, args=[token, offset, *pairs])
+        kept = self._advance(keys=names, args=[token, offset, *pairs])
         _require(kept, upload_id)
 
     def finish(self, upload_id: str, token: str, found: InputInfo, *, ttl: timedelta) -> None:
@@ -156,29 +152,26 @@ class UploadStore:
         Raises:
             LostUploadLockError: If another writer has taken over, or the upload is gone.
         """
-        with reported_outage():
-            kept = self._finish(
-                keys=[
-                    keys.UPLOAD(upload_id),
-                    keys.UPLOAD_LOCK(upload_id),
-                    keys.UPLOADS_EXPIRING(),
-                    keys.UPLOAD_PARTS(upload_id),
-                ],
-                args=[token, upload_id, found.model_dump_json(), milliseconds(ttl)],
-            )
+        kept = self._finish(
+            keys=[
+                keys.UPLOAD(upload_id),
+                keys.UPLOAD_LOCK(upload_id),
+                keys.UPLOADS_EXPIRING(),
+                keys.UPLOAD_PARTS(upload_id),
+            ],
+            args=[token, upload_id, found.model_dump_json(), milliseconds(ttl)],
+        )
         _require(kept, upload_id)
 
     def postpone(self, upload_id: str, ttl: timedelta) -> None:
         """Has the upload kept for so long from now."""
-        with reported_outage():
-            self._postpone(
-                keys=[keys.UPLOAD(upload_id), keys.UPLOADS_EXPIRING()], args=[upload_id, milliseconds(ttl)]
-            )
+        self._postpone(
+            keys=[keys.UPLOAD(upload_id), keys.UPLOADS_EXPIRING()], args=[upload_id, milliseconds(ttl)]
+        )
 
     def disown(self, upload_id: str) -> None:
         """Makes an upload nobody's: its bytes stay for the jobs that read them, until it expires."""
-        with reported_outage():
-            self._disown(keys=[keys.UPLOAD(upload_id)], args=[_NOBODY])
+        self._disown(keys=[keys.UPLOAD(upload_id)], args=[_NOBODY])
 
     def remove(self, upload_id: str, *, only_expired: bool = False) -> Removal:
         """Forgets an upload, unless a job reads it; its bytes are the caller's to remove then.
@@ -195,15 +188,13 @@ class UploadStore:
             reading,
             keys.UPLOAD_PARTS(upload_id),
         ]
-        with reported_outage():
-            outcome: Removal = self._remove(keys=names, args=[upload_id, int(only_expired)]).decode()
+        outcome: Removal = self._remove(keys=names, args=[upload_id, int(only_expired)]).decode()
         return outcome
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of uploads whose time is over, the longest first."""
         now = unix_ms(redis_now(self._client))
-        with reported_outage():
-            found = self._client.zrangebyscore(keys.UPLOADS_EXPIRING(), 0, now, start=0, num=limit)
+        found = self._client.zrangebyscore(keys.UPLOADS_EXPIRING(), 0, now, start=0, num=limit)
         return [item.decode() for item in found]
 
 
