@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs import keys
-from jobs._scripted_store import ScriptedStore, require_lease
-from jobs.errors import QuotaExceededError
+from jobs._outcomes import require_lease, require_stored
+from jobs._scripts import segments as scripts
 from jobs.records import FinishedSegment, PlannedSegment
+from jobs.scripting import Scripted
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class NextSteps:
     is_planning_due: bool = False
 
 
-class SegmentStore(ScriptedStore):
+class SegmentStore(Scripted):
     """The part of `JobStore` of plans and segments."""
 
     def append_plan(
@@ -48,7 +49,7 @@ class SegmentStore(ScriptedStore):
             LostLeaseError: If another attempt plans, or has planned these.
         """
         outcome = self._run(
-            "APPEND_PLAN",
+            scripts.APPEND_PLAN,
             job_id,
             token,
             first_index,
@@ -56,7 +57,7 @@ class SegmentStore(ScriptedStore):
             int(is_complete),
             "" if total_frames is None else total_frames,
             *(segment.model_dump_json() for segment in segments),
-        ).decode()
+        )
         require_lease(job_id, "plan", outcome)
 
     def publish(
@@ -78,7 +79,7 @@ class SegmentStore(ScriptedStore):
             QuotaExceededError: If the owner has no room for it.
         """
         outcome = self._run(
-            "PUBLISH",
+            scripts.PUBLISH,
             job_id,
             segment.index,
             token,
@@ -87,20 +88,16 @@ class SegmentStore(ScriptedStore):
             json.dumps(segment.warnings),
             segment.size_bytes,
             max_stored_bytes,
-        ).decode()
-        if outcome == "stored_full":
-            raise QuotaExceededError(
-                f"segment {segment.index} has {segment.size_bytes} bytes, and with it your uploads and jobs "
-                f"would take more than the {max_stored_bytes} that your key allows; delete some, and retry"
-            )
-        if outcome == "done":
+        )
+        require_stored(outcome, f"segment {segment.index}", segment.size_bytes, max_stored_bytes)
+        if outcome == b"done":
             return False
         require_lease(job_id, f"segment:{segment.index}", outcome)
         return True
 
     def advance(self, job_id: str, *, window: int) -> NextSteps:
         """Takes what is to be enqueued next, so that at most `window` segments of the job are under way."""
-        is_join_due, is_planning_due, *indices = self._run_once("ADVANCE", job_id, window)
+        is_join_due, is_planning_due, *indices = self._run_once(scripts.ADVANCE, job_id, window)
         return NextSteps(
             tuple(int(index) for index in indices),
             bool(is_join_due),

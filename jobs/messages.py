@@ -16,11 +16,9 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
-import redis
-import redis.asyncio
-
 from jobs._scripts import messages as scripts
 from jobs.clock import milliseconds
+from jobs.scripting import Scripted
 
 # Also how long it may take until somebody notices that whoever a bell has woken died before he looked.
 MAX_WAIT_SECONDS = 2.0
@@ -103,7 +101,7 @@ class Depth:
     taken: int
 
 
-class MessageQueue:
+class MessageQueue(Scripted):
     """The queues of one database. Thread-safe.
 
     Args:
@@ -113,14 +111,6 @@ class MessageQueue:
         StoreUnavailableError: By every method, when Redis does not answer.
     """
 
-    def __init__(self, client: redis.Redis) -> None:
-        # redis-py types its answers as the union of what any setting gives; ours are always bytes.
-        self.client: Any = client
-        self._put = client.register_script(scripts.PUT)
-        self._take = client.register_script(scripts.TAKE)
-        self._keep = client.register_script(scripts.KEEP)
-        self._release = client.register_script(scripts.RELEASE)
-
     def put(self, message: Message, *, delay: timedelta = timedelta()) -> None:
         """Adds a message, or takes it from whoever holds it.
 
@@ -129,7 +119,7 @@ class MessageQueue:
             delay: Before it may be taken. Of two, the earlier time counts.
         """
         arguments = (message.queue, message.id, message.line, message.owner, message.weight)
-        self._put(args=(*arguments, milliseconds(delay), secrets.token_hex(8)))
+        self._run_once(scripts.PUT, *arguments, milliseconds(delay))
 
     def take(self, wanted: Wanted, *, hold: timedelta) -> Delivery | float:
         """The message that is next, or in how many seconds there may be one.
@@ -139,7 +129,7 @@ class MessageQueue:
             hold: For how long nobody else gets it.
         """
         receipt = secrets.token_hex(16)
-        return _read_taken(self._take(args=_take_arguments(wanted, receipt, hold)), receipt)
+        return _read_taken(self._run(scripts.TAKE, receipt, milliseconds(hold), *wanted.arguments), receipt)
 
     def wait(self, bells: Sequence[str], seconds: float) -> None:
         """Returns when one of the bells rings, or after some time."""
@@ -152,11 +142,11 @@ class MessageQueue:
 
     def keep(self, delivery: Delivery, *, hold: timedelta) -> bool:
         """Says that the holder lives; whether the message is still his."""
-        return bool(self._keep(args=(delivery.receipt, milliseconds(hold))))
+        return bool(self._run(scripts.KEEP, delivery.receipt, milliseconds(hold)))
 
     def finish(self, delivery: Delivery) -> None:
         """Ends a message, unless it is somebody else's by now."""
-        self._release(args=(delivery.receipt, _FINISHED))
+        self._run(scripts.RELEASE, delivery.receipt, _FINISHED)
 
     def put_back(self, delivery: Delivery, *, delay: timedelta = timedelta()) -> None:
         """Lets others have a message, unless it is theirs by now.
@@ -165,7 +155,7 @@ class MessageQueue:
             delivery: Of the message.
             delay: Before that; without one it is the next of its line.
         """
-        self._release(args=(delivery.receipt, milliseconds(delay)))
+        self._run(scripts.RELEASE, delivery.receipt, milliseconds(delay))
 
     def ids(self, queue: str) -> list[str]:
         """Of all messages: waiting, put off and taken."""
@@ -182,7 +172,7 @@ class MessageQueue:
         return [Depth(max(0, num_messages - num_taken), num_taken) for num_messages, num_taken in pairs]
 
 
-class AsyncMessageQueue:
+class AsyncMessageQueue(Scripted):
     """The same for those who take on an event loop.
 
     Args:
@@ -192,32 +182,28 @@ class AsyncMessageQueue:
         StoreUnavailableError: By every method, when Redis does not answer.
     """
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._client: Any = client
-        self._take: Any = client.register_script(scripts.TAKE)
-        self._keep: Any = client.register_script(scripts.KEEP)
-        self._release: Any = client.register_script(scripts.RELEASE)
-
     async def take(self, wanted: Wanted, *, hold: timedelta) -> Delivery | float:
         """As in `MessageQueue`."""
         receipt = secrets.token_hex(16)
-        return _read_taken(await self._take(args=_take_arguments(wanted, receipt, hold)), receipt)
+        return _read_taken(
+            await self._run(scripts.TAKE, receipt, milliseconds(hold), *wanted.arguments), receipt
+        )
 
     async def wait(self, bells: Sequence[str], seconds: float) -> None:
         """As in `MessageQueue`."""
-        await self._client.blpop(bells, timeout=_wait_seconds(seconds))
+        await self.client.blpop(bells, timeout=_wait_seconds(seconds))
 
     async def keep(self, delivery: Delivery, *, hold: timedelta) -> bool:
         """As in `MessageQueue`."""
-        return bool(await self._keep(args=(delivery.receipt, milliseconds(hold))))
+        return bool(await self._run(scripts.KEEP, delivery.receipt, milliseconds(hold)))
 
     async def finish(self, delivery: Delivery) -> None:
         """As in `MessageQueue`."""
-        await self._release(args=(delivery.receipt, _FINISHED))
+        await self._run(scripts.RELEASE, delivery.receipt, _FINISHED)
 
     async def put_back(self, delivery: Delivery, *, delay: timedelta = timedelta()) -> None:
         """As in `MessageQueue`."""
-        await self._release(args=(delivery.receipt, milliseconds(delay)))
+        await self._run(scripts.RELEASE, delivery.receipt, milliseconds(delay))
 
 
 _FINISHED = -1
@@ -240,10 +226,6 @@ def retry_delay(attempts: int, *, first: timedelta, factor: float, longest: time
     # In seconds: the hundredth power is no length of time, but still a number.
     seconds = first.total_seconds() * factor ** min(attempts - 1, 100)
     return timedelta(seconds=min(seconds, longest.total_seconds()))
-
-
-def _take_arguments(wanted: Wanted, receipt: str, hold: timedelta) -> tuple[str | int, ...]:
-    return receipt, milliseconds(hold), *wanted.arguments
 
 
 def _read_taken(answer: list[Any], receipt: str) -> Delivery | float:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import redis
+from itertools import chain
 
 from jobs import keys
 from jobs._scripts.stored import STORE
 from jobs.errors import StoredBytesLimitError
+from jobs.scripting import Scripted
 
 
-class StoredBytes:
+class StoredBytes(Scripted):
     """The bytes that are counted for each owner, by job or upload. Thread-safe.
 
     Args:
@@ -22,13 +21,9 @@ class StoredBytes:
         StoreUnavailableError: By every method, when Redis does not answer.
     """
 
-    def __init__(self, client: redis.Redis) -> None:
-        self._client: Any = client
-        self._store = client.register_script(STORE)
-
     def of(self, owner: str) -> int:
         """All that an owner has stored."""
-        return int(self._client.hget(keys.STORED(owner), "sum") or 0)
+        return int(self.client.hget(keys.STORED(owner), "sum") or 0)
 
     def set(self, owner: str, sizes: Mapping[str, int], *, limit: int = 0) -> None:
         """Says what some jobs or uploads take from now on.
@@ -41,7 +36,6 @@ class StoredBytes:
         Raises:
             StoredBytesLimitError: If that would be more. Nothing is counted then.
         """
-        pairs = [item for pair in sizes.items() for item in pair]
-        stored = int(self._store(args=[owner, limit, *pairs]))
+        stored = int(self._run(STORE, owner, limit, *chain.from_iterable(sizes.items())))
         if stored >= 0:
             raise StoredBytesLimitError(stored, sum(sizes.values()), limit)

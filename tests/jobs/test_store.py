@@ -437,8 +437,8 @@ def pages_of(store: JobStore, owner: str, **options: Any) -> list[list[str]]:
 
 
 def test_a_page_looks_at_a_bounded_number_of_jobs(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs._list_store._STEP", 2)
-    monkeypatch.setattr("jobs._list_store._SCANNED_AT_MOST", 4)
+    monkeypatch.setattr("jobs._listing_store._STEP", 2)
+    monkeypatch.setattr("jobs._listing_store._SCANNED_AT_MOST", 4)
     ids = [create(store, labels={"kind": "film"}).id for _ in range(11)]
     for job_id in (ids[0], ids[10]):
         store.cancel(job_id, ttl=MINUTE)

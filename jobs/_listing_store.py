@@ -1,4 +1,5 @@
-"""Pages of a customer's jobs. A page looks at a bounded number of jobs, however many there are."""
+"""Many jobs: pages of a customer's, and what is known of all together. A page looks at a bounded number of
+jobs, however many there are."""
 
 from __future__ import annotations
 
@@ -6,16 +7,17 @@ from collections.abc import Sequence
 
 from jobs import keys
 from jobs._record_format import FIELDS, job_of
-from jobs._scripted_store import ScriptedStore
-from jobs.records import Job, JobState
+from jobs.clock import redis_now, unix_ms
+from jobs.records import PRIORITIES, Job, JobState, Priority
+from jobs.scripting import Scripted
 
 # Only ids are looked at, by asking the other indices for them: 2,000 take about ten milliseconds.
 _SCANNED_AT_MOST = 2000
 _STEP = 500
 
 
-class ListStore(ScriptedStore):
-    """The part of `JobStore` that lists."""
+class ListingStore(Scripted):
+    """The part of `JobStore` that lists and counts."""
 
     def get_many(self, job_ids: Sequence[str]) -> list[Job]:
         """Reads jobs; those that are gone are left out."""
@@ -68,6 +70,51 @@ class ListStore(ScriptedStore):
         # A job may have gone on to another state meanwhile.
         jobs = [job for job in self.get_many(ids[:limit]) if not states or job.state in states]
         return jobs, following
+
+    def active_ids(self, *, limit: int | None = None) -> list[str]:
+        """Ids of unfinished jobs, oldest first: all, or so many."""
+        last = -1 if limit is None else limit - 1
+        return [item.decode() for item in self.client.zrange(keys.ACTIVE(), 0, last)]
+
+    def expired_ids(self, *, limit: int) -> list[str]:
+        """Ids of jobs whose time is over."""
+        now = unix_ms(redis_now(self.client))
+        found = self.client.zrangebyscore(keys.EXPIRING(), 0, now, start=0, num=limit)
+        return [item.decode() for item in found]
+
+    def is_input_used(self, key: str) -> bool:
+        """Whether a job reads the object with this key, or a batch will make one that does."""
+        return bool(self.client.scard(keys.INPUT_USERS(key)))
+
+    def counts(self) -> dict[JobState, int]:
+        """Jobs by state."""
+        found = self.client.hgetall(keys.COUNTS())
+        return {state: int(found.get(state.encode(), 0)) for state in JobState}
+
+    def num_finished(self) -> dict[JobState, int]:
+        """Jobs that have reached a final state since the beginning, also those that are deleted since."""
+        found = self.client.hgetall(keys.FINISHED())
+        return {state: int(found.get(state.encode(), 0)) for state in JobState if state.is_final}
+
+    def num_waiting(self) -> dict[Priority, int]:
+        """Jobs that no worker has begun, by priority."""
+        with self.client.pipeline(transaction=False) as pipeline:
+            for priority in PRIORITIES:
+                pipeline.zcard(keys.WAITING(priority))
+            return dict(zip(PRIORITIES, pipeline.execute(), strict=True))
+
+    def oldest_waiting_seconds(self) -> dict[Priority, float]:
+        """Age of the oldest waiting job, by priority; 0 where none waits."""
+        with self.client.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            for priority in PRIORITIES:
+                pipeline.zrange(keys.WAITING(priority), 0, 0, withscores=True)
+            (seconds, micros), *oldest = pipeline.execute()
+        now = seconds + micros / 1e6
+        return {
+            priority: max(0.0, now - found[0][1] / 1000) if found else 0.0
+            for priority, found in zip(PRIORITIES, oldest, strict=True)
+        }
 
     def _search(
         self, required: list[str], any_of: list[str], limit: int, after: str | None, is_descending: bool
