@@ -14,7 +14,7 @@ from jobs._record_format import output_to_json
 from jobs._scripts import attempts, lifecycle
 from jobs.clock import milliseconds
 from jobs.records import InputInfo, JobError, OutputInfo
-from jobs.scripting import Scripted
+from jobs.redis_store import RedisStore
 
 BeginOutcome = Literal["ok", "gone", "stopped", "done", "busy", "elsewhere", "exhausted"]
 EndReason = Literal["finished", "failed", "drained"]
@@ -36,7 +36,7 @@ class Beginning:
     number: int
 
 
-class AttemptStore(Scripted):
+class AttemptStore(RedisStore):
     """The part of `JobStore` of attempts, whatever they make."""
 
     def begin(

@@ -8,10 +8,10 @@ from jobs._outcomes import require_changed
 from jobs._scripts import deliveries
 from jobs.clock import milliseconds
 from jobs.deliveries import DeliveryStatus, ResultDelivery
-from jobs.scripting import Scripted
+from jobs.redis_store import RedisStore
 
 
-class DeliveryStore(Scripted):
+class DeliveryStore(RedisStore):
     """The part of `JobStore` that those use who deliver."""
 
     def ask_delivery(self, job_id: str, url: str) -> None:

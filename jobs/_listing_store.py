@@ -7,16 +7,15 @@ from collections.abc import Sequence
 
 from jobs import keys
 from jobs._record_format import FIELDS, job_of
-from jobs.clock import redis_now, unix_ms
 from jobs.records import PRIORITIES, Job, JobState, Priority
-from jobs.scripting import Scripted
+from jobs.redis_store import RedisStore
 
 # Only ids are looked at, by asking the other indices for them: 2,000 take about ten milliseconds.
 _SCANNED_AT_MOST = 2000
 _STEP = 500
 
 
-class ListingStore(Scripted):
+class ListingStore(RedisStore):
     """The part of `JobStore` that lists and counts."""
 
     def get_many(self, job_ids: Sequence[str]) -> list[Job]:
@@ -61,7 +60,10 @@ class ListingStore(Scripted):
             required.append(keys.BATCH_JOBS(batch_id))
         if of_states and not required:
             # Each state gives at most a page; nothing needs to be looked for.
-            pages = [self._page(key, limit + 1, after, is_descending) for key in of_states]
+            pages = [
+                self._page(key, limit=limit + 1, after=after, is_descending=is_descending)
+                for key in of_states
+            ]
             ids = sorted({job_id for page in pages for job_id in page}, reverse=is_descending)
             following = ids[limit - 1] if len(ids) > limit else None
         else:
@@ -78,9 +80,7 @@ class ListingStore(Scripted):
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of jobs whose time is over."""
-        now = unix_ms(redis_now(self.client))
-        found = self.client.zrangebyscore(keys.EXPIRING(), 0, now, start=0, num=limit)
-        return [item.decode() for item in found]
+        return self._expired(keys.EXPIRING(), limit)
 
     def is_input_used(self, key: str) -> bool:
         """Whether a job reads the object with this key, or a batch will make one that does."""
@@ -130,7 +130,7 @@ class ListingStore(Scripted):
         step = _STEP if others or any_of else limit + 1
         kept: list[str] = []
         for _ in range(0, _SCANNED_AT_MOST, step):
-            ids = self._page(walked, step, after, is_descending)
+            ids = self._page(walked, limit=step, after=after, is_descending=is_descending)
             kept += self._contained(ids, others, any_of)
             if len(kept) > limit:
                 return kept, kept[limit - 1]
@@ -163,10 +163,3 @@ class ListingStore(Scripted):
             if None not in found[: len(all_of)]
             and (not any_of or any(score is not None for score in found[len(all_of) :]))
         ]
-
-    def _page(self, key: str, limit: int, after: str | None, is_descending: bool) -> list[str]:
-        if is_descending:
-            found = self.client.zrevrangebylex(key, f"({after}" if after else "+", "-", start=0, num=limit)
-        else:
-            found = self.client.zrangebylex(key, f"({after}" if after else "-", "+", start=0, num=limit)
-        return [item.decode() for item in found]

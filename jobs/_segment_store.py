@@ -11,7 +11,7 @@ from jobs import keys
 from jobs._outcomes import require_lease, require_stored
 from jobs._scripts import segments as scripts
 from jobs.records import FinishedSegment, PlannedSegment
-from jobs.scripting import Scripted
+from jobs.redis_store import RedisStore
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class NextSteps:
     is_planning_due: bool = False
 
 
-class SegmentStore(Scripted):
+class SegmentStore(RedisStore):
     """The part of `JobStore` of plans and segments."""
 
     def append_plan(

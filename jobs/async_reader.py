@@ -14,7 +14,7 @@ from jobs._record_format import job_of
 from jobs._scripts.looks import EVERYTHING, LOOK
 from jobs.errors import JobNotFoundError
 from jobs.records import FinishedSegment, Job, JobState
-from jobs.scripting import Scripted
+from jobs.redis_store import RedisStore
 
 # Of one script; Redis does nothing else meanwhile.
 _MOST_AT_ONCE = 100
@@ -49,12 +49,12 @@ class _Asked:
     answer: asyncio.Future[list[Any]]
 
 
-class AsyncJobReader(Scripted):
+class AsyncJobReader(RedisStore):
     """Reads jobs without blocking the event loop. Whatever is asked for while Redis works on what was asked
     before goes to it together: a process that answers a thousand polls a second sends a few scripts.
 
     Args:
-        client: An asyncio Redis client without `decode_responses`.
+        client: For the event loop.
     """
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
@@ -78,7 +78,6 @@ class AsyncJobReader(Scripted):
 
         Raises:
             JobNotFoundError: If there is none, or it is not theirs.
-            StoreUnavailableError: If Redis does not answer.
         """
         found_owner, version, state, place, *values = await self._found(job_id, seen)
         if version is None or (owner is not None and found_owner.decode() != owner):

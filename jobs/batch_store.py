@@ -9,11 +9,11 @@ from typing import Any
 from jobs import keys
 from jobs._scripts import batches, fields
 from jobs.batch_records import Batch, BatchInput, BatchSpec, RejectedInput
-from jobs.clock import from_unix_ms, milliseconds, redis_now, unix_ms
-from jobs.errors import JobsError
+from jobs.clock import from_unix_ms, milliseconds, unix_ms
+from jobs.errors import BatchNotFoundError
 from jobs.objects import input_key, upload_key
 from jobs.records import JobState
-from jobs.scripting import Scripted
+from jobs.redis_store import RedisStore
 
 _PARTS = (
     keys.BATCH, keys.BATCH_INPUTS, keys.BATCH_DECIDED, keys.BATCH_REJECTED, keys.BATCH_COUNTS,
@@ -21,24 +21,8 @@ _PARTS = (
 )  # fmt: skip
 
 
-class BatchNotFoundError(JobsError):
-    """Raised when there is no batch of that id, or none that the asker may see."""
-
-    code = "not_found"
-
-    def __init__(self, batch_id: str) -> None:
-        super().__init__(f"there is no batch {batch_id!r}; it was deleted, has expired, or never existed")
-
-
-class BatchStore(Scripted):
-    """The records of batches. Thread-safe.
-
-    Args:
-        client: Of the store's database, without `decode_responses`.
-
-    Raises:
-        StoreUnavailableError: By every method, when Redis does not answer.
-    """
+class BatchStore(RedisStore):
+    """The records of batches."""
 
     def create(
         self,
@@ -91,10 +75,8 @@ class BatchStore(Scripted):
 
     def list_ids(self, owner: str, *, limit: int, after: str | None) -> tuple[list[str], bool]:
         """One page of an owner's batches, newest first; and whether there are more."""
-        found = self.client.zrevrangebylex(
-            keys.BATCHES_OF(owner), f"({after}" if after else "+", "-", start=0, num=limit + 1
-        )
-        return [item.decode() for item in found[:limit]], len(found) > limit
+        found = self._page(keys.BATCHES_OF(owner), limit=limit + 1, after=after)
+        return found[:limit], len(found) > limit
 
     def rejected(self, batch_id: str) -> list[RejectedInput]:
         """Inputs that became no job, in order."""
@@ -145,9 +127,7 @@ class BatchStore(Scripted):
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of batches whose time is over."""
-        now = unix_ms(redis_now(self.client))
-        found = self.client.zrangebyscore(keys.BATCHES_EXPIRING(), 0, now, start=0, num=limit)
-        return [item.decode() for item in found]
+        return self._expired(keys.BATCHES_EXPIRING(), limit)
 
     def job_ids(self, batch_id: str, *, after: str | None = None, limit: int | None = None) -> list[str]:
         """Ids of its jobs, the oldest first: all, or so many after one."""

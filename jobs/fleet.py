@@ -14,7 +14,7 @@ from jobs import keys
 from jobs.clock import redis_now
 from jobs.queue import TASK_KINDS, TaskKind
 from jobs.records import Job
-from jobs.scripting import Scripted
+from jobs.redis_store import RedisStore
 
 _ALIVE = timedelta(seconds=20)
 """A worker reports every few seconds, also while it works."""
@@ -97,12 +97,8 @@ def count_takers(workers: Iterable[WorkerInfo]) -> Counter[TaskKind]:
     return Counter(kind for worker in workers if not worker.is_draining for kind in set(worker.only))
 
 
-class Fleet(Scripted):
-    """Reads and writes the register of workers and models.
-
-    Args:
-        client: Of the store's database, without `decode_responses`.
-    """
+class Fleet(RedisStore):
+    """Reads and writes the register of workers and models."""
 
     def report(self, worker: WorkerInfo) -> None:
         """Says that a worker is alive."""

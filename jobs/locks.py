@@ -16,7 +16,7 @@ import structlog
 from jobs import keys
 from jobs.clock import milliseconds
 from jobs.errors import StoreUnavailableError
-from jobs.scripting import Scripted
+from jobs.redis_store import RedisStore
 
 _log: Any = structlog.get_logger(__name__)
 _STOP_SECONDS = 1.0
@@ -36,7 +36,7 @@ return redis.call('PEXPIRE', ARGV[1], ARGV[3])
 _RELEASE = "if redis.call('GET', ARGV[1]) == ARGV[2] then redis.call('DEL', ARGV[1]) end"
 
 
-class Lock(Scripted):
+class Lock(RedisStore):
     """What one holder has at a time, until it is released or not kept for too long. Thread-safe.
 
     redis-py's own lock is not harmless to take twice: where Redis's answer was lost and the client asks

@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
 
 from jobs._scripts import messages as scripts
 from jobs.clock import milliseconds
-from jobs.scripting import Scripted
+from jobs.redis_store import RedisStore
 
 # Also how long it may take until somebody notices that whoever a bell has woken died before he looked.
 MAX_WAIT_SECONDS = 2.0
@@ -101,15 +100,8 @@ class Depth:
     taken: int
 
 
-class MessageQueue(Scripted):
-    """The queues of one database. Thread-safe.
-
-    Args:
-        client: Of the database, without `decode_responses`.
-
-    Raises:
-        StoreUnavailableError: By every method, when Redis does not answer.
-    """
+class MessageQueue(RedisStore):
+    """The queues of one database."""
 
     def put(self, message: Message, *, delay: timedelta = timedelta()) -> None:
         """Adds a message, or takes it from whoever holds it.
@@ -129,11 +121,15 @@ class MessageQueue(Scripted):
             hold: For how long nobody else gets it.
         """
         receipt = secrets.token_hex(16)
-        return _read_taken(self._run(scripts.TAKE, receipt, milliseconds(hold), *wanted.arguments), receipt)
+        answer = self._run(scripts.TAKE, receipt, milliseconds(hold), *wanted.arguments)
+        if len(answer) == 1:
+            return MAX_WAIT_SECONDS if answer[0] < 0 else answer[0] / 1000
+        queue, message_id, line, num_tries = answer
+        return Delivery(queue.decode(), message_id.decode(), line.decode(), num_tries, receipt)
 
     def wait(self, bells: Sequence[str], seconds: float) -> None:
         """Returns when one of the bells rings, or after some time."""
-        self.client.blpop(bells, timeout=_wait_seconds(seconds))
+        self.client.blpop(bells, timeout=wait_seconds(seconds))
 
     def ring(self, bell: str) -> None:
         """Wakes one who waits at a bell."""
@@ -172,40 +168,6 @@ class MessageQueue(Scripted):
         return [Depth(max(0, num_messages - num_taken), num_taken) for num_messages, num_taken in pairs]
 
 
-class AsyncMessageQueue(Scripted):
-    """The same for those who take on an event loop.
-
-    Args:
-        client: Of the database, without `decode_responses`; its commands may take `MAX_WAIT_SECONDS`.
-
-    Raises:
-        StoreUnavailableError: By every method, when Redis does not answer.
-    """
-
-    async def take(self, wanted: Wanted, *, hold: timedelta) -> Delivery | float:
-        """As in `MessageQueue`."""
-        receipt = secrets.token_hex(16)
-        return _read_taken(
-            await self._run(scripts.TAKE, receipt, milliseconds(hold), *wanted.arguments), receipt
-        )
-
-    async def wait(self, bells: Sequence[str], seconds: float) -> None:
-        """As in `MessageQueue`."""
-        await self.client.blpop(bells, timeout=_wait_seconds(seconds))
-
-    async def keep(self, delivery: Delivery, *, hold: timedelta) -> bool:
-        """As in `MessageQueue`."""
-        return bool(await self._run(scripts.KEEP, delivery.receipt, milliseconds(hold)))
-
-    async def finish(self, delivery: Delivery) -> None:
-        """As in `MessageQueue`."""
-        await self._run(scripts.RELEASE, delivery.receipt, _FINISHED)
-
-    async def put_back(self, delivery: Delivery, *, delay: timedelta = timedelta()) -> None:
-        """As in `MessageQueue`."""
-        await self._run(scripts.RELEASE, delivery.receipt, milliseconds(delay))
-
-
 _FINISHED = -1
 
 
@@ -228,13 +190,7 @@ def retry_delay(attempts: int, *, first: timedelta, factor: float, longest: time
     return timedelta(seconds=min(seconds, longest.total_seconds()))
 
 
-def _read_taken(answer: list[Any], receipt: str) -> Delivery | float:
-    if len(answer) == 1:
-        return MAX_WAIT_SECONDS if answer[0] < 0 else answer[0] / 1000
-    queue, message_id, line, num_tries = answer
-    return Delivery(queue.decode(), message_id.decode(), line.decode(), num_tries, receipt)
-
-
-def _wait_seconds(seconds: float) -> float:
+def wait_seconds(seconds: float) -> float:
+    """How long to wait at bells for something that may be there in so many seconds."""
     # 0 would be for ever.
     return min(max(seconds, 0.001), MAX_WAIT_SECONDS)

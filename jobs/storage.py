@@ -229,20 +229,6 @@ class Storage:
             return False
         return True
 
-    def copy(self, source: str, target: str) -> None:
-        """Gives an object a second name."""
-        with _reported(source):
-            self._store.copy(source, target)
-
-    def move(self, source: str, target: str) -> None:
-        """Gives an object another name.
-
-        Raises:
-            ObjectNotFoundError: If there is none.
-        """
-        with _reported(source):
-            self._store.rename(source, target)
-
     def delete(self, key: str) -> None:
         """Removes an object; harmless if there is none."""
         try:

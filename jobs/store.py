@@ -22,15 +22,7 @@ __all__ = ["Beginning", "EndReason", "JobStore", "NextSteps"]
 
 
 class JobStore(AttemptStore, SegmentStore, DeliveryStore, ListingStore):
-    """The job records. Thread-safe.
-
-    Args:
-        client: A Redis client without `decode_responses`. A worker's retries for ever, the API's gives up
-            soon (`jobs.connections`).
-
-    Raises:
-        StoreUnavailableError: By every method, when Redis does not answer.
-    """
+    """The job records."""
 
     def create(self, spec: JobSpec, *, max_waiting: int, max_of_owner: int = 0) -> Job:
         """Adds a queued job. The caller enqueues its first task; if it dies before, the reconciler does.

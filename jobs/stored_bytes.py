@@ -8,18 +8,11 @@ from itertools import chain
 from jobs import keys
 from jobs._scripts.stored import STORE
 from jobs.errors import StoredBytesLimitError
-from jobs.scripting import Scripted
+from jobs.redis_store import RedisStore
 
 
-class StoredBytes(Scripted):
-    """The bytes that are counted for each owner, by job or upload. Thread-safe.
-
-    Args:
-        client: Of the store's database, without `decode_responses`.
-
-    Raises:
-        StoreUnavailableError: By every method, when Redis does not answer.
-    """
+class StoredBytes(RedisStore):
+    """The bytes that are counted for each owner, by job or upload."""
 
     def of(self, owner: str) -> int:
         """All that an owner has stored."""

@@ -8,12 +8,12 @@ from typing import Literal
 
 from jobs import keys
 from jobs._scripts import fields, uploads
-from jobs.clock import from_unix_ms, milliseconds, redis_now, unix_ms
-from jobs.errors import JobsError, StoredBytesLimitError, UploadsLimitError
+from jobs.clock import from_unix_ms, milliseconds, unix_ms
+from jobs.errors import LostUploadLockError, StoredBytesLimitError, UploadNotFoundError, UploadsLimitError
 from jobs.locks import Lock
 from jobs.objects import upload_key
 from jobs.records import InputInfo
-from jobs.scripting import Scripted
+from jobs.redis_store import RedisStore
 from jobs.upload_records import Upload, UploadParts
 
 # No key has this id.
@@ -24,30 +24,8 @@ Removal = Literal["removed", "used", "kept"]
 time is not over."""
 
 
-class UploadNotFoundError(JobsError):
-    """Raised when there is no upload of that id, or none that the asker may see."""
-
-    code = "not_found"
-
-    def __init__(self, upload_id: str) -> None:
-        super().__init__(f"there is no upload {upload_id!r}; it was deleted, has expired, or never existed")
-
-
-class LostUploadLockError(JobsError):
-    """Raised when a writer has been silent so long that it may not go on."""
-
-    code = "wrong_state"
-
-
-class UploadStore(Scripted):
-    """The records of uploads. Thread-safe.
-
-    Args:
-        client: Of the store's database, without `decode_responses`.
-
-    Raises:
-        StoreUnavailableError: By every method, when Redis does not answer.
-    """
+class UploadStore(RedisStore):
+    """The records of uploads."""
 
     def create(self, upload: Upload, *, max_unfinished: int = 0, max_stored_bytes: int = 0) -> None:
         """Adds an upload; its whole size counts from now on.
@@ -164,9 +142,7 @@ class UploadStore(Scripted):
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of uploads whose time is over, the longest first."""
-        now = unix_ms(redis_now(self.client))
-        found = self.client.zrangebyscore(keys.UPLOADS_EXPIRING(), 0, now, start=0, num=limit)
-        return [item.decode() for item in found]
+        return self._expired(keys.UPLOADS_EXPIRING(), limit)
 
 
 def _from_hash(upload_id: str, values: dict[bytes, bytes], now: datetime) -> Upload | None:

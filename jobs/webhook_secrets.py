@@ -12,10 +12,10 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import redis
 from pydantic import BaseModel, ConfigDict
 
 from jobs import keys
+from jobs.redis_store import RedisStore
 
 INSTALLATION = "local"
 """The owner of jobs without keys."""
@@ -72,19 +72,12 @@ class WebhookSecrets(BaseModel):
         return self.shares_until is not None and self.shares_until > datetime.now(UTC)
 
 
-class WebhookSecretStore:
-    """The secrets of an installation.
-
-    Args:
-        client: Of the store's database, without `decode_responses`.
-    """
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client: Any = client
+class WebhookSecretStore(RedisStore):
+    """The secrets of an installation."""
 
     def find(self, owner: str) -> WebhookSecrets | None:
         """Secrets of an owner; None for a key that is older than secrets of keys: the installation's sign."""
-        content = self._client.hget(keys.WEBHOOK_SECRETS(), owner)
+        content = self.client.hget(keys.WEBHOOK_SECRETS(), owner)
         return None if content is None else WebhookSecrets.model_validate_json(content)
 
     def ensure(self, owner: str) -> WebhookSecrets:
@@ -92,7 +85,7 @@ class WebhookSecretStore:
         found = self.find(owner)
         if found is None:
             made = make_secrets(shares_until=None if owner == INSTALLATION else _FOR_EVER)
-            self._client.hsetnx(keys.WEBHOOK_SECRETS(), owner, made.model_dump_json())
+            self.client.hsetnx(keys.WEBHOOK_SECRETS(), owner, made.model_dump_json())
             found = self.find(owner)
             assert found is not None
         return found
@@ -114,10 +107,7 @@ class WebhookSecretStore:
             pipeline.hset(keys.WEBHOOK_SECRETS(), owner, made.model_dump_json())
             return made
 
-        rotated: WebhookSecrets = self._client.transaction(
-            change, keys.WEBHOOK_SECRETS(), value_from_callable=True
-        )
-        return rotated
+        return self._transaction(change, keys.WEBHOOK_SECRETS())
 
     def adopt(self, secret: str) -> None:
         """Makes a secret from before the store had them the installation's, or one that signs too where it
@@ -127,7 +117,7 @@ class WebhookSecretStore:
             secret: "whsec_..."
         """
         made = make_secrets(secret=secret)
-        if self._client.hsetnx(keys.WEBHOOK_SECRETS(), INSTALLATION, made.model_dump_json()):
+        if self.client.hsetnx(keys.WEBHOOK_SECRETS(), INSTALLATION, made.model_dump_json()):
             return
 
         def add(pipeline: Any) -> None:
@@ -139,7 +129,7 @@ class WebhookSecretStore:
             changed = current.model_copy(update={"previous": previous})
             pipeline.hset(keys.WEBHOOK_SECRETS(), INSTALLATION, changed.model_dump_json())
 
-        self._client.transaction(add, keys.WEBHOOK_SECRETS())
+        self._transaction(add, keys.WEBHOOK_SECRETS())
 
 
 def make_secrets(*, secret: str | None = None, shares_until: datetime | None = None) -> WebhookSecrets:

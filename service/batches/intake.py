@@ -19,14 +19,14 @@ from starlette.concurrency import run_in_threadpool
 from jobs import keys
 from jobs.api_keys import Scope
 from jobs.batch_records import Batch, BatchInput, RejectedInput
-from jobs.batch_store import BatchNotFoundError, BatchStore
-from jobs.errors import JobExistsError, JobsError
+from jobs.batch_store import BatchStore
+from jobs.errors import BatchNotFoundError, JobExistsError, JobsError, UploadNotFoundError
 from jobs.locks import Lock
 from jobs.objects import input_key, job_prefix, upload_key
 from jobs.records import InputInfo
 from jobs.sources import FetchedSource
 from jobs.stored_bytes import StoredBytes
-from jobs.uploads import UploadNotFoundError, UploadStore
+from jobs.uploads import UploadStore
 from service.auth import Caller
 from service.batches.service import QUEUE, TASK, cancel_batch
 from service.batches.settling import settle_batch

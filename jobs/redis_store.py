@@ -1,23 +1,32 @@
-"""Running the scripts of `jobs._scripts`, also so that a customer may be told of what they have done."""
+"""What all that keep something in Redis have in common: a client, scripts, and indices."""
 
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
 from redis.commands.core import Script
 
+from jobs.clock import redis_now, unix_ms
+
+T = TypeVar("T")
+
 # Redis syncs its file every second; longer only where its disk stalls or its replica hangs.
 _WAIT_MS = 1500
 
 
-class Scripted:
-    """What runs scripts. Thread-safe. With a client for the event loop, answers are to be awaited.
+class RedisStore:
+    """Something that is kept in Redis. Thread-safe.
 
     Args:
-        client: Of `jobs.connections`; without `decode_responses`.
+        client: Of `jobs.connections`: a worker's waits for Redis for ever, the API's give up soon. Answers of
+            one for the event loop are to be awaited.
+
+    Raises:
+        StoreUnavailableError: By every method, when Redis does not answer.
     """
 
     def __init__(self, client: redis.Redis | redis.asyncio.Redis) -> None:
@@ -47,6 +56,24 @@ class Scripted:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _transaction(self, change: Callable[[Any], T], *watched: str) -> T:
+        """What a function of a pipeline gives, once it has run with nobody else changing these keys."""
+        changed: T = self.client.transaction(change, *watched, value_from_callable=True)
+        return changed
+
+    def _page(self, key: str, *, limit: int, after: str | None, is_descending: bool = True) -> list[str]:
+        """Ids of an index in their order, so many after one."""
+        if is_descending:
+            found = self.client.zrevrangebylex(key, f"({after}" if after else "+", "-", start=0, num=limit)
+        else:
+            found = self.client.zrangebylex(key, f"({after}" if after else "-", "+", start=0, num=limit)
+        return [item.decode() for item in found]
+
+    def _expired(self, key: str, limit: int) -> list[str]:
+        """Ids of an index whose time is over, the longest first."""
+        now = unix_ms(redis_now(self.client))
+        return [item.decode() for item in self.client.zrangebyscore(key, 0, now, start=0, num=limit)]
 
     def _registered(self, script: str) -> Script:
         if script not in self._scripts:
