@@ -85,14 +85,7 @@ class AttemptStore(RedisStore):
         require_lease(job_id, task, outcome)
 
     def end(
-        self,
-        job_id: str,
-        task: str,
-        token: str,
-        reason: EndReason,
-        *,
-        worker: str,
-        cancelled_ttl: timedelta,
+        self, job_id: str, task: str, token: str, reason: EndReason, *, worker: str, cancelled_ttl: timedelta
     ) -> None:
         """Gives the lease back, if it is still held."""
         self._run(attempts.END, job_id, task, token, reason, worker, milliseconds(cancelled_ttl))

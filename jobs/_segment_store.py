@@ -98,11 +98,7 @@ class SegmentStore(RedisStore):
     def advance(self, job_id: str, *, window: int) -> NextSteps:
         """Takes what is to be enqueued next, so that at most `window` segments of the job are under way."""
         is_join_due, is_planning_due, *indices = self._run_once(scripts.ADVANCE, job_id, window)
-        return NextSteps(
-            tuple(int(index) for index in indices),
-            bool(is_join_due),
-            bool(is_planning_due),
-        )
+        return NextSteps(tuple(int(index) for index in indices), bool(is_join_due), bool(is_planning_due))
 
     def planned_segment(self, job_id: str, index: int) -> PlannedSegment | None:
         """One of them; None if it is not planned, or the job is gone."""

@@ -109,10 +109,7 @@ def async_client(url: str) -> redis.asyncio.Redis:
         return _AsyncClient.from_pool(redis.asyncio.BlockingConnectionPool.from_url(url, **options))
     address = SentinelAddress.parse(url)
     pool = redis.asyncio.BlockingConnectionPool(
-        connection_class=_AsyncMasterConnection,
-        address=address,
-        **address.login,
-        **options,
+        connection_class=_AsyncMasterConnection, address=address, **address.login, **options
     )
     return _AsyncClient.from_pool(pool)
 
@@ -278,12 +275,7 @@ def _waiting_client(url: str, **options: Any) -> redis.Redis:
     if urlsplit(url).scheme != SENTINEL_SCHEME:
         return _Client.from_pool(redis.BlockingConnectionPool.from_url(url, **options))
     address = SentinelAddress.parse(url)
-    pool = _BLOCKING_POOL(
-        connection_class=_MasterConnection,
-        address=address,
-        **address.login,
-        **options,
-    )
+    pool = _BLOCKING_POOL(connection_class=_MasterConnection, address=address, **address.login, **options)
     return _Client.from_pool(pool)
 
 

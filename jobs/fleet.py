@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from jobs import keys
 from jobs.clock import redis_now
 from jobs.queue import TASK_KINDS, TaskKind
-from jobs.records import Job
 from jobs.redis_store import RedisStore
 
 _ALIVE = timedelta(seconds=20)
@@ -141,7 +140,6 @@ class Fleet(RedisStore):
 
     def count_segment(
         self,
-        job: Job,
         model: str,
         *,
         output_pixels: int,

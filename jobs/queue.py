@@ -62,12 +62,7 @@ class JobQueue:
         self.messages = MessageQueue(client)
 
     def enqueue(
-        self,
-        spec: JobSpec,
-        task: str,
-        *,
-        is_decided: bool = False,
-        delay: timedelta = timedelta(),
+        self, spec: JobSpec, task: str, *, is_decided: bool = False, delay: timedelta = timedelta()
     ) -> None:
         """Asks for a task to be done, when it is its key's turn, by a worker that takes such tasks.
 

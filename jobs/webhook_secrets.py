@@ -61,10 +61,7 @@ class WebhookSecrets(BaseModel):
     def signing(self) -> list[str]:
         """Those that sign now, the current one first."""
         now = datetime.now(UTC)
-        return [
-            self.secret,
-            *(old.secret for old in self.previous if old.until is None or old.until > now),
-        ]
+        return [self.secret, *(old.secret for old in self.previous if old.until is None or old.until > now)]
 
     @property
     def is_sharing(self) -> bool:

@@ -140,7 +140,7 @@ async def _make_job(context: ServiceContext, batch: Batch, item: BatchInput) -> 
     key = input_key(item.job_id)
     found: InputInfo | FetchedSource
     if item.source is None:
-        async with context.local_object(caller.owner, key) as path:
+        async with context.readable_object(caller.owner, key) as path:
             found = await probe_file(context, path, form.filename, owner=caller.owner)
     else:
         source = _SOURCE.validate_python(item.source)

@@ -154,7 +154,7 @@ async def _fetch(context: ServiceContext, job: Job, path: Path) -> InputInfo:
     assert source is not None
     if await run_in_threadpool(context.storage.exists, key):
         # An attempt before this one was killed after it had stored the source.
-        async with context.local_object(job.spec.owner, key) as stored:
+        async with context.readable_object(job.spec.owner, key) as stored:
             return await _checked(context, job, source, stored)
     await fetch_into(context, source, path, num_tries=_NUM_TRIES)
     found = await _checked(context, job, source, path)

@@ -48,7 +48,6 @@ def segment(attempt: Attempt) -> None:
         store_seconds = time.monotonic() - store_start
     _publish(attempt, finished)
     context.fleet.count_segment(
-        job,
         blueprint.model.name,
         output_pixels=finished.output_pixels,
         num_frames=finished.num_frames,
@@ -58,13 +57,7 @@ def segment(attempt: Attempt) -> None:
 
 
 def _make(
-    attempt: Attempt,
-    blueprint: Blueprint,
-    plan: SegmentPlan,
-    path: Path,
-    *,
-    reader: Any,
-    clock: StageClock,
+    attempt: Attempt, blueprint: Blueprint, plan: SegmentPlan, path: Path, *, reader: Any, clock: StageClock
 ) -> MadeSegment:
     """Makes the file; the model goes on with smaller tiles where memory ends.
 
