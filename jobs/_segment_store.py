@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from jobs import keys
 from jobs._outcomes import require_lease, require_stored
 from jobs._scripts import segments as scripts
-from jobs.records import FinishedSegment, PlannedSegment
+from jobs.records import FinishedSegment
 from jobs.redis_store import RedisStore
 
 
@@ -38,25 +37,26 @@ class SegmentStore(RedisStore):
         token: str,
         *,
         first_index: int,
-        segments: Iterable[PlannedSegment],
-        state: dict[str, Any],
+        segments: Iterable[str],
         is_complete: bool,
         total_frames: int | None,
     ) -> None:
-        """Adds planned segments, and where the planner goes on.
+        """Adds planned segments.
+
+        Args:
+            job_id: Of the job.
+            token: Of the lease.
+            first_index: Of the first of these.
+            segments: What workers need to make them, as JSON.
+            is_complete: Whether these are the last.
+            total_frames: Of the whole; None where that is not known better than before.
 
         Raises:
             LostLeaseError: If another attempt plans, or has planned these.
         """
+        frames = "" if total_frames is None else total_frames
         outcome = self._run(
-            scripts.APPEND_PLAN,
-            job_id,
-            token,
-            first_index,
-            json.dumps(state),
-            int(is_complete),
-            "" if total_frames is None else total_frames,
-            *(segment.model_dump_json() for segment in segments),
+            scripts.APPEND_PLAN, job_id, token, first_index, int(is_complete), frames, *segments
         )
         require_lease(job_id, "plan", outcome)
 
@@ -100,15 +100,10 @@ class SegmentStore(RedisStore):
         is_join_due, is_planning_due, *indices = self._run_once(scripts.ADVANCE, job_id, window)
         return NextSteps(tuple(int(index) for index in indices), bool(is_join_due), bool(is_planning_due))
 
-    def planned_segment(self, job_id: str, index: int) -> PlannedSegment | None:
-        """One of them; None if it is not planned, or the job is gone."""
-        item = self.client.lindex(keys.JOB_PLAN(job_id), index)
-        return None if item is None else PlannedSegment.model_validate_json(item)
-
-    def planner_state(self, job_id: str) -> dict[str, Any] | None:
-        """Where the planner goes on; None at the start."""
-        text = self.client.hget(keys.JOB(job_id), "plan_state")
-        return None if text is None else json.loads(text)
+    def planned_segment(self, job_id: str, index: int) -> bytes | None:
+        """One of them, -1 for the last so far; None if it is not planned, or the job is gone."""
+        found: bytes | None = self.client.lindex(keys.JOB_PLAN(job_id), index)
+        return found
 
     def finished_segments(self, job_id: str) -> list[FinishedSegment]:
         """All that are published, in order; with gaps while the job is unfinished."""

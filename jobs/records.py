@@ -256,24 +256,6 @@ class JobSpec(_Record):
         return "video" if known is None else known.filename
 
 
-class PlannedSegment(_Record):
-    """A part of the output, before it is made.
-
-    Attributes:
-        index: Position in the output.
-        num_frames: Frames in it.
-        first_pts: Of its first frame, in ticks of the output's time base.
-        end_pts: End of its last frame.
-        detail: What the worker needs to make it; opaque to all others.
-    """
-
-    index: int
-    num_frames: int
-    first_pts: int
-    end_pts: int
-    detail: dict[str, Any]
-
-
 class FinishedSegment(_Record):
     """A part of the output that is in the storage.
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from jobs import objects
 from jobs.records import JobPlan
 from media import MediaInfo
@@ -19,6 +21,7 @@ from pipelines.planning.plan import ChunkPlan
 from workers.run.decisions import DecidedRun, decide_run
 from workers.run.options import UpscaleOptions
 from workers.segments.description import JobMismatchError, options_from_json, read_cutting, rebuild_run
+from workers.segments.planning import SegmentPlan
 from workers.tasks.attempts import Attempt
 from workers.tasks.inputs import open_reader, upscale_options
 
@@ -91,6 +94,19 @@ def read_description(attempt: Attempt, plan: JobPlan) -> dict[str, Any]:
     assert plan.description_key is not None  # of a completed job only
     found: dict[str, Any] = json.loads(attempt.context.storage.get_bytes(plan.description_key))
     return found
+
+
+def planned_segment(attempt: Attempt, index: int) -> SegmentPlan | None:
+    """A segment of the job's plan, -1 for the last so far; None if it is not planned, or the job is gone.
+
+    Raises:
+        JobMismatchError: If another version has planned it.
+    """
+    found = attempt.context.store.planned_segment(attempt.job.id, index)
+    try:
+        return None if found is None else SegmentPlan.model_validate_json(found)
+    except ValidationError as error:
+        raise JobMismatchError(["the job was planned by another version"]) from error
 
 
 @contextmanager

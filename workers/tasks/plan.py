@@ -12,16 +12,16 @@ import structlog
 from jobs import objects
 from jobs.errors import QuotaExceededError
 from jobs.queue import PLAN
-from jobs.records import Job, JobPlan, PlannedSegment, Streaming, StreamSound
+from jobs.records import Job, JobPlan, Streaming, StreamSound
 from media import MediaError
 from media.encoding import decided_crf
 from media.growing import SegmentIndex
 from media.sandbox import SandboxedReader, SandboxLimits
 from workers.run.decisions import expected_warnings, source_warnings
 from workers.segments.description import describe_run
-from workers.segments.planning import PlannerState, SegmentPlan, plan_source
+from workers.segments.planning import SegmentPlan, plan_source
 from workers.tasks.attempts import Attempt
-from workers.tasks.blueprint import Blueprint, Cutting, opened, opened_for_cutting
+from workers.tasks.blueprint import Blueprint, Cutting, opened, opened_for_cutting, planned_segment
 from workers.tasks.context import WorkerContext
 from workers.tasks.running import enqueue_next
 from workers.tasks.sound import extract
@@ -57,8 +57,8 @@ def _cut(attempt: Attempt, cutting: Cutting, reader: SandboxedReader, *, start: 
     """Plans segments until enough lie ahead of what is being made, or the slice is over."""
     attempt.on_stop(reader.close)
     context, job = attempt.context, attempt.job
-    values = context.store.planner_state(job.id)
-    state = PlannerState.model_validate(values) if values else None
+    last = planned_segment(attempt, -1)
+    state = None if last is None else last.next_state
     needs_stream = job.streaming is None
     for segment in plan_source(reader, cutting.chunks, options=cutting.options, resume=state):
         # Before it is believed: a reader that was closed ends like a source that ends.
@@ -122,20 +122,11 @@ def _check_pixels(job: Job, cutting: Cutting, num_frames: int) -> None:
 
 
 def _append(attempt: Attempt, segment: SegmentPlan) -> None:
-    after = segment.next_state
-    planned = PlannedSegment(
-        index=segment.index,
-        num_frames=segment.num_frames,
-        first_pts=segment.first_pts,
-        end_pts=segment.end_pts,
-        detail=segment.model_dump(mode="json"),
-    )
     attempt.context.store.append_plan(
         attempt.job.id,
         attempt.token,
         first_index=segment.index,
-        segments=[planned],
-        state={} if after is None else after.model_dump(mode="json"),
+        segments=[segment.model_dump_json()],
         is_complete=segment.is_last,
         total_frames=segment.end_frame if segment.is_last else None,
     )

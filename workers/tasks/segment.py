@@ -19,7 +19,7 @@ from workers.segments.making import MadeSegment, SegmentStoppedError, make_segme
 from workers.segments.planning import SegmentPlan
 from workers.segments.preview import FramePair
 from workers.tasks.attempts import Attempt
-from workers.tasks.blueprint import Blueprint, opened
+from workers.tasks.blueprint import Blueprint, opened, planned_segment
 from workers.tasks.context import WorkerContext
 from workers.tasks.failures import without_paths
 
@@ -31,12 +31,11 @@ def segment(attempt: Attempt) -> None:
     start = time.monotonic()
     context, job = attempt.context, attempt.job
     index = int(attempt.task.task.partition(":")[2])
-    planned = context.store.planned_segment(job.id, index)
-    if planned is None or job.plan is None:
+    plan = planned_segment(attempt, index)
+    if plan is None or job.plan is None:
         # Deleted between the lease and now; the lease goes with the job.
         attempt.check()
         raise JobMismatchError([f"segment {index} is not planned"])
-    plan = SegmentPlan.model_validate(planned.detail)
     clock = StageClock()
     with attempt.folder() as folder, opened(attempt) as (blueprint, reader):
         attempt.on_stop(reader.close)
