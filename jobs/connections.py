@@ -44,35 +44,44 @@ WAIT_SECONDS = 10
 _MAX_LOADS = 3
 # Of one Sentinel; there are others.
 _ASKING: dict[str, Any] = {"socket_connect_timeout": 1, "socket_timeout": 1}
+_OF_ANY: dict[str, Any] = {
+    "max_connections": MAX_CONNECTIONS,
+    "timeout": WAIT_SECONDS,
+    "health_check_interval": 30,
+}
+_PATIENT: dict[str, Any] = _OF_ANY | {
+    "socket_connect_timeout": CONNECT_SECONDS,
+    "socket_timeout": PATIENT_SECONDS,
+    "socket_keepalive": True,
+}
+_IMPATIENT: dict[str, Any] = _OF_ANY | {"socket_connect_timeout": API_SECONDS, "socket_timeout": API_SECONDS}
 # redis-py types only part of itself.
 _SENTINEL: Any = redis.sentinel.Sentinel
 _ASYNC_SENTINEL: Any = redis.asyncio.sentinel.Sentinel
-_BLOCKING_POOL: Any = redis.BlockingConnectionPool
 _DEMOTED = "another server has become the master"
 
 
 def patient_client(url: str) -> redis.Redis:
     """A client whose commands wait until Redis is back: what a worker has made is not thrown away because
     Redis restarts. (With the usual settings messages were lost that were enqueued while Redis was away.)"""
-    return _waiting_client(
-        url,
-        retry=Retry(ExponentialBackoff(cap=5, base=0.2), -1),
-        health_check_interval=30,
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=PATIENT_SECONDS,
-        socket_keepalive=True,
+    retry = Retry(ExponentialBackoff(cap=5, base=0.2), -1)
+    return _Client.from_pool(
+        _pool(redis.BlockingConnectionPool, _MasterConnection, url, retry=retry, **_PATIENT)
     )
 
 
 def impatient_client(url: str) -> redis.Redis:
     """A client that gives up after a few seconds."""
-    return _waiting_client(
-        url,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-        health_check_interval=30,
-        socket_connect_timeout=API_SECONDS,
-        socket_timeout=API_SECONDS,
+    retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 2)
+    return _Client.from_pool(
+        _pool(redis.BlockingConnectionPool, _MasterConnection, url, retry=retry, **_IMPATIENT)
     )
+
+
+def async_client(url: str) -> redis.asyncio.Redis:
+    """The same for the event loop."""
+    retry, kind = AsyncRetry(ExponentialBackoff(cap=0.5, base=0.05), 2), redis.asyncio.BlockingConnectionPool
+    return _AsyncClient.from_pool(_pool(kind, _AsyncMasterConnection, url, retry=retry, **_IMPATIENT))
 
 
 def refuse_cluster(url: str) -> None:
@@ -93,25 +102,6 @@ def refuse_cluster(url: str) -> None:
             "Redis is a Redis Cluster; Dovetail needs one server, or a master with replicas behind Sentinels "
             "(redis+sentinel://...), and spreads no keys over several"
         )
-
-
-def async_client(url: str) -> redis.asyncio.Redis:
-    """The same for the event loop."""
-    options: dict[str, Any] = {
-        "max_connections": MAX_CONNECTIONS,
-        "timeout": WAIT_SECONDS,
-        "retry": AsyncRetry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-        "health_check_interval": 30,
-        "socket_connect_timeout": API_SECONDS,
-        "socket_timeout": API_SECONDS,
-    }
-    if urlsplit(url).scheme != SENTINEL_SCHEME:
-        return _AsyncClient.from_pool(redis.asyncio.BlockingConnectionPool.from_url(url, **options))
-    address = SentinelAddress.parse(url)
-    pool = redis.asyncio.BlockingConnectionPool(
-        connection_class=_AsyncMasterConnection, address=address, **address.login, **options
-    )
-    return _AsyncClient.from_pool(pool)
 
 
 @dataclass(frozen=True)
@@ -269,14 +259,12 @@ class _AsyncMasterConnection(redis.asyncio.Connection):
             raise redis.ConnectionError(_DEMOTED) from error
 
 
-def _waiting_client(url: str, **options: Any) -> redis.Redis:
-    """A client whose threads wait for a connection while all are taken."""
-    options |= {"max_connections": MAX_CONNECTIONS, "timeout": WAIT_SECONDS}
+def _pool(kind: Any, connection_to_master: Any, url: str, **options: Any) -> Any:
+    """Connections; who finds all of them taken waits."""
     if urlsplit(url).scheme != SENTINEL_SCHEME:
-        return _Client.from_pool(redis.BlockingConnectionPool.from_url(url, **options))
+        return kind.from_url(url, **options)
     address = SentinelAddress.parse(url)
-    pool = _BLOCKING_POOL(connection_class=_MasterConnection, address=address, **address.login, **options)
-    return _Client.from_pool(pool)
+    return kind(connection_class=connection_to_master, address=address, **address.login, **options)
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

@@ -43,13 +43,10 @@ class Lock(RedisStore):
     again, it finds the lock taken, by itself.
 
     Args:
-        client: Of the store's database, without `decode_responses`.
+        client: Of the store's database.
         name: Its key.
         ttl: For how long it is held after it was taken or kept.
         token: Of the holder; scripts may ask for it. None for a random one.
-
-    Raises:
-        StoreUnavailableError: By every method, when Redis does not answer.
     """
 
     def __init__(self, client: redis.Redis, name: str, *, ttl: timedelta, token: str | None = None) -> None:

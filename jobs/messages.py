@@ -92,14 +92,6 @@ class Wanted:
         return json.dumps(self.queues), json.dumps(self.groups)
 
 
-@dataclass(frozen=True)
-class Depth:
-    """How many messages a queue has: `waiting`, for their turn or a time, and `taken`."""
-
-    waiting: int
-    taken: int
-
-
 class MessageQueue(RedisStore):
     """The queues of one database."""
 
@@ -157,15 +149,15 @@ class MessageQueue(RedisStore):
         """Of all messages: waiting, put off and taken."""
         return [item.decode() for item in self.client.hkeys(f"{_PREFIX}{queue}:messages")]
 
-    def depths(self, queues: Sequence[str]) -> list[Depth]:
-        """How many messages each queue has."""
+    def depths(self, queues: Sequence[str]) -> list[tuple[int, int]]:
+        """How many messages each queue has: waiting, for their turn or a time, and taken."""
         with self.client.pipeline(transaction=False) as pipeline:
             for queue in queues:
                 pipeline.hlen(f"{_PREFIX}{queue}:messages")
                 pipeline.zcard(f"{_PREFIX}{queue}:taken")
             answers = pipeline.execute()
         pairs = zip(answers[::2], answers[1::2], strict=True)
-        return [Depth(max(0, num_messages - num_taken), num_taken) for num_messages, num_taken in pairs]
+        return [(max(0, num_messages - num_taken), num_taken) for num_messages, num_taken in pairs]
 
 
 _FINISHED = -1
