@@ -7,8 +7,8 @@ from datetime import timedelta
 from jobs._outcomes import require_changed
 from jobs._scripts import deliveries
 from jobs.clock import milliseconds
-from jobs.deliveries import DeliveryStatus, ResultDelivery
 from jobs.redis_store import RedisStore
+from jobs.transfers import DeliveryStatus, ResultDelivery
 
 
 class DeliveryStore(RedisStore):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jobs.clock import from_unix_ms
-from jobs.deliveries import DeliveryStatus, ResultDelivery
 from jobs.objects import token_of
 from jobs.records import (
     InputInfo,
@@ -24,6 +23,7 @@ from jobs.records import (
     Stage,
     Streaming,
 )
+from jobs.transfers import DeliveryStatus, ResultDelivery
 
 
 class _KeptSpec(JobSpec):

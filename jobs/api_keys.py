@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from jobs import keys
 from jobs.clock import redis_now
@@ -14,6 +14,7 @@ from jobs.errors import JobsError
 from jobs.key_secrets import Holder, InvalidSecretError, check_secret, digest_of, new_secret
 from jobs.records import Priority, new_id
 from jobs.redis_store import RedisStore
+from jobs.values import Value
 from jobs.webhook_secrets import make_secrets
 
 MAX_WEIGHT = 100
@@ -31,7 +32,7 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
-class KeyLimits(BaseModel):
+class KeyLimits(Value):
     """How much a key may ask for; 0 leaves it to the server's settings.
 
     Attributes:
@@ -49,8 +50,6 @@ class KeyLimits(BaseModel):
         priorities: That its jobs may have; empty for all.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     requests_per_minute: Count = 0
     max_requests_at_once: Count = 0
     max_streams_at_once: Count = 0
@@ -63,7 +62,7 @@ class KeyLimits(BaseModel):
     priorities: tuple[Priority, ...] = ()
 
 
-class ApiKey(BaseModel):
+class ApiKey(Value):
     """A key, without its secret.
 
     Attributes:
@@ -75,8 +74,6 @@ class ApiKey(BaseModel):
         created_at: UTC.
         expires_at: UTC; None for never.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str
     name: str

@@ -12,10 +12,9 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from jobs import keys
 from jobs.redis_store import RedisStore
+from jobs.values import Value
 
 INSTALLATION = "local"
 """The owner of jobs without keys."""
@@ -26,7 +25,7 @@ _MAX_PREVIOUS = 10
 _FOR_EVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
-class PreviousSecret(BaseModel):
+class PreviousSecret(Value):
     """A secret that signs for some time yet.
 
     Attributes:
@@ -34,13 +33,11 @@ class PreviousSecret(BaseModel):
         until: UTC; None for as long as the current one is not rotated.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     secret: str
     until: datetime | None
 
 
-class WebhookSecrets(BaseModel):
+class WebhookSecrets(Value):
     """What signs the webhooks of one owner.
 
     Attributes:
@@ -50,8 +47,6 @@ class WebhookSecrets(BaseModel):
         shares_until: Until when the installation's sign too; None for never. Of keys that were there before
             keys had secrets.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     secret: str
     created_at: datetime

@@ -24,8 +24,8 @@ from jobs.errors import BatchNotFoundError, JobExistsError, JobsError, UploadNot
 from jobs.locks import Lock
 from jobs.objects import input_key, job_prefix, upload_key
 from jobs.records import InputInfo
-from jobs.sources import FetchedSource
 from jobs.stored_bytes import StoredBytes
+from jobs.transfers import FetchedSource
 from jobs.uploads import UploadStore
 from service.auth import Caller
 from service.batches.service import QUEUE, TASK, cancel_batch

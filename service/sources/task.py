@@ -26,7 +26,7 @@ from starlette.concurrency import run_in_threadpool
 from jobs.errors import JobNotFoundError, JobsError, LostLeaseError, StoreUnavailableError
 from jobs.queue import FETCH, FETCH_QUEUE, task_of
 from jobs.records import InputInfo, Job, JobError
-from jobs.sources import FetchedSource
+from jobs.transfers import FetchedSource
 from service.context import ServiceContext
 from service.errors import ServiceError, from_jobs_error
 from service.jobs.service import check_found, enqueue_first, find_model, probe_file

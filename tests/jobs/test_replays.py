@@ -15,11 +15,10 @@ from jobs._scripts import attempts, batches, deliveries, fields, lifecycle, segm
 from jobs.batch_records import BatchInput, BatchSpec
 from jobs.batch_store import BatchStore
 from jobs.connections import impatient_client
-from jobs.deliveries import DeliveryStatus
 from jobs.errors import JobExistsError, JobStateError
 from jobs.records import Job, JobError, JobState, Stage, new_id
-from jobs.sources import FetchedSource
 from jobs.store import JobStore
+from jobs.transfers import DeliveryStatus, FetchedSource
 from jobs.upload_records import Upload
 from jobs.uploads import UploadStore
 from tests.jobs.made import (
