@@ -218,8 +218,7 @@ class Storage:
         Raises:
             ObjectNotFoundError: If there is none.
         """
-        with _reported(key):
-            return int(self._store.head(key)["size"])
+        return self.identify(key)[0]
 
     def exists(self, key: str) -> bool:
         """Whether there is an object."""
