@@ -21,6 +21,7 @@ import redis
 
 from jobs.connections import impatient_client
 from jobs.embedded_redis import EmbeddedRedis, free_port
+from jobs.errors import StoreUnavailableError
 from jobs.fleet import Fleet
 from jobs.settings import CommonSettings
 
@@ -88,7 +89,7 @@ class Installation:
                 is_ready = httpx.get(f"{self.url}/readyz", timeout=5, verify=False).status_code == 200
                 if is_ready and len(self.fleet().workers()) >= self._num_workers:
                     return
-            except (httpx.HTTPError, redis.RedisError):
+            except (httpx.HTTPError, StoreUnavailableError):
                 pass
             assert self._process is not None
             if time.monotonic() > deadline or self._process.poll() is not None:

@@ -14,7 +14,6 @@ from jobs.records import (
     JobPlan,
     JobSpec,
     OutputInfo,
-    PlannedSegment,
     Streaming,
     StreamSound,
     new_id,
@@ -82,10 +81,7 @@ def complete_made_job(store: JobStore, spec: JobSpec, *, kept: timedelta) -> Non
     )  # fmt: skip
     streaming = Streaming(sound=sound)
     store.set_fields(job_id, "plan", token, run=run.model_dump(), stream=streaming.model_dump())
-    planned = PlannedSegment(index=0, num_frames=frames, first_pts=0, end_pts=frames, detail={})
-    store.append_plan(
-        job_id, token, first_index=0, segments=[planned], state={}, is_complete=True, total_frames=frames
-    )
+    store.append_plan(job_id, token, first_index=0, segments=["{}"], is_complete=True, total_frames=frames)
     end("plan")
     store.advance(job_id, window=1)
 

@@ -18,7 +18,7 @@ from benchmarks.keda_rules import Pool, Scaler
 from benchmarks.made_jobs import FRAME_RATE, made_spec
 from jobs.messages import Delivery
 from jobs.queue import JOIN, PLAN, SEGMENT, TASK_KINDS, JobQueue, TaskId, task_of, tasks_for
-from jobs.records import FinishedSegment, OutputInfo, PlannedSegment
+from jobs.records import FinishedSegment, OutputInfo
 from jobs.store import JobStore
 from service.system.wanted import WantedWorkers, count_wanted_workers
 
@@ -197,18 +197,11 @@ class Cluster:
         length = _SEGMENT_SECONDS * FRAME_RATE
         number = math.ceil(job.total_frames / length)
         stop = min(number, job.num_segments + 2 * self._window)
-        segments = [
-            PlannedSegment(
-                index=index, num_frames=length, first_pts=index, end_pts=index + 1, detail={"index": index}
-            )
-            for index in range(job.num_segments, stop)
-        ]
         self._store.append_plan(
             job.id,
             token,
             first_index=job.num_segments,
-            segments=segments,
-            state={"next": stop},
+            segments=[f'{{"index": {index}}}' for index in range(job.num_segments, stop)],
             is_complete=stop == number,
             total_frames=job.total_frames,
         )

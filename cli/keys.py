@@ -240,7 +240,6 @@ def _store(data_dir: Path) -> Iterator[ApiKeyStore]:
 @contextmanager
 def _client(data_dir: Path) -> Iterator[redis.Redis]:
     from jobs.connections import impatient_client
-    from jobs.outages import reported_outage
 
     url, stop = os.environ.get("DOVETAIL_REDIS_URL"), None
     if not url:
@@ -251,7 +250,7 @@ def _client(data_dir: Path) -> Iterator[redis.Redis]:
             stop = embedded.stop
         url = embedded.url
     try:
-        with impatient_client(url) as client, reported_outage():
+        with impatient_client(url) as client:
             yield client
     finally:
         if stop is not None:

@@ -124,6 +124,7 @@ def api(
         from cli._logging import configure_logging
         from cli._parent import end_with_parent
         from jobs.connections import refuse_cluster
+        from jobs.errors import StoreUnavailableError
         from media.sandbox import shared_sandbox
 
         configure_logging()
@@ -131,7 +132,9 @@ def api(
             end_with_parent(parent_pid)
         check_sandbox(shared_sandbox("probe"), is_required=settings.requires_sandbox)
         for url in (settings.redis_url, settings.effective_queue_redis_url):
-            with suppress(RedisError):  # requests are answered with 503 until it is there
+            with suppress(
+                StoreUnavailableError, RedisError
+            ):  # requests are answered with 503 until it is there
                 refuse_cluster(url)
         serving: dict[str, Any] = {
             "host": settings.host,

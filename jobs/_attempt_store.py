@@ -9,12 +9,12 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from jobs import keys
+from jobs._outcomes import require_lease, require_stored
 from jobs._record_format import output_to_json
-from jobs._scripted_store import ScriptedStore, require_lease
+from jobs._scripts import attempts, lifecycle
 from jobs.clock import milliseconds
-from jobs.errors import QuotaExceededError
-from jobs.outages import reported_outage
 from jobs.records import InputInfo, JobError, OutputInfo
+from jobs.redis_store import RedisStore
 
 BeginOutcome = Literal["ok", "gone", "stopped", "done", "busy", "elsewhere", "exhausted"]
 EndReason = Literal["finished", "failed", "drained"]
@@ -36,7 +36,7 @@ class Beginning:
     number: int
 
 
-class AttemptStore(ScriptedStore):
+class AttemptStore(RedisStore):
     """The part of `JobStore` of attempts, whatever they make."""
 
     def begin(
@@ -52,7 +52,7 @@ class AttemptStore(ScriptedStore):
     ) -> Beginning:
         """Takes the lease of a task: "fetch", "plan", "segment:7" or "join"."""
         outcome, number = self._run(
-            "BEGIN", job_id, task, token, milliseconds(ttl), max_attempts, worker, num_workers
+            attempts.BEGIN, job_id, task, token, milliseconds(ttl), max_attempts, worker, num_workers
         )
         return Beginning(outcome.decode(), int(number))
 
@@ -81,23 +81,14 @@ class AttemptStore(ScriptedStore):
             LostLeaseError: If another attempt has it, or the job is final, being cancelled or gone.
         """
         frames = -1 if num_frames is None else num_frames
-        outcome = self._run(
-            "RENEW", job_id, task, token, milliseconds(ttl), frames, int(is_stopping)
-        ).decode()
+        outcome = self._run(attempts.RENEW, job_id, task, token, milliseconds(ttl), frames, int(is_stopping))
         require_lease(job_id, task, outcome)
 
     def end(
-        self,
-        job_id: str,
-        task: str,
-        token: str,
-        reason: EndReason,
-        *,
-        worker: str,
-        cancelled_ttl: timedelta,
+        self, job_id: str, task: str, token: str, reason: EndReason, *, worker: str, cancelled_ttl: timedelta
     ) -> None:
         """Gives the lease back, if it is still held."""
-        self._run("END", job_id, task, token, reason, worker, milliseconds(cancelled_ttl))
+        self._run(attempts.END, job_id, task, token, reason, worker, milliseconds(cancelled_ttl))
 
     def set_input(self, job_id: str, token: str, found: InputInfo, *, max_stored_bytes: int = 0) -> None:
         """Says that a job's source was fetched and what it is; the job can be planned.
@@ -106,21 +97,11 @@ class AttemptStore(ScriptedStore):
             LostLeaseError: If the attempt does not hold the fetch's lease.
             QuotaExceededError: If the job's owner may not store so much.
         """
-        frames = found.num_frames or ""
+        frames, warnings = found.num_frames or "", json.dumps(found.warnings)
         outcome = self._run(
-            "FETCHED",
-            job_id,
-            token,
-            found.model_dump_json(),
-            frames,
-            json.dumps(found.warnings),
-            max_stored_bytes,
-        ).decode()
-        if outcome == "stored_full":
-            raise QuotaExceededError(
-                f"the source has {found.size_bytes} bytes, and with it your uploads and jobs would take more "
-                f"than the {max_stored_bytes} that your key allows; delete some, and retry"
-            )
+            attempts.FETCHED, job_id, token, found.model_dump_json(), frames, warnings, max_stored_bytes
+        )
+        require_stored(outcome, "the source", found.size_bytes, max_stored_bytes)
         require_lease(job_id, "fetch", outcome)
 
     def set_fields(self, job_id: str, task: str, token: str, **fields: Any) -> None:
@@ -136,7 +117,7 @@ class AttemptStore(ScriptedStore):
             LostLeaseError: If the attempt does not hold its lease.
         """
         pairs = [item for name, value in fields.items() for item in (name, json.dumps(value))]
-        require_lease(job_id, task, self._run("SET_FIELDS", job_id, task, token, *pairs).decode())
+        require_lease(job_id, task, self._run(attempts.SET_FIELDS, job_id, task, token, *pairs))
 
     def complete(
         self, job_id: str, token: str, output: OutputInfo, *, ttl: timedelta, warnings: Sequence[str] = ()
@@ -146,23 +127,17 @@ class AttemptStore(ScriptedStore):
         Raises:
             LostLeaseError: If the attempt does not hold the join's lease.
         """
-        outcome = self._run(
-            "COMPLETE",
-            job_id,
-            token,
-            output_to_json(output),
-            milliseconds(ttl),
-            json.dumps(list(warnings)),
-        ).decode()
+        kept, texts = output_to_json(output), json.dumps(list(warnings))
+        outcome = self._run(lifecycle.COMPLETE, job_id, token, kept, milliseconds(ttl), texts)
         require_lease(job_id, "join", outcome)
 
     def fail(self, job_id: str, error: JobError, *, ttl: timedelta) -> None:
         """Ends a job with an error, unless it has ended already. Finished segments stay."""
-        self._run("FAIL", job_id, error.model_dump_json(), milliseconds(ttl))
+        self._run(lifecycle.FAIL, job_id, error.model_dump_json(), milliseconds(ttl))
 
     def leased_tasks(self, job_id: str) -> set[str]:
         """Tasks that an attempt holds now."""
-        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             pipeline.hgetall(keys.JOB_LEASES(job_id))
             pipeline.time()
             leases, (seconds, micros) = pipeline.execute()
@@ -172,7 +147,7 @@ class AttemptStore(ScriptedStore):
     def awaited_tasks(self, job_id: str) -> set[str]:
         """Tasks of an unfinished job that must have a message or a lease, or it stands still. "plan" also
         stands for finding out what is next."""
-        with reported_outage(), self.client.pipeline(transaction=True) as pipeline:
+        with self.client.pipeline(transaction=True) as pipeline:
             pipeline.hmget(
                 keys.JOB(job_id),
                 "state",

@@ -6,10 +6,10 @@ A hash holds nothing that its key or another field tells: a million of them are 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from jobs.clock import from_unix_ms
-from jobs.deliveries import DeliveryStatus, ResultDelivery
 from jobs.objects import token_of
 from jobs.records import (
     InputInfo,
@@ -23,14 +23,7 @@ from jobs.records import (
     Stage,
     Streaming,
 )
-
-FIELDS = (
-    "spec", "owner", "priority", "state", "version", "updated_at", "processed_frames", "num_segments",
-    "num_finished", "attempts", "is_planned", "stage", "started_at", "completed_at", "expires_at",
-    "upscaling_started_at", "total_frames", "input", "run", "stream", "output", "warnings", "error",
-    "delivery",
-)  # fmt: skip
-"""Of what a `Job` is made; a record has more, for the scripts."""
+from jobs.transfers import DeliveryStatus, ResultDelivery
 
 
 class _KeptSpec(JobSpec):
@@ -38,6 +31,38 @@ class _KeptSpec(JobSpec):
 
     id: str = ""
     owner: str = ""
+
+
+_READERS: dict[str, Callable[[bytes], Any]] = {
+    "spec": _KeptSpec.model_validate_json,
+    "owner": bytes.decode,
+    "priority": lambda value: Priority(value.decode()),
+    "state": lambda value: JobState(value.decode()),
+    "version": int,
+    "updated_at": from_unix_ms,
+    "processed_frames": int,
+    "num_segments": int,
+    "num_finished": int,
+    "attempts": int,
+    "is_planned": lambda value: value == b"1",
+    "stage": lambda value: Stage(value.decode()),
+    "started_at": from_unix_ms,
+    "completed_at": from_unix_ms,
+    "expires_at": from_unix_ms,
+    "upscaling_started_at": from_unix_ms,
+    "total_frames": int,
+    "input": InputInfo.model_validate_json,
+    "run": JobPlan.model_validate_json,
+    "stream": Streaming.model_validate_json,
+    "output": json.loads,
+    "warnings": lambda value: tuple(json.loads(value)),
+    "error": JobError.model_validate_json,
+    "delivery": ResultDelivery.model_validate_json,
+}
+FIELDS = tuple(_READERS)
+"""Of what a `Job` is made; a record has more, for the scripts."""
+_OF_SPEC = {"owner", "priority", "input"}
+_ATTRIBUTES = {"num_finished": "num_finished_segments", "run": "plan", "stream": "streaming"}
 
 
 def spec_to_json(spec: JobSpec) -> str:
@@ -53,57 +78,21 @@ def output_to_json(output: OutputInfo) -> str:
 
 def job_of(job_id: str, values: Sequence[bytes | None]) -> Job | None:
     """Decodes the values of `FIELDS`; None where they are of no job."""
-    # fmt: off
-    (
-        spec, owner, priority, state, version, updated_at, processed_frames, num_segments,
-        num_finished, attempts, is_planned, stage, started_at, completed_at, expires_at,
-        upscaling_started_at, total_frames, found, run, stream, output, warnings, error, delivery,
-    ) = values
-    # fmt: on
-    if spec is None:
+    read = zip(_READERS.items(), values, strict=True)
+    found = {name: reader(value) for (name, reader), value in read if value is not None}
+    if "spec" not in found:
         return None
-    # All records have these.
-    assert owner
-    assert priority
-    assert state
-    assert version
-    assert updated_at
-    assert processed_frames
-    assert num_segments
-    assert num_finished
-    assert attempts
-    kept = vars(_KeptSpec.model_validate_json(spec))
-    kept |= {"id": job_id, "owner": owner.decode(), "priority": Priority(priority.decode())}
-    if found is not None:
-        kept["input"] = InputInfo.model_validate_json(found)
-    job_spec = JobSpec.model_construct(**kept)
-    return Job.model_construct(
-        spec=job_spec,
-        state=JobState(state.decode()),
-        stage=Stage(stage.decode()) if stage else None,
-        version=int(version),
-        updated_at=from_unix_ms(updated_at),
-        started_at=from_unix_ms(started_at) if started_at else None,
-        completed_at=from_unix_ms(completed_at) if completed_at else None,
-        expires_at=from_unix_ms(expires_at) if expires_at else None,
-        processed_frames=int(processed_frames),
-        total_frames=int(total_frames) if total_frames else None,
-        upscaling_started_at=from_unix_ms(upscaling_started_at) if upscaling_started_at else None,
-        num_segments=int(num_segments),
-        num_finished_segments=int(num_finished),
-        is_planned=is_planned == b"1",
-        attempts=int(attempts),
-        plan=JobPlan.model_validate_json(run) if run else None,
-        streaming=Streaming.model_validate_json(stream) if stream else None,
-        output=_output_of(job_spec, int(num_segments), output) if output else None,
-        warnings=tuple(json.loads(warnings)) if warnings else (),
-        error=JobError.model_validate_json(error) if error else None,
-        delivery=ResultDelivery.model_validate_json(delivery) if delivery else _awaited_delivery(job_spec),
-    )
+    kept = vars(found.pop("spec")) | {name: found.pop(name) for name in _OF_SPEC & found.keys()}
+    spec = JobSpec.model_construct(**kept | {"id": job_id})
+    if "output" in found:
+        found["output"] = _output_of(spec, found["num_segments"], found["output"])
+    if spec.deliver_to is not None:
+        found.setdefault("delivery", ResultDelivery(url=spec.deliver_to, status=DeliveryStatus.WAITING))
+    attributes = {_ATTRIBUTES.get(name, name): value for name, value in found.items()}
+    return Job.model_construct(spec=spec, **attributes)
 
 
-def _output_of(spec: JobSpec, num_segments: int, content: bytes) -> OutputInfo:
-    values = json.loads(content)
+def _output_of(spec: JobSpec, num_segments: int, values: dict[str, Any]) -> OutputInfo:
     if "key" in values:  # the version before kept the names of all objects
         preview_key = values.pop("preview_key", None)
         values["token"] = token_of(values.pop("key"))
@@ -112,9 +101,3 @@ def _output_of(spec: JobSpec, num_segments: int, content: bytes) -> OutputInfo:
             values.pop(name, None)
     around = {"job_id": spec.id, "container": spec.options.container, "num_segments": num_segments}
     return OutputInfo.model_validate(values | around)
-
-
-def _awaited_delivery(spec: JobSpec) -> ResultDelivery | None:
-    if spec.deliver_to is None:
-        return None
-    return ResultDelivery(url=spec.deliver_to, status=DeliveryStatus.WAITING)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from jobs import keys
-from jobs._scripted_store import ScriptedStore, require_lease
-from jobs.errors import QuotaExceededError
-from jobs.outages import reported_outage
-from jobs.records import FinishedSegment, PlannedSegment
+from jobs._outcomes import require_lease, require_stored
+from jobs._scripts import segments as scripts
+from jobs.records import FinishedSegment
+from jobs.redis_store import RedisStore
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class NextSteps:
     is_planning_due: bool = False
 
 
-class SegmentStore(ScriptedStore):
+class SegmentStore(RedisStore):
     """The part of `JobStore` of plans and segments."""
 
     def append_plan(
@@ -38,26 +37,27 @@ class SegmentStore(ScriptedStore):
         token: str,
         *,
         first_index: int,
-        segments: Iterable[PlannedSegment],
-        state: dict[str, Any],
+        segments: Iterable[str],
         is_complete: bool,
         total_frames: int | None,
     ) -> None:
-        """Adds planned segments, and where the planner goes on.
+        """Adds planned segments.
+
+        Args:
+            job_id: Of the job.
+            token: Of the lease.
+            first_index: Of the first of these.
+            segments: What workers need to make them, as JSON.
+            is_complete: Whether these are the last.
+            total_frames: Of the whole; None where that is not known better than before.
 
         Raises:
             LostLeaseError: If another attempt plans, or has planned these.
         """
+        frames = "" if total_frames is None else total_frames
         outcome = self._run(
-            "APPEND_PLAN",
-            job_id,
-            token,
-            first_index,
-            json.dumps(state),
-            int(is_complete),
-            "" if total_frames is None else total_frames,
-            *(segment.model_dump_json() for segment in segments),
-        ).decode()
+            scripts.APPEND_PLAN, job_id, token, first_index, int(is_complete), frames, *segments
+        )
         require_lease(job_id, "plan", outcome)
 
     def publish(
@@ -79,7 +79,7 @@ class SegmentStore(ScriptedStore):
             QuotaExceededError: If the owner has no room for it.
         """
         outcome = self._run(
-            "PUBLISH",
+            scripts.PUBLISH,
             job_id,
             segment.index,
             token,
@@ -88,41 +88,25 @@ class SegmentStore(ScriptedStore):
             json.dumps(segment.warnings),
             segment.size_bytes,
             max_stored_bytes,
-        ).decode()
-        if outcome == "stored_full":
-            raise QuotaExceededError(
-                f"segment {segment.index} has {segment.size_bytes} bytes, and with it your uploads and jobs "
-                f"would take more than the {max_stored_bytes} that your key allows; delete some, and retry"
-            )
-        if outcome == "done":
+        )
+        require_stored(outcome, f"segment {segment.index}", segment.size_bytes, max_stored_bytes)
+        if outcome == b"done":
             return False
         require_lease(job_id, f"segment:{segment.index}", outcome)
         return True
 
     def advance(self, job_id: str, *, window: int) -> NextSteps:
         """Takes what is to be enqueued next, so that at most `window` segments of the job are under way."""
-        is_join_due, is_planning_due, *indices = self._run_once("ADVANCE", job_id, window)
-        return NextSteps(
-            tuple(int(index) for index in indices),
-            bool(is_join_due),
-            bool(is_planning_due),
-        )
+        is_join_due, is_planning_due, *indices = self._run_once(scripts.ADVANCE, job_id, window)
+        return NextSteps(tuple(int(index) for index in indices), bool(is_join_due), bool(is_planning_due))
 
-    def planned_segment(self, job_id: str, index: int) -> PlannedSegment | None:
-        """One of them; None if it is not planned, or the job is gone."""
-        with reported_outage():
-            item = self.client.lindex(keys.JOB_PLAN(job_id), index)
-        return None if item is None else PlannedSegment.model_validate_json(item)
-
-    def planner_state(self, job_id: str) -> dict[str, Any] | None:
-        """Where the planner goes on; None at the start."""
-        with reported_outage():
-            text = self.client.hget(keys.JOB(job_id), "plan_state")
-        return None if text is None else json.loads(text)
+    def planned_segment(self, job_id: str, index: int) -> bytes | None:
+        """One of them, -1 for the last so far; None if it is not planned, or the job is gone."""
+        found: bytes | None = self.client.lindex(keys.JOB_PLAN(job_id), index)
+        return found
 
     def finished_segments(self, job_id: str) -> list[FinishedSegment]:
         """All that are published, in order; with gaps while the job is unfinished."""
-        with reported_outage():
-            found = self.client.hvals(keys.JOB_SEGMENTS(job_id))
+        found = self.client.hvals(keys.JOB_SEGMENTS(job_id))
         segments = [FinishedSegment.model_validate_json(item) for item in found]
         return sorted(segments, key=lambda segment: segment.index)

@@ -6,14 +6,15 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
-import redis
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from jobs import keys
 from jobs.clock import redis_now
 from jobs.errors import JobsError
 from jobs.key_secrets import Holder, InvalidSecretError, check_secret, digest_of, new_secret
 from jobs.records import Priority, new_id
+from jobs.redis_store import RedisStore
+from jobs.values import Value
 from jobs.webhook_secrets import make_secrets
 
 MAX_WEIGHT = 100
@@ -31,7 +32,7 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
-class KeyLimits(BaseModel):
+class KeyLimits(Value):
     """How much a key may ask for; 0 leaves it to the server's settings.
 
     Attributes:
@@ -49,8 +50,6 @@ class KeyLimits(BaseModel):
         priorities: That its jobs may have; empty for all.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     requests_per_minute: Count = 0
     max_requests_at_once: Count = 0
     max_streams_at_once: Count = 0
@@ -63,7 +62,7 @@ class KeyLimits(BaseModel):
     priorities: tuple[Priority, ...] = ()
 
 
-class ApiKey(BaseModel):
+class ApiKey(Value):
     """A key, without its secret.
 
     Attributes:
@@ -75,8 +74,6 @@ class ApiKey(BaseModel):
         created_at: UTC.
         expires_at: UTC; None for never.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str
     name: str
@@ -97,15 +94,8 @@ class KeyNotFoundError(JobsError):
     code = "not_found"
 
 
-class ApiKeyStore:
-    """The keys of an installation, in Redis.
-
-    Args:
-        client: Of the store's database, without `decode_responses`.
-    """
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client: Any = client
+class ApiKeyStore(RedisStore):
+    """The keys of an installation."""
 
     def create(
         self,
@@ -121,12 +111,16 @@ class ApiKeyStore:
             The key and its secret, which cannot be read again.
         """
         secret = new_secret()
-        key = _key_of(secret, name, scopes, limits, expires_at)
-        with self._client.pipeline() as pipeline:
-            pipeline.hset(keys.API_KEYS(), key.id, key.model_dump_json())
-            pipeline.hset(keys.API_KEYS_BY_DIGEST(), digest_of(secret), key.id)
-            pipeline.hset(keys.WEBHOOK_SECRETS(), key.id, make_secrets().model_dump_json())
-            pipeline.execute()
+        key = ApiKey(
+            id=new_id("key"),
+            name=name,
+            hint=secret[:7],
+            scopes=scopes,
+            limits=limits or KeyLimits(),
+            created_at=datetime.now(UTC),
+            expires_at=expires_at,
+        )
+        self._add(key, secret)
         return key, secret
 
     def ensure(
@@ -145,30 +139,27 @@ class ApiKeyStore:
         if found is not None:
             return found, False
         # Named by its secret: whoever makes it at the same time makes the same key.
-        key = _key_of(secret, name, scopes, None, None, key_id=f"key_{digest_of(secret)[:26]}")
-        with self._client.pipeline() as pipeline:
-            pipeline.hset(keys.API_KEYS(), key.id, key.model_dump_json())
-            pipeline.hset(keys.API_KEYS_BY_DIGEST(), digest_of(secret), key.id)
-            pipeline.hsetnx(keys.WEBHOOK_SECRETS(), key.id, make_secrets().model_dump_json())
-            pipeline.execute()
+        key_id = f"key_{digest_of(secret)[:26]}"
+        key = ApiKey(id=key_id, name=name, hint=secret[:7], scopes=scopes, created_at=datetime.now(UTC))
+        self._add(key, secret)
         return key, True
 
     def find(self, secret: str) -> ApiKey | None:
         """The key of a secret; None if there is none or it has expired."""
-        found = self._client.hget(keys.API_KEYS_BY_DIGEST(), digest_of(secret))
+        found = self.client.hget(keys.API_KEYS_BY_DIGEST(), digest_of(secret))
         if found is None:
             return None
         holder = Holder.decode(found)
-        content = self._client.hget(keys.API_KEYS(), holder.key_id)
+        content = self.client.hget(keys.API_KEYS(), holder.key_id)
         if content is None:
             return None
         key = ApiKey.model_validate_json(content)
         ends = [end for end in (key.expires_at, holder.until) if end is not None]
-        return None if ends and min(ends) <= redis_now(self._client) else key
+        return None if ends and min(ends) <= redis_now(self.client) else key
 
     def list(self) -> list[ApiKey]:
         """All keys, the oldest first."""
-        found = [ApiKey.model_validate_json(content) for content in self._client.hvals(keys.API_KEYS())]
+        found = [ApiKey.model_validate_json(content) for content in self.client.hvals(keys.API_KEYS())]
         return sorted(found, key=lambda key: (key.created_at, key.id))
 
     def get(self, key_id: str) -> ApiKey:
@@ -177,7 +168,7 @@ class ApiKeyStore:
         Raises:
             KeyNotFoundError: If there is none.
         """
-        return _decode(key_id, self._client.hget(keys.API_KEYS(), key_id))
+        return _decode(key_id, self.client.hget(keys.API_KEYS(), key_id))
 
     def change(self, key_id: str, **changes: Any) -> ApiKey:
         """Changes a key.
@@ -197,8 +188,7 @@ class ApiKeyStore:
             pipeline.hset(keys.API_KEYS(), key_id, changed.model_dump_json())
             return changed
 
-        changed: ApiKey = self._client.transaction(change, keys.API_KEYS(), value_from_callable=True)
-        return changed
+        return self._transaction(change, keys.API_KEYS())
 
     def rotate(self, key_id: str, *, overlap: timedelta, secret: str | None = None) -> tuple[ApiKey, str]:
         """Gives a key another secret. Jobs, limits and the secret of its webhooks stay.
@@ -227,7 +217,7 @@ class ApiKeyStore:
             mine = holders.get(digest_of(new).encode())
             if mine is not None and mine.key_id != key_id:
                 raise InvalidSecretError(f"the secret is that of {mine.key_id} already; choose another one")
-            now = redis_now(self._client)
+            now = redis_now(self.client)
             pipeline.multi()
             for digest, holder in holders.items():
                 if holder.key_id == key_id:
@@ -240,14 +230,11 @@ class ApiKeyStore:
             pipeline.hset(keys.API_KEYS(), key_id, key.model_dump_json())
             return key
 
-        rotated: ApiKey = self._client.transaction(
-            rotate, keys.API_KEYS(), keys.API_KEYS_BY_DIGEST(), value_from_callable=True
-        )
-        return rotated, new
+        return self._transaction(rotate, keys.API_KEYS(), keys.API_KEYS_BY_DIGEST()), new
 
     def owners(self) -> tuple[str, ...]:
         """Ids of all keys, also of revoked ones."""
-        ids = [*self._client.hkeys(keys.API_KEYS()), *self._client.smembers(keys.API_KEYS_REVOKED())]
+        ids = [*self.client.hkeys(keys.API_KEYS()), *self.client.smembers(keys.API_KEYS_REVOKED())]
         return tuple(sorted(key_id.decode() for key_id in ids))
 
     def revoke(self, key_id: str) -> ApiKey:
@@ -257,10 +244,10 @@ class ApiKeyStore:
             KeyNotFoundError: If there is none.
         """
         key = self.get(key_id)
-        for digest, holder in self._client.hgetall(keys.API_KEYS_BY_DIGEST()).items():
+        for digest, holder in self.client.hgetall(keys.API_KEYS_BY_DIGEST()).items():
             if Holder.decode(holder).key_id == key_id:
-                self._client.hdel(keys.API_KEYS_BY_DIGEST(), digest)
-        with self._client.pipeline() as pipeline:
+                self.client.hdel(keys.API_KEYS_BY_DIGEST(), digest)
+        with self.client.pipeline() as pipeline:
             pipeline.sadd(keys.API_KEYS_REVOKED(), key_id)
             pipeline.hdel(keys.API_KEYS(), key_id)
             pipeline.execute()
@@ -268,26 +255,14 @@ class ApiKeyStore:
 
     def has_any(self) -> bool:
         """Whether there are keys at all."""
-        return bool(self._client.hlen(keys.API_KEYS()))
+        return bool(self.client.hlen(keys.API_KEYS()))
 
-
-def _key_of(
-    secret: str,
-    name: str,
-    scopes: tuple[Scope, ...],
-    limits: KeyLimits | None,
-    expires_at: datetime | None,
-    key_id: str | None = None,
-) -> ApiKey:
-    return ApiKey(
-        id=key_id or new_id("key"),
-        name=name,
-        hint=secret[:7],
-        scopes=scopes,
-        limits=limits or KeyLimits(),
-        created_at=datetime.now(UTC),
-        expires_at=expires_at,
-    )
+    def _add(self, key: ApiKey, secret: str) -> None:
+        with self.client.pipeline() as pipeline:
+            pipeline.hset(keys.API_KEYS(), key.id, key.model_dump_json())
+            pipeline.hset(keys.API_KEYS_BY_DIGEST(), digest_of(secret), key.id)
+            pipeline.hsetnx(keys.WEBHOOK_SECRETS(), key.id, make_secrets().model_dump_json())
+            pipeline.execute()
 
 
 def _decode(key_id: str, content: bytes | None) -> ApiKey:

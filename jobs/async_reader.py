@@ -11,10 +11,10 @@ import redis.asyncio
 
 from jobs import keys
 from jobs._record_format import job_of
-from jobs._scripts.looks import LOOK
+from jobs._scripts.looks import EVERYTHING, LOOK
 from jobs.errors import JobNotFoundError
-from jobs.outages import reported_outage
-from jobs.records import PRIORITIES, FinishedSegment, Job, JobState
+from jobs.records import FinishedSegment, Job, JobState
+from jobs.redis_store import RedisStore
 
 # Of one script; Redis does nothing else meanwhile.
 _MOST_AT_ONCE = 100
@@ -49,17 +49,16 @@ class _Asked:
     answer: asyncio.Future[list[Any]]
 
 
-class AsyncJobReader:
+class AsyncJobReader(RedisStore):
     """Reads jobs without blocking the event loop. Whatever is asked for while Redis works on what was asked
     before goes to it together: a process that answers a thousand polls a second sends a few scripts.
 
     Args:
-        client: An asyncio Redis client without `decode_responses`.
+        client: For the event loop.
     """
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._client: Any = client
-        self._look: Any = client.register_script(LOOK)
+        super().__init__(client)
         self._waiting: list[_Asked] = []
         self._asking: asyncio.Task[None] | None = None
 
@@ -79,14 +78,8 @@ class AsyncJobReader:
 
         Raises:
             JobNotFoundError: If there is none, or it is not theirs.
-            StoreUnavailableError: If Redis does not answer.
         """
-        asked = _Asked(job_id, seen, asyncio.get_running_loop().create_future())
-        self._waiting.append(asked)
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
-        with reported_outage():
-            found_owner, version, state, place, *values = await asked.answer
+        found_owner, version, state, place, *values = await self._found(job_id, seen)
         if version is None or (owner is not None and found_owner.decode() != owner):
             raise JobNotFoundError(job_id)
         job = job_of(job_id, values[0]) if values else None
@@ -94,42 +87,35 @@ class AsyncJobReader:
 
     async def queue_positions(self, jobs: Sequence[Job]) -> list[int | None]:
         """How many jobs begin before each of these, plus 1; None for those that do not wait."""
-        queued = [job for job in jobs if job.state is JobState.QUEUED]
-        if not queued:
-            return [None] * len(jobs)
-        with reported_outage():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for job in queued:
-                    pipeline.zrank(keys.WAITING(job.spec.priority), job.id)
-                for priority in PRIORITIES:
-                    pipeline.zcard(keys.WAITING(priority))
-                *ranks, high, normal, _ = await pipeline.execute()
-        before = dict(zip(PRIORITIES, (0, high, high + normal), strict=True))
-        found = {
-            job.id: 1 + before[job.spec.priority] + rank
-            for job, rank in zip(queued, ranks, strict=True)
-            if rank is not None
-        }
-        return [found.get(job.id) for job in jobs]
+        queued = [job.id for job in jobs if job.state is JobState.QUEUED]
+        answers = await asyncio.gather(*(self._found(job_id, EVERYTHING) for job_id in queued))
+        places = {job_id: place or None for job_id, (_, _, _, place, *_) in zip(queued, answers, strict=True)}
+        return [places.get(job.id) for job in jobs]
 
     async def finished_segment(self, job_id: str, index: int) -> FinishedSegment | None:
         """A published segment of an unfinished job; None if there is none of that number yet."""
-        with reported_outage():
-            item = await self._client.hget(keys.JOB_SEGMENTS(job_id), index)
+        item = await self.client.hget(keys.JOB_SEGMENTS(job_id), index)
         return None if item is None else FinishedSegment.model_validate_json(item)
 
     async def newest_segment(self, job_id: str) -> FinishedSegment | None:
         """The published segment of an unfinished job that comes last in the output."""
-        with reported_outage():
-            found = await self._client.hkeys(keys.JOB_SEGMENTS(job_id))
+        found = await self.client.hkeys(keys.JOB_SEGMENTS(job_id))
         return await self.finished_segment(job_id, max(map(int, found))) if found else None
+
+    async def _found(self, job_id: str, seen: str) -> list[Any]:
+        """What the script says of a job, for all who ask now at once."""
+        asked = _Asked(job_id, seen, asyncio.get_running_loop().create_future())
+        self._waiting.append(asked)
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        return await asked.answer
 
     async def _ask(self) -> None:
         """Asks for all that wait, until none does."""
         while self._waiting:
             asked, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
             try:
-                answers = await self._look(args=[item for one in asked for item in (one.job_id, one.seen)])
+                answers = await self._run(LOOK, *(item for one in asked for item in (one.job_id, one.seen)))
             except Exception as error:
                 for one in asked:
                     if not one.answer.done():

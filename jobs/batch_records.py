@@ -5,17 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from jobs.api_keys import KeyLimits
 from jobs.records import JobState, WebhookTarget
+from jobs.values import Value
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BatchInput(_Record):
+class BatchInput(Value):
     """One input that is to become a job.
 
     Attributes:
@@ -33,7 +30,7 @@ class BatchInput(_Record):
     filename: str | None = None
 
 
-class RejectedInput(_Record):
+class RejectedInput(Value):
     """One input that becomes no job.
 
     Attributes:
@@ -51,7 +48,7 @@ class RejectedInput(_Record):
     message: str
 
 
-class BatchSpec(_Record):
+class BatchSpec(Value):
     """What was submitted. Never changes.
 
     Attributes:
@@ -75,7 +72,7 @@ class BatchSpec(_Record):
     webhook: WebhookTarget | None = None
 
 
-class Batch(_Record):
+class Batch(Value):
     """A batch as it is now.
 
     Attributes:

@@ -6,17 +6,14 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
-import redis
-
 from jobs import keys
-from jobs._scripts import batches
+from jobs._scripts import batches, fields
 from jobs.batch_records import Batch, BatchInput, BatchSpec, RejectedInput
-from jobs.clock import from_unix_ms, milliseconds, redis_now, unix_ms
-from jobs.durable import run_durably
-from jobs.errors import JobsError
+from jobs.clock import from_unix_ms, milliseconds, unix_ms
+from jobs.errors import BatchNotFoundError
 from jobs.objects import input_key, upload_key
-from jobs.outages import reported_outage
 from jobs.records import JobState
+from jobs.redis_store import RedisStore
 
 _PARTS = (
     keys.BATCH, keys.BATCH_INPUTS, keys.BATCH_DECIDED, keys.BATCH_REJECTED, keys.BATCH_COUNTS,
@@ -24,32 +21,8 @@ _PARTS = (
 )  # fmt: skip
 
 
-class BatchNotFoundError(JobsError):
-    """Raised when there is no batch of that id, or none that the asker may see."""
-
-    code = "not_found"
-
-    def __init__(self, batch_id: str) -> None:
-        super().__init__(f"there is no batch {batch_id!r}; it was deleted, has expired, or never existed")
-
-
-class BatchStore:
-    """The records of batches. Thread-safe.
-
-    Args:
-        client: Of the store's database, without `decode_responses`.
-
-    Raises:
-        StoreUnavailableError: By every method, when Redis does not answer.
-    """
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client: Any = client
-        self._create = client.register_script(batches.CREATE)
-        self._decide = client.register_script(batches.DECIDE)
-        self._set_once = client.register_script(batches.SET_ONCE)
-        self._settle = client.register_script(batches.SETTLE)
-        self._move_cursor = client.register_script(batches.MOVE_CURSOR)
+class BatchStore(RedisStore):
+    """The records of batches."""
 
     def create(
         self,
@@ -70,15 +43,13 @@ class BatchStore:
         Returns:
             Whether this is the batch; False if another of its id is there.
         """
-        arguments: list[Any] = [spec.model_dump_json(), spec.id, unix_ms(active_until), len(inputs)]
-        arguments += [item.model_dump_json() for item in inputs]
+        arguments: list[Any] = [item.model_dump_json() for item in inputs]
         for item in rejected:
             arguments += [item.index, item.model_dump_json()]
-        parts = (keys.BATCH, keys.BATCH_INPUTS, keys.BATCH_DECIDED, keys.BATCH_REJECTED)
-        owned = keys.BATCHES_OF(spec.owner)
-        names = [*(part(spec.id) for part in parts), owned, keys.BATCHES_ACTIVE(), keys.BATCHES_EXPIRING()]
-        with reported_outage():
-            return bool(run_durably(self._create, keys=names, args=arguments))
+        until, content = unix_ms(active_until), spec.model_dump_json()
+        return bool(
+            self._run_durably(batches.CREATE, spec.id, spec.owner, content, until, len(inputs), *arguments)
+        )
 
     def get(self, batch_id: str, *, owner: str | None = None) -> Batch:
         """Reads a batch.
@@ -93,7 +64,7 @@ class BatchStore:
 
     def get_many(self, batch_ids: list[str]) -> list[Batch]:
         """Reads batches; those that are gone are left out."""
-        with reported_outage(), self._client.pipeline(transaction=True) as pipeline:
+        with self.client.pipeline(transaction=True) as pipeline:
             for batch_id in batch_ids:
                 pipeline.hgetall(keys.BATCH(batch_id))
                 pipeline.hlen(keys.BATCH_REJECTED(batch_id))
@@ -104,98 +75,80 @@ class BatchStore:
 
     def list_ids(self, owner: str, *, limit: int, after: str | None) -> tuple[list[str], bool]:
         """One page of an owner's batches, newest first; and whether there are more."""
-        with reported_outage():
-            found = self._client.zrevrangebylex(
-                keys.BATCHES_OF(owner), f"({after}" if after else "+", "-", start=0, num=limit + 1
-            )
-        return [item.decode() for item in found[:limit]], len(found) > limit
+        found = self._page(keys.BATCHES_OF(owner), limit=limit + 1, after=after)
+        return found[:limit], len(found) > limit
 
     def rejected(self, batch_id: str) -> list[RejectedInput]:
         """Inputs that became no job, in order."""
-        with reported_outage():
-            found = self._client.hvals(keys.BATCH_REJECTED(batch_id))
+        found = self.client.hvals(keys.BATCH_REJECTED(batch_id))
         items = [RejectedInput.model_validate_json(content) for content in found]
         return sorted(items, key=lambda item: item.index)
 
     def undecided(self, batch_id: str, *, limit: int) -> list[BatchInput]:
         """The next inputs that nobody has decided, in order."""
         key = keys.BATCH(batch_id)
-        with reported_outage():
-            cursor = int(self._client.hget(key, "cursor") or 0)
-            while True:
-                page = self._client.lrange(keys.BATCH_INPUTS(batch_id), cursor, cursor + limit - 1)
-                inputs = [BatchInput.model_validate_json(content) for content in page]
-                if not inputs:
-                    return []
-                decided = self._client.smismember(
-                    keys.BATCH_DECIDED(batch_id), [item.index for item in inputs]
-                )
-                left = [item for item, is_decided in zip(inputs, decided, strict=True) if not is_decided]
-                if left:
-                    return left
-                cursor += len(inputs)
-                # A hint only: where it is lost, decided inputs are passed over again.
-                self._move_cursor(keys=[key], args=[cursor])
+        cursor = int(self.client.hget(key, "cursor") or 0)
+        while True:
+            page = self.client.lrange(keys.BATCH_INPUTS(batch_id), cursor, cursor + limit - 1)
+            inputs = [BatchInput.model_validate_json(content) for content in page]
+            if not inputs:
+                return []
+            decided = self.client.smismember(keys.BATCH_DECIDED(batch_id), [item.index for item in inputs])
+            left = [item for item, is_decided in zip(inputs, decided, strict=True) if not is_decided]
+            if left:
+                return left
+            cursor += len(inputs)
+            # A hint only: where it is lost, decided inputs are passed over again.
+            self._run(fields.SET, key, "cursor", cursor)
 
     def decide(self, batch_id: str, item: BatchInput, rejected: RejectedInput | None = None) -> None:
         """Notes that an input has become a job, or why not."""
-        key = keys.BATCH(batch_id)
         content = "" if rejected is None else rejected.model_dump_json()
-        names = [key, keys.BATCH_DECIDED(batch_id), keys.BATCH_REJECTED(batch_id), _users(item)]
-        with reported_outage():
-            self._decide(keys=names, args=[item.index, content, item.job_id])
+        self._run(batches.DECIDE, batch_id, item.index, content, _object_of(item), item.job_id)
 
     def cancel(self, batch_id: str) -> None:
         """Stops inputs from becoming jobs. The jobs that there are the caller cancels."""
-        with reported_outage():
-            self._set_once(keys=[keys.BATCH(batch_id)], args=["is_cancelled", "1"])
+        self._run(fields.SET, keys.BATCH(batch_id), "is_cancelled", "1")
 
     def complete_once(self, batch_id: str) -> datetime | None:
         """When the batch was done: now, unless that was noted before; None if it is gone."""
-        with reported_outage():
-            at = self._set_once(keys=[keys.BATCH(batch_id)], args=["completed_at"])
+        at = self._run(fields.STAMP, keys.BATCH(batch_id), "completed_at")
         return None if at is None else from_unix_ms(at)
 
     def settle(self, batch_id: str, *, ttl: timedelta) -> None:
         """Ends the batch: nothing needs to be looked after any more until it expires."""
-        names = [keys.BATCH(batch_id), keys.BATCHES_ACTIVE(), keys.BATCHES_EXPIRING()]
-        with reported_outage():
-            self._settle(keys=names, args=[batch_id, milliseconds(ttl)])
+        expiring = keys.BATCHES_EXPIRING()
+        self._run(fields.EXPIRE, keys.BATCH(batch_id), expiring, batch_id, milliseconds(ttl))
+        self.client.zrem(keys.BATCHES_ACTIVE(), batch_id)
 
     def active_ids(self) -> list[str]:
         """Ids of batches that are not settled."""
-        with reported_outage():
-            return [item.decode() for item in self._client.zrange(keys.BATCHES_ACTIVE(), 0, -1)]
+        return [item.decode() for item in self.client.zrange(keys.BATCHES_ACTIVE(), 0, -1)]
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of batches whose time is over."""
-        now = unix_ms(redis_now(self._client))
-        with reported_outage():
-            found = self._client.zrangebyscore(keys.BATCHES_EXPIRING(), 0, now, start=0, num=limit)
-        return [item.decode() for item in found]
+        return self._expired(keys.BATCHES_EXPIRING(), limit)
 
     def job_ids(self, batch_id: str, *, after: str | None = None, limit: int | None = None) -> list[str]:
         """Ids of its jobs, the oldest first: all, or so many after one."""
         begin, bounds = f"({after}" if after else "-", {} if limit is None else {"start": 0, "num": limit}
-        with reported_outage():
-            found = self._client.zrangebylex(keys.BATCH_JOBS(batch_id), begin, "+", **bounds)
+        found = self.client.zrangebylex(keys.BATCH_JOBS(batch_id), begin, "+", **bounds)
         return [item.decode() for item in found]
 
     def input_job_ids(self, batch_id: str) -> list[str]:
         """Ids that its inputs have, or would have had, as jobs."""
-        with reported_outage():
-            found = self._client.lrange(keys.BATCH_INPUTS(batch_id), 0, -1)
+        found = self.client.lrange(keys.BATCH_INPUTS(batch_id), 0, -1)
         return [json.loads(content)["job_id"] for content in found]
 
     def delete(self, batch_id: str, *, owner: str) -> None:
         """Forgets a batch. Its jobs are the caller's to delete."""
-        with reported_outage(), self._client.pipeline(transaction=True) as pipeline:
+        with self.client.pipeline(transaction=True) as pipeline:
             pipeline.lrange(keys.BATCH_INPUTS(batch_id), 0, -1)
             pipeline.smembers(keys.BATCH_DECIDED(batch_id))
             contents, decided = pipeline.execute()
             for item in map(BatchInput.model_validate_json, contents):
                 if str(item.index).encode() not in decided:
-                    pipeline.srem(_users(item), item.job_id)
+                    pipeline.srem(keys.INPUT_USERS(_object_of(item)), item.job_id)
             pipeline.delete(*(part(batch_id) for part in _PARTS))
             pipeline.zrem(keys.BATCHES_OF(owner), batch_id)
             pipeline.zrem(keys.BATCHES_ACTIVE(), batch_id)
@@ -203,10 +156,10 @@ class BatchStore:
             pipeline.execute()
 
 
-def _users(item: BatchInput) -> str:
-    """Who reads the object of an input."""
+def _object_of(item: BatchInput) -> str:
+    """The key of an input's object."""
     upload_id = (item.source or {}).get("upload_id")
-    return keys.INPUT_USERS(upload_key(upload_id) if upload_id else input_key(item.job_id))
+    return upload_key(upload_id) if upload_id else input_key(item.job_id)
 
 
 def _from_answers(values: dict[bytes, bytes], num_rejected: int, counts: dict[bytes, bytes]) -> Batch:

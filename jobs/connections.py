@@ -1,25 +1,32 @@
 """Redis clients: one that waits for Redis for ever, for workers, and ones that give up soon, for the API.
 
+When Redis does not answer in time, whatever is asked of them raises `StoreUnavailableError`, and nothing of
+redis-py's.
+
 An address may name Sentinels instead of a server. Each new connection asks them then which server is the
 master; connections to one that no longer is break, or are refused when they write, and are made anew.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import redis
 import redis.asyncio
+import redis.asyncio.client
 import redis.asyncio.sentinel
+import redis.client
 import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.commands.core import Script
 from redis.retry import Retry
 
-from jobs.errors import RedisClusterError
+from jobs.errors import RedisClusterError, StoreUnavailableError
 
 SENTINEL_SCHEME = "redis+sentinel"
 CONNECT_SECONDS = 5
@@ -37,35 +44,44 @@ WAIT_SECONDS = 10
 _MAX_LOADS = 3
 # Of one Sentinel; there are others.
 _ASKING: dict[str, Any] = {"socket_connect_timeout": 1, "socket_timeout": 1}
+_OF_ANY: dict[str, Any] = {
+    "max_connections": MAX_CONNECTIONS,
+    "timeout": WAIT_SECONDS,
+    "health_check_interval": 30,
+}
+_PATIENT: dict[str, Any] = _OF_ANY | {
+    "socket_connect_timeout": CONNECT_SECONDS,
+    "socket_timeout": PATIENT_SECONDS,
+    "socket_keepalive": True,
+}
+_IMPATIENT: dict[str, Any] = _OF_ANY | {"socket_connect_timeout": API_SECONDS, "socket_timeout": API_SECONDS}
 # redis-py types only part of itself.
 _SENTINEL: Any = redis.sentinel.Sentinel
 _ASYNC_SENTINEL: Any = redis.asyncio.sentinel.Sentinel
-_BLOCKING_POOL: Any = redis.BlockingConnectionPool
 _DEMOTED = "another server has become the master"
 
 
 def patient_client(url: str) -> redis.Redis:
     """A client whose commands wait until Redis is back: what a worker has made is not thrown away because
     Redis restarts. (With the usual settings messages were lost that were enqueued while Redis was away.)"""
-    return _waiting_client(
-        url,
-        retry=Retry(ExponentialBackoff(cap=5, base=0.2), -1),
-        health_check_interval=30,
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=PATIENT_SECONDS,
-        socket_keepalive=True,
+    retry = Retry(ExponentialBackoff(cap=5, base=0.2), -1)
+    return _Client.from_pool(
+        _pool(redis.BlockingConnectionPool, _MasterConnection, url, retry=retry, **_PATIENT)
     )
 
 
 def impatient_client(url: str) -> redis.Redis:
     """A client that gives up after a few seconds."""
-    return _waiting_client(
-        url,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-        health_check_interval=30,
-        socket_connect_timeout=API_SECONDS,
-        socket_timeout=API_SECONDS,
+    retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 2)
+    return _Client.from_pool(
+        _pool(redis.BlockingConnectionPool, _MasterConnection, url, retry=retry, **_IMPATIENT)
     )
+
+
+def async_client(url: str) -> redis.asyncio.Redis:
+    """The same for the event loop."""
+    retry, kind = AsyncRetry(ExponentialBackoff(cap=0.5, base=0.05), 2), redis.asyncio.BlockingConnectionPool
+    return _AsyncClient.from_pool(_pool(kind, _AsyncMasterConnection, url, retry=retry, **_IMPATIENT))
 
 
 def refuse_cluster(url: str) -> None:
@@ -77,7 +93,7 @@ def refuse_cluster(url: str) -> None:
 
     Raises:
         RedisClusterError: If it is.
-        redis.RedisError: If it does not answer.
+        StoreUnavailableError: If it does not answer.
     """
     with impatient_client(url) as client:
         found: Any = client.info("cluster")
@@ -86,28 +102,6 @@ def refuse_cluster(url: str) -> None:
             "Redis is a Redis Cluster; Dovetail needs one server, or a master with replicas behind Sentinels "
             "(redis+sentinel://...), and spreads no keys over several"
         )
-
-
-def async_client(url: str) -> redis.asyncio.Redis:
-    """The same for the event loop."""
-    options: dict[str, Any] = {
-        "max_connections": MAX_CONNECTIONS,
-        "timeout": WAIT_SECONDS,
-        "retry": AsyncRetry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-        "health_check_interval": 30,
-        "socket_connect_timeout": API_SECONDS,
-        "socket_timeout": API_SECONDS,
-    }
-    if urlsplit(url).scheme != SENTINEL_SCHEME:
-        return redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool.from_url(url, **options))
-    address = SentinelAddress.parse(url)
-    pool = redis.asyncio.BlockingConnectionPool(
-        connection_class=_AsyncMasterConnection,
-        address=address,
-        **address.login,
-        **options,
-    )
-    return redis.asyncio.Redis.from_pool(pool)
 
 
 @dataclass(frozen=True)
@@ -157,8 +151,48 @@ class SentinelAddress:
 class _Client(redis.Redis):
     """A client whose scripts run also where another server takes over between loading and running one."""
 
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        with _reported_outage():
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call] # redis-py types only part of itself
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> redis.client.Pipeline:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
     def register_script(self, script: Any) -> Script:
         return _Script(self, script)
+
+
+class _Pipeline(redis.client.Pipeline):
+    def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        with _reported_outage():
+            return super().immediate_execute_command(*args, **options)  # type: ignore[no-untyped-call] # as above
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        with _reported_outage():
+            return super().execute(raise_on_error)
+
+
+class _AsyncClient(redis.asyncio.Redis):
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        with _reported_outage():
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call] # as above
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> redis.asyncio.client.Pipeline:
+        return _AsyncPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+class _AsyncPipeline(redis.asyncio.client.Pipeline):
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        with _reported_outage():
+            return await super().execute(raise_on_error)
+
+
+@contextmanager
+def _reported_outage() -> Iterator[None]:
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise StoreUnavailableError("the store does not answer; try again in a moment") from error
 
 
 class _Script(Script):
@@ -225,19 +259,12 @@ class _AsyncMasterConnection(redis.asyncio.Connection):
             raise redis.ConnectionError(_DEMOTED) from error
 
 
-def _waiting_client(url: str, **options: Any) -> redis.Redis:
-    """A client whose threads wait for a connection while all are taken."""
-    options |= {"max_connections": MAX_CONNECTIONS, "timeout": WAIT_SECONDS}
+def _pool(kind: Any, connection_to_master: Any, url: str, **options: Any) -> Any:
+    """Connections; who finds all of them taken waits."""
     if urlsplit(url).scheme != SENTINEL_SCHEME:
-        return _Client.from_pool(redis.BlockingConnectionPool.from_url(url, **options))
+        return kind.from_url(url, **options)
     address = SentinelAddress.parse(url)
-    pool = _BLOCKING_POOL(
-        connection_class=_MasterConnection,
-        address=address,
-        **address.login,
-        **options,
-    )
-    return _Client.from_pool(pool)
+    return kind(connection_class=connection_to_master, address=address, **address.login, **options)
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

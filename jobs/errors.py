@@ -18,14 +18,34 @@ class RedisClusterError(JobsError):
     code = "redis_cluster"
 
 
-class JobNotFoundError(JobsError):
-    """Raised when there is no job of that id, or none that the asker may see."""
+class RecordNotFoundError(JobsError):
+    """Raised when there is nothing of that id, or nothing that the asker may see."""
 
     code = "not_found"
+    kind: ClassVar[str]
 
-    def __init__(self, job_id: str) -> None:
-        super().__init__(f"there is no job {job_id!r}; it was deleted, has expired, or never existed")
-        self.job_id = job_id
+    def __init__(self, record_id: str) -> None:
+        super().__init__(
+            f"there is no {self.kind} {record_id!r}; it was deleted, has expired, or never existed"
+        )
+
+
+class JobNotFoundError(RecordNotFoundError):
+    """Raised for jobs."""
+
+    kind = "job"
+
+
+class BatchNotFoundError(RecordNotFoundError):
+    """Raised for batches."""
+
+    kind = "batch"
+
+
+class UploadNotFoundError(RecordNotFoundError):
+    """Raised for uploads."""
+
+    kind = "upload"
 
 
 class JobStateError(JobsError):
@@ -95,6 +115,12 @@ class LostLeaseError(JobsError):
     was cancelled. What it has made is thrown away."""
 
     code = "lost_lease"
+
+
+class LostUploadLockError(JobsError):
+    """Raised when a writer has been silent so long that it may not go on."""
+
+    code = "wrong_state"
 
 
 class StorageError(JobsError):

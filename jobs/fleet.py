@@ -8,19 +8,20 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Literal
 
-import redis
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobs import keys
 from jobs.clock import redis_now
 from jobs.queue import TASK_KINDS, TaskKind
-from jobs.records import Job
+from jobs.redis_store import RedisStore
 
 _ALIVE = timedelta(seconds=20)
 """A worker reports every few seconds, also while it works."""
 _SPEED_FADING = 0.9
-# KEYS: workers. ARGV: id, what was read of it. It may have reported meanwhile.
-_FORGET = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end"
+# ARGV: id, what was read of it. It may have reported meanwhile.
+_FORGET = keys.with_keys("""
+if redis.call('HGET', key_workers(), ARGV[1]) == ARGV[2] then redis.call('HDEL', key_workers(), ARGV[1]) end
+""")
 
 
 class ModelInfo(BaseModel):
@@ -95,29 +96,21 @@ def count_takers(workers: Iterable[WorkerInfo]) -> Counter[TaskKind]:
     return Counter(kind for worker in workers if not worker.is_draining for kind in set(worker.only))
 
 
-class Fleet:
-    """Reads and writes the register of workers and models.
-
-    Args:
-        client: Of the store's database, without `decode_responses`.
-    """
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client: Any = client
-        self._forget = client.register_script(_FORGET)
+class Fleet(RedisStore):
+    """Reads and writes the register of workers and models."""
 
     def report(self, worker: WorkerInfo) -> None:
         """Says that a worker is alive."""
-        seen = worker.model_copy(update={"reported_at": redis_now(self._client).timestamp()})
-        self._client.hset(keys.WORKERS(), worker.id, seen.model_dump_json())
+        seen = worker.model_copy(update={"reported_at": redis_now(self.client).timestamp()})
+        self.client.hset(keys.WORKERS(), worker.id, seen.model_dump_json())
 
     def sign_off(self, worker_id: str) -> None:
         """Says that a worker stops."""
-        self._client.hdel(keys.WORKERS(), worker_id)
+        self.client.hdel(keys.WORKERS(), worker_id)
 
     def workers(self) -> list[WorkerInfo]:
         """All that are alive; forgets the others."""
-        with self._client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             pipeline.hgetall(keys.WORKERS())
             pipeline.time()
             found, (seconds, micros) = pipeline.execute()
@@ -128,28 +121,25 @@ class Fleet:
             if worker.reported_at >= oldest:
                 alive.append(worker)
             else:
-                self._forget(keys=[keys.WORKERS()], args=[key, content])
+                self._run(_FORGET, key, content)
         return alive
 
     def offer(self, models: list[ModelInfo]) -> None:
         """Adds or renews models in the catalogue. They stay in it while no worker is there."""
         if models:
-            self._client.hset(
-                keys.MODELS(), mapping={model.name: model.model_dump_json() for model in models}
-            )
+            self.client.hset(keys.MODELS(), mapping={model.name: model.model_dump_json() for model in models})
 
     def models(self) -> list[ModelInfo]:
         """The catalogue, the default first. Entries of workers of another version are not understood; theirs
         come again with the next worker's start."""
         found = []
-        for content in self._client.hvals(keys.MODELS()):
+        for content in self.client.hvals(keys.MODELS()):
             with contextlib.suppress(ValidationError):
                 found.append(ModelInfo.model_validate_json(content))
         return sorted(found, key=lambda model: (not model.is_default, model.name))
 
     def count_segment(
         self,
-        job: Job,
         model: str,
         *,
         output_pixels: int,
@@ -158,11 +148,11 @@ class Fleet:
         stages: dict[str, float],
     ) -> None:
         """Adds a finished segment to what estimates and metrics are made of."""
-        with self._client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             pipeline.hmget(keys.SPEED_MEGAPIXELS(), model)
             pipeline.hmget(keys.SPEED_SECONDS(), model)
             (megapixels,), (took,) = pipeline.execute()
-        with self._client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             # Sums that fade: a small segment, which is mostly overhead, counts little beside a large one.
             pipeline.hset(
                 keys.SPEED_MEGAPIXELS(), model, _SPEED_FADING * float(megapixels or 0) + output_pixels / 1e6
@@ -178,18 +168,18 @@ class Fleet:
 
     def speeds(self) -> dict[str, float]:
         """Output megapixels per second of one worker, by model, as measured lately."""
-        seconds = self._client.hgetall(keys.SPEED_SECONDS())
+        seconds = self.client.hgetall(keys.SPEED_SECONDS())
         return {
             name.decode(): float(megapixels) / max(float(seconds.get(name, 0)), 1e-6)
-            for name, megapixels in self._client.hgetall(keys.SPEED_MEGAPIXELS()).items()
+            for name, megapixels in self.client.hgetall(keys.SPEED_MEGAPIXELS()).items()
         }
 
     def totals(self) -> dict[str, float]:
         """Sums since the beginning: output_megapixels, frames, segments."""
-        return {name.decode(): float(value) for name, value in self._client.hgetall(keys.TOTALS()).items()}
+        return {name.decode(): float(value) for name, value in self.client.hgetall(keys.TOTALS()).items()}
 
     def stage_seconds(self) -> dict[str, tuple[float, int]]:
         """Seconds and segments by stage since the beginning."""
-        seconds = self._client.hgetall(keys.STAGE_SECONDS())
-        counts = self._client.hgetall(keys.STAGE_COUNTS())
+        seconds = self.client.hgetall(keys.STAGE_SECONDS())
+        counts = self.client.hgetall(keys.STAGE_COUNTS())
         return {name.decode(): (float(value), int(counts.get(name, 0))) for name, value in seconds.items()}

@@ -16,63 +16,54 @@ import structlog
 from jobs import keys
 from jobs.clock import milliseconds
 from jobs.errors import StoreUnavailableError
-from jobs.outages import reported_outage
+from jobs.redis_store import RedisStore
 
 _log: Any = structlog.get_logger(__name__)
 _STOP_SECONDS = 1.0
 _NEVER = float("-inf")
 
-# KEYS: lock. ARGV: token, ttl in ms.
+# ARGV: lock, token, ttl in ms.
 _TAKE = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local holder = redis.call('GET', ARGV[1])
+if holder and holder ~= ARGV[2] then return 0 end
+redis.call('SET', ARGV[1], ARGV[2], 'PX', ARGV[3])
 return 1
 """
 _KEEP = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if redis.call('GET', ARGV[1]) ~= ARGV[2] then return 0 end
+return redis.call('PEXPIRE', ARGV[1], ARGV[3])
 """
-_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+_RELEASE = "if redis.call('GET', ARGV[1]) == ARGV[2] then redis.call('DEL', ARGV[1]) end"
 
 
-class Lock:
+class Lock(RedisStore):
     """What one holder has at a time, until it is released or not kept for too long. Thread-safe.
 
     redis-py's own lock is not harmless to take twice: where Redis's answer was lost and the client asks
     again, it finds the lock taken, by itself.
 
     Args:
-        client: Of the store's database, without `decode_responses`.
+        client: Of the store's database.
         name: Its key.
         ttl: For how long it is held after it was taken or kept.
         token: Of the holder; scripts may ask for it. None for a random one.
-
-    Raises:
-        StoreUnavailableError: By every method, when Redis does not answer.
     """
 
     def __init__(self, client: redis.Redis, name: str, *, ttl: timedelta, token: str | None = None) -> None:
+        super().__init__(client)
         self.name, self.ttl, self.token = name, ttl, token or secrets.token_hex(16)
-        self._take = client.register_script(_TAKE)
-        self._keep = client.register_script(_KEEP)
-        self._release = client.register_script(_RELEASE)
 
     def take(self) -> bool:
         """Holds it from now on, unless another does. Harmless to repeat."""
-        return self._run(self._take, milliseconds(self.ttl))
+        return bool(self._run(_TAKE, self.name, self.token, milliseconds(self.ttl)))
 
     def keep(self) -> bool:
         """Holds it for as long again, unless it has been over or another's meanwhile."""
-        return self._run(self._keep, milliseconds(self.ttl))
+        return bool(self._run(_KEEP, self.name, self.token, milliseconds(self.ttl)))
 
     def release(self) -> None:
         """Lets others take it."""
-        self._run(self._release)
-
-    def _run(self, script: Any, *arguments: int) -> bool:
-        with reported_outage():
-            return bool(script(keys=[self.name], args=[self.token, *arguments]))
+        self._run(_RELEASE, self.name, self.token)
 
 
 class Leadership:

@@ -14,14 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
-
-import redis
-import redis.asyncio
 
 from jobs._scripts import messages as scripts
 from jobs.clock import milliseconds
-from jobs.outages import reported_outage
+from jobs.redis_store import RedisStore
 
 # Also how long it may take until somebody notices that whoever a bell has woken died before he looked.
 MAX_WAIT_SECONDS = 2.0
@@ -96,31 +92,8 @@ class Wanted:
         return json.dumps(self.queues), json.dumps(self.groups)
 
 
-@dataclass(frozen=True)
-class Depth:
-    """How many messages a queue has: `waiting`, for their turn or a time, and `taken`."""
-
-    waiting: int
-    taken: int
-
-
-class MessageQueue:
-    """The queues of one database. Thread-safe.
-
-    Args:
-        client: Of the database, without `decode_responses`.
-
-    Raises:
-        StoreUnavailableError: By every method, when Redis does not answer.
-    """
-
-    def __init__(self, client: redis.Redis) -> None:
-        # redis-py types its answers as the union of what any setting gives; ours are always bytes.
-        self.client: Any = client
-        self._put = client.register_script(scripts.PUT)
-        self._take = client.register_script(scripts.TAKE)
-        self._keep = client.register_script(scripts.KEEP)
-        self._release = client.register_script(scripts.RELEASE)
+class MessageQueue(RedisStore):
+    """The queues of one database."""
 
     def put(self, message: Message, *, delay: timedelta = timedelta()) -> None:
         """Adds a message, or takes it from whoever holds it.
@@ -130,8 +103,7 @@ class MessageQueue:
             delay: Before it may be taken. Of two, the earlier time counts.
         """
         arguments = (message.queue, message.id, message.line, message.owner, message.weight)
-        with reported_outage():
-            self._put(args=(*arguments, milliseconds(delay), secrets.token_hex(8)))
+        self._run_once(scripts.PUT, *arguments, milliseconds(delay))
 
     def take(self, wanted: Wanted, *, hold: timedelta) -> Delivery | float:
         """The message that is next, or in how many seconds there may be one.
@@ -141,29 +113,28 @@ class MessageQueue:
             hold: For how long nobody else gets it.
         """
         receipt = secrets.token_hex(16)
-        with reported_outage():
-            return _read_taken(self._take(args=_take_arguments(wanted, receipt, hold)), receipt)
+        answer = self._run(scripts.TAKE, receipt, milliseconds(hold), *wanted.arguments)
+        if len(answer) == 1:
+            return MAX_WAIT_SECONDS if answer[0] < 0 else answer[0] / 1000
+        queue, message_id, line, num_tries = answer
+        return Delivery(queue.decode(), message_id.decode(), line.decode(), num_tries, receipt)
 
     def wait(self, bells: Sequence[str], seconds: float) -> None:
         """Returns when one of the bells rings, or after some time."""
-        with reported_outage():
-            self.client.blpop(bells, timeout=_wait_seconds(seconds))
+        self.client.blpop(bells, timeout=wait_seconds(seconds))
 
     def ring(self, bell: str) -> None:
         """Wakes one who waits at a bell."""
-        with reported_outage():
-            self.client.rpush(bell, 1)
-            self.client.expire(bell, 60)
+        self.client.rpush(bell, 1)
+        self.client.expire(bell, 60)
 
     def keep(self, delivery: Delivery, *, hold: timedelta) -> bool:
         """Says that the holder lives; whether the message is still his."""
-        with reported_outage():
-            return bool(self._keep(args=(delivery.receipt, milliseconds(hold))))
+        return bool(self._run(scripts.KEEP, delivery.receipt, milliseconds(hold)))
 
     def finish(self, delivery: Delivery) -> None:
         """Ends a message, unless it is somebody else's by now."""
-        with reported_outage():
-            self._release(args=(delivery.receipt, _FINISHED))
+        self._run(scripts.RELEASE, delivery.receipt, _FINISHED)
 
     def put_back(self, delivery: Delivery, *, delay: timedelta = timedelta()) -> None:
         """Lets others have a message, unless it is theirs by now.
@@ -172,66 +143,21 @@ class MessageQueue:
             delivery: Of the message.
             delay: Before that; without one it is the next of its line.
         """
-        with reported_outage():
-            self._release(args=(delivery.receipt, milliseconds(delay)))
+        self._run(scripts.RELEASE, delivery.receipt, milliseconds(delay))
 
     def ids(self, queue: str) -> list[str]:
         """Of all messages: waiting, put off and taken."""
-        with reported_outage():
-            return [item.decode() for item in self.client.hkeys(f"{_PREFIX}{queue}:messages")]
+        return [item.decode() for item in self.client.hkeys(f"{_PREFIX}{queue}:messages")]
 
-    def depths(self, queues: Sequence[str]) -> list[Depth]:
-        """How many messages each queue has."""
-        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
+    def depths(self, queues: Sequence[str]) -> list[tuple[int, int]]:
+        """How many messages each queue has: waiting, for their turn or a time, and taken."""
+        with self.client.pipeline(transaction=False) as pipeline:
             for queue in queues:
                 pipeline.hlen(f"{_PREFIX}{queue}:messages")
                 pipeline.zcard(f"{_PREFIX}{queue}:taken")
             answers = pipeline.execute()
         pairs = zip(answers[::2], answers[1::2], strict=True)
-        return [Depth(max(0, num_messages - num_taken), num_taken) for num_messages, num_taken in pairs]
-
-
-class AsyncMessageQueue:
-    """The same for those who take on an event loop.
-
-    Args:
-        client: Of the database, without `decode_responses`; its commands may take `MAX_WAIT_SECONDS`.
-
-    Raises:
-        StoreUnavailableError: By every method, when Redis does not answer.
-    """
-
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._client: Any = client
-        self._take: Any = client.register_script(scripts.TAKE)
-        self._keep: Any = client.register_script(scripts.KEEP)
-        self._release: Any = client.register_script(scripts.RELEASE)
-
-    async def take(self, wanted: Wanted, *, hold: timedelta) -> Delivery | float:
-        """As in `MessageQueue`."""
-        receipt = secrets.token_hex(16)
-        with reported_outage():
-            return _read_taken(await self._take(args=_take_arguments(wanted, receipt, hold)), receipt)
-
-    async def wait(self, bells: Sequence[str], seconds: float) -> None:
-        """As in `MessageQueue`."""
-        with reported_outage():
-            await self._client.blpop(bells, timeout=_wait_seconds(seconds))
-
-    async def keep(self, delivery: Delivery, *, hold: timedelta) -> bool:
-        """As in `MessageQueue`."""
-        with reported_outage():
-            return bool(await self._keep(args=(delivery.receipt, milliseconds(hold))))
-
-    async def finish(self, delivery: Delivery) -> None:
-        """As in `MessageQueue`."""
-        with reported_outage():
-            await self._release(args=(delivery.receipt, _FINISHED))
-
-    async def put_back(self, delivery: Delivery, *, delay: timedelta = timedelta()) -> None:
-        """As in `MessageQueue`."""
-        with reported_outage():
-            await self._release(args=(delivery.receipt, milliseconds(delay)))
+        return [(max(0, num_messages - num_taken), num_taken) for num_messages, num_taken in pairs]
 
 
 _FINISHED = -1
@@ -256,17 +182,7 @@ def retry_delay(attempts: int, *, first: timedelta, factor: float, longest: time
     return timedelta(seconds=min(seconds, longest.total_seconds()))
 
 
-def _take_arguments(wanted: Wanted, receipt: str, hold: timedelta) -> tuple[str | int, ...]:
-    return receipt, milliseconds(hold), *wanted.arguments
-
-
-def _read_taken(answer: list[Any], receipt: str) -> Delivery | float:
-    if len(answer) == 1:
-        return MAX_WAIT_SECONDS if answer[0] < 0 else answer[0] / 1000
-    queue, message_id, line, num_tries = answer
-    return Delivery(queue.decode(), message_id.decode(), line.decode(), num_tries, receipt)
-
-
-def _wait_seconds(seconds: float) -> float:
+def wait_seconds(seconds: float) -> float:
+    """How long to wait at bells for something that may be there in so many seconds."""
     # 0 would be for ever.
     return min(max(seconds, 0.001), MAX_WAIT_SECONDS)

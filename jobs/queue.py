@@ -49,25 +49,17 @@ class JobQueue:
     """Puts tasks into the queue and tells which are there.
 
     Args:
-        client: Of the queue's database, without `decode_responses`.
+        client: As for the store, of the queue's database.
 
     Attributes:
         messages: The queues.
-
-    Raises:
-        StoreUnavailableError: By every method, when Redis does not answer.
     """
 
     def __init__(self, client: redis.Redis) -> None:
         self.messages = MessageQueue(client)
 
     def enqueue(
-        self,
-        spec: JobSpec,
-        task: str,
-        *,
-        is_decided: bool = False,
-        delay: timedelta = timedelta(),
+        self, spec: JobSpec, task: str, *, is_decided: bool = False, delay: timedelta = timedelta()
     ) -> None:
         """Asks for a task to be done, when it is its key's turn, by a worker that takes such tasks.
 
@@ -93,10 +85,7 @@ class JobQueue:
 
     def depths(self) -> dict[Priority, tuple[int, int]]:
         """Messages by priority: (waiting or put off, taken by workers)."""
-        depths = self.messages.depths(PRIORITIES)
-        return {
-            priority: (depth.waiting, depth.taken) for priority, depth in zip(PRIORITIES, depths, strict=True)
-        }
+        return dict(zip(PRIORITIES, self.messages.depths(PRIORITIES), strict=True))
 
 
 def tasks_for(models: Iterable[str], kinds: Collection[TaskKind] = TASK_KINDS) -> Wanted:

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from ulid import ULID
 
 from jobs import objects
-from jobs.deliveries import ResultDelivery
 from jobs.options import ContainerName, JobOptions
-from jobs.sources import FetchedSource
+from jobs.transfers import FetchedSource, ResultDelivery
+from jobs.values import Value
 
 
 class JobState(StrEnum):
@@ -52,18 +52,14 @@ PRIORITIES = tuple(Priority)
 """Highest first."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class JobError(_Record):
+class JobError(Value):
     """Why a job failed: a stable code, and a message for people."""
 
     code: str
     message: str
 
 
-class InputInfo(_Record):
+class InputInfo(Value):
     """What the probe found in the upload.
 
     Attributes:
@@ -95,7 +91,7 @@ class InputInfo(_Record):
     warnings: tuple[str, ...] = ()
 
 
-class OutputInfo(_Record):
+class OutputInfo(Value):
     """The finished file. Its record has what cannot be told from the job's.
 
     Attributes:
@@ -147,7 +143,7 @@ class OutputInfo(_Record):
         return objects.preview_key(self.job_id, self.num_segments - 1, self.preview_token)
 
 
-class JobPlan(_Record):
+class JobPlan(Value):
     """What the planner decided, as far as others than workers want to know.
 
     Attributes:
@@ -173,7 +169,7 @@ class JobPlan(_Record):
     description_key: str | None = None
 
 
-class StreamSound(_Record):
+class StreamSound(Value):
     """The source's sound as a fragmented MP4 of its own, for the growing stream.
 
     Attributes:
@@ -187,7 +183,7 @@ class StreamSound(_Record):
     index_key: str
 
 
-class Streaming(_Record):
+class Streaming(Value):
     """What the growing stream needs besides the segments.
 
     Attributes:
@@ -197,7 +193,7 @@ class Streaming(_Record):
     sound: StreamSound | None
 
 
-class WebhookTarget(_Record):
+class WebhookTarget(Value):
     """Who is told about a job or batch.
 
     Attributes:
@@ -209,7 +205,7 @@ class WebhookTarget(_Record):
     events: tuple[str, ...] = ()
 
 
-class JobSpec(_Record):
+class JobSpec(Value):
     """What was submitted. Never changes, except that `input` becomes known.
 
     Attributes:
@@ -256,25 +252,7 @@ class JobSpec(_Record):
         return "video" if known is None else known.filename
 
 
-class PlannedSegment(_Record):
-    """A part of the output, before it is made.
-
-    Attributes:
-        index: Position in the output.
-        num_frames: Frames in it.
-        first_pts: Of its first frame, in ticks of the output's time base.
-        end_pts: End of its last frame.
-        detail: What the worker needs to make it; opaque to all others.
-    """
-
-    index: int
-    num_frames: int
-    first_pts: int
-    end_pts: int
-    detail: dict[str, Any]
-
-
-class FinishedSegment(_Record):
+class FinishedSegment(Value):
     """A part of the output that is in the storage.
 
     Attributes:
@@ -302,7 +280,7 @@ class FinishedSegment(_Record):
     findings: dict[str, float] = Field(default_factory=dict)
 
 
-class Job(_Record):
+class Job(Value):
     """A job as it is now.
 
     Attributes:

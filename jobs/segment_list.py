@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from jobs.records import FinishedSegment, StreamSound
+from jobs.values import Value
 
 _OF_THE_VERSION_BEFORE = TypeAdapter(tuple[FinishedSegment, ...])
 
 
-class SegmentList(BaseModel):
+class SegmentList(Value):
     """The object `OutputInfo.segments_key`.
 
     Attributes:
         segments: All, in order.
         sound: Of the growing stream; None if it has none.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     segments: tuple[FinishedSegment, ...]
     sound: StreamSound | None = None

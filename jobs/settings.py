@@ -278,16 +278,14 @@ class ServiceSettings(CommonSettings):
     @model_validator(mode="after")
     def _check_buckets(self) -> Self:
         parts = urlsplit(self.effective_storage_url)
-        if parts.scheme == "s3" and parts.netloc in self.source_buckets:
-            raise ValueError(
-                f"source_buckets must not name {parts.netloc!r}, the bucket of storage_url: sources could be "
-                "files of other customers"
-            )
-        if parts.scheme == "s3" and parts.netloc in self.target_buckets:
-            raise ValueError(
-                f"target_buckets must not name {parts.netloc!r}, the bucket of storage_url: results could "
-                "replace files of other customers"
-            )
+        for name, buckets, danger in (
+            ("source_buckets", self.source_buckets, "sources could be files of other customers"),
+            ("target_buckets", self.target_buckets, "results could replace files of other customers"),
+        ):
+            if parts.scheme == "s3" and parts.netloc in buckets:
+                raise ValueError(
+                    f"{name} must not name {parts.netloc!r}, the bucket of storage_url: {danger}"
+                )
         return self
 
 

@@ -218,8 +218,7 @@ class Storage:
         Raises:
             ObjectNotFoundError: If there is none.
         """
-        with _reported(key):
-            return int(self._store.head(key)["size"])
+        return self.identify(key)[0]
 
     def exists(self, key: str) -> bool:
         """Whether there is an object."""
@@ -228,20 +227,6 @@ class Storage:
         except ObjectNotFoundError:
             return False
         return True
-
-    def copy(self, source: str, target: str) -> None:
-        """Gives an object a second name."""
-        with _reported(source):
-            self._store.copy(source, target)
-
-    def move(self, source: str, target: str) -> None:
-        """Gives an object another name.
-
-        Raises:
-            ObjectNotFoundError: If there is none.
-        """
-        with _reported(source):
-            self._store.rename(source, target)
 
     def delete(self, key: str) -> None:
         """Removes an object; harmless if there is none."""

@@ -8,36 +8,21 @@ from datetime import timedelta
 from jobs import keys
 from jobs._attempt_store import AttemptStore, Beginning, EndReason
 from jobs._delivery_store import DeliveryStore
-from jobs._list_store import ListStore
-from jobs._overview_store import OverviewStore
-from jobs._record_format import FIELDS, spec_to_json
-from jobs._scripted_store import require_changed, require_job
+from jobs._listing_store import ListingStore
+from jobs._outcomes import require_changed, require_room
+from jobs._record_format import FIELDS, job_of, spec_to_json
+from jobs._scripts import lifecycle
 from jobs._segment_store import NextSteps, SegmentStore
 from jobs.clock import milliseconds
-from jobs.errors import (
-    JobExistsError,
-    ObjectNotFoundError,
-    OwnerLimitError,
-    QueueFullError,
-    StoredBytesLimitError,
-)
+from jobs.errors import JobExistsError, JobNotFoundError, ObjectNotFoundError
 from jobs.objects import upload_id_of
-from jobs.outages import reported_outage
 from jobs.records import Job, JobSpec
 
 __all__ = ["Beginning", "EndReason", "JobStore", "NextSteps"]
 
 
-class JobStore(AttemptStore, SegmentStore, DeliveryStore, ListStore, OverviewStore):
-    """The job records. Thread-safe.
-
-    Args:
-        client: A Redis client without `decode_responses`. A worker's retries for ever, the API's gives up
-            soon (`jobs.connections`).
-
-    Raises:
-        StoreUnavailableError: By every method, when Redis does not answer.
-    """
+class JobStore(AttemptStore, SegmentStore, DeliveryStore, ListingStore):
+    """The job records."""
 
     def create(self, spec: JobSpec, *, max_waiting: int, max_of_owner: int = 0) -> Job:
         """Adds a queued job. The caller enqueues its first task; if it dies before, the reconciler does.
@@ -59,7 +44,7 @@ class JobStore(AttemptStore, SegmentStore, DeliveryStore, ListStore, OverviewSto
         labels = [f"{name}:{value}" for name, value in spec.labels.items()]
         run = self._run_durably if spec.batch_id is None else self._run
         outcome, number = run(
-            "CREATE",
+            lifecycle.CREATE,
             spec.id,
             spec.owner,
             spec.priority,
@@ -73,8 +58,14 @@ class JobStore(AttemptStore, SegmentStore, DeliveryStore, ListStore, OverviewSto
             json.dumps(labels),
             spec.max_stored_bytes,
         )
-        more_bytes = 0 if spec.input is None else spec.input.size_bytes
-        _require_room(outcome, number, max_waiting, max_of_owner, more_bytes, spec.max_stored_bytes)
+        require_room(
+            outcome,
+            number,
+            max_waiting=max_waiting,
+            max_of_owner=max_of_owner,
+            max_stored_bytes=spec.max_stored_bytes,
+            more_bytes=0 if spec.input is None else spec.input.size_bytes,
+        )
         if outcome == b"exists":
             raise JobExistsError(spec.id)
         if outcome == b"input_gone":
@@ -91,9 +82,11 @@ class JobStore(AttemptStore, SegmentStore, DeliveryStore, ListStore, OverviewSto
         Raises:
             JobNotFoundError: If there is none, or it is not theirs.
         """
-        with reported_outage():
-            values = self.client.hmget(keys.JOB(job_id), FIELDS)
-        return require_job(job_id, values, owner)
+        values = self.client.hmget(keys.JOB(job_id), FIELDS)
+        job = job_of(job_id, values)
+        if job is None or (owner is not None and job.spec.owner != owner):
+            raise JobNotFoundError(job_id)
+        return job
 
     def cancel(self, job_id: str, *, ttl: timedelta) -> Job:
         """Cancels a job at once if nothing of it runs, else as soon as its attempts have stopped. Harmless to
@@ -103,7 +96,7 @@ class JobStore(AttemptStore, SegmentStore, DeliveryStore, ListStore, OverviewSto
             JobNotFoundError: If there is none.
             JobStateError: If it is completed or has failed.
         """
-        outcome = self._run_once("CANCEL", job_id, milliseconds(ttl)).decode()
+        outcome = self._run_once(lifecycle.CANCEL, job_id, milliseconds(ttl))
         require_changed(job_id, outcome, "cancelled")
         return self.get(job_id)
 
@@ -125,9 +118,15 @@ class JobStore(AttemptStore, SegmentStore, DeliveryStore, ListStore, OverviewSto
             JobNotFoundError: If there is none.
             JobStateError: If it is completed, or about to be cancelled.
         """
-        outcome, number = self._run_once("RETRY", job_id, max_waiting, max_of_owner, max_stored_bytes)
-        _require_room(outcome, number, max_waiting, max_of_owner, 0, max_stored_bytes)
-        require_changed(job_id, outcome.decode(), "tried again")
+        outcome, number = self._run_once(lifecycle.RETRY, job_id, max_waiting, max_of_owner, max_stored_bytes)
+        require_room(
+            outcome,
+            number,
+            max_waiting=max_waiting,
+            max_of_owner=max_of_owner,
+            max_stored_bytes=max_stored_bytes,
+        )
+        require_changed(job_id, outcome, "tried again")
         return self.get(job_id)
 
     def delete(self, job_id: str, *, only_expired: bool = False) -> bool:
@@ -140,16 +139,4 @@ class JobStore(AttemptStore, SegmentStore, DeliveryStore, ListStore, OverviewSto
         Returns:
             Whether it was there and is gone.
         """
-        return bool(self._run_once("DELETE", job_id, int(only_expired)))
-
-
-def _require_room(
-    outcome: bytes, number: int, max_waiting: int, max_of_owner: int, more_bytes: int, max_stored_bytes: int
-) -> None:
-    """Reads the answer of a script that adds to what is under way."""
-    if outcome == b"queue_full":
-        raise QueueFullError(number, max_waiting)
-    if outcome == b"owner_full":
-        raise OwnerLimitError(number, max_of_owner)
-    if outcome == b"stored_full":
-        raise StoredBytesLimitError(number, more_bytes, max_stored_bytes)
+        return bool(self._run_once(lifecycle.DELETE, job_id, int(only_expired)))

@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import redis
+from itertools import chain
 
 from jobs import keys
 from jobs._scripts.stored import STORE
 from jobs.errors import StoredBytesLimitError
-from jobs.outages import reported_outage
+from jobs.redis_store import RedisStore
 
 
-class StoredBytes:
-    """The bytes that are counted for each owner, by job or upload. Thread-safe.
-
-    Args:
-        client: Of the store's database, without `decode_responses`.
-
-    Raises:
-        StoreUnavailableError: By every method, when Redis does not answer.
-    """
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client: Any = client
-        self._store = client.register_script(STORE)
+class StoredBytes(RedisStore):
+    """The bytes that are counted for each owner, by job or upload."""
 
     def of(self, owner: str) -> int:
         """All that an owner has stored."""
-        with reported_outage():
-            return int(self._client.hget(keys.STORED(owner), "sum") or 0)
+        return int(self.client.hget(keys.STORED(owner), "sum") or 0)
 
     def set(self, owner: str, sizes: Mapping[str, int], *, limit: int = 0) -> None:
         """Says what some jobs or uploads take from now on.
@@ -43,8 +29,6 @@ class StoredBytes:
         Raises:
             StoredBytesLimitError: If that would be more. Nothing is counted then.
         """
-        pairs = [item for pair in sizes.items() for item in pair]
-        with reported_outage():
-            stored = int(self._store(args=[owner, limit, *pairs]))
+        stored = int(self._run(STORE, owner, limit, *chain.from_iterable(sizes.items())))
         if stored >= 0:
             raise StoredBytesLimitError(stored, sum(sizes.values()), limit)

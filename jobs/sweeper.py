@@ -12,7 +12,6 @@ import structlog
 from jobs import keys, objects
 from jobs.clock import redis_now
 from jobs.errors import JobNotFoundError, ObjectNotFoundError
-from jobs.outages import reported_outage
 from jobs.records import Job
 from jobs.storage import Storage, StoredObject
 from jobs.store import JobStore
@@ -121,17 +120,16 @@ def knows_the_storage(store: JobStore, storage: Storage) -> bool:
         StoreUnavailableError: If the store does not answer.
         StorageError: If the storage does not.
     """
-    with reported_outage():
-        counted = int(store.client.get(keys.SWEEPS()) or 0)
-        try:
-            seen = int(storage.get_bytes(objects.SWEEPS_KEY))
-        except ObjectNotFoundError:
-            seen = 0
-        # A power loss may take the last one from Redis.
-        if counted + 1 < seen:
-            _log.error("sweeper.store_is_older_than_storage", sweeps=counted, storage=seen, advice=_ADVICE)
-            return False
-        storage.put_bytes(objects.SWEEPS_KEY, str(store.client.incr(keys.SWEEPS())).encode())
+    counted = int(store.client.get(keys.SWEEPS()) or 0)
+    try:
+        seen = int(storage.get_bytes(objects.SWEEPS_KEY))
+    except ObjectNotFoundError:
+        seen = 0
+    # A power loss may take the last one from Redis.
+    if counted + 1 < seen:
+        _log.error("sweeper.store_is_older_than_storage", sweeps=counted, storage=seen, advice=_ADVICE)
+        return False
+    storage.put_bytes(objects.SWEEPS_KEY, str(store.client.incr(keys.SWEEPS())).encode())
     return True
 
 

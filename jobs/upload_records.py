@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict
-
 from jobs.records import InputInfo
+from jobs.values import Value
 
 
 class UploadStatus(StrEnum):
@@ -20,7 +19,7 @@ class UploadStatus(StrEnum):
     COMPLETED = "completed"
 
 
-class Upload(BaseModel):
+class Upload(Value):
     """An upload as it is now.
 
     Attributes:
@@ -35,8 +34,6 @@ class Upload(BaseModel):
         is_expired: Whether that was over when the record was read, by the store's clock.
         found: What the probe found; None until all bytes are there and in the storage.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str
     owner: str

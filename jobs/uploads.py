@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
-
-import redis
+from itertools import chain
+from typing import Literal
 
 from jobs import keys
-from jobs._scripts import uploads
-from jobs.clock import from_unix_ms, milliseconds, redis_now, unix_ms
-from jobs.errors import JobsError, StoredBytesLimitError, UploadsLimitError
+from jobs._scripts import fields, uploads
+from jobs.clock import from_unix_ms, milliseconds, unix_ms
+from jobs.errors import LostUploadLockError, StoredBytesLimitError, UploadNotFoundError, UploadsLimitError
 from jobs.locks import Lock
 from jobs.objects import upload_key
-from jobs.outages import reported_outage
 from jobs.records import InputInfo
+from jobs.redis_store import RedisStore
 from jobs.upload_records import Upload, UploadParts
 
 # No key has this id.
@@ -25,39 +24,8 @@ Removal = Literal["removed", "used", "kept"]
 time is not over."""
 
 
-class UploadNotFoundError(JobsError):
-    """Raised when there is no upload of that id, or none that the asker may see."""
-
-    code = "not_found"
-
-    def __init__(self, upload_id: str) -> None:
-        super().__init__(f"there is no upload {upload_id!r}; it was deleted, has expired, or never existed")
-
-
-class LostUploadLockError(JobsError):
-    """Raised when a writer has been silent so long that it may not go on."""
-
-    code = "wrong_state"
-
-
-class UploadStore:
-    """The records of uploads. Thread-safe.
-
-    Args:
-        client: Of the store's database, without `decode_responses`.
-
-    Raises:
-        StoreUnavailableError: By every method, when Redis does not answer.
-    """
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client: Any = client
-        self._create = client.register_script(uploads.CREATE)
-        self._advance = client.register_script(uploads.ADVANCE)
-        self._finish = client.register_script(uploads.FINISH)
-        self._disown = client.register_script(uploads.DISOWN)
-        self._postpone = client.register_script(uploads.POSTPONE)
-        self._remove = client.register_script(uploads.REMOVE)
+class UploadStore(RedisStore):
+    """The records of uploads."""
 
     def create(self, upload: Upload, *, max_unfinished: int = 0, max_stored_bytes: int = 0) -> None:
         """Adds an upload; its whole size counts from now on.
@@ -79,20 +47,16 @@ class UploadStore:
         }
         if upload.filename is not None:
             values["filename"] = upload.filename
-        unfinished = keys.UPLOADS_UNFINISHED(upload.owner)
-        with reported_outage():
-            outcome, number = self._create(
-                keys=[keys.UPLOAD(upload.id), keys.UPLOADS_EXPIRING(), unfinished],
-                args=[
-                    upload.id,
-                    upload.owner,
-                    upload.size_bytes,
-                    unix_ms(upload.expires_at),
-                    max_unfinished,
-                    max_stored_bytes,
-                    *(item for pair in values.items() for item in pair),
-                ],
-            )
+        outcome, number = self._run(
+            uploads.CREATE,
+            upload.id,
+            upload.owner,
+            upload.size_bytes,
+            unix_ms(upload.expires_at),
+            max_unfinished,
+            max_stored_bytes,
+            *chain.from_iterable(values.items()),
+        )
         if outcome == b"uploads_full":
             raise UploadsLimitError(number, max_unfinished)
         if outcome == b"stored_full":
@@ -111,7 +75,7 @@ class UploadStore:
 
     def get_many(self, upload_ids: list[str]) -> list[Upload | None]:
         """Reads uploads; None for each that is not there."""
-        with reported_outage(), self._client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             for upload_id in upload_ids:
                 pipeline.hgetall(keys.UPLOAD(upload_id))
             pipeline.time()
@@ -124,12 +88,11 @@ class UploadStore:
 
     def lock(self, upload_id: str, *, ttl: timedelta, token: str | None = None) -> Lock:
         """What its only writer holds; what a writer changes, it changes with the lock's token."""
-        return Lock(self._client, keys.UPLOAD_LOCK(upload_id), ttl=ttl, token=token)
+        return Lock(self.client, keys.UPLOAD_LOCK(upload_id), ttl=ttl, token=token)
 
     def parts(self, upload_id: str) -> UploadParts:
         """What an upload has in an object store."""
-        with reported_outage():
-            values = self._client.hgetall(keys.UPLOAD_PARTS(upload_id))
+        values = self.client.hgetall(keys.UPLOAD_PARTS(upload_id))
         return UploadParts.of({name.decode(): value.decode() for name, value in values.items()})
 
     def advance(self, upload_id: str, token: str, offset: int, parts: UploadParts | None = None) -> None:
@@ -144,10 +107,8 @@ class UploadStore:
         Raises:
             LostUploadLockError: If another writer has taken over, or the upload is gone.
         """
-        pairs = [item for pair in (parts.fields() if parts else {}).items() for item in pair]
-        names = [keys.UPLOAD(upload_id), keys.UPLOAD_LOCK(upload_id), keys.UPLOAD_PARTS(upload_id)]
-        with reported_outage():
-            kept = self._advance(keys=names, args=[token, offset, *pairs])
+        pairs = chain.from_iterable(parts.fields().items()) if parts else ()
+        kept = self._run(uploads.ADVANCE, upload_id, token, offset, *pairs)
         _require(kept, upload_id)
 
     def finish(self, upload_id: str, token: str, found: InputInfo, *, ttl: timedelta) -> None:
@@ -156,29 +117,17 @@ class UploadStore:
         Raises:
             LostUploadLockError: If another writer has taken over, or the upload is gone.
         """
-        with reported_outage():
-            kept = self._finish(
-                keys=[
-                    keys.UPLOAD(upload_id),
-                    keys.UPLOAD_LOCK(upload_id),
-                    keys.UPLOADS_EXPIRING(),
-                    keys.UPLOAD_PARTS(upload_id),
-                ],
-                args=[token, upload_id, found.model_dump_json(), milliseconds(ttl)],
-            )
+        kept = self._run(uploads.FINISH, upload_id, token, found.model_dump_json(), milliseconds(ttl))
         _require(kept, upload_id)
 
     def postpone(self, upload_id: str, ttl: timedelta) -> None:
         """Has the upload kept for so long from now."""
-        with reported_outage():
-            self._postpone(
-                keys=[keys.UPLOAD(upload_id), keys.UPLOADS_EXPIRING()], args=[upload_id, milliseconds(ttl)]
-            )
+        expiring = keys.UPLOADS_EXPIRING()
+        self._run(fields.EXPIRE, keys.UPLOAD(upload_id), expiring, upload_id, milliseconds(ttl))
 
     def disown(self, upload_id: str) -> None:
         """Makes an upload nobody's: its bytes stay for the jobs that read them, until it expires."""
-        with reported_outage():
-            self._disown(keys=[keys.UPLOAD(upload_id)], args=[_NOBODY])
+        self._run(fields.SET, keys.UPLOAD(upload_id), "owner", _NOBODY)
 
     def remove(self, upload_id: str, *, only_expired: bool = False) -> Removal:
         """Forgets an upload, unless a job reads it; its bytes are the caller's to remove then.
@@ -187,24 +136,13 @@ class UploadStore:
             upload_id: Which.
             only_expired: Whether to keep it unless its time is over at this moment.
         """
-        reading = keys.INPUT_USERS(upload_key(upload_id))
-        names = [
-            keys.UPLOAD(upload_id),
-            keys.UPLOAD_LOCK(upload_id),
-            keys.UPLOADS_EXPIRING(),
-            reading,
-            keys.UPLOAD_PARTS(upload_id),
-        ]
-        with reported_outage():
-            outcome: Removal = self._remove(keys=names, args=[upload_id, int(only_expired)]).decode()
+        answer = self._run(uploads.REMOVE, upload_id, int(only_expired), upload_key(upload_id))
+        outcome: Removal = answer.decode()
         return outcome
 
     def expired_ids(self, *, limit: int) -> list[str]:
         """Ids of uploads whose time is over, the longest first."""
-        now = unix_ms(redis_now(self._client))
-        with reported_outage():
-            found = self._client.zrangebyscore(keys.UPLOADS_EXPIRING(), 0, now, start=0, num=limit)
-        return [item.decode() for item in found]
+        return self._expired(keys.UPLOADS_EXPIRING(), limit)
 
 
 def _from_hash(upload_id: str, values: dict[bytes, bytes], now: datetime) -> Upload | None:

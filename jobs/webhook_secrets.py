@@ -12,10 +12,9 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import redis
-from pydantic import BaseModel, ConfigDict
-
 from jobs import keys
+from jobs.redis_store import RedisStore
+from jobs.values import Value
 
 INSTALLATION = "local"
 """The owner of jobs without keys."""
@@ -26,7 +25,7 @@ _MAX_PREVIOUS = 10
 _FOR_EVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
-class PreviousSecret(BaseModel):
+class PreviousSecret(Value):
     """A secret that signs for some time yet.
 
     Attributes:
@@ -34,13 +33,11 @@ class PreviousSecret(BaseModel):
         until: UTC; None for as long as the current one is not rotated.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     secret: str
     until: datetime | None
 
 
-class WebhookSecrets(BaseModel):
+class WebhookSecrets(Value):
     """What signs the webhooks of one owner.
 
     Attributes:
@@ -51,8 +48,6 @@ class WebhookSecrets(BaseModel):
             keys had secrets.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     secret: str
     created_at: datetime
     previous: tuple[PreviousSecret, ...] = ()
@@ -61,10 +56,7 @@ class WebhookSecrets(BaseModel):
     def signing(self) -> list[str]:
         """Those that sign now, the current one first."""
         now = datetime.now(UTC)
-        return [
-            self.secret,
-            *(old.secret for old in self.previous if old.until is None or old.until > now),
-        ]
+        return [self.secret, *(old.secret for old in self.previous if old.until is None or old.until > now)]
 
     @property
     def is_sharing(self) -> bool:
@@ -72,19 +64,12 @@ class WebhookSecrets(BaseModel):
         return self.shares_until is not None and self.shares_until > datetime.now(UTC)
 
 
-class WebhookSecretStore:
-    """The secrets of an installation.
-
-    Args:
-        client: Of the store's database, without `decode_responses`.
-    """
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client: Any = client
+class WebhookSecretStore(RedisStore):
+    """The secrets of an installation."""
 
     def find(self, owner: str) -> WebhookSecrets | None:
         """Secrets of an owner; None for a key that is older than secrets of keys: the installation's sign."""
-        content = self._client.hget(keys.WEBHOOK_SECRETS(), owner)
+        content = self.client.hget(keys.WEBHOOK_SECRETS(), owner)
         return None if content is None else WebhookSecrets.model_validate_json(content)
 
     def ensure(self, owner: str) -> WebhookSecrets:
@@ -92,7 +77,7 @@ class WebhookSecretStore:
         found = self.find(owner)
         if found is None:
             made = make_secrets(shares_until=None if owner == INSTALLATION else _FOR_EVER)
-            self._client.hsetnx(keys.WEBHOOK_SECRETS(), owner, made.model_dump_json())
+            self.client.hsetnx(keys.WEBHOOK_SECRETS(), owner, made.model_dump_json())
             found = self.find(owner)
             assert found is not None
         return found
@@ -114,10 +99,7 @@ class WebhookSecretStore:
             pipeline.hset(keys.WEBHOOK_SECRETS(), owner, made.model_dump_json())
             return made
 
-        rotated: WebhookSecrets = self._client.transaction(
-            change, keys.WEBHOOK_SECRETS(), value_from_callable=True
-        )
-        return rotated
+        return self._transaction(change, keys.WEBHOOK_SECRETS())
 
     def adopt(self, secret: str) -> None:
         """Makes a secret from before the store had them the installation's, or one that signs too where it
@@ -127,7 +109,7 @@ class WebhookSecretStore:
             secret: "whsec_..."
         """
         made = make_secrets(secret=secret)
-        if self._client.hsetnx(keys.WEBHOOK_SECRETS(), INSTALLATION, made.model_dump_json()):
+        if self.client.hsetnx(keys.WEBHOOK_SECRETS(), INSTALLATION, made.model_dump_json()):
             return
 
         def add(pipeline: Any) -> None:
@@ -139,7 +121,7 @@ class WebhookSecretStore:
             changed = current.model_copy(update={"previous": previous})
             pipeline.hset(keys.WEBHOOK_SECRETS(), INSTALLATION, changed.model_dump_json())
 
-        self._client.transaction(add, keys.WEBHOOK_SECRETS())
+        self._transaction(add, keys.WEBHOOK_SECRETS())
 
 
 def make_secrets(*, secret: str | None = None, shares_until: datetime | None = None) -> WebhookSecrets:

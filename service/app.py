@@ -10,9 +10,9 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from redis import RedisError
 from starlette.concurrency import run_in_threadpool
 
+from jobs.errors import StoreUnavailableError
 from jobs.settings import ServiceSettings
 from media.sandbox import shared_sandbox
 from service import problems
@@ -79,7 +79,7 @@ def create_app(settings: ServiceSettings, *, uses_keys: bool) -> FastAPI:
             app.state.rate_limiter = RateLimiter(context.async_client)
             app.state.known_keys = KnownKeys(context.keys)
             shared_sandbox("probe").start_ahead()
-            with suppress(RedisError):  # the first request asks again
+            with suppress(StoreUnavailableError):  # the first request asks again
                 await context.key_use.is_needed()
             app.state.readiness = ReadinessCheck(context)
             stack.push_async_callback(app.state.readiness.close)

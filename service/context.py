@@ -27,6 +27,7 @@ from service.in_flight import InFlight
 from service.key_use import KeyUse
 from service.lanes import Lanes
 from service.results.segments import FinishedSegments
+from service.stored_content import readable_object
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,15 @@ class ServiceContext:
         return self.storage.multipart if self.settings.redirect_downloads else None
 
     @asynccontextmanager
-    async def local_object(self, owner: str, key: str) -> AsyncIterator[Path]:
-        """As `Storage.local_file`, without holding up the event loop while an object is copied.
+    async def readable_object(self, owner: str, key: str) -> AsyncIterator[Path]:
+        """As `readable_object` of `service.stored_content`, without holding up the event loop.
 
         Args:
             owner: Whose turn it takes.
             key: Of the object.
         """
         with ExitStack() as stack:
-            opened = self.storage.local_file(key, work_dir=self.incoming_dir)
+            opened = readable_object(self.storage, key)
             yield await self.lanes.storage.run(owner, stack.enter_context, opened)
 
     async def close(self) -> None:

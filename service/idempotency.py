@@ -24,7 +24,7 @@ import structlog
 
 from jobs import keys
 from jobs.clock import LUA_NOW_MS, milliseconds
-from jobs.errors import JobsError, QueueFullError
+from jobs.errors import JobsError, QueueFullError, StoreUnavailableError
 from jobs.records import new_id
 from jobs.settings import ServiceSettings
 from service.errors import ConflictError, InvalidRequestError, ServiceError, from_jobs_error
@@ -176,7 +176,7 @@ class _Record:
         """Lets go of the key. Where that fails, it is free by itself in a moment, and the id stays."""
         try:
             await self._change(keys=[self._name], args=[self._holder, how, 0])
-        except redis.RedisError as error:
+        except (StoreUnavailableError, redis.RedisError) as error:
             _log.warning("idempotency.not_ended", how=how, error=str(error))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import redis
 import redis.asyncio
 
 from jobs import keys
+from jobs.errors import StoreUnavailableError
 
 
 class KeyUse:
@@ -30,12 +30,12 @@ class KeyUse:
         of the outage, and little else is to be had.
 
         Raises:
-            RedisError: If Redis is away and has not said anything yet.
+            StoreUnavailableError: If Redis is away and has not said anything yet.
         """
         if not self._is_needed:
             try:
                 self._is_needed = bool(await self._client.hlen(keys.API_KEYS()))
-            except redis.RedisError:
+            except StoreUnavailableError:
                 if self._is_needed is None:
                     raise
         return self._is_needed

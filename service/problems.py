@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import redis
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from jobs.errors import JobsError
-from service.errors import InvalidRequestError, ServiceError, UnavailableError, from_jobs_error
+from service.errors import InvalidRequestError, ServiceError, from_jobs_error
 from service.openapi import REF_TEMPLATE, with_headers
 
 MEDIA_TYPE = "application/problem+json"
@@ -127,11 +126,6 @@ def install(app: FastAPI) -> None:
             _log.warning("request.failed", code=error.code, error=str(error), path=request.url.path)
         return problem_response(request, answer)
 
-    async def redis_error(request: Request, error: Exception) -> JSONResponse:
-        _log.warning("request.failed", code="store_unavailable", error=str(error), path=request.url.path)
-        answer = UnavailableError("the job store does not answer; try again in a moment")
-        return problem_response(request, answer)
-
     async def validation_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         return problem_response(request, invalid_request(error.errors()))
@@ -154,8 +148,6 @@ def install(app: FastAPI) -> None:
 
     app.add_exception_handler(ServiceError, service_error)
     app.add_exception_handler(JobsError, jobs_error)
-    for kind in (redis.ConnectionError, redis.TimeoutError):
-        app.add_exception_handler(kind, redis_error)
     app.add_exception_handler(RequestValidationError, validation_error)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(Exception, unexpected)

@@ -14,11 +14,13 @@ from datetime import timedelta
 from typing import Any
 
 import redis
+import redis.asyncio
 import structlog
+from starlette.concurrency import run_in_threadpool
 
 from jobs.connections import async_client
 from jobs.errors import StoreUnavailableError
-from jobs.messages import AsyncMessageQueue, Delivery, Message, Wanted
+from jobs.messages import Delivery, Message, Wanted, wait_seconds
 from service.context import ServiceContext
 
 _log: Any = structlog.get_logger(__name__)
@@ -81,8 +83,7 @@ def enqueue_task(
 async def running_tasks(context: ServiceContext, kinds: Sequence[TaskKind]) -> AsyncIterator[None]:
     """Works off messages of these kinds while the block runs. Unfinished ones go back to their queues."""
     client = async_client(context.settings.effective_queue_redis_url)
-    messages = AsyncMessageQueue(client)
-    consumers = [asyncio.create_task(_Consumer(context, kind, messages).run()) for kind in kinds]
+    consumers = [asyncio.create_task(_Consumer(context, kind, client).run()) for kind in kinds]
     try:
         yield
     finally:
@@ -94,10 +95,18 @@ async def running_tasks(context: ServiceContext, kinds: Sequence[TaskKind]) -> A
 
 
 class _Consumer:
-    """Takes messages of one kind, as many as are done at a time, and keeps those that are being done."""
+    """Takes messages of one kind, as many as are done at a time, and keeps those that are being done. Only
+    waiting at bells takes long; the rest is done in threads.
 
-    def __init__(self, context: ServiceContext, kind: TaskKind, messages: AsyncMessageQueue) -> None:
-        self._context, self._kind, self._messages = context, kind, messages
+    Args:
+        context: Of the process.
+        kind: What to take.
+        client: Of the queue's database, to wait with.
+    """
+
+    def __init__(self, context: ServiceContext, kind: TaskKind, client: redis.asyncio.Redis) -> None:
+        self._context, self._kind, self._messages = context, kind, context.queue.messages
+        self._client: Any = client
         self._wanted = Wanted(queues=(kind.queue,), groups=((kind.name,),))
         self._hold = context.settings.heartbeat_timeout
         self._slots = asyncio.Semaphore(kind.num_at_once)
@@ -126,7 +135,7 @@ class _Consumer:
                 found = await self._taken()
                 if isinstance(found, Delivery):
                     return found
-                await self._messages.wait(self._wanted.bells, found)
+                await self._client.blpop(self._wanted.bells, timeout=wait_seconds(found))
             except Exception:
                 # Whatever it is: nobody would miss this task until messages stand still.
                 _log.warning("queue.failed", queue=self._kind.queue, exc_info=True)
@@ -134,14 +143,14 @@ class _Consumer:
 
     async def _taken(self) -> Delivery | float:
         # Not to be cut short: what has been taken would be nobody's for a while.
-        taking = asyncio.create_task(self._messages.take(self._wanted, hold=self._hold))
+        taking = asyncio.create_task(run_in_threadpool(self._messages.take, self._wanted, hold=self._hold))
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
             with suppress(StoreUnavailableError, redis.RedisError):
                 found = await taking
                 if isinstance(found, Delivery):
-                    await self._messages.put_back(found)
+                    await run_in_threadpool(self._messages.put_back, found)
             raise
 
     async def _work(self, delivery: Delivery) -> None:
@@ -157,20 +166,20 @@ class _Consumer:
             await self._put_back(delivery, delivery.failure_delay)
         else:
             with suppress(StoreUnavailableError, redis.RedisError):  # it comes again, and is harmless
-                await self._messages.finish(delivery)
+                await run_in_threadpool(self._messages.finish, delivery)
         finally:
             del self._held[delivery]
             self._slots.release()
 
     async def _put_back(self, delivery: Delivery, delay: timedelta = timedelta()) -> None:
         with suppress(StoreUnavailableError, redis.RedisError):  # others get it when it is not kept any more
-            await self._messages.put_back(delivery, delay=delay)
+            await run_in_threadpool(self._messages.put_back, delivery, delay=delay)
 
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(self._hold.total_seconds() / 3)
             for delivery in list(self._held):
                 try:
-                    await self._messages.keep(delivery, hold=self._hold)
+                    await run_in_threadpool(self._messages.keep, delivery, hold=self._hold)
                 except Exception:
                     _log.warning("message.not_kept", message=delivery.id, exc_info=True)

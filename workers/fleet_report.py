@@ -14,6 +14,7 @@ import redis
 import structlog
 import torch
 
+from jobs.errors import StoreUnavailableError
 from jobs.fleet import Fleet, WorkerInfo
 from jobs.queue import TaskId, TaskKind
 from workers.tasks.stopping import StopSignal
@@ -90,7 +91,7 @@ class FleetReporter:
         self._thread.join()
         try:
             self._fleet.sign_off(self._worker_id)
-        except redis.RedisError as error:
+        except (StoreUnavailableError, redis.RedisError) as error:
             _log.warning("fleet.not_signed_off", error=str(error))
 
     def _run(self) -> None:

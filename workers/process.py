@@ -19,6 +19,7 @@ import redis
 import structlog
 
 from jobs.connections import impatient_client, patient_client, refuse_cluster
+from jobs.errors import StoreUnavailableError
 from jobs.fleet import Fleet
 from jobs.housekeeping import housekeeping
 from jobs.messages import Delivery
@@ -150,7 +151,7 @@ def _tell_if_away(settings: WorkerSettings) -> None:
     for url in (settings.redis_url, settings.effective_queue_redis_url):
         try:
             refuse_cluster(url)
-        except redis.RedisError as error:
+        except (StoreUnavailableError, redis.RedisError) as error:
             _log.warning("worker.waits_for_redis", error=str(error))
 
 

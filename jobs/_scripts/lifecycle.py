@@ -71,7 +71,7 @@ if deliver_to then ask_delivery(id, deliver_to) end
 set_stored(get(id, 'owner'), id, input_bytes(id) + cjson.decode(ARGV[3]).size_bytes)
 set_state(id, 'completed')
 -- What only workers and those who play segments need; these have a list of them in the storage.
-redis.call('HDEL', key_job(id), 'plan_state', 'done_frames', 'next_segment', 'planning_asked',
+redis.call('HDEL', key_job(id), 'done_frames', 'next_segment', 'planning_asked',
   'progress_event_at', 'stream')
 local run = cjson.decode(get(id, 'run') or '{}')
 if run.description_key then

@@ -5,6 +5,8 @@ from __future__ import annotations
 from jobs._record_format import FIELDS
 from jobs.keys import with_keys
 
+EVERYTHING = "\n"
+"""Seen by who wants no more of a job than its place. No header of a client can say it."""
 _NAMES = ", ".join(f"'{name}'" for name in FIELDS)
 
 # ARGV: id and tags of what its client has seen, by turns. Returns for each job its owner, version,
@@ -27,7 +29,8 @@ for i = 1, #ARGV, 2 do
   local owner, version, state, priority = unpack(head)
   local place = state == 'queued' and place_of(ARGV[i], priority) or 0
   local answer = {{owner, version, state, place}}
-  if version and not string.find(ARGV[i + 1], '"' .. version .. '-' .. place .. '"', 1, true) then
+  local seen, tag = ARGV[i + 1], '"' .. (version or '') .. '-' .. place .. '"'
+  if version and seen ~= '\\n' and not string.find(seen, tag, 1, true) then
     answer[5] = redis.call('HMGET', key, {_NAMES})
   end
   answers[#answers + 1] = answer

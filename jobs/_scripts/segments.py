@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobs._scripts.prelude import with_prelude
 
-# ARGV: id, token, first index, planner state, is_complete, total_frames, then the segments.
+# ARGV: id, token, first index, is_complete, total_frames, then the segments.
 APPEND_PLAN = with_prelude("""
 local id, token = ARGV[1], ARGV[2]
 if get(id, 'state') ~= 'in_progress' then return 'stopped' end
@@ -14,10 +14,10 @@ if length > tonumber(ARGV[3]) and redis.call('LINDEX', key_job_plan(id), -1) == 
   return 'ok'
 end
 if length ~= tonumber(ARGV[3]) then return 'lost' end
-for i = 7, #ARGV do redis.call('RPUSH', key_job_plan(id), ARGV[i]) end
+for i = 6, #ARGV do redis.call('RPUSH', key_job_plan(id), ARGV[i]) end
 redis.call('HSET', key_job(id), 'num_segments', redis.call('LLEN', key_job_plan(id)),
-  'plan_state', ARGV[4], 'is_planned', ARGV[5])
-if ARGV[6] ~= '' then redis.call('HSET', key_job(id), 'total_frames', ARGV[6]) end
+  'is_planned', ARGV[4])
+if ARGV[5] ~= '' then redis.call('HSET', key_job(id), 'total_frames', ARGV[5]) end
 redis.call('HDEL', key_job_attempts(id), 'plan')
 touch(id)
 return 'ok'

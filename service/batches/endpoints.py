@@ -11,7 +11,8 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from zipstream import ZipStream
 
-from jobs.batch_store import BatchNotFoundError, BatchStore
+from jobs.batch_store import BatchStore
+from jobs.errors import BatchNotFoundError
 from service.auth import Caller, Reader, Writer
 from service.batches.archive import open_archive
 from service.batches.dependencies import OwnBatch

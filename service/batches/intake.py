@@ -19,14 +19,14 @@ from starlette.concurrency import run_in_threadpool
 from jobs import keys
 from jobs.api_keys import Scope
 from jobs.batch_records import Batch, BatchInput, RejectedInput
-from jobs.batch_store import BatchNotFoundError, BatchStore
-from jobs.errors import JobExistsError, JobsError
+from jobs.batch_store import BatchStore
+from jobs.errors import BatchNotFoundError, JobExistsError, JobsError, UploadNotFoundError
 from jobs.locks import Lock
 from jobs.objects import input_key, job_prefix, upload_key
 from jobs.records import InputInfo
-from jobs.sources import FetchedSource
 from jobs.stored_bytes import StoredBytes
-from jobs.uploads import UploadNotFoundError, UploadStore
+from jobs.transfers import FetchedSource
+from jobs.uploads import UploadStore
 from service.auth import Caller
 from service.batches.service import QUEUE, TASK, cancel_batch
 from service.batches.settling import settle_batch
@@ -140,7 +140,7 @@ async def _make_job(context: ServiceContext, batch: Batch, item: BatchInput) -> 
     key = input_key(item.job_id)
     found: InputInfo | FetchedSource
     if item.source is None:
-        async with context.local_object(caller.owner, key) as path:
+        async with context.readable_object(caller.owner, key) as path:
             found = await probe_file(context, path, form.filename, owner=caller.owner)
     else:
         source = _SOURCE.validate_python(item.source)

@@ -13,11 +13,11 @@ from starlette.concurrency import run_in_threadpool
 
 from jobs.batch_records import Batch, BatchInput, BatchSpec, RejectedInput
 from jobs.batch_store import BatchStore
-from jobs.errors import JobNotFoundError, JobStateError, StoreUnavailableError
+from jobs.errors import JobNotFoundError, JobStateError, StoreUnavailableError, UploadNotFoundError
 from jobs.objects import input_key, job_prefix
 from jobs.records import Job, WebhookTarget, new_id
 from jobs.stored_bytes import StoredBytes
-from jobs.uploads import UploadNotFoundError, UploadStore
+from jobs.uploads import UploadStore
 from service.auth import Caller
 from service.batches.manifests import Line
 from service.batches.requests import Submission, job_webhook, make_input

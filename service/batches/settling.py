@@ -9,7 +9,8 @@ from starlette.concurrency import run_in_threadpool
 
 from jobs import keys
 from jobs.batch_records import BatchSpec
-from jobs.batch_store import BatchNotFoundError, BatchStore
+from jobs.batch_store import BatchStore
+from jobs.errors import BatchNotFoundError
 from service.batches.schemas import BatchSchema
 from service.batches.service import QUEUE, TASK, batch_ttl, cancel_batch
 from service.context import ServiceContext

@@ -10,9 +10,9 @@ import httpx
 import obstore
 from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 
-from jobs.deliveries import public_address
 from jobs.multipart import part_bytes
 from jobs.records import Job, OutputInfo
+from jobs.transfers import public_address
 from service.context import ServiceContext
 from service.deliveries.targets import TargetRefusedError, check_target, parse_target
 from service.errors import InvalidRequestError

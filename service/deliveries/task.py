@@ -15,10 +15,10 @@ from functools import partial
 import structlog
 from starlette.concurrency import run_in_threadpool
 
-from jobs.deliveries import DeliveryStatus, ResultDelivery, public_address
 from jobs.errors import JobNotFoundError, ObjectNotFoundError, StorageError
 from jobs.messages import retry_delay
 from jobs.records import Job
+from jobs.transfers import DeliveryStatus, ResultDelivery, public_address
 from service.context import ServiceContext
 from service.deliveries.sending import TargetFailedError, send_result
 from service.deliveries.targets import TargetRefusedError

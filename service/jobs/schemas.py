@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
-from jobs.deliveries import DeliveryStatus, ResultDelivery, public_address
 from jobs.options import JobOptions
 from jobs.records import Job, JobSpec, JobState, Priority, Stage
+from jobs.transfers import DeliveryStatus, ResultDelivery, public_address
 
 _EXAMPLE_ID = "job_01k9zq3v5n8w2c7m4t6y1x0abc"
 

@@ -15,7 +15,7 @@ from jobs.objects import input_key
 from jobs.options import JobOptions
 from jobs.queue import FETCH, PLAN
 from jobs.records import InputInfo, Job, JobSpec, JobState, Stage, WebhookTarget
-from jobs.sources import FetchedSource
+from jobs.transfers import FetchedSource
 from media import MediaError, MediaInfo
 from media.limits import InputLimits
 from media.sandbox import sandboxed_probe

@@ -26,7 +26,7 @@ from obstore.store import S3Store
 from starlette.concurrency import run_in_threadpool
 
 from jobs.settings import ServiceSettings
-from jobs.sources import FetchedSource
+from jobs.transfers import FetchedSource
 from service.auth import Caller, effective_limits
 from service.context import ServiceContext
 from service.errors import InvalidRequestError

@@ -26,7 +26,7 @@ from starlette.concurrency import run_in_threadpool
 from jobs.errors import JobNotFoundError, JobsError, LostLeaseError, StoreUnavailableError
 from jobs.queue import FETCH, FETCH_QUEUE, task_of
 from jobs.records import InputInfo, Job, JobError
-from jobs.sources import FetchedSource
+from jobs.transfers import FetchedSource
 from service.context import ServiceContext
 from service.errors import ServiceError, from_jobs_error
 from service.jobs.service import check_found, enqueue_first, find_model, probe_file
@@ -154,7 +154,7 @@ async def _fetch(context: ServiceContext, job: Job, path: Path) -> InputInfo:
     assert source is not None
     if await run_in_threadpool(context.storage.exists, key):
         # An attempt before this one was killed after it had stored the source.
-        async with context.local_object(job.spec.owner, key) as stored:
+        async with context.readable_object(job.spec.owner, key) as stored:
             return await _checked(context, job, source, stored)
     await fetch_into(context, source, path, num_tries=_NUM_TRIES)
     found = await _checked(context, job, source, path)

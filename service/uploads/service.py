@@ -22,7 +22,6 @@ from service.errors import (
     UnsupportedMediaError,
 )
 from service.jobs.service import clean_filename, probe_file
-from service.room import check_incoming_room
 from service.uploads.file_sink import FileSink, reserve_file
 from service.uploads.locking import locked
 from service.uploads.parts_sink import PartsSink
@@ -233,7 +232,5 @@ async def finish(context: ServiceContext, upload: Upload, store: UploadStore, to
 
 
 async def _look_into(context: ServiceContext, upload: Upload) -> InputInfo:
-    if context.storage.folder is None:  # it is copied to this disk
-        await run_in_threadpool(check_incoming_room, context, upload.size_bytes)
-    async with context.local_object(upload.owner, upload_key(upload.id)) as path:
+    async with context.readable_object(upload.owner, upload_key(upload.id)) as path:
         return await probe_file(context, path, upload.filename, owner=upload.owner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +18,6 @@ from jobs.records import (
     JobPlan,
     JobSpec,
     OutputInfo,
-    PlannedSegment,
     Priority,
     WebhookTarget,
     new_id,
@@ -80,14 +80,8 @@ def end(store: JobStore, job_id: str, task: str, reason: Any, token: str = "toke
     store.end(job_id, task, token, reason, worker="worker-1", cancelled_ttl=MINUTE)
 
 
-def planned(index: int, num_frames: int = 10) -> PlannedSegment:
-    return PlannedSegment(
-        index=index,
-        num_frames=num_frames,
-        first_pts=index * num_frames,
-        end_pts=(index + 1) * num_frames,
-        detail={"number": index},
-    )
+def planned(index: int) -> str:
+    return json.dumps({"number": index})
 
 
 def append(
@@ -103,7 +97,6 @@ def append(
         token,
         first_index=indices.start,
         segments=[planned(index) for index in indices],
-        state={"next": indices.stop},
         is_complete=is_complete,
         total_frames=indices.stop * 10 if is_complete else None,
     )

@@ -75,7 +75,9 @@ def test_whoever_still_works_on_a_deleted_batch_does_not_bring_it_back(
     batches.decide(batch_id, inputs[0], RejectedInput(index=0, code="x", message="x"))
     batches.delete(batch_id, owner="local")
     batches.decide(batch_id, inputs[1])
-    batches._move_cursor(keys=[f"dv:batch:{batch_id}"], args=[2])
+    batches.settle(batch_id, ttl=MINUTE)
+    batches.cancel(batch_id)
+    batches.complete_once(batch_id)
     assert list(store.client.scan_iter(f"dv:batch*{batch_id}*")) == []
     assert orphaned_keys(store, tmp_path) == ()
 

@@ -11,15 +11,14 @@ import pytest
 import redis
 
 from benchmarks.lossy_proxy import LossyProxy, lossy_proxy, runs
-from jobs._scripts import attempts, batches, deliveries, lifecycle, segments
+from jobs._scripts import attempts, batches, deliveries, fields, lifecycle, segments
 from jobs.batch_records import BatchInput, BatchSpec
 from jobs.batch_store import BatchStore
 from jobs.connections import impatient_client
-from jobs.deliveries import DeliveryStatus
 from jobs.errors import JobExistsError, JobStateError
 from jobs.records import Job, JobError, JobState, Stage, new_id
-from jobs.sources import FetchedSource
 from jobs.store import JobStore
+from jobs.transfers import DeliveryStatus, FetchedSource
 from jobs.upload_records import Upload
 from jobs.uploads import UploadStore
 from tests.jobs.made import (
@@ -259,6 +258,9 @@ def test_a_batch_whose_creation_is_answered_late_has_each_input_once(
     another = spec.model_copy(update={"labels": {"made": "by another attempt"}})
     assert not kept.create(another, inputs, [], active_until=now + MINUTE)
     assert kept.undecided(spec.id, limit=10) == inputs
+    proxy.lose_answer(runs(fields.STAMP))
+    completed_at = kept.complete_once(spec.id)
+    assert (proxy.num_lost, kept.complete_once(spec.id)) == (2, completed_at)
 
 
 def test_an_upload_whose_lock_is_answered_late_is_locked_for_its_writer(

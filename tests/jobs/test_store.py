@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from datetime import timedelta
 from typing import Any
 
@@ -251,18 +250,15 @@ def test_planning_is_asked_for_once(store: JobStore) -> None:
 
 def test_planning_goes_on_where_it_ended(store: JobStore) -> None:
     job_id = create(store).id
-    assert store.planner_state(job_id) is None
+    assert store.planned_segment(job_id, -1) is None
     plan(store, job_id, 2, is_complete=False)
-    assert store.planner_state(job_id) == {"next": 2}
+    assert store.planned_segment(job_id, -1) == planned(1).encode()
     begin(store, job_id, "plan", "other")
     with pytest.raises(LostLeaseError):
         append(store, job_id, range(1, 3), token="other")
     append(store, job_id, range(2, 4), token="other")
-    assert [store.planned_segment(job_id, index) for index in range(5)] == [*map(planned, range(4)), None]
-    segment = store.planned_segment(job_id, 3)
-    assert segment is not None
-    assert segment.detail == {"number": 3}
-    assert store.planned_segment(job_id, 4) is None
+    found = [store.planned_segment(job_id, index) for index in range(5)]
+    assert found == [*(planned(index).encode() for index in range(4)), None]
 
 
 def test_a_job_that_nobody_works_on_is_cancelled_at_once(store: JobStore) -> None:
@@ -438,8 +434,8 @@ def pages_of(store: JobStore, owner: str, **options: Any) -> list[list[str]]:
 
 
 def test_a_page_looks_at_a_bounded_number_of_jobs(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs._list_store._STEP", 2)
-    monkeypatch.setattr("jobs._list_store._SCANNED_AT_MOST", 4)
+    monkeypatch.setattr("jobs._listing_store._STEP", 2)
+    monkeypatch.setattr("jobs._listing_store._SCANNED_AT_MOST", 4)
     ids = [create(store, labels={"kind": "film"}).id for _ in range(11)]
     for job_id in (ids[0], ids[10]):
         store.cancel(job_id, ttl=MINUTE)
@@ -498,17 +494,6 @@ def test_a_job_always_waits_for_something(store: JobStore, num_segments: int) ->
     begin(store, job_id, "join")
     store.complete(job_id, "token", output(job_id), ttl=MINUTE)
     assert store.awaited_tasks(job_id) == set()
-
-
-def test_a_store_that_is_away_is_named() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with (
-        impatient_client(f"redis://127.0.0.1:{port}/0") as away,
-        pytest.raises(StoreUnavailableError, match="does not answer"),
-    ):
-        JobStore(away).counts()
 
 
 def test_records_survive_a_crash_of_redis(own_redis: RedisServer) -> None:

@@ -20,7 +20,6 @@ from jobs.records import (
     JobError,
     JobSpec,
     OutputInfo,
-    PlannedSegment,
     Priority,
     Streaming,
     StreamSound,
@@ -138,11 +137,7 @@ class HandMade:
             self.id,
             TOKEN,
             first_index=0,
-            segments=[
-                PlannedSegment(index=index, num_frames=8, first_pts=0, end_pts=0, detail={})
-                for index in range(count)
-            ],
-            state={},
+            segments=["{}"] * count,
             is_complete=is_complete,
             total_frames=8 * count,
         )

@@ -18,11 +18,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from jobs.api_keys import Scope
-from jobs.deliveries import DeliveryStatus, ResultDelivery
 from jobs.embedded_redis import free_port
 from jobs.multipart import MultipartBucket
 from jobs.records import WebhookTarget
 from jobs.settings import ServiceSettings
+from jobs.transfers import DeliveryStatus, ResultDelivery
 from service.deliveries import task
 from service.deliveries.task import QUEUE, deliver_result
 from service.sources.fetching import open_bucket

@@ -50,10 +50,8 @@ def measure(api: Api, *, megapixels_per_second: float, workers: int, name: str =
     """Says that workers are alive and how fast they are."""
     for number in range(workers):
         api.context.fleet.report(WorkerInfo(id=f"w{number}", host="here", pid=number))
-    job = make_job(api.context)
     pixels = round(megapixels_per_second * 1e6)
-    api.context.fleet.count_segment(job, name, output_pixels=pixels, num_frames=1, seconds=1, stages={})
-    api.context.store.delete(job.id)
+    api.context.fleet.count_segment(name, output_pixels=pixels, num_frames=1, seconds=1, stages={})
 
 
 def test_estimate_tells_frames_and_size_of_the_result(api: Api) -> None:

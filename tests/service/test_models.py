@@ -11,7 +11,6 @@ from jobs.fleet import ModelInfo, WorkerInfo
 from jobs.settings import ServiceSettings, WorkerSettings
 from service.models.catalogue import known_models
 from tests.service.conftest import Api, running_api
-from tests.service.made import make_job
 
 
 def test_models_come_default_first_with_what_is_known_of_them(api: Api) -> None:
@@ -31,10 +30,7 @@ def test_models_come_default_first_with_what_is_known_of_them(api: Api) -> None:
 
 def test_speed_and_workers_show_once_there_are_any(api: Api) -> None:
     api.context.fleet.report(WorkerInfo(id="w1", host="here", pid=1, models=("bicubic",)))
-    job = make_job(api.context)
-    api.context.fleet.count_segment(
-        job, "bicubic", output_pixels=3_000_000, num_frames=3, seconds=2.0, stages={}
-    )
+    api.context.fleet.count_segment("bicubic", output_pixels=3_000_000, num_frames=3, seconds=2.0, stages={})
     (first, second) = api.http.get("/v1/models").json()["data"]
     assert (first["megapixels_per_second"], first["available"]) == (1.5, True)
     assert (second["megapixels_per_second"], second["available"]) == (None, False)

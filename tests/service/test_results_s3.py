@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -11,9 +12,13 @@ import pytest
 
 from dovetail_client import Dovetail
 from jobs.settings import ServiceSettings
+from jobs.storage import Storage
+from jobs.uploads import UploadStore
 from tests.s3_server import s3_server, s3_url
 from tests.service.conftest import Api, running_api
 from tests.service.made import complete, make_job
+from tests.service.test_replicas import clip_of
+from tests.service.test_uploads import begin, send
 
 __all__ = ["s3_server", "s3_url"]
 
@@ -39,6 +44,24 @@ def test_file_in_s3_comes_whole_and_in_ranges(api: Api) -> None:
     assert several.headers["content-type"].startswith("multipart/byteranges")
     assert api.http.head(path).headers["content-length"] == str(len(CONTENT))
     assert api.http.get(path, headers={"Range": f"bytes={len(CONTENT)}-"}).status_code == 416
+
+
+def test_a_look_into_an_upload_fetches_what_it_reads_and_copies_nothing(
+    api: Api, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, fetched, get_bytes = clip_of(clip, 48 << 20), [], Storage.get_bytes
+
+    def counted(storage: Storage, key: str, **part: Any) -> bytes:
+        found = get_bytes(storage, key, **part)
+        fetched.append(len(found))
+        return found
+
+    monkeypatch.setattr(Storage, "get_bytes", counted)
+    location = begin(api, len(content))
+    assert send(api, location, 0, content).status_code == 204
+    assert UploadStore(api.context.client).get(location.rsplit("/", 1)[1]).found is not None
+    assert 0 < sum(fetched) < len(content) // 4
+    assert list(api.context.incoming_dir.iterdir()) == []
 
 
 def test_object_that_was_removed_from_s3_is_gone(api: Api) -> None:

@@ -25,8 +25,8 @@ from jobs.options import JobOptions
 from jobs.queue import TaskId
 from jobs.records import Job, JobSpec, JobState, Stage, new_id
 from jobs.settings import ServiceSettings
-from jobs.sources import FetchedSource
 from jobs.stored_bytes import StoredBytes
+from jobs.transfers import FetchedSource
 from service import outgoing
 from service.outgoing import PinnedTransport, SourceRefusedError, check_url, is_public, resolve
 from service.sources import fetching

@@ -137,9 +137,7 @@ def test_metrics_tell_queue_jobs_and_workers(api: Api) -> None:
     )
     context.fleet.report(WorkerInfo(id="leaving", host="here", pid=3, is_draining=True, task="x"))
     stages = {"decode": 0.5, "restore": 1.5}
-    context.fleet.count_segment(
-        running, "bicubic", output_pixels=2_500_000, num_frames=7, seconds=1, stages=stages
-    )
+    context.fleet.count_segment("bicubic", output_pixels=2_500_000, num_frames=7, seconds=1, stages=stages)
     samples = metrics_of(api)
     for wanted, value in {
         key("dovetail_store_up"): 1,

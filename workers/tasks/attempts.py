@@ -44,13 +44,13 @@ class Attempt:
         job: As it was before.
 
     Attributes:
+        context: As given, like task, token, number and job.
         is_given_back: Whether the task is another worker's already, because this one has to stop.
     """
 
     def __init__(self, context: WorkerContext, task: TaskId, *, token: str, number: int, job: Job) -> None:
-        self.task, self.token, self.number = task, token, number
+        self.context, self.task, self.token, self.number, self.job = context, task, token, number, job
         self.is_given_back = False
-        self._context, self._job = context, job
         self._num_frames: int | None = None
         self._pace: _Pace | None = None
         self._lost: LostLeaseError | None = None
@@ -68,7 +68,7 @@ class Attempt:
     @property
     def lease(self) -> HeldLease:
         """What must be kept, whatever happens in this process."""
-        settings = self._context.settings
+        settings = self.context.settings
         seconds = settings.lease_ttl.total_seconds()
         return HeldLease(settings.redis_url, seconds, self.task.job_id, self.task.task, self.token)
 
@@ -106,12 +106,20 @@ class Attempt:
         """
         texts = [without_paths(text) for text in warnings]
         if texts:
-            self._context.store.set_fields(self.task.job_id, self.task.task, self.token, warnings=texts)
+            self.set_fields(warnings=texts)
+
+    def set_fields(self, **fields: Any) -> None:
+        """Notes what this attempt has found out (`JobStore.set_fields`).
+
+        Raises:
+            LostLeaseError: If another attempt has taken over, or the job ended.
+        """
+        self.context.store.set_fields(self.task.job_id, self.task.task, self.token, **fields)
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
         """A folder of this attempt's own, which is removed afterwards."""
-        with TemporaryDirectory(prefix="attempt-", dir=self._context.work_dir) as name:
+        with TemporaryDirectory(prefix="attempt-", dir=self.context.work_dir) as name:
             yield Path(name)
 
     def on_stop(self, action: Callable[[], None]) -> None:
@@ -153,13 +161,13 @@ class Attempt:
 
     def end(self, reason: EndReason) -> None:
         """Gives the lease back, if it is still held."""
-        self._context.store.end(
+        self.context.store.end(
             self.task.job_id,
             self.task.task,
             self.token,
             reason,
-            worker=self._context.worker_id,
-            cancelled_ttl=self._context.settings.failed_ttl,
+            worker=self.context.worker_id,
+            cancelled_ttl=self.context.settings.failed_ttl,
         )
 
     def give_back(self) -> None:
@@ -171,18 +179,18 @@ class Attempt:
 
     def put_again(self, *, delay: timedelta = timedelta()) -> None:
         """Asks for the task once more."""
-        is_decided = self._job.plan is not None
-        self._context.queue.enqueue(self._job.spec, self.task.task, is_decided=is_decided, delay=delay)
+        is_decided = self.job.plan is not None
+        self.context.queue.enqueue(self.job.spec, self.task.task, is_decided=is_decided, delay=delay)
 
     def _is_out_of_time(self) -> bool:
         """Whether the worker stops, and has no time left for this or will not have enough."""
-        stopping = self._context.stopping
+        stopping = self.context.stopping
         if stopping.is_over or self.is_given_back:
             return True
         return self._pace is not None and self._pace.seconds_left() > _MARGIN * stopping.seconds_left
 
     def _renew(self) -> None:
-        with self._context.stopping.waking(self._woken):
+        with self.context.stopping.waking(self._woken):
             while True:
                 # That the worker stops is said at once: it may be killed a moment later.
                 self._woken.wait(self._interval)
@@ -208,13 +216,13 @@ class Attempt:
 
     def _renew_once(self) -> None:
         try:
-            self._context.store.renew(
+            self.context.store.renew(
                 self.task.job_id,
                 self.task.task,
                 self.token,
-                ttl=self._context.settings.lease_ttl,
+                ttl=self.context.settings.lease_ttl,
                 num_frames=self._num_frames,
-                is_stopping=self._context.stopping.is_draining,
+                is_stopping=self.context.stopping.is_draining,
             )
         except LostLeaseError as error:
             self._lost = error

@@ -18,6 +18,7 @@ from jobs.errors import (
     StorageFullError,
     StoreUnavailableError,
 )
+from jobs.messages import retry_delay
 from jobs.records import JobError
 from media import EncodeError, EncoderUnavailableError, MediaError, SandboxError
 from pipelines.errors import BackendUnavailableError, CheckpointError, OutOfMemoryError, PipelineError
@@ -91,7 +92,7 @@ def judge(error: Exception, *, task: str, number: int, max_attempts: int) -> Ver
         limit = 1
     if number >= limit:
         return Verdict("fail", public)
-    return Verdict("retry", public, min(_MAX_BACKOFF, _FIRST_BACKOFF * 2 ** (number - 1)))
+    return Verdict("retry", public, retry_delay(number, first=_FIRST_BACKOFF, factor=2, longest=_MAX_BACKOFF))
 
 
 def public_error(error: Exception, *, task: str, number: int) -> JobError:

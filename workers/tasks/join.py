@@ -6,14 +6,14 @@ import hashlib
 import json
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from jobs import objects
 from jobs.errors import LostLeaseError, StorageError
-from jobs.records import FinishedSegment, OutputInfo
-from jobs.records import Job as JobRecord
+from jobs.records import FinishedSegment, Job, JobPlan, OutputInfo
 from jobs.segment_list import SegmentList
 from media import JoinReport, MediaInfo
 from media.sandbox import sandboxed_join
@@ -22,7 +22,6 @@ from workers.run.report import REPORT_VERSION
 from workers.segments.description import options_from_json
 from workers.tasks.attempts import Attempt
 from workers.tasks.blueprint import read_description, source_of
-from workers.tasks.context import WorkerContext
 from workers.tasks.failures import without_paths
 from workers.values import to_json_value
 
@@ -30,26 +29,55 @@ from workers.values import to_json_value
 _JOIN_SECONDS = 6 * 3600.0
 
 
-def join(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
+@dataclass(frozen=True)
+class Joined:
+    """A file, and what it was made of.
+
+    Attributes:
+        job: As it was before.
+        description: Of the run.
+        segments: All.
+        source: Of the job.
+        report: Of the join.
+        result: For the job's record.
+        seconds: That it took.
+    """
+
+    job: Job
+    description: dict[str, Any]
+    segments: list[FinishedSegment]
+    source: MediaInfo
+    report: JoinReport
+    result: OutputInfo
+    seconds: float
+
+    @property
+    def warnings(self) -> list[str]:
+        """Of the join."""
+        return [without_paths(text) for text in self.report.warnings]
+
+
+def join(attempt: Attempt) -> None:
     """Joins all segments and completes the job."""
     start = time.monotonic()
-    assert record.plan is not None
-    description = read_description(context, record.plan)
+    context, job = attempt.context, attempt.job
+    assert job.plan is not None
+    description = read_description(attempt, job.plan)
     options = options_from_json(description["options"])
-    segments = context.store.finished_segments(record.id)
-    info = source_of(context, attempt, record)
+    segments = context.store.finished_segments(job.id)
+    source = source_of(attempt)
     with attempt.folder() as folder, attempt.cancelling() as cancellation, ExitStack() as stack:
         paths = [
             stack.enter_context(context.storage.local_file(segment.key, work_dir=folder))
             for segment in segments
         ]
         attempt.check()
-        output = folder / "output" / f"output.{record.spec.options.container}"
+        output = folder / "output" / f"output.{job.spec.options.container}"
         output.parent.mkdir()  # the only folder that the sandbox writes in
-        joined = sandboxed_join(
+        report = sandboxed_join(
             paths,
             output,
-            source=info,
+            source=source,
             start_seconds=options.start_seconds,
             duration_seconds=options.duration_seconds,
             timeout=_JOIN_SECONDS,
@@ -57,96 +85,67 @@ def join(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
             cancellation=cancellation,
         )
         attempt.check()
-        _complete(context, attempt, record, description, segments, info, joined, start=start)
+        result = _describe(attempt, job.plan, segments, report)
+        seconds = time.monotonic() - start
+        _complete(attempt, Joined(job, description, segments, source, report, result, seconds))
 
 
-def _complete(
-    context: WorkerContext,
-    attempt: Attempt,
-    record: JobRecord,
-    description: dict[str, Any],
-    segments: list[FinishedSegment],
-    info: MediaInfo,
-    joined: JoinReport,
-    *,
-    start: float,
-) -> None:
-    """Stores the file and says that the job is done; removes the file if it may not say so."""
-    assert record.plan is not None
+def _describe(
+    attempt: Attempt, plan: JobPlan, segments: list[FinishedSegment], report: JoinReport
+) -> OutputInfo:
     last_preview = segments[-1].preview_key
-    result = OutputInfo(
-        job_id=record.id,
-        container=record.spec.options.container,
+    return OutputInfo(
+        job_id=attempt.job.id,
+        container=attempt.job.spec.options.container,
         num_segments=len(segments),
-        width=record.plan.width,
-        height=record.plan.height,
-        num_frames=joined.num_frames,
-        duration_seconds=float(joined.duration_seconds),
-        size_bytes=joined.num_bytes,
-        sha256=_sha256(joined.path),
+        width=plan.width,
+        height=plan.height,
+        num_frames=report.num_frames,
+        duration_seconds=float(report.duration_seconds),
+        size_bytes=report.num_bytes,
+        sha256=_sha256(report.path),
         token=objects.short(attempt.token),
         preview_token=None if last_preview is None else objects.token_of(last_preview),
     )
-    warnings = [without_paths(text) for text in joined.warnings]
-    report = make_report(
-        record,
-        description,
-        segments,
-        info,
-        joined,
-        result,
-        seconds=time.monotonic() - start,
-        warnings=warnings,
-    )
-    sound = None if record.streaming is None else record.streaming.sound
-    to_be_played = SegmentList(segments=tuple(segments), sound=sound)
+
+
+def _complete(attempt: Attempt, joined: Joined) -> None:
+    """Stores the file and says that the job is done; removes the file if it may not say so."""
+    context, job, result = attempt.context, joined.job, joined.result
+    sound = None if job.streaming is None else job.streaming.sound
+    to_be_played = SegmentList(segments=tuple(joined.segments), sound=sound)
     try:
-        context.storage.put_file(result.key, joined.path, is_movable=True)
-        context.storage.put_bytes(result.report_key, json.dumps(report, indent=1).encode())
+        context.storage.put_file(result.key, joined.report.path, is_movable=True)
+        context.storage.put_bytes(result.report_key, json.dumps(make_report(joined), indent=1).encode())
         context.storage.put_bytes(result.segments_key, to_be_played.to_json())
-        context.store.complete(
-            record.id,
-            attempt.token,
-            result,
-            ttl=context.settings.result_ttl,
-            warnings=warnings,
-        )
+        ttl = context.settings.result_ttl
+        context.store.complete(job.id, attempt.token, result, ttl=ttl, warnings=joined.warnings)
     except (LostLeaseError, StorageError):
         for key in (result.key, result.report_key, result.segments_key):
             context.storage.delete(key)
         raise
 
 
-def make_report(
-    record: JobRecord,
-    description: dict[str, Any],
-    segments: list[FinishedSegment],
-    info: MediaInfo,
-    joined: JoinReport,
-    result: OutputInfo,
-    *,
-    seconds: float,
-    warnings: list[str],
-) -> dict[str, Any]:
+def make_report(joined: Joined) -> dict[str, Any]:
     """What was read, decided, written and warned of, with the names that the command line's report has. No
     places of files on the server."""
-    assert record.plan is not None
-    source = to_json_value(info)
+    job, description, result = joined.job, joined.description, joined.result
+    assert job.plan is not None
+    source = to_json_value(joined.source)
     source.pop("path")
     plan = dict(description["plan"])
     plan.pop("request", None)  # repeats the rest of the report
-    elapsed = (datetime.now(UTC) - record.started_at).total_seconds() if record.started_at else None
+    elapsed = (datetime.now(UTC) - job.started_at).total_seconds() if job.started_at else None
     found = MeanFindings()
-    for segment in segments:
+    for segment in joined.segments:
         found.add(segment.findings, segment.num_frames)
-    all_warnings = [*record.warnings, *(text for text in warnings if text not in record.warnings)]
     return {
         "version": REPORT_VERSION,
-        "job_id": record.id,
+        "job_id": job.id,
         "status": "done",
-        "source": record.spec.filename,
+        "source": job.spec.filename,
         "input": source,
-        "model": {"name": record.plan.model, **description["decided"]["model's"]},
+        "model": {"name": job.plan.model, **description["decided"]["model's"]},
         "plan": plan,
         "findings": found.means(),
         "encoding": description["decided"]["encoder setting"],
@@ -155,12 +154,12 @@ def make_report(
             "width": result.width,
             "height": result.height,
             "num_frames": result.num_frames,
-            "duration_seconds": str(joined.duration_seconds),
+            "duration_seconds": str(joined.report.duration_seconds),
             "size_bytes": result.size_bytes,
             "sha256": result.sha256,
         },
-        "streams": to_json_value(joined.streams),
-        "num_segments": len(segments),
+        "streams": to_json_value(joined.report.streams),
+        "num_segments": len(joined.segments),
         "segments": [
             {
                 "index": segment.index,
@@ -168,12 +167,12 @@ def make_report(
                 "size_bytes": segment.size_bytes,
                 "seconds": round(segment.seconds, 3),
             }
-            for segment in segments
+            for segment in joined.segments
         ],
-        "attempts": record.attempts,
+        "attempts": job.attempts,
         "seconds": elapsed,
-        "join_seconds": round(seconds, 3),
-        "warnings": all_warnings,
+        "join_seconds": round(joined.seconds, 3),
+        "warnings": list(dict.fromkeys([*job.warnings, *joined.warnings])),
     }
 
 

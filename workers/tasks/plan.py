@@ -12,19 +12,17 @@ import structlog
 from jobs import objects
 from jobs.errors import QuotaExceededError
 from jobs.queue import PLAN
-from jobs.records import Job as JobRecord
-from jobs.records import JobPlan, PlannedSegment, Streaming, StreamSound
+from jobs.records import Job, JobPlan, Streaming, StreamSound
 from media import MediaError
 from media.encoding import decided_crf
 from media.growing import SegmentIndex
 from media.sandbox import SandboxedReader, SandboxLimits
 from workers.run.decisions import expected_warnings, source_warnings
 from workers.segments.description import describe_run
-from workers.segments.planning import PlannerState, SegmentPlan, plan_source
+from workers.segments.planning import SegmentPlan, plan_source
 from workers.tasks.attempts import Attempt
-from workers.tasks.blueprint import Blueprint, Cutting, opened, opened_for_cutting
+from workers.tasks.blueprint import Blueprint, Cutting, opened, opened_for_cutting, planned_segment
 from workers.tasks.context import WorkerContext
-from workers.tasks.failures import without_paths
 from workers.tasks.running import enqueue_next
 from workers.tasks.sound import extract
 
@@ -39,58 +37,53 @@ _GIB = 1 << 30
 _MAX_SOUND_GROWTH = 4
 
 
-def plan(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
+def plan(attempt: Attempt) -> None:
     """Decides what is made of the job, if nobody has, and cuts it into segments.
 
     Who takes no such tasks decides only, and leaves the rest to those who do: it takes no model.
     """
     start = time.monotonic()
-    if record.plan is not None:
-        with opened_for_cutting(context, attempt, record, record.plan) as (cutting, reader):
-            _cut(context, attempt, record, cutting, reader, start=start)
+    if attempt.job.plan is not None:
+        with opened_for_cutting(attempt, attempt.job.plan) as (cutting, reader):
+            _cut(attempt, cutting, reader, start=start)
         return
-    with opened(context, attempt, record) as (blueprint, reader):
-        _describe(context, attempt, record, blueprint)
-        if PLAN in context.settings.only:
-            _cut(context, attempt, record, Cutting.of(blueprint), reader, start=start)
+    with opened(attempt) as (blueprint, reader):
+        _describe(attempt, blueprint)
+        if PLAN in attempt.context.settings.only:
+            _cut(attempt, Cutting.of(blueprint), reader, start=start)
 
 
-def _cut(
-    context: WorkerContext,
-    attempt: Attempt,
-    record: JobRecord,
-    cutting: Cutting,
-    reader: SandboxedReader,
-    *,
-    start: float,
-) -> None:
+def _cut(attempt: Attempt, cutting: Cutting, reader: SandboxedReader, *, start: float) -> None:
     """Plans segments until enough lie ahead of what is being made, or the slice is over."""
     attempt.on_stop(reader.close)
-    state = _planner_state(context, record.id)
-    needs_stream = record.streaming is None
+    context, job = attempt.context, attempt.job
+    last = planned_segment(attempt, -1)
+    state = None if last is None else last.next_state
+    needs_stream = job.streaming is None
     for segment in plan_source(reader, cutting.chunks, options=cutting.options, resume=state):
         # Before it is believed: a reader that was closed ends like a source that ends.
         attempt.check()
         if needs_stream and segment.is_last:  # nobody comes back after it to do it
             needs_stream = False
-            _prepare_stream(context, attempt, record.id, cutting)
-        _check_pixels(record, cutting, segment.end_frame)
-        _append(context, attempt, record.id, segment)
-        enqueue_next(context, record.spec)  # other workers may be idle
+            _prepare_stream(attempt, cutting)
+        _check_pixels(job, cutting, segment.end_frame)
+        _append(attempt, segment)
+        enqueue_next(context, job.spec)  # other workers may be idle
         if needs_stream:
             needs_stream = False
-            _prepare_stream(context, attempt, record.id, cutting)
+            _prepare_stream(attempt, cutting)
         if segment.is_last or context.stopping.is_draining:
             break
-        if time.monotonic() - start > SLICE_SECONDS or _is_ahead(context, record.id):
+        if time.monotonic() - start > SLICE_SECONDS or _is_ahead(context, job.id):
             break
     attempt.check()
     attempt.add_warnings([*source_warnings(cutting.info, cutting.options), *reader.warnings])
 
 
-def _describe(context: WorkerContext, attempt: Attempt, record: JobRecord, blueprint: Blueprint) -> None:
+def _describe(attempt: Attempt, blueprint: Blueprint) -> None:
+    job = attempt.job
     run, encode, encoding = blueprint.run, blueprint.options.encode, blueprint.run.encoding
-    description_key = objects.description_key(record.id, attempt.token)
+    description_key = objects.description_key(job.id, attempt.token)
     plan = JobPlan(
         model=blueprint.model.name,
         width=encoding.width,
@@ -103,23 +96,23 @@ def _describe(context: WorkerContext, attempt: Attempt, record: JobRecord, bluep
         description_key=description_key,
     )
     description = describe_run(run, options=blueprint.options, model=blueprint.model)
-    context.storage.put_bytes(description_key, json.dumps(description).encode())
+    attempt.context.storage.put_bytes(description_key, json.dumps(description).encode())
     fields: dict[str, Any] = {"run": plan.model_dump(mode="json")}
     if run.num_frames is not None:
         fields["total_frames"] = run.num_frames
-    destination = Path(f"output.{record.spec.options.container}")
+    destination = Path(f"output.{job.spec.options.container}")
     said = source_warnings(blueprint.info, blueprint.options)
     fields["warnings"] = [*said, *expected_warnings(run, destination)]
-    context.store.set_fields(record.id, "plan", attempt.token, **fields)
+    attempt.set_fields(**fields)
 
 
-def _check_pixels(record: JobRecord, cutting: Cutting, num_frames: int) -> None:
+def _check_pixels(job: Job, cutting: Cutting, num_frames: int) -> None:
     """Holds the job to its key's limit: what the API knew of the source was an estimate, or nothing.
 
     Raises:
         QuotaExceededError: If the result has more pixels than the key allows.
     """
-    limit = record.spec.max_output_pixels
+    limit = job.spec.max_output_pixels
     pixels = num_frames * cutting.frame_pixels
     if limit and pixels > limit:
         raise QuotaExceededError(
@@ -128,26 +121,12 @@ def _check_pixels(record: JobRecord, cutting: Cutting, num_frames: int) -> None:
         )
 
 
-def _planner_state(context: WorkerContext, job_id: str) -> PlannerState | None:
-    values = context.store.planner_state(job_id)
-    return PlannerState.model_validate(values) if values else None
-
-
-def _append(context: WorkerContext, attempt: Attempt, job_id: str, segment: SegmentPlan) -> None:
-    after = segment.next_state
-    planned = PlannedSegment(
-        index=segment.index,
-        num_frames=segment.num_frames,
-        first_pts=segment.first_pts,
-        end_pts=segment.end_pts,
-        detail=segment.model_dump(mode="json"),
-    )
-    context.store.append_plan(
-        job_id,
+def _append(attempt: Attempt, segment: SegmentPlan) -> None:
+    attempt.context.store.append_plan(
+        attempt.job.id,
         attempt.token,
         first_index=segment.index,
-        segments=[planned],
-        state={} if after is None else after.model_dump(mode="json"),
+        segments=[segment.model_dump_json()],
         is_complete=segment.is_last,
         total_frames=segment.end_frame if segment.is_last else None,
     )
@@ -160,22 +139,19 @@ def _is_ahead(context: WorkerContext, job_id: str) -> bool:
     return job.num_segments - job.num_finished_segments >= 3 * context.window
 
 
-def _prepare_stream(context: WorkerContext, attempt: Attempt, job_id: str, cutting: Cutting) -> None:
+def _prepare_stream(attempt: Attempt, cutting: Cutting) -> None:
     """Writes down what the growing stream needs, and stores its sound. A stream without sound is better than
     no job, so what goes wrong with the sound alone is a warning; the join reads it once more."""
     sound = None
     try:
-        sound = _store_sound(context, attempt, job_id, cutting)
+        sound = _store_sound(attempt, cutting)
     except MediaError as error:
-        text = f"the stream has no sound while the job runs: {without_paths(str(error))}"
-        attempt.add_warnings([text])
-    streaming = Streaming(sound=sound)
-    context.store.set_fields(job_id, "plan", attempt.token, stream=streaming.model_dump(mode="json"))
+        attempt.add_warnings([f"the stream has no sound while the job runs: {error}"])
+    attempt.set_fields(stream=Streaming(sound=sound).model_dump(mode="json"))
 
 
-def _store_sound(
-    context: WorkerContext, attempt: Attempt, job_id: str, cutting: Cutting
-) -> StreamSound | None:
+def _store_sound(attempt: Attempt, cutting: Cutting) -> StreamSound | None:
+    context, job_id = attempt.context, attempt.job.id
     info, options = cutting.info, cutting.options
     if not info.audio:
         return None

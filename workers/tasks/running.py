@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -13,15 +14,15 @@ from structlog.contextvars import bound_contextvars
 
 from jobs.errors import JobNotFoundError, LostLeaseError
 from jobs.queue import JOIN, PLAN, SEGMENT, TaskId, kind_to_take
-from jobs.records import Job, JobSpec
+from jobs.records import JobSpec
 from workers.tasks.attempts import Attempt
 from workers.tasks.context import WorkerContext
-from workers.tasks.failures import FULL_WARNING, Verdict, crash_error, judge
+from workers.tasks.failures import FULL_WARNING, crash_error, judge
 from workers.tasks.stopping import DrainedError
 
 _log: Any = structlog.get_logger(__name__)
 
-Work = Callable[[WorkerContext, Attempt, Job], None]
+Work = Callable[[Attempt], None]
 """Does a task. Returns when it is done, or raises."""
 
 
@@ -59,9 +60,8 @@ def run_task(context: WorkerContext, task: TaskId, work: Work) -> None:
         )
         match beginning.outcome:
             case "ok":
-                attempt = Attempt(context, task, token=token, number=beginning.number, job=job)
                 with bound_contextvars(attempt=beginning.number):
-                    _run_attempt(context, attempt, job, work)
+                    _run_attempt(Attempt(context, task, token=token, number=beginning.number, job=job), work)
             case "busy" | "elsewhere":
                 delay = timedelta(milliseconds=beginning.number)
                 context.queue.enqueue(job.spec, task.task, is_decided=is_decided, delay=delay)
@@ -87,7 +87,8 @@ def enqueue_next(context: WorkerContext, spec: JobSpec) -> None:
         context.queue.enqueue(spec, JOIN)
 
 
-def _run_attempt(context: WorkerContext, attempt: Attempt, job: Job, work: Work) -> None:
+def _run_attempt(attempt: Attempt, work: Work) -> None:
+    context = attempt.context
     _log.info("attempt.started")
     start = time.monotonic()
     context.task = attempt.task
@@ -95,12 +96,12 @@ def _run_attempt(context: WorkerContext, attempt: Attempt, job: Job, work: Work)
     try:
         try:
             with context.keeper.keeping(attempt.lease), attempt:
-                work(context, attempt, job)
+                work(attempt)
         except Exception as error:
-            outcome = _end_failed(context, attempt, job, error)
+            outcome = _end_failed(attempt, error)
         else:
             attempt.end("finished")
-            enqueue_next(context, job.spec)
+            enqueue_next(context, attempt.job.spec)
             _log.info("attempt.finished")
             outcome = "finished"
     finally:
@@ -108,7 +109,7 @@ def _run_attempt(context: WorkerContext, attempt: Attempt, job: Job, work: Work)
         context.outcomes.add(attempt.task.task, outcome, time.monotonic() - start)
 
 
-def _end_failed(context: WorkerContext, attempt: Attempt, job: Job, error: Exception) -> str:
+def _end_failed(attempt: Attempt, error: Exception) -> str:
     """Gives the lease back and sees to what comes next.
 
     Returns:
@@ -123,32 +124,23 @@ def _end_failed(context: WorkerContext, attempt: Attempt, job: Job, error: Excep
         _log.info("attempt.drained")
         attempt.give_back()
         return "drained"
-    verdict = judge(
-        error,
-        task=attempt.task.task,
-        number=attempt.number,
-        max_attempts=context.settings.max_attempts,
-    )
+    context = attempt.context
+    max_attempts = context.settings.max_attempts
+    verdict = judge(error, task=attempt.task.task, number=attempt.number, max_attempts=max_attempts)
     _log.error("attempt.failed", action=verdict.action, code=verdict.error.code, exc_info=error)
     match verdict.action:
         case "fail":
-            context.store.fail(job.id, verdict.error, ttl=context.settings.failed_ttl)
+            context.store.fail(attempt.job.id, verdict.error, ttl=context.settings.failed_ttl)
             attempt.end("failed")
         case "retry":
             attempt.end("failed")
             attempt.put_again(delay=verdict.delay)
         case "wait":
-            _wait(attempt, verdict)
+            with suppress(LostLeaseError):
+                attempt.add_warnings([FULL_WARNING])
+                attempt.end("drained")
+                attempt.put_again(delay=verdict.delay)
         case "rise":
             attempt.end("drained")
             raise error
     return verdict.action
-
-
-def _wait(attempt: Attempt, verdict: Verdict) -> None:
-    try:
-        attempt.add_warnings([FULL_WARNING])
-    except LostLeaseError:
-        return
-    attempt.end("drained")
-    attempt.put_again(delay=verdict.delay)

@@ -12,7 +12,6 @@ from PIL import Image
 from jobs import objects
 from jobs.errors import LostLeaseError, QuotaExceededError, StorageError
 from jobs.records import FinishedSegment
-from jobs.records import Job as JobRecord
 from media.growing import index_segment
 from workers.run.timing import StageClock
 from workers.segments.description import JobMismatchError
@@ -20,35 +19,34 @@ from workers.segments.making import MadeSegment, SegmentStoppedError, make_segme
 from workers.segments.planning import SegmentPlan
 from workers.segments.preview import FramePair
 from workers.tasks.attempts import Attempt
-from workers.tasks.blueprint import Blueprint, opened
+from workers.tasks.blueprint import Blueprint, opened, planned_segment
 from workers.tasks.context import WorkerContext
 from workers.tasks.failures import without_paths
 
 _PREVIEW_QUALITY = 88
 
 
-def segment(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
+def segment(attempt: Attempt) -> None:
     """Makes and publishes the segment that the attempt's task names."""
     start = time.monotonic()
+    context, job = attempt.context, attempt.job
     index = int(attempt.task.task.partition(":")[2])
-    planned = context.store.planned_segment(record.id, index)
-    if planned is None or record.plan is None:
+    plan = planned_segment(attempt, index)
+    if plan is None or job.plan is None:
         # Deleted between the lease and now; the lease goes with the job.
         attempt.check()
         raise JobMismatchError([f"segment {index} is not planned"])
-    plan = SegmentPlan.model_validate(planned.detail)
     clock = StageClock()
-    with attempt.folder() as folder, opened(context, attempt, record) as (blueprint, reader):
+    with attempt.folder() as folder, opened(attempt) as (blueprint, reader):
         attempt.on_stop(reader.close)
         path = folder / "segment.mp4"
-        made = _make(context, attempt, blueprint, plan, path, reader=reader, clock=clock)
+        made = _make(attempt, blueprint, plan, path, reader=reader, clock=clock)
         attempt.check()
         store_start = time.monotonic()
-        finished = _store(context, attempt, record.id, plan, made, start=start)
+        finished = _store(attempt, plan, made, start=start)
         store_seconds = time.monotonic() - store_start
-    _publish(context, attempt, record, finished)
+    _publish(attempt, finished)
     context.fleet.count_segment(
-        record,
         blueprint.model.name,
         output_pixels=finished.output_pixels,
         num_frames=finished.num_frames,
@@ -58,14 +56,7 @@ def segment(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None
 
 
 def _make(
-    context: WorkerContext,
-    attempt: Attempt,
-    blueprint: Blueprint,
-    plan: SegmentPlan,
-    path: Path,
-    *,
-    reader: Any,
-    clock: StageClock,
+    attempt: Attempt, blueprint: Blueprint, plan: SegmentPlan, path: Path, *, reader: Any, clock: StageClock
 ) -> MadeSegment:
     """Makes the file; the model goes on with smaller tiles where memory ends.
 
@@ -75,7 +66,7 @@ def _make(
         DrainedError: If the worker stops.
     """
     attempt.expect_frames(plan.num_frames)
-    is_last = attempt.number > 1 and attempt.number == context.settings.max_attempts
+    is_last = attempt.number > 1 and attempt.number == attempt.context.settings.max_attempts
     try:
         return make_segment(
             reader,
@@ -95,26 +86,18 @@ def _make(
         raise
 
 
-def _store(
-    context: WorkerContext,
-    attempt: Attempt,
-    job_id: str,
-    plan: SegmentPlan,
-    made: MadeSegment,
-    *,
-    start: float,
-) -> FinishedSegment:
+def _store(attempt: Attempt, plan: SegmentPlan, made: MadeSegment, *, start: float) -> FinishedSegment:
     """Uploads the file and its preview."""
-    path = made.info.path
+    storage, job_id, path = attempt.context.storage, attempt.job.id, made.info.path
     key = objects.segment_key(job_id, plan.index, attempt.token)
     boxes = index_segment(path).to_dict()
     size_bytes = path.stat().st_size
-    context.storage.put_file(key, path, is_movable=True)
+    storage.put_file(key, path, is_movable=True)
     preview_key = objects.preview_key(job_id, plan.index, attempt.token)
     try:
-        context.storage.put_bytes(preview_key, preview_jpeg(made.preview))
+        storage.put_bytes(preview_key, preview_jpeg(made.preview))
     except StorageError:
-        context.storage.delete(key)  # the next attempt has another key
+        storage.delete(key)  # the next attempt has another key
         raise
     return FinishedSegment(
         index=plan.index,
@@ -130,11 +113,12 @@ def _store(
     )
 
 
-def _publish(context: WorkerContext, attempt: Attempt, record: JobRecord, finished: FinishedSegment) -> None:
+def _publish(attempt: Attempt, finished: FinishedSegment) -> None:
     """Makes the segment part of the result; removes what was uploaded if another attempt was faster."""
+    context, job = attempt.context, attempt.job
     try:
         is_published = context.store.publish(
-            record.id, finished, attempt.token, max_stored_bytes=record.spec.max_stored_bytes
+            job.id, finished, attempt.token, max_stored_bytes=job.spec.max_stored_bytes
         )
     except (LostLeaseError, QuotaExceededError):
         _remove(context, finished)

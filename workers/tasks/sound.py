@@ -11,10 +11,7 @@ from media.info import MediaInfo
 
 
 def extract(
-    source: MediaInfo,
-    destination: Path,
-    start_seconds: Fraction | None,
-    duration_seconds: Fraction | None,
+    source: MediaInfo, destination: Path, start_seconds: Fraction | None, duration_seconds: Fraction | None
 ) -> dict[str, Any] | None:
     """Writes the sound.
 

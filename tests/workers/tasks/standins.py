@@ -19,7 +19,7 @@ from tests.workers.made import StandIn
 SHAPE = DiffusionShape("cogvideox", 32, 64, bytes_per_element=4)
 
 
-class Scripted(StandIn):
+class RedisStore(StandIn):
     """Enlarges by repetition, and does something before each chunk that it is given.
 
     Args:
@@ -46,12 +46,12 @@ def scripted(
     before: Callable[[int, ChunkPlan], None], *, shape: ModelShape | None = None
 ) -> Callable[..., Model]:
     """Loads "bicubic" and the like as they are, and anything else as this."""
-    made: dict[str, Scripted] = {}
+    made: dict[str, RedisStore] = {}
 
     def load(name: str, **options: Any) -> Model:
         if name in ("bicubic", "lanczos", "dovetail-nano") or name.startswith("standin:"):
             return load_model(name, **options)
-        return made.setdefault(name, Scripted(before, name, shape))
+        return made.setdefault(name, RedisStore(before, name, shape))
 
     return load
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +145,23 @@ def test_a_plan_that_a_stopping_worker_gives_back_goes_to_those_who_cut(
         monkeypatch.setattr(planner.store, "append_plan", lambda *_, **__: planner.stopping.stop_now())
         wait_until(lambda: planner.stopping.is_over)
     assert taken(farm, "plan") == TaskId(job_id, "plan")
+
+
+def test_a_job_that_another_version_has_planned_fails_and_says_so(
+    make_farm: Callable[..., Farm], short_clip: Path
+) -> None:
+    farm = make_farm(max_attempts=1)
+    job_id = farm.submit(short_clip)
+    with farm.worker(only=("segment",)):
+        job = farm.wait(job_id, lambda job: job.plan is not None and waiting(farm, job_id) == {"plan"})
+    lease = {"ttl": timedelta(minutes=1), "max_attempts": 4, "worker": "old", "num_workers": 1}
+    assert farm.store.begin(job_id, "plan", "token", **lease).outcome == "ok"  # type: ignore[arg-type]
+    planned = {"first_index": 0, "segments": ['{"detail": {}}'], "is_complete": True, "total_frames": 20}
+    farm.store.append_plan(job_id, "token", **planned)  # type: ignore[arg-type]
+    farm.store.end(job_id, "plan", "token", "finished", worker="old", cancelled_ttl=timedelta(minutes=1))
+    assert farm.store.advance(job_id, window=1).segments == (0,)
+    farm.queue.enqueue(job.spec, "segment:0")
+    with farm.worker():
+        failed = farm.wait(job_id)
+    assert failed.error is not None
+    assert (failed.error.code, "planned by another version" in failed.error.message) == ("job_mismatch", True)

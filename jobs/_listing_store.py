@@ -1,4 +1,5 @@
-"""Pages of a customer's jobs. A page looks at a bounded number of jobs, however many there are."""
+"""Many jobs: pages of a customer's, and what is known of all together. A page looks at a bounded number of
+jobs, however many there are."""
 
 from __future__ import annotations
 
@@ -6,21 +7,20 @@ from collections.abc import Sequence
 
 from jobs import keys
 from jobs._record_format import FIELDS, job_of
-from jobs._scripted_store import ScriptedStore
-from jobs.outages import reported_outage
-from jobs.records import Job, JobState
+from jobs.records import PRIORITIES, Job, JobState, Priority
+from jobs.redis_store import RedisStore
 
 # Only ids are looked at, by asking the other indices for them: 2,000 take about ten milliseconds.
 _SCANNED_AT_MOST = 2000
 _STEP = 500
 
 
-class ListStore(ScriptedStore):
-    """The part of `JobStore` that lists."""
+class ListingStore(RedisStore):
+    """The part of `JobStore` that lists and counts."""
 
     def get_many(self, job_ids: Sequence[str]) -> list[Job]:
         """Reads jobs; those that are gone are left out."""
-        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             for job_id in job_ids:
                 pipeline.hmget(keys.JOB(job_id), FIELDS)
             found = pipeline.execute()
@@ -60,7 +60,10 @@ class ListStore(ScriptedStore):
             required.append(keys.BATCH_JOBS(batch_id))
         if of_states and not required:
             # Each state gives at most a page; nothing needs to be looked for.
-            pages = [self._page(key, limit + 1, after, is_descending) for key in of_states]
+            pages = [
+                self._page(key, limit=limit + 1, after=after, is_descending=is_descending)
+                for key in of_states
+            ]
             ids = sorted({job_id for page in pages for job_id in page}, reverse=is_descending)
             following = ids[limit - 1] if len(ids) > limit else None
         else:
@@ -69,6 +72,49 @@ class ListStore(ScriptedStore):
         # A job may have gone on to another state meanwhile.
         jobs = [job for job in self.get_many(ids[:limit]) if not states or job.state in states]
         return jobs, following
+
+    def active_ids(self, *, limit: int | None = None) -> list[str]:
+        """Ids of unfinished jobs, oldest first: all, or so many."""
+        last = -1 if limit is None else limit - 1
+        return [item.decode() for item in self.client.zrange(keys.ACTIVE(), 0, last)]
+
+    def expired_ids(self, *, limit: int) -> list[str]:
+        """Ids of jobs whose time is over."""
+        return self._expired(keys.EXPIRING(), limit)
+
+    def is_input_used(self, key: str) -> bool:
+        """Whether a job reads the object with this key, or a batch will make one that does."""
+        return bool(self.client.scard(keys.INPUT_USERS(key)))
+
+    def counts(self) -> dict[JobState, int]:
+        """Jobs by state."""
+        found = self.client.hgetall(keys.COUNTS())
+        return {state: int(found.get(state.encode(), 0)) for state in JobState}
+
+    def num_finished(self) -> dict[JobState, int]:
+        """Jobs that have reached a final state since the beginning, also those that are deleted since."""
+        found = self.client.hgetall(keys.FINISHED())
+        return {state: int(found.get(state.encode(), 0)) for state in JobState if state.is_final}
+
+    def num_waiting(self) -> dict[Priority, int]:
+        """Jobs that no worker has begun, by priority."""
+        with self.client.pipeline(transaction=False) as pipeline:
+            for priority in PRIORITIES:
+                pipeline.zcard(keys.WAITING(priority))
+            return dict(zip(PRIORITIES, pipeline.execute(), strict=True))
+
+    def oldest_waiting_seconds(self) -> dict[Priority, float]:
+        """Age of the oldest waiting job, by priority; 0 where none waits."""
+        with self.client.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            for priority in PRIORITIES:
+                pipeline.zrange(keys.WAITING(priority), 0, 0, withscores=True)
+            (seconds, micros), *oldest = pipeline.execute()
+        now = seconds + micros / 1e6
+        return {
+            priority: max(0.0, now - found[0][1] / 1000) if found else 0.0
+            for priority, found in zip(PRIORITIES, oldest, strict=True)
+        }
 
     def _search(
         self, required: list[str], any_of: list[str], limit: int, after: str | None, is_descending: bool
@@ -84,7 +130,7 @@ class ListStore(ScriptedStore):
         step = _STEP if others or any_of else limit + 1
         kept: list[str] = []
         for _ in range(0, _SCANNED_AT_MOST, step):
-            ids = self._page(walked, step, after, is_descending)
+            ids = self._page(walked, limit=step, after=after, is_descending=is_descending)
             kept += self._contained(ids, others, any_of)
             if len(kept) > limit:
                 return kept, kept[limit - 1]
@@ -96,7 +142,7 @@ class ListStore(ScriptedStore):
     def _smallest_first(self, names: list[str]) -> tuple[str, list[str]]:
         if len(names) == 1:
             return names[0], []
-        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             for key in names:
                 pipeline.zcard(key)
             sizes = pipeline.execute()
@@ -107,7 +153,7 @@ class ListStore(ScriptedStore):
         """Those of the ids that are in all of the one and, where there are any, one of the other indices."""
         if not ids or not (all_of or any_of):
             return ids
-        with reported_outage(), self.client.pipeline(transaction=False) as pipeline:
+        with self.client.pipeline(transaction=False) as pipeline:
             for key in (*all_of, *any_of):
                 pipeline.zmscore(key, ids)
             scores = pipeline.execute()
@@ -117,13 +163,3 @@ class ListStore(ScriptedStore):
             if None not in found[: len(all_of)]
             and (not any_of or any(score is not None for score in found[len(all_of) :]))
         ]
-
-    def _page(self, key: str, limit: int, after: str | None, is_descending: bool) -> list[str]:
-        with reported_outage():
-            if is_descending:
-                found = self.client.zrevrangebylex(
-                    key, f"({after}" if after else "+", "-", start=0, num=limit
-                )
-            else:
-                found = self.client.zrangebylex(key, f"({after}" if after else "-", "+", start=0, num=limit)
-        return [item.decode() for item in found]

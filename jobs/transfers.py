@@ -1,11 +1,28 @@
-"""Where a job's result is delivered to, and how far that is."""
+"""Where the source of a job is fetched from, when it did not come with its request, and where its result is
+delivered to."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict
+from jobs.values import Value
+
+
+class FetchedSource(Value):
+    """An address that a job's source comes from, and what its customer may have.
+
+    Attributes:
+        url: https:// or s3://.
+        filename: What the customer calls it, or the end of the address.
+        max_bytes: Of the source.
+        max_output_pixels: Of the result; 0 is no limit.
+    """
+
+    url: str
+    filename: str
+    max_bytes: int
+    max_output_pixels: int = 0
 
 
 class DeliveryStatus(StrEnum):
@@ -17,7 +34,7 @@ class DeliveryStatus(StrEnum):
     FAILED = "failed"
 
 
-class ResultDelivery(BaseModel):
+class ResultDelivery(Value):
     """A result on its way to its customer's storage.
 
     Attributes:
@@ -30,8 +47,6 @@ class ResultDelivery(BaseModel):
         asked_ms: When it was asked for, in milliseconds since 1970; tells it from the one before.
         ended_ms: When it succeeded or was given up; None before.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str
     status: DeliveryStatus
