@@ -9,12 +9,12 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from jobs import keys
-from jobs._record_format import output_to_json
+from jobs._record_format import input_to_json, output_to_json, spec_to_json
 from jobs._scripted_store import ScriptedStore, require_lease
 from jobs.clock import milliseconds
 from jobs.errors import QuotaExceededError
 from jobs.outages import reported_outage
-from jobs.records import InputInfo, JobError, OutputInfo
+from jobs.records import JobError, JobSpec, OutputInfo
 
 BeginOutcome = Literal["ok", "gone", "stopped", "done", "busy", "elsewhere", "exhausted"]
 EndReason = Literal["finished", "failed", "drained"]
@@ -99,29 +99,35 @@ class AttemptStore(ScriptedStore):
         """Gives the lease back, if it is still held."""
         self._run("END", job_id, task, token, reason, worker, milliseconds(cancelled_ttl))
 
-    def set_input(self, job_id: str, token: str, found: InputInfo, *, max_stored_bytes: int = 0) -> None:
+    def set_input(self, spec: JobSpec, token: str) -> None:
         """Says that a job's source was fetched and what it is; the job can be planned.
+
+        Args:
+            spec: The job's with its `input`, and with what it had left to that decided.
+            token: Of the fetch's lease.
 
         Raises:
             LostLeaseError: If the attempt does not hold the fetch's lease.
             QuotaExceededError: If the job's owner may not store so much.
         """
-        frames = found.num_frames or ""
+        found = spec.input
+        assert found is not None
         outcome = self._run(
             "FETCHED",
-            job_id,
+            spec.id,
             token,
-            found.model_dump_json(),
-            frames,
+            input_to_json(found),
+            found.num_frames or "",
             json.dumps(found.warnings),
-            max_stored_bytes,
+            spec.max_stored_bytes,
+            spec_to_json(spec.model_copy(update={"input": None})),
         ).decode()
         if outcome == "stored_full":
             raise QuotaExceededError(
                 f"the source has {found.size_bytes} bytes, and with it your uploads and jobs would take more "
-                f"than the {max_stored_bytes} that your key allows; delete some, and retry"
+                f"than the {spec.max_stored_bytes} that your key allows; delete some, and retry"
             )
-        require_lease(job_id, "fetch", outcome)
+        require_lease(spec.id, "fetch", outcome)
 
     def set_fields(self, job_id: str, task: str, token: str, **fields: Any) -> None:
         """Sets `run` (`Job.plan`), `stream` (`Job.streaming`), `total_frames`, or adds `warnings`.

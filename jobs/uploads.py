@@ -8,6 +8,7 @@ from typing import Any, Literal
 import redis
 
 from jobs import keys
+from jobs._record_format import input_to_json
 from jobs._scripts import uploads
 from jobs.clock import from_unix_ms, milliseconds, redis_now, unix_ms
 from jobs.errors import JobsError, StoredBytesLimitError, UploadsLimitError
@@ -164,7 +165,7 @@ class UploadStore:
                     keys.UPLOADS_EXPIRING(),
                     keys.UPLOAD_PARTS(upload_id),
                 ],
-                args=[token, upload_id, found.model_dump_json(), milliseconds(ttl)],
+                args=[token, upload_id, input_to_json(found), milliseconds(ttl)],
             )
         _require(kept, upload_id)
 

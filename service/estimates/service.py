@@ -16,7 +16,7 @@ from service.auth import Caller
 from service.context import ServiceContext
 from service.errors import InvalidRequestError
 from service.estimates.schemas import EstimateInput, EstimateSchema, OutputSize, TilesSchema
-from service.jobs.service import check_range, find_model
+from service.jobs.service import check_range, decide_container, find_model
 from service.jobs.sizes import output_frames, output_size
 from service.models.catalogue import known_models
 
@@ -50,6 +50,7 @@ def estimate(
         InvalidRequestError: If the model does not exist or the options are impossible for this input.
     """
     model = find_model(context, options.model)
+    options, found = decide_container(options, found)
     check_range(options, found)
     width, height = output_size(options, found, model)
     frames = output_frames(options, found)

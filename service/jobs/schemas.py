@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from jobs.deliveries import DeliveryStatus, ResultDelivery, public_address
-from jobs.options import JobOptions
+from jobs.options import JobOptions, PictureKind
 from jobs.records import Job, JobSpec, JobState, Priority, Stage
 
 _EXAMPLE_ID = "job_01k9zq3v5n8w2c7m4t6y1x0abc"
@@ -29,6 +29,9 @@ class InputSchema(BaseModel):
     duration_seconds: float | None
     num_frames: int | None
     has_audio: bool
+    picture: Annotated[
+        PictureKind | None, Field(description="Which kind of still it is; null for all else.")
+    ] = None
 
 
 class DecidedSchema(BaseModel):
@@ -37,10 +40,13 @@ class DecidedSchema(BaseModel):
     model: str
     width: Annotated[int, Field(description="Of the result, in pixels.")]
     height: Annotated[int, Field(description="Of the result, in pixels.")]
-    codec: str
-    encoder: Annotated[str, Field(description="As FFmpeg calls it.", examples=["libx264"])]
-    pix_fmt: str
-    crf: Annotated[float, Field(description="In the terms of the codec.")]
+    codec: Annotated[str, Field(description="Of a still its kind.")]
+    encoder: Annotated[
+        str | None,
+        Field(description="As FFmpeg calls it; null for stills, like the next three.", examples=["libx264"]),
+    ]
+    pix_fmt: str | None
+    crf: Annotated[float | None, Field(description="In the terms of the codec.")]
     preset: Annotated[str | None, Field(description="In the terms of the encoder.")]
 
 
@@ -126,6 +132,7 @@ class JobSchema(BaseModel):
                         "duration_seconds": 10.0,
                         "num_frames": 300,
                         "has_audio": True,
+                        "picture": None,
                     },
                     "output": None,
                     "options": {"scale": 4, "codec": "h264"},
@@ -192,7 +199,13 @@ class JobSchema(BaseModel):
     expires_at: Annotated[datetime | None, Field(description="When record and files are removed.")]
     input: InputSchema
     output: OutputSchema | None
-    options: Annotated[JobOptions, Field(description="As they were submitted.")]
+    options: Annotated[
+        JobOptions,
+        Field(
+            description="As they were submitted; the container auto becomes what it means for the source "
+            "as soon as that is known."
+        ),
+    ]
     decided: Annotated[
         DecidedSchema | None, Field(description="What became of the options; null until it is planned.")
     ]
@@ -300,6 +313,7 @@ def _input_values(spec: JobSpec) -> dict[str, Any]:
         "duration_seconds": found and found.duration_seconds,
         "num_frames": found and found.num_frames,
         "has_audio": found is not None and found.has_audio,
+        "picture": found and found.picture,
     }
 
 

@@ -57,10 +57,10 @@ def join(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None:
             cancellation=cancellation,
         )
         attempt.check()
-        _complete(context, attempt, record, description, segments, info, joined, start=start)
+        complete(context, attempt, record, description, segments, info, joined, start=start)
 
 
-def _complete(
+def complete(
     context: WorkerContext,
     attempt: Attempt,
     record: JobRecord,

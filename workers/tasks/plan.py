@@ -74,7 +74,7 @@ def _cut(
         if needs_stream and segment.is_last:  # nobody comes back after it to do it
             needs_stream = False
             _prepare_stream(context, attempt, record.id, cutting)
-        _check_pixels(record, cutting, segment.end_frame)
+        check_pixels(record, cutting.frame_pixels, segment.end_frame)
         _append(context, attempt, record.id, segment)
         enqueue_next(context, record.spec)  # other workers may be idle
         if needs_stream:
@@ -113,14 +113,14 @@ def _describe(context: WorkerContext, attempt: Attempt, record: JobRecord, bluep
     context.store.set_fields(record.id, "plan", attempt.token, **fields)
 
 
-def _check_pixels(record: JobRecord, cutting: Cutting, num_frames: int) -> None:
+def check_pixels(record: JobRecord, frame_pixels: int, num_frames: int) -> None:
     """Holds the job to its key's limit: what the API knew of the source was an estimate, or nothing.
 
     Raises:
         QuotaExceededError: If the result has more pixels than the key allows.
     """
     limit = record.spec.max_output_pixels
-    pixels = num_frames * cutting.frame_pixels
+    pixels = num_frames * frame_pixels
     if limit and pixels > limit:
         raise QuotaExceededError(
             f"the result has at least {num_frames} frames and {pixels / 1e9:.2f} gigapixels, your key allows "

@@ -14,6 +14,7 @@ from jobs.errors import LostLeaseError, QuotaExceededError, StorageError
 from jobs.records import FinishedSegment
 from jobs.records import Job as JobRecord
 from media.growing import index_segment
+from pipelines.planning.plan import ChunkPlan
 from workers.run.timing import StageClock
 from workers.segments.description import JobMismatchError
 from workers.segments.making import MadeSegment, SegmentStoppedError, make_segment
@@ -46,7 +47,7 @@ def segment(context: WorkerContext, attempt: Attempt, record: JobRecord) -> None
         store_start = time.monotonic()
         finished = _store(context, attempt, record.id, plan, made, start=start)
         store_seconds = time.monotonic() - store_start
-    _publish(context, attempt, record, finished)
+    publish(context, attempt, record, finished)
     context.fleet.count_segment(
         record,
         blueprint.model.name,
@@ -75,7 +76,6 @@ def _make(
         DrainedError: If the worker stops.
     """
     attempt.expect_frames(plan.num_frames)
-    is_last = attempt.number > 1 and attempt.number == context.settings.max_attempts
     try:
         return make_segment(
             reader,
@@ -84,8 +84,7 @@ def _make(
             plan,
             path,
             options=blueprint.options,
-            # Who dies each time may die of memory, without a word.
-            memory_plan=blueprint.run.plan.smaller() if is_last else None,
+            memory_plan=smaller_tiles(context, attempt, blueprint.run.plan),
             on_frame=attempt.report_frames,
             should_stop=attempt.should_stop,
             clock=clock,
@@ -93,6 +92,13 @@ def _make(
     except SegmentStoppedError:
         attempt.check()
         raise
+
+
+def smaller_tiles(context: WorkerContext, attempt: Attempt, plan: ChunkPlan) -> ChunkPlan | None:
+    """What the last attempt takes in place of a plan; None for all before it."""
+    # Who dies each time may die of memory, without a word.
+    is_last = attempt.number > 1 and attempt.number == context.settings.max_attempts
+    return plan.smaller() if is_last else None
 
 
 def _store(
@@ -106,31 +112,39 @@ def _store(
 ) -> FinishedSegment:
     """Uploads the file and its preview."""
     path = made.info.path
-    key = objects.segment_key(job_id, plan.index, attempt.token)
     boxes = index_segment(path).to_dict()
-    size_bytes = path.stat().st_size
-    context.storage.put_file(key, path, is_movable=True)
-    preview_key = objects.preview_key(job_id, plan.index, attempt.token)
-    try:
-        context.storage.put_bytes(preview_key, preview_jpeg(made.preview))
-    except StorageError:
-        context.storage.delete(key)  # the next attempt has another key
-        raise
-    return FinishedSegment(
+    finished = FinishedSegment(
         index=plan.index,
-        key=key,
+        key=objects.segment_key(job_id, plan.index, attempt.token),
         num_frames=made.info.num_frames,
-        size_bytes=size_bytes,
-        seconds=time.monotonic() - start,
+        size_bytes=path.stat().st_size,
+        seconds=0,
         output_pixels=made.info.num_frames * boxes["format"]["width"] * boxes["format"]["height"],
         boxes=boxes,
-        preview_key=preview_key,
+        preview_key=objects.preview_key(job_id, plan.index, attempt.token),
         warnings=tuple(without_paths(text) for text in made.warnings),
         findings=made.findings,
     )
+    store_segment(context, finished, path, made.preview)
+    return finished.model_copy(update={"seconds": time.monotonic() - start})
 
 
-def _publish(context: WorkerContext, attempt: Attempt, record: JobRecord, finished: FinishedSegment) -> None:
+def store_segment(context: WorkerContext, finished: FinishedSegment, path: Path, preview: FramePair) -> None:
+    """Uploads a segment's file, which is moved, and its preview; both or neither.
+
+    Raises:
+        StorageError: If the storage does not take them.
+    """
+    assert finished.preview_key is not None
+    context.storage.put_file(finished.key, path, is_movable=True)
+    try:
+        context.storage.put_bytes(finished.preview_key, preview_jpeg(preview))
+    except StorageError:
+        context.storage.delete(finished.key)  # the next attempt has another key
+        raise
+
+
+def publish(context: WorkerContext, attempt: Attempt, record: JobRecord, finished: FinishedSegment) -> None:
     """Makes the segment part of the result; removes what was uploaded if another attempt was faster."""
     try:
         is_published = context.store.publish(
