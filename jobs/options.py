@@ -20,13 +20,12 @@ MAX_SIDE = 16384
 
 _MAX_CRF: dict[str, int] = {"auto": 51, "h264": 51, "h265": 51, "av1": 63}
 _CONTAINER_CODECS: dict[str, tuple[Codec, ...]] = {
-    "auto": ("auto", "h264", "h265", "av1"),
     "mp4": ("auto", "h264", "h265", "av1"),
     "mkv": ("auto", "h264", "h265", "av1"),
     "mov": ("auto", "h264", "h265"),
     "webm": ("auto", "av1"),
 }
-_PICTURE_KINDS = frozenset(get_args(PictureKind))
+_PICTURE_KINDS: dict[str, PictureKind] = {kind: kind for kind in get_args(PictureKind)}
 _PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
 )  # fmt: skip
@@ -35,6 +34,11 @@ _PIX_FMTS = ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv
 _AV1_PIX_FMTS = ("yuv420p", "yuv420p10le")
 
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+
+
+def picture_kind(container: ContainerName) -> PictureKind | None:
+    """Which kind of stills results of this kind are; None for videos."""
+    return _PICTURE_KINDS.get(container)
 
 
 def is_picture(container: ContainerName) -> bool:
@@ -110,8 +114,9 @@ class JobOptions(BaseModel):
         Field(
             description="File of the result. auto is mp4, and for a still its own kind: png, jpg, webp, "
             "avif, tiff or bmp. These are for stills only; pictures in them are upright, with the source's "
-            "transparency and colour profile. mkv keeps what MP4 cannot: sound of any codec, bitmap subtitles, attachments, all "
-            "tags. webm holds av1 and Opus. What is played while it grows is always MP4."
+            "transparency and colour profile. mkv keeps what MP4 cannot: sound of any codec, bitmap "
+            "subtitles, attachments, all tags. webm holds av1 and Opus. What is played while it grows is "
+            "always MP4."
         ),
     ] = "auto"
     keep_matrix: Annotated[
@@ -154,7 +159,9 @@ class JobOptions(BaseModel):
             )
         if self.crf is not None and self.codec == "av1" and self.crf != int(self.crf):
             raise ValueError(f"crf {self.crf:g} is not whole; av1 takes whole numbers 0-63")
-        self._check_container()
+        accepted = _CONTAINER_CODECS.get(self.container, (self.codec,))  # a still has none
+        if self.codec not in accepted:
+            raise ValueError(f"a {self.container} cannot hold {self.codec}; it takes {' or '.join(accepted)}")
         presets = _AV1_PRESETS if self.codec == "av1" else _PRESETS
         if self.preset is not None and self.preset not in presets:
             raise ValueError(
@@ -166,18 +173,6 @@ class JobOptions(BaseModel):
         if self.encoder in ("nvenc", "qsv", "amf"):
             self._check_hardware()
         return self
-
-    def _check_container(self) -> None:
-        if is_picture(self.container):
-            if self.codec != "auto":
-                raise ValueError(
-                    f"container {self.container} is a picture and has no video codec, received {self.codec}; "
-                    "leave the codec out, or take mp4, mkv, mov or webm"
-                )
-            return
-        accepted = _CONTAINER_CODECS[self.container]
-        if self.codec not in accepted:
-            raise ValueError(f"a {self.container} cannot hold {self.codec}; it takes {' or '.join(accepted)}")
 
     def of_source(self, picture: PictureKind | None) -> JobOptions:
         """The options, once it is known what the source is: none of them is left open by it.

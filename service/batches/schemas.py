@@ -220,7 +220,8 @@ class BatchResultSchema(BaseModel):
     container: Annotated[
         str,
         Field(
-            description="What the file is: mp4, mkv, mov or webm; png, jpg, webp, avif, tiff or bmp of stills."
+            description="What the file is: mp4, mkv, mov or webm; of a still png, jpg, webp, avif, tiff or "
+            "bmp. auto while a source is fetched."
         ),
     ]
     content: Annotated[str | None, Field(description="Where the file is, once it is there.")]

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from jobs.fleet import ModelInfo, count_takers
-from jobs.options import JobOptions
+from jobs.options import JobOptions, picture_kind
 from jobs.queue import SEGMENT
 from jobs.records import PRIORITIES, InputInfo, Job, Priority
 from pipelines.errors import OutOfMemoryError, PipelineError
@@ -82,8 +82,8 @@ def estimate(
     )
 
 
-def describe_unseen(given: EstimateInput) -> InputInfo:
-    """Measures that a customer gave, in the place of a probe's."""
+def describe_unseen(given: EstimateInput, options: JobOptions) -> InputInfo:
+    """Measures that a customer gave, in the place of a probe's; of a still where a picture is asked for."""
     duration = given.duration_seconds
     if duration is None and given.num_frames is not None:
         duration = given.num_frames / given.frame_rate
@@ -97,6 +97,7 @@ def describe_unseen(given: EstimateInput) -> InputInfo:
         frame_rate=given.frame_rate,
         duration_seconds=duration,
         num_frames=given.num_frames,
+        picture=picture_kind(options.container),
     )
 
 
