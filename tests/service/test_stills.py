@@ -135,7 +135,8 @@ def test_a_batch_of_stills_and_videos_gives_each_what_it_is(api: Api, photo: Pat
     answer = api.http.post("/v1/batches", files=files, data={"codec": "h264", "scale": "2"})
     assert answer.status_code == 202, answer.text
     batch = answer.json()
-    jobs = wait_until(lambda: _jobs_of(api, batch["id"], 2))
+    wait_until(lambda: len(_jobs_of(api, batch["id"])) == 2)
+    jobs = _jobs_of(api, batch["id"])
     for job in jobs:
         complete(api.context, job["id"], RESULT)
     results = api.http.get(f"/v1/batches/{batch['id']}/results").json()["data"]
@@ -145,9 +146,8 @@ def test_a_batch_of_stills_and_videos_gives_each_what_it_is(api: Api, photo: Pat
         assert packed.namelist() == ["a.jpg", "a.mp4"]
 
 
-def _jobs_of(api: Api, batch_id: str, count: int) -> list[dict[str, Any]] | None:
-    found = api.http.get("/v1/jobs", params={"batch_id": batch_id, "order": "asc"}).json()["data"]
-    return found if len(found) == count else None
+def _jobs_of(api: Api, batch_id: str) -> list[dict[str, Any]]:
+    return list(api.http.get("/v1/jobs", params={"batch_id": batch_id, "order": "asc"}).json()["data"])
 
 
 @pytest.fixture
