@@ -141,7 +141,7 @@ def test_a_batch_of_stills_and_videos_gives_each_what_it_is(api: Api, photo: Pat
         complete(api.context, job["id"], RESULT)
     results = api.http.get(f"/v1/batches/{batch['id']}/results").json()["data"]
     assert [result["container"] for result in results] == ["jpg", "mp4"]
-    archive = api.http.get(f"/v1/batches/{batch['id']}/archive")
+    archive = api.http.get(batch["links"]["zip"])
     with zipfile.ZipFile(io.BytesIO(archive.content)) as packed:
         assert packed.namelist() == ["a.jpg", "a.mp4"]
 
