@@ -16,6 +16,7 @@ const NOTES = {
   stopped: "The last frame that was finished.",
   pictureBefore: "This browser cannot show the original picture, so smaller copies are compared instead.",
   pictureAfter: "This browser cannot show this kind of picture. Download it, or compare smaller copies here.",
+  pictureResult: "This browser cannot show this kind of picture. Download it; this is a smaller copy.",
   stills: "The newest finished frame. It becomes a video when the job is done.",
 };
 
@@ -192,7 +193,13 @@ async function mountPair() {
 async function mountPicture() {
   const picture = new Picture($("watch"), job.links.content);
   shown = picture;
-  await picture.open().catch(() => shown === picture && setText($("player-note"), NOTES.pictureAfter));
+  try {
+    await picture.open();
+  } catch {
+    if (shown !== picture) return;
+    setText($("player-note"), NOTES.pictureResult);
+    picture.image.src = `${job.links.preview}?side=after`;
+  }
 }
 
 async function mountPictures() {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from jobs.options import PictureKind
 from jobs.records import Job, JobState
+from media.sizes import SizeRequest
 from media.stills import read_picture
 from pipelines.loaders import load_model
 from tests.stills import SRGB, STILLS, deep_tiff, transparent_png, turned_jpeg
@@ -42,6 +44,25 @@ def test_a_still_gives_the_bytes_of_the_command_line(
     report = upscale_still(source, alone, model=model, options=UpscaleOptions())
     assert made.read_bytes() == alone.read_bytes()
     assert job.warnings == tuple(report.warnings)
+
+
+@pytest.mark.parametrize(("kind", "make"), STILLS[1:3], ids=["png", "tiff"])
+def test_a_still_in_a_bucket_is_read_without_a_file(
+    kind: PictureKind,
+    make: Callable[[Path], Path],
+    make_farm: Callable[..., Farm],
+    s3_url: str,
+    tmp_path: Path,
+) -> None:
+    farm = make_farm(storage_url=s3_url)
+    source = make(tmp_path / "source")
+    with farm.worker():
+        job = farm.wait(farm.submit(source, picture=kind, scale=2))
+    made = result(farm, job, tmp_path / f"made.{kind}")
+    alone = tmp_path / f"alone.{kind}"
+    options = UpscaleOptions(size=SizeRequest(scale=Fraction(2)))
+    upscale_still(source, alone, model=load_model("bicubic", device="cpu"), options=options)
+    assert made.read_bytes() == alone.read_bytes()
 
 
 def test_a_photo_stays_upright_with_its_profile_and_camera(farm: Farm, tmp_path: Path) -> None:
