@@ -71,7 +71,13 @@ class ErrorSchema(BaseModel):
 class JobDeliverySchema(BaseModel):
     """How far the result is on its way to `deliver_to`."""
 
-    url: Annotated[str, Field(description="Where it goes, without the address's query.")]
+    url: Annotated[
+        str,
+        Field(
+            description="Where it goes, without the address's query; a prefix as long as it is not known what "
+            "the source is."
+        ),
+    ]
     status: Annotated[
         DeliveryStatus, Field(description="waiting: for the result; pending: it is sent until it arrives.")
     ]
