@@ -74,8 +74,8 @@ class JobDeliverySchema(BaseModel):
     url: Annotated[
         str,
         Field(
-            description="Where it goes, without the address's query; a prefix as long as it is not known what "
-            "the source is."
+            description="Where it goes, without the address's query; a prefix until it is known what the "
+            "source is."
         ),
     ]
     status: Annotated[
