@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
@@ -27,6 +27,7 @@ class Followed:
     Attributes:
         name: For people.
         source: A file or a URL; None if the job exists already.
+        container: What its result is to be, where the name of that is decided; None leaves it to the service.
         destination: Where the result goes; None if nobody wants it.
         job: As it was last seen; None until it is submitted.
         saved: The result, when it is there.
@@ -35,6 +36,7 @@ class Followed:
 
     name: str
     source: Path | str | None = None
+    container: str | None = None
     destination: Path | None = None
     job: Job | None = None
     saved: Path | None = None
@@ -118,11 +120,14 @@ class Follower:
         async with self._sending:
             if self._hopeless is not None:
                 raise self._hopeless
+            options = self._options
+            if followed.container is not None:
+                options = cast("SubmitOptions", {**options, "container": followed.container})
             try:
                 followed.job = await self._client.submit(
                     source,
                     on_progress=lambda done, total: show(moment_of_transfer("uploading", done, total)),
-                    **self._options,
+                    **options,
                 )
             except (ConnectionFailedError, UnauthorizedError, ForbiddenError) as error:
                 self._hopeless = error  # the others would fare no better, only later

@@ -1,4 +1,4 @@
-"""`dovetail submit`: videos to a service, and their results back."""
+"""`dovetail submit`: videos and stills to a service, and their results back."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from cli._following import Followed
 from cli.display import print_skipped
 from cli.errors import OutputExistsError, UsageError, reported_errors
 from cli.inputs import expand_inputs, plan_jobs
-from media.containers import OUTPUT_SUFFIXES
 from media.derived_names import fitted_name
+from media.picture_files import is_frame_pattern, is_still, kind_of_name
 
 if TYPE_CHECKING:
     from dovetail_client import SubmitOptions
@@ -30,7 +30,7 @@ def submit(
         list[str],
         typer.Argument(
             metavar="FILE...",
-            help="Videos, folders, patterns, URLs (https or s3), or - for a list on stdin.",
+            help="Videos, stills, folders, patterns, URLs (https or s3), or - for a list on stdin.",
             show_default=False,
         ),
     ],
@@ -43,8 +43,8 @@ def submit(
             "--output",
             "-o",
             metavar="PATH",
-            help="An .mp4, .mkv, .mov or .webm file, or a folder for the results; waits. Default with "
-            "--wait: here, as NAME-upscaled.mp4.",
+            help="An .mp4, .mkv, .mov or .webm file, for a still a picture, or a folder for the results; "
+            "waits. Default with --wait: here, as NAME-upscaled.mp4, or with the ending of the still.",
             rich_help_panel=_RESULT,
         ),
     ] = None,
@@ -109,7 +109,7 @@ def submit(
     use_json: UseJson = False,
     is_quiet: options.IsQuiet = False,
 ) -> None:
-    """Send videos to a Dovetail service.
+    """Send videos and stills to a Dovetail service.
 
     Writes the id of each job to stdout. With --wait or --output it shows their progress and downloads the
     results; when that is interrupted, the jobs go on.
@@ -127,7 +127,6 @@ def submit(
             "preset": preset,
             "pix_fmt": pix_fmt,
             "encoder": encoder,
-            "container": _container_of(output),
             "keep_matrix": use_keep_matrix,
             "deinterlace": deinterlace,
             "video_stream": video_stream,
@@ -164,10 +163,9 @@ def submit(
     finish(jobs, is_interrupted=is_interrupted, use_json=use_json, is_quiet=is_quiet)
 
 
-def _container_of(output: str | None) -> str | None:
-    """The container that the output's name asks for; None where it does not say."""
-    suffix = Path(output or "").suffix.lower()
-    return suffix.removeprefix(".") if suffix in OUTPUT_SUFFIXES else None
+def _container_of(destination: Path) -> str:
+    """What a result has to be to be called so."""
+    return kind_of_name(destination.name) or destination.suffix.lower().removeprefix(".")
 
 
 def plan_submissions(
@@ -191,22 +189,35 @@ def plan_submissions(
         by_name = {url.rstrip("/").rpartition("/")[2]: url for url in urls}
         if len(by_name) < len(urls):
             raise UsageError("several URLs end in the same name; submit them one by one")
-        planned = plan_jobs([*names, *map(glob.escape, by_name), output], on_skip=on_skip)
+        planned = plan_jobs(
+            [*names, *map(glob.escape, by_name), output], takes_pictures=True, on_skip=on_skip
+        )
+        if is_frame_pattern(Path(output)) or any(job.pictures for job in planned):
+            raise UsageError(
+                "a service takes and gives single files; frames as pictures are for dovetail upscale"
+            )
         return [
             Followed(
                 name=job.source.name,
                 source=by_name.get(str(job.source), job.source),
                 destination=job.destination,
+                container=_container_of(job.destination),
             )
             for job in planned
         ]
-    sources: list[Path] = expand_inputs(names, on_skip=on_skip)[0] if names else []
+    sources: list[Path] = expand_inputs(names, takes_pictures=True, on_skip=on_skip)[0] if names else []
     found = [Followed(name=source.name, source=source) for source in sources]
     found += [Followed(name=url, source=url) for url in urls]
     if use_wait:
         for followed in found:
-            stem = Path(followed.name.rpartition("/")[2]).stem or "video"
-            followed.destination = Path(fitted_name(stem, "-upscaled.mp4", folder=Path()))
+            named = Path(followed.name.rpartition("/")[2])
+            # Of a URL the name is all that there is.
+            looked_at = followed.source if isinstance(followed.source, Path) else named
+            suffix = named.suffix.lower() if is_still(looked_at) else ".mp4"
+            followed.destination = Path(
+                fitted_name(named.stem or "video", f"-upscaled{suffix}", folder=Path())
+            )
+            followed.container = _container_of(followed.destination)
         if len({followed.destination for followed in found}) < len(found):
             raise UsageError("several sources have the same name; give a folder with --output")
     return found

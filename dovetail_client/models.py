@@ -25,7 +25,11 @@ class Problem(_Model):
 
 
 class JobInput(_Model):
-    """What the service found in the video. Pixels, bytes and seconds."""
+    """What the service found in the source. Pixels, bytes and seconds.
+
+    Attributes:
+        picture: Which kind of still it is (png, jpg, webp, avif, tiff, bmp); None for all else.
+    """
 
     filename: str | None = None
     size_bytes: int | None = None
@@ -38,6 +42,7 @@ class JobInput(_Model):
     duration_seconds: float | None = None
     num_frames: int | None = None
     has_audio: bool = False
+    picture: str | None = None
 
 
 class JobOutput(_Model):

@@ -9,7 +9,7 @@ PriorityName = Literal["high", "normal", "low"]
 
 
 class JobOptions(TypedDict, total=False):
-    """What to make of a video; the service has a default for everything, and checks the values.
+    """What to make of a video or still; the service has a default for everything, and checks the values.
 
     Keys:
         model: One of `models()`.
@@ -19,7 +19,8 @@ class JobOptions(TypedDict, total=False):
         preset: Speed of the encoder: ultrafast ... placebo, for av1 also 0 ... 13.
         pix_fmt: yuv420p, yuv422p, yuv444p, or these with 10le.
         encoder: Who encodes; "auto" is the workers' graphics processor where it works.
-        container: Of the result; what grows while it is made is always MP4.
+        container: Of the result; "auto" is mp4, and for a still its own kind. What grows while it is made is
+            always MP4.
         keep_matrix: Whether standard definition keeps its colour matrix when it is enlarged to HD.
         start_seconds, duration_seconds: The part to upscale.
         deinterlace: None does what the video says.
@@ -38,7 +39,7 @@ class JobOptions(TypedDict, total=False):
     preset: str | None
     pix_fmt: str | None
     encoder: Literal["auto", "software", "nvenc", "qsv", "amf"]
-    container: Literal["mp4", "mkv", "mov", "webm"]
+    container: Literal["auto", "mp4", "mkv", "mov", "webm", "png", "jpg", "webp", "avif", "tiff", "bmp"]
     keep_matrix: bool
     start_seconds: float | None
     duration_seconds: float | None

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from jobs import keys
 from jobs._outcomes import require_lease, require_stored
-from jobs._record_format import output_to_json
+from jobs._record_format import input_to_json, output_to_json, spec_to_json
 from jobs._scripts import attempts, lifecycle
 from jobs.clock import milliseconds
-from jobs.records import InputInfo, JobError, OutputInfo
+from jobs.records import JobError, JobSpec, OutputInfo
 from jobs.redis_store import RedisStore
 
 BeginOutcome = Literal["ok", "gone", "stopped", "done", "busy", "elsewhere", "exhausted"]
@@ -90,19 +90,31 @@ class AttemptStore(RedisStore):
         """Gives the lease back, if it is still held."""
         self._run(attempts.END, job_id, task, token, reason, worker, milliseconds(cancelled_ttl))
 
-    def set_input(self, job_id: str, token: str, found: InputInfo, *, max_stored_bytes: int = 0) -> None:
+    def set_input(self, spec: JobSpec, token: str) -> None:
         """Says that a job's source was fetched and what it is; the job can be planned.
+
+        Args:
+            spec: The job's with its `input`, and with what it had left to that decided.
+            token: Of the fetch's lease.
 
         Raises:
             LostLeaseError: If the attempt does not hold the fetch's lease.
             QuotaExceededError: If the job's owner may not store so much.
         """
-        frames, warnings = found.num_frames or "", json.dumps(found.warnings)
+        found = spec.input
+        assert found is not None
         outcome = self._run(
-            attempts.FETCHED, job_id, token, found.model_dump_json(), frames, warnings, max_stored_bytes
+            attempts.FETCHED,
+            spec.id,
+            token,
+            input_to_json(found),
+            found.num_frames or "",
+            json.dumps(found.warnings),
+            spec.max_stored_bytes,
+            spec_to_json(spec.model_copy(update={"input": None})),
         )
-        require_stored(outcome, "the source", found.size_bytes, max_stored_bytes)
-        require_lease(job_id, "fetch", outcome)
+        require_stored(outcome, "the source", found.size_bytes, spec.max_stored_bytes)
+        require_lease(spec.id, "fetch", outcome)
 
     def set_fields(self, job_id: str, task: str, token: str, **fields: Any) -> None:
         """Sets `run` (`Job.plan`), `stream` (`Job.streaming`), `total_frames`, or adds `warnings`.

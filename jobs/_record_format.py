@@ -71,6 +71,11 @@ def spec_to_json(spec: JobSpec) -> str:
     return spec.model_dump_json(exclude_none=True, exclude=empty | {"id", "owner", "priority"})
 
 
+def input_to_json(found: InputInfo) -> str:
+    """The field `input`: nothing that is None, so that the version before reads it of videos."""
+    return found.model_dump_json(exclude_none=True)
+
+
 def output_to_json(output: OutputInfo) -> str:
     """The field `output`."""
     return output.model_dump_json(exclude_none=True)

@@ -48,9 +48,9 @@ def source_info_key(job_id: str) -> str:
     return f"jobs/{job_id}/source.json"
 
 
-def segment_key(job_id: str, index: int, token: str) -> str:
+def segment_key(job_id: str, index: int, token: str, kind: str = "mp4") -> str:
     """A segment; no two attempts write the same object."""
-    return f"jobs/{job_id}/segments/{index:06d}-{short(token)}.mp4"
+    return f"jobs/{job_id}/segments/{index:06d}-{short(token)}.{kind}"
 
 
 def preview_key(job_id: str, index: int, token: str) -> str:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Codec = Literal["auto", "h264", "h265", "av1"]
 Encoder = Literal["auto", "software", "nvenc", "qsv", "amf"]
-ContainerName = Literal["mp4", "mkv", "mov", "webm"]
+VideoContainer = Literal["mp4", "mkv", "mov", "webm"]
+PictureKind = Literal["png", "jpg", "webp", "avif", "tiff", "bmp"]
+"""Stills, by the endings of their files."""
+ContainerName = Literal["auto", VideoContainer, PictureKind]
+"""Of results; "auto" only while the source is not known."""
 
 MAX_SCALE = 16
 MAX_SIDE = 16384
 """Pixels; what H.264 level 6.2 and the muxers around it can say."""
 
 _MAX_CRF: dict[str, int] = {"auto": 51, "h264": 51, "h265": 51, "av1": 63}
-_CONTAINER_CODECS: dict[ContainerName, tuple[Codec, ...]] = {
+_CONTAINER_CODECS: dict[str, tuple[Codec, ...]] = {
     "mp4": ("auto", "h264", "h265", "av1"),
     "mkv": ("auto", "h264", "h265", "av1"),
     "mov": ("auto", "h264", "h265"),
     "webm": ("auto", "av1"),
 }
+_PICTURE_KINDS: dict[str, PictureKind] = {kind: kind for kind in get_args(PictureKind)}
 _PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
 )  # fmt: skip
@@ -31,9 +36,19 @@ _AV1_PIX_FMTS = ("yuv420p", "yuv420p10le")
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 
 
+def picture_kind(container: ContainerName) -> PictureKind | None:
+    """Which kind of stills results of this kind are; None for videos."""
+    return _PICTURE_KINDS.get(container)
+
+
+def is_picture(container: ContainerName) -> bool:
+    """Whether results of this kind are stills."""
+    return container in _PICTURE_KINDS
+
+
 class JobOptions(BaseModel):
-    """What to make of a video. Everything has a default: the model's own scale, H.264 at its usual quality
-    (H.265 or AV1 where the result is larger than hardware plays H.264).
+    """What to make of a video or still. Everything has a default: the model's own scale, H.264 at its usual
+    quality (H.265 or AV1 where the result is larger than hardware plays H.264), for a still its own kind.
 
     Raises:
         pydantic.ValidationError: If a value is outside its range, unknown, or contradicts another.
@@ -97,11 +112,13 @@ class JobOptions(BaseModel):
     container: Annotated[
         ContainerName,
         Field(
-            description="File of the result. mkv keeps what MP4 cannot: sound of any codec, bitmap "
+            description="File of the result. auto is mp4, and for a still its own kind: png, jpg, webp, "
+            "avif, tiff or bmp. These are for stills only; pictures in them are upright, with the source's "
+            "transparency and colour profile. mkv keeps what MP4 cannot: sound of any codec, bitmap "
             "subtitles, attachments, all tags. webm holds av1 and Opus. What is played while it grows is "
             "always MP4."
         ),
-    ] = "mp4"
+    ] = "auto"
     keep_matrix: Annotated[
         bool,
         Field(
@@ -142,11 +159,9 @@ class JobOptions(BaseModel):
             )
         if self.crf is not None and self.codec == "av1" and self.crf != int(self.crf):
             raise ValueError(f"crf {self.crf:g} is not whole; av1 takes whole numbers 0-63")
-        if self.codec not in _CONTAINER_CODECS[self.container]:
-            raise ValueError(
-                f"a {self.container} cannot hold {self.codec}; it takes "
-                f"{' or '.join(_CONTAINER_CODECS[self.container])}"
-            )
+        accepted = _CONTAINER_CODECS.get(self.container, (self.codec,))  # a still has none
+        if self.codec not in accepted:
+            raise ValueError(f"a {self.container} cannot hold {self.codec}; it takes {' or '.join(accepted)}")
         presets = _AV1_PRESETS if self.codec == "av1" else _PRESETS
         if self.preset is not None and self.preset not in presets:
             raise ValueError(
@@ -158,6 +173,16 @@ class JobOptions(BaseModel):
         if self.encoder in ("nvenc", "qsv", "amf"):
             self._check_hardware()
         return self
+
+    def of_source(self, picture: PictureKind | None) -> JobOptions:
+        """The options, once it is known what the source is: none of them is left open by it.
+
+        Args:
+            picture: Which kind of still it is; None for all else. Options of videos mean nothing to stills.
+        """
+        if self.container != "auto":
+            return self
+        return self.model_copy(update={"container": picture or "mp4"})
 
     def _check_hardware(self) -> None:
         if self.crf == 0:

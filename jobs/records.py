@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from ulid import ULID
 
 from jobs import objects
-from jobs.options import ContainerName, JobOptions
+from jobs.options import ContainerName, JobOptions, PictureKind, is_picture
 from jobs.transfers import FetchedSource, ResultDelivery
 from jobs.values import Value
 
@@ -74,6 +74,7 @@ class InputInfo(Value):
         duration_seconds: Of the video; None where the file does not say.
         num_frames: An estimate; None where nothing tells.
         has_audio: Whether there is sound.
+        picture: Which kind of still it is; None for all else.
         warnings: What will be repaired or lost.
     """
 
@@ -88,6 +89,7 @@ class InputInfo(Value):
     duration_seconds: float | None = None
     num_frames: int | None = None
     has_audio: bool = False
+    picture: PictureKind | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -96,7 +98,7 @@ class OutputInfo(Value):
 
     Attributes:
         job_id: Whose.
-        container: That the job asked for.
+        container: What kind of file it is.
         num_segments: That it was joined of.
         width: In pixels.
         height: In pixels.
@@ -150,8 +152,8 @@ class JobPlan(Value):
         model: Its name.
         width: Of the result, in pixels.
         height: Of the result, in pixels.
-        codec: Of the result.
-        encoder: As FFmpeg calls it.
+        codec: Of the result; of a still its kind.
+        encoder: As FFmpeg calls it; None for stills, like the next three.
         pix_fmt: Of the result.
         crf: In the terms of the codec.
         preset: In the terms of the encoder.
@@ -162,10 +164,10 @@ class JobPlan(Value):
     width: int
     height: int
     codec: str
-    encoder: str
-    pix_fmt: str
-    crf: float
-    preset: str | None
+    encoder: str | None = None
+    pix_fmt: str | None = None
+    crf: float | None = None
+    preset: str | None = None
     description_key: str | None = None
 
 
@@ -206,7 +208,7 @@ class WebhookTarget(Value):
 
 
 class JobSpec(Value):
-    """What was submitted. Never changes, except that `input` becomes known.
+    """What was submitted. Never changes, except that `input` becomes known, and with it what was left to it.
 
     Attributes:
         id: "job_" and a ULID: ids sort by time of creation.
@@ -215,12 +217,13 @@ class JobSpec(Value):
         input_key: Of the source in the storage.
         input: What the probe found; None while the source is still to be fetched.
         source: Where it is fetched from; None if it came with the request or as an upload.
-        options: What to make of it.
+        options: What to make of it; the container is "auto" at most while `input` is not known.
         priority: Of the job.
         labels: To find jobs by.
         metadata: Anything of the customer's, given back as it is.
         webhook: Whom to tell.
-        deliver_to: Where its result goes, as in `ResultDelivery`; None if it is only kept here.
+        deliver_to: Where its result goes, as in `ResultDelivery`; None if it is only kept here. A prefix at
+            most while `input` is not known.
         batch_id: Of the batch it belongs to.
         weight: Share of its owner's key beside other keys.
         max_output_pixels: Width times height times frames that its key allows; 0 for any number. Also for the
@@ -244,6 +247,17 @@ class JobSpec(Value):
     weight: int = 1
     max_output_pixels: int = 0
     max_stored_bytes: int = 0
+
+    @model_validator(mode="after")
+    def _decide_container(self) -> Self:
+        if self.input is not None:
+            object.__setattr__(self, "options", self.options.of_source(self.input.picture))
+        return self
+
+    @property
+    def gives_picture(self) -> bool:
+        """Whether the result is a still and no video."""
+        return is_picture(self.options.container)
 
     @property
     def filename(self) -> str:

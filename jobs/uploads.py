@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Literal
 
 from jobs import keys
+from jobs._record_format import input_to_json
 from jobs._scripts import fields, uploads
 from jobs.clock import from_unix_ms, milliseconds, unix_ms
 from jobs.errors import LostUploadLockError, StoredBytesLimitError, UploadNotFoundError, UploadsLimitError
@@ -117,7 +118,7 @@ class UploadStore(RedisStore):
         Raises:
             LostUploadLockError: If another writer has taken over, or the upload is gone.
         """
-        kept = self._run(uploads.FINISH, upload_id, token, found.model_dump_json(), milliseconds(ttl))
+        kept = self._run(uploads.FINISH, upload_id, token, input_to_json(found), milliseconds(ttl))
         _require(kept, upload_id)
 
     def postpone(self, upload_id: str, ttl: timedelta) -> None:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 from av.video.frame import VideoFrame
 
 from media._planar import FrameToPlanar, Planar, highest
+from media._tiff_headers import has_associated_alpha
 from media.info import AlphaUse
 
 UNUSED_WARNING = (
@@ -27,7 +28,14 @@ _MAX_BOXES = 10_000
 
 
 def judge_alpha(
-    path: Path, first: Planar, later: Iterator[VideoFrame], *, codec: str, container: str, position: int
+    path: Path,
+    first: Planar,
+    later: Iterator[VideoFrame],
+    *,
+    codec: str,
+    container: str,
+    position: int,
+    first_packet: bytes,
 ) -> AlphaUse:
     """How to understand the alpha plane of a stream.
 
@@ -38,12 +46,15 @@ def judge_alpha(
         codec: The codec's name.
         container: FFmpeg's name of the container.
         position: Of the stream among the container's video streams, from 0.
+        first_packet: Of the stream.
     """
     if first.alpha is None:
         return "straight"
     if highest(first.alpha) == 0 and not _becomes_visible(first, later, codec):
         return "unused"
     if "mov" in container.split(",") and _graphics_mode(path, position) in _PREMULTIPLIED_MODES:
+        return "premultiplied"
+    if codec == "tiff" and has_associated_alpha(first_packet):
         return "premultiplied"
     return "straight"
 

@@ -60,6 +60,7 @@ class _Seen:
     """Of the packets that were read."""
 
     pts: list[int] = field(default_factory=list)
+    first_packet: bytes = b""
     has_captions: bool = False
 
 
@@ -109,7 +110,7 @@ def look(path: Path, index: int, *, limits: InputLimits) -> FirstLook:
             raise explain_no_picture(path, decoder, notes)
         check_size(path, frame.width, frame.height, limits)
         planar = _convert_once(path, frame, decoder.codec_name)
-        alpha = _judge_alpha(path, planar, frames, decoder)
+        alpha = _judge_alpha(path, planar, frames, decoder, seen)
         for _ in _at_most(packets, _RATE_PACKETS - len(seen.pts)):
             pass
         return _describe(planar, decoder, seen, alpha=alpha)
@@ -128,7 +129,9 @@ def check_size(path: Path, width: int, height: int, limits: InputLimits) -> None
         )
 
 
-def _judge_alpha(path: Path, first: Planar, later: Iterator[VideoFrame], decoder: StreamDecoder) -> AlphaUse:
+def _judge_alpha(
+    path: Path, first: Planar, later: Iterator[VideoFrame], decoder: StreamDecoder, seen: _Seen
+) -> AlphaUse:
     videos = [stream.index for stream in decoder.container.streams.video]
     return judge_alpha(
         path,
@@ -137,6 +140,7 @@ def _judge_alpha(path: Path, first: Planar, later: Iterator[VideoFrame], decoder
         codec=decoder.codec_name,
         container=decoder.container.format.name,
         position=videos.index(decoder.stream.index),
+        first_packet=seen.first_packet,
     )
 
 
@@ -265,7 +269,9 @@ def _recorded(packets: Iterator[VideoPacket], seen: _Seen) -> Iterator[VideoPack
     for packet in packets:
         if packet.pts is not None:
             seen.pts.append(packet.pts)
-        seen.has_captions = seen.has_captions or CAPTION_IDENTIFIER in bytes(packet)
+        data = bytes(packet)
+        seen.first_packet = seen.first_packet or data
+        seen.has_captions = seen.has_captions or CAPTION_IDENTIFIER in data
         yield packet
 
 

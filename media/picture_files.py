@@ -8,24 +8,51 @@ from pathlib import Path
 from typing import Literal
 
 from media.errors import UnreadableInputError
+from media.info import MediaInfo
 
 PILLOW_FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF", ".tif": "TIFF",
     ".tiff": "TIFF", ".bmp": "BMP",
 }  # fmt: skip
 """What Pillow calls each kind. It is let use no other: some of its plugins start programs."""
+PictureKind = Literal["png", "jpg", "webp", "avif", "tiff", "bmp"]
+"""Kinds of stills, each by one ending of its files."""
 PICTURE_SUFFIXES = frozenset(PILLOW_FORMATS)
 """Of files that are taken for pictures."""
 FRAME_CODECS: dict[str, Literal["png", "tiff"]] = {".png": "png", ".tif": "tiff", ".tiff": "tiff"}
 """What the frames of a video may be written as, by suffix."""
 FIRST_FRAME = 1
 """Number of the first frame's file, as FFmpeg counts."""
+_KINDS: dict[str, PictureKind] = {
+    "PNG": "png", "JPEG": "jpg", "WEBP": "webp", "AVIF": "avif", "TIFF": "tiff", "BMP": "bmp",
+}  # fmt: skip
+_PIPES: dict[str, PictureKind] = {
+    "png_pipe": "png", "jpeg_pipe": "jpg", "webp_pipe": "webp", "tiff_pipe": "tiff", "bmp_pipe": "bmp",
+}  # fmt: skip
 _PATTERN = re.compile(r"%(0\d+)?d")
 
 
 def is_picture_name(path: Path) -> bool:
     """Whether a file is called like a picture."""
     return path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def kind_of_name(name: str) -> PictureKind | None:
+    """Which kind of still a file is called like; None for all else."""
+    return _KINDS.get(PILLOW_FORMATS.get(Path(name).suffix.lower(), ""))
+
+
+def kind_of_still(info: MediaInfo) -> PictureKind | None:
+    """Which kind of still a file is, whatever it is called; None for animations and all else.
+
+    Args:
+        info: From `media.probe`.
+    """
+    # AVIF is an MP4 to FFmpeg. Of animations the major brand is "avis".
+    brands = (info.metadata.get("major_brand", ""), info.metadata.get("compatible_brands", ""))
+    if brands[0] == "avif" or (brands[0] == "mif1" and "avif" in brands[1]):
+        return "avif"
+    return _PIPES.get(info.format_name)
 
 
 def is_sequence_pattern(name: str) -> bool:

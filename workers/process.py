@@ -37,16 +37,19 @@ from workers.keeper import HeldMessage, HeldPlace, Keeper
 from workers.metrics import WorkerCollector, served_metrics
 from workers.model_shelf import ModelShelf
 from workers.scratch import own_folder, scratch_base
+from workers.tasks.attempts import Attempt
 from workers.tasks.context import WorkerContext
 from workers.tasks.inputs import InputShelf
 from workers.tasks.join import join
 from workers.tasks.plan import plan
 from workers.tasks.running import Work, run_task
 from workers.tasks.segment import segment
+from workers.tasks.still import join_still, plan_still, segment_still
 
 _log: Any = structlog.get_logger(__name__)
 
 _WORK: dict[str, Work] = {PLAN: plan, SEGMENT: segment, JOIN: join}
+_WORK_ON_STILLS: dict[str, Work] = {PLAN: plan_still, SEGMENT: segment_still, JOIN: join_still}
 _LOOK_SECONDS = 0.05
 # A chunk of a large picture takes a GPU tens of seconds; a task is asked between frames.
 _LAST_SECONDS = 30.0
@@ -208,7 +211,11 @@ def _make_context(
 
 def _work_off(context: WorkerContext, delivery: Delivery) -> None:
     task = task_of(delivery.id)
-    run_task(context, task, _WORK[task.kind])
+
+    def work(attempt: Attempt) -> None:
+        (_WORK_ON_STILLS if attempt.job.spec.gives_picture else _WORK)[task.kind](attempt)
+
+    run_task(context, task, work)
 
 
 def _drain(context: WorkerContext, consumer: Consumer, should_hurry: Callable[[], bool]) -> None:

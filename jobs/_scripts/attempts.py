@@ -124,7 +124,8 @@ if is_changed then touch(id) end
 return 'ok'
 """)
 
-# ARGV: id, token, what the probe found, frames or '', warnings. The job's source is there: it can be planned.
+# ARGV: id, token, what the probe found, frames or '', warnings, max_stored_bytes, spec. The job's source is
+# there: it can be planned.
 FETCHED = with_prelude("""
 local id, token = ARGV[1], ARGV[2]
 local state = get(id, 'state')
@@ -138,7 +139,7 @@ set_stored(owner, id, bytes)
 redis.call('HDEL', key_job_leases(id), 'fetch')
 redis.call('HDEL', key_job_attempts(id), 'fetch')
 redis.call('HDEL', key_job(id), 'stage')
-redis.call('HSET', key_job(id), 'input', ARGV[3])
+redis.call('HSET', key_job(id), 'input', ARGV[3], 'spec', ARGV[7])
 if ARGV[4] ~= '' then redis.call('HSET', key_job(id), 'total_frames', ARGV[4]) end
 add_warnings(id, ARGV[5])
 touch(id)

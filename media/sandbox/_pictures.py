@@ -14,6 +14,7 @@ import torch
 from media.errors import SandboxError
 from media.limits import DEFAULT_LIMITS, InputLimits
 from media.picture_packing import pack_animation, pack_pictures
+from media.sandbox._cancellation import Cancellation
 from media.sandbox._child import Port
 from media.sandbox._limits import SandboxLimits
 from media.sandbox._sandbox import Sandbox
@@ -31,6 +32,7 @@ def sandboxed_picture(
     timeout: float,
     sandbox_limits: SandboxLimits,
     sandbox: Sandbox,
+    cancellation: Cancellation | None = None,
 ) -> Picture:
     """`media.stills.read_picture` in a process of its own.
 
@@ -40,6 +42,7 @@ def sandboxed_picture(
         timeout: Seconds by the clock.
         sandbox_limits: Resources of the process.
         sandbox: Where to run.
+        cancellation: What may end it.
 
     Raises:
         MediaError: As `read_picture` raises.
@@ -59,7 +62,7 @@ def sandboxed_picture(
             readable=[absolute],
             files=[memory],
         )
-        with contextlib.closing(process):
+        with contextlib.closing(process), (cancellation or Cancellation()).covering(process):
             _, *values = process.receive(timeout=timeout)
         return _take_picture(values, memory, limits)
     finally:

@@ -217,7 +217,13 @@ class BatchResultSchema(BaseModel):
     job_id: str
     filename: str
     status: JobState
-    container: Annotated[str, Field(description="What the file is: mp4, mkv, mov or webm.")]
+    container: Annotated[
+        str,
+        Field(
+            description="What the file is: mp4, mkv, mov or webm; of a still png, jpg, webp, avif, tiff or "
+            "bmp. auto while a source is fetched."
+        ),
+    ]
     content: Annotated[str | None, Field(description="Where the file is, once it is there.")]
     size_bytes: int | None
     error: ErrorSchema | None

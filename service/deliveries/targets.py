@@ -52,13 +52,20 @@ def check_shared_target(settings: ServiceSettings, url: str) -> None:
 
 
 def target_of_job(settings: ServiceSettings, url: str, *, job_id: str, options: JobOptions) -> str:
-    """The address of the object that a job's result becomes: below a prefix, its id.
+    """The address of the object that a job's result becomes, see `object_of_job`.
 
     Raises:
         TargetRefusedError: If it may not be sent there.
     """
     check_target(settings, url)
-    return f"{url}{job_id}.{options.container}" if is_prefix(url) else url
+    return object_of_job(url, job_id=job_id, options=options)
+
+
+def object_of_job(url: str, *, job_id: str, options: JobOptions) -> str:
+    """The address of the object that a job's result becomes: below a prefix, its id. The prefix itself where
+    the kind of file depends on a source that is not known yet."""
+    is_known = options.container != "auto"
+    return f"{url}{job_id}.{options.container}" if is_prefix(url) and is_known else url
 
 
 def is_prefix(url: str) -> bool:

@@ -37,7 +37,7 @@ async def estimate_job(request: Request, context: Context, caller: Reader) -> Es
 
 async def _look_into(body: EstimateRequest, context: ServiceContext, caller: Caller) -> InputInfo:
     if body.input is not None:
-        return describe_unseen(body.input)
+        return describe_unseen(body.input, body.options)
     assert body.source is not None
     if isinstance(body.source, UrlSource):
         return await look_into_address(context, caller, body.source.url)

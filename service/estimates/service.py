@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from jobs.fleet import ModelInfo, count_takers
-from jobs.options import JobOptions
+from jobs.options import JobOptions, picture_kind
 from jobs.queue import SEGMENT
 from jobs.records import PRIORITIES, InputInfo, Job, Priority
 from pipelines.errors import OutOfMemoryError, PipelineError
@@ -16,7 +16,7 @@ from service.auth import Caller
 from service.context import ServiceContext
 from service.errors import InvalidRequestError
 from service.estimates.schemas import EstimateInput, EstimateSchema, OutputSize, TilesSchema
-from service.jobs.service import check_range, find_model
+from service.jobs.service import check_range, decide_container, find_model
 from service.jobs.sizes import output_frames, output_size
 from service.models.catalogue import known_models
 
@@ -50,6 +50,7 @@ def estimate(
         InvalidRequestError: If the model does not exist or the options are impossible for this input.
     """
     model = find_model(context, options.model)
+    options, found = decide_container(options, found)
     check_range(options, found)
     width, height = output_size(options, found, model)
     frames = output_frames(options, found)
@@ -81,8 +82,8 @@ def estimate(
     )
 
 
-def describe_unseen(given: EstimateInput) -> InputInfo:
-    """Measures that a customer gave, in the place of a probe's."""
+def describe_unseen(given: EstimateInput, options: JobOptions) -> InputInfo:
+    """Measures that a customer gave, in the place of a probe's; of a still where a picture is asked for."""
     duration = given.duration_seconds
     if duration is None and given.num_frames is not None:
         duration = given.num_frames / given.frame_rate
@@ -96,6 +97,7 @@ def describe_unseen(given: EstimateInput) -> InputInfo:
         frame_rate=given.frame_rate,
         duration_seconds=duration,
         num_frames=given.num_frames,
+        picture=picture_kind(options.container),
     )
 
 

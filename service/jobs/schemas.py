@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
-from jobs.options import JobOptions
+from jobs.options import JobOptions, PictureKind
 from jobs.records import Job, JobSpec, JobState, Priority, Stage
 from jobs.transfers import DeliveryStatus, ResultDelivery, public_address
 
@@ -29,6 +29,9 @@ class InputSchema(BaseModel):
     duration_seconds: float | None
     num_frames: int | None
     has_audio: bool
+    picture: Annotated[
+        PictureKind | None, Field(description="Which kind of still it is; null for all else.")
+    ] = None
 
 
 class DecidedSchema(BaseModel):
@@ -37,10 +40,13 @@ class DecidedSchema(BaseModel):
     model: str
     width: Annotated[int, Field(description="Of the result, in pixels.")]
     height: Annotated[int, Field(description="Of the result, in pixels.")]
-    codec: str
-    encoder: Annotated[str, Field(description="As FFmpeg calls it.", examples=["libx264"])]
-    pix_fmt: str
-    crf: Annotated[float, Field(description="In the terms of the codec.")]
+    codec: Annotated[str, Field(description="Of a still its kind.")]
+    encoder: Annotated[
+        str | None,
+        Field(description="As FFmpeg calls it; null for stills, like the next three.", examples=["libx264"]),
+    ]
+    pix_fmt: str | None
+    crf: Annotated[float | None, Field(description="In the terms of the codec.")]
     preset: Annotated[str | None, Field(description="In the terms of the encoder.")]
 
 
@@ -65,7 +71,13 @@ class ErrorSchema(BaseModel):
 class JobDeliverySchema(BaseModel):
     """How far the result is on its way to `deliver_to`."""
 
-    url: Annotated[str, Field(description="Where it goes, without the address's query.")]
+    url: Annotated[
+        str,
+        Field(
+            description="Where it goes, without the address's query; a prefix until it is known what the "
+            "source is."
+        ),
+    ]
     status: Annotated[
         DeliveryStatus, Field(description="waiting: for the result; pending: it is sent until it arrives.")
     ]
@@ -126,6 +138,7 @@ class JobSchema(BaseModel):
                         "duration_seconds": 10.0,
                         "num_frames": 300,
                         "has_audio": True,
+                        "picture": None,
                     },
                     "output": None,
                     "options": {"scale": 4, "codec": "h264"},
@@ -192,7 +205,13 @@ class JobSchema(BaseModel):
     expires_at: Annotated[datetime | None, Field(description="When record and files are removed.")]
     input: InputSchema
     output: OutputSchema | None
-    options: Annotated[JobOptions, Field(description="As they were submitted.")]
+    options: Annotated[
+        JobOptions,
+        Field(
+            description="As they were submitted; the container auto becomes what it means for the source "
+            "as soon as that is known."
+        ),
+    ]
     decided: Annotated[
         DecidedSchema | None, Field(description="What became of the options; null until it is planned.")
     ]
@@ -300,6 +319,7 @@ def _input_values(spec: JobSpec) -> dict[str, Any]:
         "duration_seconds": found and found.duration_seconds,
         "num_frames": found and found.num_frames,
         "has_audio": found is not None and found.has_audio,
+        "picture": found and found.picture,
     }
 
 

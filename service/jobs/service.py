@@ -12,12 +12,13 @@ from starlette.concurrency import run_in_threadpool
 from jobs.errors import JobExistsError, QueueFullError, QuotaExceededError, StoreUnavailableError
 from jobs.fleet import ModelInfo
 from jobs.objects import input_key
-from jobs.options import JobOptions
+from jobs.options import JobOptions, is_picture
 from jobs.queue import FETCH, PLAN
 from jobs.records import InputInfo, Job, JobSpec, JobState, Stage, WebhookTarget
 from jobs.transfers import FetchedSource
 from media import MediaError, MediaInfo
 from media.limits import InputLimits
+from media.picture_files import kind_of_still
 from media.sandbox import sandboxed_probe
 from service.auth import Caller
 from service.context import ServiceContext
@@ -74,6 +75,7 @@ def describe_input(info: MediaInfo, filename: str | None) -> InputInfo:
         duration_seconds=None if duration is None else float(duration),
         num_frames=video.num_frames_estimate,
         has_audio=bool(info.audio),
+        picture=kind_of_still(info),
         warnings=info.warnings,
     )
 
@@ -160,11 +162,12 @@ def make_spec(
         ServiceError: If the options or the caller's quota do not allow it.
     """
     check_priority(caller, form.priority)
-    model = find_model(context, form.options.model)
+    options, model = form.options, find_model(context, form.options.model)
     if form.webhook is not None:
         check_target(form.webhook.url, allow_private=context.settings.allow_private_targets)
     if isinstance(found, InputInfo):
-        check_found(form.options, found, model, max_output_pixels=caller.limits.max_output_pixels)
+        options, found = decide_container(options, found)
+        check_found(options, found, model, max_output_pixels=caller.limits.max_output_pixels)
     return JobSpec(
         id=job_id,
         owner=caller.owner,
@@ -172,7 +175,7 @@ def make_spec(
         input_key=key,
         input=found if isinstance(found, InputInfo) else None,
         source=found if isinstance(found, FetchedSource) else None,
-        options=form.options.model_copy(update={"model": model.name}),
+        options=options.model_copy(update={"model": model.name}),
         priority=form.priority,
         labels=form.labels,
         metadata=form.metadata,
@@ -180,7 +183,7 @@ def make_spec(
         if form.webhook is None
         else WebhookTarget(url=form.webhook.url, events=tuple(form.webhook.events)),
         deliver_to=form.deliver_to
-        and target_of_job(context.settings, form.deliver_to, job_id=job_id, options=form.options),
+        and target_of_job(context.settings, form.deliver_to, job_id=job_id, options=options),
         batch_id=batch_id,
         weight=caller.limits.weight,
         max_output_pixels=caller.limits.max_output_pixels,
@@ -235,6 +238,31 @@ def enqueue_first(context: ServiceContext, job: Job) -> None:
         _log.warning("job.not_enqueued", job_id=job.id, error=str(error))
 
 
+def decide_container(options: JobOptions, found: InputInfo) -> tuple[JobOptions, InputInfo]:
+    """The options and what was found, where it is known what the source is.
+
+    Raises:
+        InvalidRequestError: If a video is to become a picture.
+    """
+    options = options.of_source(found.picture)
+    if not is_picture(options.container):
+        return options, found
+    if found.picture is None:
+        raise InvalidRequestError(
+            f"container {options.container} is for stills, and the source is a video ({found.codec}); it can "
+            "become mp4, mkv, mov or webm",
+            errors=[
+                {
+                    "loc": ["options", "container"],
+                    "message": "mp4, mkv, mov or webm for a video",
+                    "received": repr(options.container),
+                }
+            ],
+        )
+    # They tell what a video made of it would lose.
+    return options, found.model_copy(update={"warnings": ()})
+
+
 def check_found(options: JobOptions, found: InputInfo, model: ModelInfo, *, max_output_pixels: int) -> None:
     """Checks what a job asks for against its input and the customer's limits.
 
@@ -264,7 +292,7 @@ def check_range(options: JobOptions, found: InputInfo) -> None:
     Raises:
         InvalidRequestError: If it does not.
     """
-    start = options.start_seconds
+    start = None if is_picture(options.container) else options.start_seconds
     if start is not None and found.duration_seconds is not None and start >= found.duration_seconds:
         raise InvalidRequestError(
             f"start_seconds {start:g} lies behind the end of the video, {found.duration_seconds:g} s",

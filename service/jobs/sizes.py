@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from jobs.fleet import ModelInfo
-from jobs.options import JobOptions
+from jobs.options import JobOptions, is_picture
 from jobs.records import InputInfo
 from media.errors import InvalidSizeError
 from media.sizes import SizeRequest, target_size
@@ -18,14 +18,17 @@ def output_size(options: JobOptions, found: InputInfo, model: ModelInfo) -> tupl
     Raises:
         InvalidRequestError: If the size is impossible.
     """
+    width, height, rotation = found.width, found.height, found.rotation
+    if is_picture(options.container) and rotation % 180:  # stills are stored as they are shown
+        width, height, rotation = height, width, 0
     # The decimal that was sent: 1.1 is 11/10 and not the nearest binary fraction.
     scale = None if options.scale is None else Fraction(str(options.scale))
     try:
         target = target_size(
             SizeRequest(scale=scale, height=options.height, width=options.width),
-            width=found.width,
-            height=found.height,
-            rotation=found.rotation,
+            width=width,
+            height=height,
+            rotation=rotation,
             default_scale=model.scale,
         )
     except InvalidSizeError as error:
@@ -38,6 +41,8 @@ def output_size(options: JobOptions, found: InputInfo, model: ModelInfo) -> tupl
 
 def output_frames(options: JobOptions, found: InputInfo) -> int | None:
     """Frames of the result, as well as the input tells; None where it does not."""
+    if found.picture is not None:
+        return 1
     start, wanted = options.start_seconds or 0.0, options.duration_seconds
     if not start and wanted is None and found.num_frames:
         return found.num_frames

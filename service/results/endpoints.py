@@ -24,6 +24,7 @@ from service.results.service import (
     newest_preview,
     output_file,
     require_output,
+    require_video,
     segment_file,
     source_file,
 )
@@ -51,8 +52,8 @@ def _file_responses(description: str, content: dict[str, Any], *statuses: int) -
     summary="Get the result",
     response_class=Response,
     responses={
-        **_file_responses("The finished video.", _RESULTS, 409),
-        307: {"description": "The finished video is at this address, for some hours."},
+        **_file_responses("The finished video or picture.", _RESULTS, 409),
+        307: {"description": "The finished file is at this address, for some hours."},
     },
 )
 async def get_content(
@@ -61,7 +62,8 @@ async def get_content(
     context: Context,
     download: Annotated[bool, Query(description="Whether browsers should save instead of play it.")] = False,
 ) -> Response:
-    """The finished video with its sound; takes `Range`, so players can seek and downloads can go on.
+    """The finished video with its sound, or the picture; takes `Range`, so players can seek and downloads can
+    go on.
 
     The `ETag` is the file's SHA-256. Services may send to their storage for it (307); it has other ETags.
     """
@@ -113,8 +115,9 @@ async def get_stream(request: Request, job: OwnJob, context: Context) -> Respons
     """One MP4 that begins with the first finished segment and goes on as more are finished, with sound.
 
     It ends when the video does. If the job fails or is cancelled the connection is closed before the last
-    chunk. Of a completed job it is the finished file, in which players can seek.
+    chunk. Of a completed job it is the finished file, in which players can seek. A picture has none (404).
     """
+    require_video(job)
     if job.state is JobState.COMPLETED:
         return await serve_file(request, context.storage, output_file(job, is_download=False))
     if job.state.is_final or job.state is JobState.CANCELLING:
@@ -127,6 +130,7 @@ def _add_playlist(kind: PlaylistKind, summary: str) -> None:
     async def get_playlist(
         job: OwnJob, context: Context, if_none_match: Annotated[str | None, Header()] = None
     ) -> Response:
+        require_video(job)
         etag = f'"{kind}-{job.num_finished_segments}-{job.is_planned:d}-{job.state}"'
         headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
         if if_none_match == etag:
@@ -164,6 +168,7 @@ _add_playlist("audio", "HLS: the list of sound")
 )
 async def get_segment(request: Request, job: OwnJob, context: Context, number: SegmentNumber) -> Response:
     """A finished segment; playlists name ranges of it."""
+    require_video(job)
     segment = await context.segments.one(job, number)
     return await serve_file(request, context.storage, segment_file(job, segment))
 
@@ -177,6 +182,7 @@ async def get_segment(request: Request, job: OwnJob, context: Context, number: S
 )
 async def get_audio(request: Request, job: OwnJob, context: Context) -> Response:
     """The sound as a fragmented MP4; playlists name ranges of it."""
+    require_video(job)
     sound = await context.lanes.storage.run(job.spec.owner, context.segments.sound, job)
     return await serve_file(request, context.storage, audio_file(job, sound))
 

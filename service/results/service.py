@@ -29,11 +29,21 @@ _CONTAINERS = {
     "mxf": "application/mxf",
     "gif": "image/gif",
 }
+# Of stills, by their kinds.
+_PICTURE_TYPES = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "webp": "image/webp",
+    "avif": "image/avif",
+    "tiff": "image/tiff",
+    "bmp": "image/bmp",
+}
 OUTPUT_TYPES = {
     "mp4": "video/mp4",
     "mkv": "video/x-matroska",
     "mov": "video/quicktime",
     "webm": "video/webm",
+    **_PICTURE_TYPES,
 }
 _WEBM_CODECS = frozenset({"vp8", "vp9", "av1"})
 
@@ -54,6 +64,19 @@ def require_output(job: Job) -> OutputInfo:
         )
     reason = f": {job.error.message}" if job.error is not None else ""
     raise GoneError(f"job {job.id} is {job.state} and has no result{reason}")
+
+
+def require_video(job: Job) -> None:
+    """Makes sure that there is something to play.
+
+    Raises:
+        NotFoundError: If the result is a still.
+    """
+    if job.spec.gives_picture:
+        raise NotFoundError(
+            f"job {job.id} gives a picture ({job.spec.options.container}), which is not played; get "
+            f"/v1/jobs/{job.id}/content when it is completed"
+        )
 
 
 def output_file(job: Job, *, is_download: bool) -> ServedFile:
@@ -148,6 +171,8 @@ def download_name(filename: str, container: str) -> str:
 
 def media_type_of(found: InputInfo) -> str:
     """The type of an upload, told from what the probe found and not from its name."""
+    if found.picture is not None:
+        return _PICTURE_TYPES[found.picture]
     container = found.format_name.partition(",")[0]
     if container == "matroska" and found.codec in _WEBM_CODECS:
         return "video/webm"

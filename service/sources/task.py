@@ -25,11 +25,12 @@ from starlette.concurrency import run_in_threadpool
 
 from jobs.errors import JobNotFoundError, JobsError, LostLeaseError, StoreUnavailableError
 from jobs.queue import FETCH, FETCH_QUEUE, task_of
-from jobs.records import InputInfo, Job, JobError
+from jobs.records import Job, JobError, JobSpec
 from jobs.transfers import FetchedSource
 from service.context import ServiceContext
+from service.deliveries.targets import object_of_job
 from service.errors import ServiceError, from_jobs_error
-from service.jobs.service import check_found, enqueue_first, find_model, probe_file
+from service.jobs.service import check_found, decide_container, enqueue_first, find_model, probe_file
 from service.sources.download import remove_download
 from service.sources.fetching import fetch_into
 from service.tasks import LaterError, TaskKind
@@ -102,10 +103,8 @@ async def fetch_source(context: ServiceContext, job: Job) -> None:
 async def _attempt(context: ServiceContext, job: Job, token: str) -> None:
     path = _path_of(context, job.id)
     try:
-        found = await _leased(context, job, token, _fetch(context, job, path))
-        await run_in_threadpool(
-            partial(context.store.set_input, job.id, token, found, max_stored_bytes=job.spec.max_stored_bytes)
-        )
+        spec = await _leased(context, job, token, _fetch(context, job, path))
+        await run_in_threadpool(context.store.set_input, spec, token)
     except LostLeaseError as error:
         _log.info("fetch.lost", job_id=job.id, reason=str(error))
         await _end(context, job, token)
@@ -129,14 +128,14 @@ async def _attempt(context: ServiceContext, job: Job, token: str) -> None:
 
 
 async def _leased(
-    context: ServiceContext, job: Job, token: str, work: Coroutine[Any, Any, InputInfo]
-) -> InputInfo:
+    context: ServiceContext, job: Job, token: str, work: Coroutine[Any, Any, JobSpec]
+) -> JobSpec:
     """What a coroutine gives, while the task's lease is kept.
 
     Raises:
         LostLeaseError: If another attempt has taken over, or the job is cancelled or gone.
     """
-    task: asyncio.Task[InputInfo] = asyncio.create_task(work)
+    task: asyncio.Task[JobSpec] = asyncio.create_task(work)
     ttl = context.settings.lease_ttl
     try:
         while not task.done():
@@ -149,7 +148,7 @@ async def _leased(
         await asyncio.wait([task])
 
 
-async def _fetch(context: ServiceContext, job: Job, path: Path) -> InputInfo:
+async def _fetch(context: ServiceContext, job: Job, path: Path) -> JobSpec:
     source, key = job.spec.source, job.spec.input_key
     assert source is not None
     if await run_in_threadpool(context.storage.exists, key):
@@ -157,16 +156,20 @@ async def _fetch(context: ServiceContext, job: Job, path: Path) -> InputInfo:
         async with context.readable_object(job.spec.owner, key) as stored:
             return await _checked(context, job, source, stored)
     await fetch_into(context, source, path, num_tries=_NUM_TRIES)
-    found = await _checked(context, job, source, path)
+    spec = await _checked(context, job, source, path)
     await context.lanes.storage.run(job.spec.owner, context.storage.put_file, key, path, is_movable=True)
-    return found
+    return spec
 
 
-async def _checked(context: ServiceContext, job: Job, source: FetchedSource, path: Path) -> InputInfo:
-    found = await probe_file(context, path, source.filename, owner=job.spec.owner)
-    model = await run_in_threadpool(find_model, context, job.spec.options.model)
-    check_found(job.spec.options, found, model, max_output_pixels=source.max_output_pixels)
-    return found
+async def _checked(context: ServiceContext, job: Job, source: FetchedSource, path: Path) -> JobSpec:
+    """The job's with its input."""
+    spec = job.spec
+    found = await probe_file(context, path, source.filename, owner=spec.owner)
+    model = await run_in_threadpool(find_model, context, spec.options.model)
+    options, found = decide_container(spec.options, found)
+    check_found(options, found, model, max_output_pixels=source.max_output_pixels)
+    deliver_to = spec.deliver_to and object_of_job(spec.deliver_to, job_id=spec.id, options=options)
+    return spec.model_copy(update={"input": found, "options": options, "deliver_to": deliver_to})
 
 
 async def _fail(context: ServiceContext, job: Job, error: JobError) -> None:

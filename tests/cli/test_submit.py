@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import Result
 
 from tests.client.fake_service import KEY, FakeService, served
@@ -111,7 +112,73 @@ def test_the_name_of_a_result_says_its_container(
     assert service.job(result.stdout.strip())["options"]["container"] == "mkv"
     frames = dovetail("submit", videos[0], "-o", tmp_path / "%03d.png")
     assert frames.exit_code == 2
-    assert "should end in .mp4, .mkv, .mov, .webm" in frames.stderr
+    assert "frames as pictures are for dovetail upscale" in frames.stderr
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.JPEG"
+    Image.new("RGB", (8, 6), "red").save(path, "JPEG")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("output", "name", "container"),
+    [("large.tif", "large.tif", "tiff"), ("out/", "out/photo.jpeg", "jpg"), ("a.mp4", "a.mp4", "mp4")],
+)
+def test_a_still_becomes_what_its_result_is_called(
+    service: FakeService, photo: Path, dovetail: Dovetail, output: str, name: str, container: str
+) -> None:
+    result = dovetail("submit", photo, "-o", output)
+    assert result.exit_code == 0, result.stderr
+    assert service.job(result.stdout.strip())["options"]["container"] == container
+    assert Path(name).read_bytes() == photo.read_bytes()
+
+
+def test_stills_and_videos_of_a_folder_keep_their_names(
+    service: FakeService, videos: list[Path], photo: Path, tmp_path: Path, dovetail: Dovetail
+) -> None:
+    folder = tmp_path / "both"
+    folder.mkdir()
+    for path in (videos[0], photo):
+        path.rename(folder / path.name)
+    result = dovetail("submit", folder, "--wait", "--codec", "h265", "-q")
+    assert result.exit_code == 0, result.stderr
+    made = sorted(path.name for path in Path().iterdir())
+    assert made == ["photo-upscaled.jpeg", "small-upscaled.mp4"]
+    kinds = [service.job(job_id)["options"]["container"] for job_id in result.stdout.split()]
+    assert sorted(kinds) == ["jpg", "mp4"]
+
+
+def test_without_waiting_the_service_decides_what_a_result_is(
+    service: FakeService, photo: Path, dovetail: Dovetail
+) -> None:
+    job_id = dovetail("submit", photo).stdout.strip()
+    assert service.job(job_id)["options"]["container"] == "jpg"
+    assert dovetail("jobs", "watch", job_id).exit_code == 0
+    assert dovetail("jobs", "download", job_id).stdout == "photo-upscaled.jpg\n"
+
+
+@pytest.mark.parametrize("arguments", [("%d.png", "-o", "a.mp4"), ("frames", "-o", "a.mp4")])
+def test_rows_of_pictures_are_no_single_file(
+    service: FakeService, photo: Path, dovetail: Dovetail, arguments: tuple[str, ...]
+) -> None:
+    folder = Path("frames")
+    folder.mkdir()
+    for path in (folder / "1.png", folder / "2.png", Path("1.png"), Path("2.png")):
+        Image.new("RGB", (8, 6)).save(path)
+    refused = dovetail("submit", *arguments)
+    assert refused.exit_code == 2
+    assert "frames as pictures are for dovetail upscale" in refused.stderr
+    assert service.jobs == {}
+
+
+def test_a_still_cannot_be_called_like_its_frames(
+    service: FakeService, photo: Path, dovetail: Dovetail
+) -> None:
+    refused = dovetail("submit", photo, "-o", "%03d.png")
+    assert refused.exit_code == 2
+    assert service.jobs == {}
 
 
 def test_without_a_name_a_result_lies_here(

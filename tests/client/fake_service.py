@@ -28,6 +28,7 @@ from starlette.requests import ClientDisconnect
 from ulid import ULID
 
 from jobs.options import JobOptions
+from media.picture_files import kind_of_name
 from tests.contract import CheckedApp, example
 
 KEY = "dv_test"
@@ -101,7 +102,7 @@ class FakeService:
             delivery = example("JobSchema")["delivery"] | {"url": f"{target}{job_id}.mp4"}
         base = example(
             "JobSchema", id=job_id, delivery=delivery, **now, queue_position=1, attempts=0,
-            options=options.to_json(),
+            options=options.of_source(kind_of_name(filename)).to_json(),
             input=example("JobSchema")["input"] | found, priority=fields.get("priority", "normal"),
             labels=fields.get("labels", {}), metadata=fields.get("metadata", {}), batch_id=batch,
         )  # fmt: skip
@@ -497,7 +498,7 @@ class FakeService:
             data = [
                 {
                     "job_id": job["id"], "filename": job["input"]["filename"], "status": job["status"],
-                    "container": "mp4", "content": job["links"]["content"],
+                    "container": job["options"]["container"], "content": job["links"]["content"],
                     "size_bytes": job["input"]["size_bytes"], "error": job["error"],
                 }
                 for job in map(self.job, ids[:1])

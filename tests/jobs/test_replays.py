@@ -197,7 +197,7 @@ def test_a_source_whose_arrival_is_answered_late_arrives_once(
     assert begin(store, job.id, "fetch").outcome == "ok"
     assert store.get(job.id).state is JobState.QUEUED
     proxy.lose_answer(runs(attempts.FETCHED))
-    JobStore(lossy_client).set_input(job.id, "token", INPUT)
+    JobStore(lossy_client).set_input(spec.model_copy(update={"input": INPUT}), "token")
     fetched = store.get(job.id)
     assert (proxy.num_lost, fetched.spec.input, fetched.stage) == (1, INPUT, None)
     assert (fetched.version, fetched.total_frames) == (job.version + 1, INPUT.num_frames)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from media import VideoReader, probe
+from media._tiff_headers import has_associated_alpha
 from media.errors import UnreadableInputError
 from media.picture_files import (
     is_animated_webp,
@@ -116,6 +121,42 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnreadableInputError, match=r"2\.webp"):
         pack_pictures(paths, Fraction(25), tmp_path / "packed.mov")
     assert not (tmp_path / "packed.mov").exists()
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("extrasample", ["assocalpha", "unassalpha"])
+def test_associated_alpha_of_tiffs_is_taken_out_of_their_colours(
+    extrasample: Literal["assocalpha", "unassalpha"],
+    depth: int,
+    byteorder: Literal["<", ">"],
+    tmp_path: Path,
+) -> None:
+    kind = np.uint8 if depth == 8 else np.uint16
+    levels = np.round(np.full((8, 8, 4), [0.25, 0.125, 0.5, 0.5]) * (2**depth - 1)).astype(kind)
+    paths = [tmp_path / f"f{number}.tif" for number in range(3)]
+    for path in paths:
+        tifffile.imwrite(path, levels, photometric="rgb", extrasamples=[extrasample], byteorder=byteorder)
+    pack_pictures(paths, Fraction(25), tmp_path / "a.mov")
+    info = probe(tmp_path / "a.mov")
+    is_associated = extrasample == "assocalpha"
+    assert info.video.alpha == ("premultiplied" if is_associated else "straight")
+    with VideoReader(info, keep_alpha=True) as reader:
+        frames = list(reader.frames())
+    expected = [0.5, 0.25, 1.0] if is_associated else [0.25, 0.125, 0.5]
+    assert len(frames) == 3
+    for frame in frames:
+        assert frame.alpha is not None
+        assert frame.alpha.mean() == pytest.approx(0.5, abs=1 / 255)
+        assert frame.image.mean(dim=(1, 2)).tolist() == pytest.approx(expected, abs=2 / 255)
+
+
+def test_a_tiff_that_ends_early_or_points_nowhere_has_no_associated_alpha() -> None:
+    entry = struct.pack("<2HI", 338, 3, 1) + struct.pack("<2H", 1, 0)
+    whole = b"II*\0" + struct.pack("<IH", 8, 1) + entry
+    assert has_associated_alpha(whole)
+    assert not any(has_associated_alpha(whole[:length]) for length in range(len(whole) - 2))
+    assert not has_associated_alpha(b"II*\0" + struct.pack("<I", 0xFFFFFFFF))
 
 
 def test_an_animated_webp_keeps_its_times_and_its_transparency(tmp_path: Path) -> None:

@@ -129,6 +129,19 @@ def test_padding_of_a_cubemap_grows_with_the_picture(tmp_path: Path) -> None:
     assert cbmp(15) in projection_boxes(video, scale=Fraction(3))
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize(("width", "padding"), [(64, 5), (128, 10), (96, 8)])
+def test_a_joined_cubemap_has_the_padding_of_its_own_size(
+    tmp_path: Path, width: int, padding: int, suffix: str
+) -> None:
+    info = probe(write_with_box(tmp_path / "source.mp4", sv3d(cbmp(5))))
+    assert info.video.width == 64
+    segment = write_segment(tmp_path / "s.mp4", range(3), width=width, height=width * 3 // 4).path
+    out = probe(join([segment], tmp_path / f"out{suffix}", info)).video
+    assert out.width == width
+    assert out.spherical == SphericalMapping(projection="cubemap", padding=padding)
+
+
 @pytest.mark.parametrize("largest", [_sample_entry._LARGEST_OFFSET, 100])
 def test_sound_and_pictures_are_found_behind_a_grown_index(
     tmp_path: Path, segments: list[Path], largest: int, monkeypatch: pytest.MonkeyPatch

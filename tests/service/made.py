@@ -93,7 +93,7 @@ def complete(context: ServiceContext, job_id: str, content: bytes) -> None:
     streaming = context.store.get(job_id).streaming
     output = OutputInfo(
         job_id=job_id,
-        container="mp4",
+        container=context.store.get(job_id).spec.options.container,
         num_segments=len(segments),
         width=64,
         height=48,

@@ -396,6 +396,7 @@ def test_batches_deliver_below_a_prefix_or_where_each_input_says(
         wait_until(lambda: len(http.get(path).json()["data"]) == 2)
         jobs = http.get(path).json()["data"]
         wait_until(lambda: all(http.get(job["links"]["self"]).json()["stage"] is None for job in jobs))
+        jobs = http.get(path).json()["data"]  # what they are, and so what they are called, is known now
     found = {job["input"]["filename"]: job["delivery"]["url"] for job in jobs}
     [first] = [job["id"] for job in jobs if job["input"]["filename"] == "a.mp4"]
     assert found == {"a.mp4": f"{bucket}{first}.mp4", "b.mp4": f"{bucket}b.mp4"}

@@ -404,7 +404,7 @@ def test_what_was_begun_here_goes_when_another_process_has_fetched_it(api: Api) 
             begun.begin(etag='"1"', total=100)
     assert sweep_fetches(api.context) == 0
     begin(api.context, fetched_elsewhere.id, "fetch")
-    api.context.store.set_input(fetched_elsewhere.id, TOKEN, INPUT)
+    api.context.store.set_input(fetched_elsewhere.model_copy(update={"input": INPUT}), TOKEN)
     assert sweep_fetches(api.context) == 1
     assert sorted(path.name for path in left_behind(api)) == [f"fetch-{wanted.id}", f"fetch-{wanted.id}.json"]
 

@@ -65,7 +65,7 @@ class FakeJob:
             created_at=_time(number),
             updated_at=_time(number),
             input=example("JobSchema")["input"] | found,
-            options=JobOptions(model="dovetail-nano").to_json(),
+            options=JobOptions(model="dovetail-nano").of_source(None).to_json(),
             labels={},
         )
         self.change("status", **changes)

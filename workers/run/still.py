@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from media.stills import Picture, write_picture
 from media.transparency import enlarge_alpha
 from pipelines.clips import restore_clip
 from pipelines.model import Model
+from pipelines.planning.plan import ChunkPlan
 from workers.run.access import IN_THIS_PROCESS, MediaAccess
 from workers.run.comparison import save_png, side_by_side
 from workers.run.disk import check_room
@@ -71,31 +73,79 @@ def upscale_still(
     return report
 
 
-def _restore(picture: Picture, model: Model, options: UpscaleOptions, report: UpscaleReport) -> Picture:
-    """The picture, enlarged."""
+@dataclass(frozen=True)
+class DecidedStill:
+    """What a run over a still will do.
+
+    Attributes:
+        width: Of the result, in pixels.
+        height: Of the result, in pixels.
+        plan: Tiles.
+        warnings: What the user may not expect.
+    """
+
+    width: int
+    height: int
+    plan: ChunkPlan
+    warnings: tuple[str, ...]
+
+
+def decide_still(picture: Picture, *, model: Model, options: UpscaleOptions) -> DecidedStill:
+    """Decides size and tiles.
+
+    Raises:
+        InvalidSizeError: If the size is impossible.
+        PipelineError: If the model cannot do it, or memory does not suffice.
+    """
     height, width = picture.size
     target = target_size(options.size, width=width, height=height, default_scale=model.card.scale)
-    size = (target.height, target.width)
     plan = model.plan(
         num_frames=1,
         size=picture.size,
-        out_size=size,
+        out_size=(target.height, target.width),
         reserved_bytes=2 * 4 * 4 * target.height * target.width,
         tile=options.tile,
         overlap=options.overlap,
     )
-    report.model = {"name": model.name, "licence": model.card.licence, **model.identity()}
-    report.plan, report.options = plan, options.to_json()
+    warnings: tuple[str, ...] = ()
     if target.sample_aspect_ratio != 1:
-        report.warn([f"{width}x{height} is stretched to {target.width}x{target.height}, another shape"])
-    warning = check_room(Path(report.destination).parent, num_pixels=target.height * target.width)
-    report.warn([warning] if warning else [])
-    generator = torch.Generator(device=model.device).manual_seed(options.seed)
+        warnings = (f"{width}x{height} is stretched to {target.width}x{target.height}, another shape",)
+    return DecidedStill(target.width, target.height, plan, warnings)
+
+
+def restore_still(
+    picture: Picture, size: tuple[int, int], plan: ChunkPlan, *, model: Model, seed: int
+) -> Picture:
+    """The picture, enlarged.
+
+    Args:
+        picture: The source.
+        size: (height, width) of the result.
+        plan: Tiles.
+        model: The model; its `findings` are those of the picture then.
+        seed: For models that draw noise.
+
+    Raises:
+        PipelineError: If the model cannot do it, or memory does not suffice.
+    """
+    generator = torch.Generator(device=model.device).manual_seed(seed)
     clip = picture.image[None].to(model.device)
     image = restore_clip(model, clip, size, plan=plan, generator=generator)[0]
-    report.findings = dict(model.findings)
     alpha = None if picture.alpha is None else enlarge_alpha(picture.alpha, size)
     return Picture(image, alpha, picture.bit_depth, picture.is_gray, picture.icc_profile, picture.exif)
+
+
+def _restore(picture: Picture, model: Model, options: UpscaleOptions, report: UpscaleReport) -> Picture:
+    decided = decide_still(picture, model=model, options=options)
+    report.model = {"name": model.name, "licence": model.card.licence, **model.identity()}
+    report.plan, report.options = decided.plan, options.to_json()
+    report.warn(decided.warnings)
+    warning = check_room(Path(report.destination).parent, num_pixels=decided.height * decided.width)
+    report.warn([warning] if warning else [])
+    size = (decided.height, decided.width)
+    restored = restore_still(picture, size, decided.plan, model=model, seed=options.seed)
+    report.findings = dict(model.findings)
+    return restored
 
 
 def _describe(

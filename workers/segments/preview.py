@@ -58,6 +58,14 @@ def make_pair(frame: FinishedFrame, decided: DecidedRun) -> FramePair:
     )
 
 
+def make_still_pair(source: Tensor, result: Tensor) -> FramePair:
+    """The pair of a still: (3, h, w) and (3, H, W), both upright, [0, 1]."""
+    height, width = result.shape[-2:]
+    factor = min(Fraction(1), Fraction(PREVIEW_SIDE, max(height, width)))
+    size = (max(1, round(height * factor)), max(1, round(width * factor)))
+    return FramePair(0, 0, _to_preview(source, size, 0), _to_preview(result, size, 0))
+
+
 def _to_preview(image: Tensor, size: tuple[int, int], rotation: int) -> Tensor:
     resized = F.interpolate(image[None], size=size, mode="bicubic", align_corners=False, antialias=True)[0]
     levels = (resized.clamp(0, 1) * 255).round().to(torch.uint8)

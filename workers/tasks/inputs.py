@@ -22,9 +22,11 @@ from media.sandbox import (
     SandboxLimits,
     decode,
     encode,
+    sandboxed_picture,
     sandboxed_probe,
 )
 from media.sizes import SizeRequest
+from media.stills import Picture
 from workers.input_cache import CachedInput, InputCache
 from workers.run.decisions import keeps_alpha
 from workers.run.options import UpscaleOptions
@@ -165,7 +167,6 @@ def open_reader(
     info: MediaInfo, options: UpscaleOptions, *, settings: WorkerSettings, sandbox: Sandbox
 ) -> SandboxedReader:
     """A reader for the part of the source that the options ask for."""
-    idle = settings.decode_idle_seconds
     return SandboxedReader(
         info,
         start_seconds=options.start_seconds,
@@ -173,12 +174,34 @@ def open_reader(
         deinterlace=options.deinterlace,
         keep_alpha=keeps_alpha(info, options),
         limits=input_limits(settings),
-        timeout=idle,
-        sandbox_limits=SandboxLimits(
-            memory_bytes=settings.decode_memory_bytes,
-            cpu_seconds=max(1, round(_CPU_SECONDS_PER_SECOND * idle)),
-        ),
+        timeout=settings.decode_idle_seconds,
+        sandbox_limits=_decode_limits(settings),
         sandbox=sandbox,
+    )
+
+
+def read_still(
+    info: MediaInfo, *, settings: WorkerSettings, sandbox: Sandbox, cancellation: Cancellation
+) -> Picture:
+    """The source as a still, upright and whole.
+
+    Raises:
+        MediaError: If it cannot be read.
+    """
+    return sandboxed_picture(
+        info.path,
+        limits=input_limits(settings),
+        timeout=settings.decode_idle_seconds,
+        sandbox_limits=_decode_limits(settings),
+        sandbox=sandbox,
+        cancellation=cancellation,
+    )
+
+
+def _decode_limits(settings: WorkerSettings) -> SandboxLimits:
+    return SandboxLimits(
+        memory_bytes=settings.decode_memory_bytes,
+        cpu_seconds=max(1, round(_CPU_SECONDS_PER_SECOND * settings.decode_idle_seconds)),
     )
 
 

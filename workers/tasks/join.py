@@ -13,7 +13,7 @@ from typing import Any
 
 from jobs import objects
 from jobs.errors import LostLeaseError, StorageError
-from jobs.records import FinishedSegment, Job, JobPlan, OutputInfo
+from jobs.records import FinishedSegment, Job, OutputInfo
 from jobs.segment_list import SegmentList
 from media import JoinReport, MediaInfo
 from media.sandbox import sandboxed_join
@@ -85,14 +85,48 @@ def join(attempt: Attempt) -> None:
             cancellation=cancellation,
         )
         attempt.check()
-        result = _describe(attempt, job.plan, segments, report)
-        seconds = time.monotonic() - start
-        _complete(attempt, Joined(job, description, segments, source, report, result, seconds))
+        complete(attempt, description, segments, source, report, start=start)
 
 
-def _describe(
-    attempt: Attempt, plan: JobPlan, segments: list[FinishedSegment], report: JoinReport
-) -> OutputInfo:
+def complete(
+    attempt: Attempt,
+    description: dict[str, Any],
+    segments: list[FinishedSegment],
+    source: MediaInfo,
+    report: JoinReport,
+    *,
+    start: float,
+) -> None:
+    """Stores the file and says that the job is done; removes the file if it may not say so.
+
+    Args:
+        attempt: At the join.
+        description: Of the run.
+        segments: All.
+        source: Of the job.
+        report: Of the file.
+        start: Of the attempt, by `time.monotonic`.
+    """
+    context, job = attempt.context, attempt.job
+    result = _describe(attempt, segments, report)
+    joined = Joined(job, description, segments, source, report, result, time.monotonic() - start)
+    sound = None if job.streaming is None else job.streaming.sound
+    to_be_played = SegmentList(segments=tuple(segments), sound=sound)
+    try:
+        context.storage.put_file(result.key, report.path, is_movable=True)
+        context.storage.put_bytes(result.report_key, json.dumps(make_report(joined), indent=1).encode())
+        context.storage.put_bytes(result.segments_key, to_be_played.to_json())
+        ttl = context.settings.result_ttl
+        context.store.complete(job.id, attempt.token, result, ttl=ttl, warnings=joined.warnings)
+    except (LostLeaseError, StorageError):
+        for key in (result.key, result.report_key, result.segments_key):
+            context.storage.delete(key)
+        raise
+
+
+def _describe(attempt: Attempt, segments: list[FinishedSegment], report: JoinReport) -> OutputInfo:
+    plan = attempt.job.plan
+    assert plan is not None
     last_preview = segments[-1].preview_key
     return OutputInfo(
         job_id=attempt.job.id,
@@ -107,23 +141,6 @@ def _describe(
         token=objects.short(attempt.token),
         preview_token=None if last_preview is None else objects.token_of(last_preview),
     )
-
-
-def _complete(attempt: Attempt, joined: Joined) -> None:
-    """Stores the file and says that the job is done; removes the file if it may not say so."""
-    context, job, result = attempt.context, joined.job, joined.result
-    sound = None if job.streaming is None else job.streaming.sound
-    to_be_played = SegmentList(segments=tuple(joined.segments), sound=sound)
-    try:
-        context.storage.put_file(result.key, joined.report.path, is_movable=True)
-        context.storage.put_bytes(result.report_key, json.dumps(make_report(joined), indent=1).encode())
-        context.storage.put_bytes(result.segments_key, to_be_played.to_json())
-        ttl = context.settings.result_ttl
-        context.store.complete(job.id, attempt.token, result, ttl=ttl, warnings=joined.warnings)
-    except (LostLeaseError, StorageError):
-        for key in (result.key, result.report_key, result.segments_key):
-            context.storage.delete(key)
-        raise
 
 
 def make_report(joined: Joined) -> dict[str, Any]:

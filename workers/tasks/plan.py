@@ -66,7 +66,7 @@ def _cut(attempt: Attempt, cutting: Cutting, reader: SandboxedReader, *, start: 
         if needs_stream and segment.is_last:  # nobody comes back after it to do it
             needs_stream = False
             _prepare_stream(attempt, cutting)
-        _check_pixels(job, cutting, segment.end_frame)
+        check_pixels(job, cutting.frame_pixels, segment.end_frame)
         _append(attempt, segment)
         enqueue_next(context, job.spec)  # other workers may be idle
         if needs_stream:
@@ -106,14 +106,14 @@ def _describe(attempt: Attempt, blueprint: Blueprint) -> None:
     attempt.set_fields(**fields)
 
 
-def _check_pixels(job: Job, cutting: Cutting, num_frames: int) -> None:
+def check_pixels(job: Job, frame_pixels: int, num_frames: int) -> None:
     """Holds the job to its key's limit: what the API knew of the source was an estimate, or nothing.
 
     Raises:
         QuotaExceededError: If the result has more pixels than the key allows.
     """
     limit = job.spec.max_output_pixels
-    pixels = num_frames * cutting.frame_pixels
+    pixels = num_frames * frame_pixels
     if limit and pixels > limit:
         raise QuotaExceededError(
             f"the result has at least {num_frames} frames and {pixels / 1e9:.2f} gigapixels, your key allows "

@@ -13,6 +13,7 @@ from jobs import objects
 from jobs.errors import LostLeaseError, QuotaExceededError, StorageError
 from jobs.records import FinishedSegment
 from media.growing import index_segment
+from pipelines.planning.plan import ChunkPlan
 from workers.run.timing import StageClock
 from workers.segments.description import JobMismatchError
 from workers.segments.making import MadeSegment, SegmentStoppedError, make_segment
@@ -45,7 +46,7 @@ def segment(attempt: Attempt) -> None:
         store_start = time.monotonic()
         finished = _store(attempt, plan, made, start=start)
         store_seconds = time.monotonic() - store_start
-    _publish(attempt, finished)
+    publish(attempt, finished)
     context.fleet.count_segment(
         blueprint.model.name,
         output_pixels=finished.output_pixels,
@@ -66,7 +67,6 @@ def _make(
         DrainedError: If the worker stops.
     """
     attempt.expect_frames(plan.num_frames)
-    is_last = attempt.number > 1 and attempt.number == attempt.context.settings.max_attempts
     try:
         return make_segment(
             reader,
@@ -75,8 +75,7 @@ def _make(
             plan,
             path,
             options=blueprint.options,
-            # Who dies each time may die of memory, without a word.
-            memory_plan=blueprint.run.plan.smaller() if is_last else None,
+            memory_plan=smaller_tiles(attempt, blueprint.run.plan),
             on_frame=attempt.report_frames,
             should_stop=attempt.should_stop,
             clock=clock,
@@ -86,34 +85,49 @@ def _make(
         raise
 
 
+def smaller_tiles(attempt: Attempt, plan: ChunkPlan) -> ChunkPlan | None:
+    """What the last attempt takes in place of a plan; None for all before it."""
+    # Who dies each time may die of memory, without a word.
+    is_last = attempt.number > 1 and attempt.number == attempt.context.settings.max_attempts
+    return plan.smaller() if is_last else None
+
+
 def _store(attempt: Attempt, plan: SegmentPlan, made: MadeSegment, *, start: float) -> FinishedSegment:
     """Uploads the file and its preview."""
-    storage, job_id, path = attempt.context.storage, attempt.job.id, made.info.path
-    key = objects.segment_key(job_id, plan.index, attempt.token)
+    job_id, path = attempt.job.id, made.info.path
     boxes = index_segment(path).to_dict()
-    size_bytes = path.stat().st_size
-    storage.put_file(key, path, is_movable=True)
-    preview_key = objects.preview_key(job_id, plan.index, attempt.token)
-    try:
-        storage.put_bytes(preview_key, preview_jpeg(made.preview))
-    except StorageError:
-        storage.delete(key)  # the next attempt has another key
-        raise
-    return FinishedSegment(
+    finished = FinishedSegment(
         index=plan.index,
-        key=key,
+        key=objects.segment_key(job_id, plan.index, attempt.token),
         num_frames=made.info.num_frames,
-        size_bytes=size_bytes,
-        seconds=time.monotonic() - start,
+        size_bytes=path.stat().st_size,
+        seconds=0,
         output_pixels=made.info.num_frames * boxes["format"]["width"] * boxes["format"]["height"],
         boxes=boxes,
-        preview_key=preview_key,
+        preview_key=objects.preview_key(job_id, plan.index, attempt.token),
         warnings=tuple(without_paths(text) for text in made.warnings),
         findings=made.findings,
     )
+    store_segment(attempt.context, finished, path, made.preview)
+    return finished.model_copy(update={"seconds": time.monotonic() - start})
 
 
-def _publish(attempt: Attempt, finished: FinishedSegment) -> None:
+def store_segment(context: WorkerContext, finished: FinishedSegment, path: Path, preview: FramePair) -> None:
+    """Uploads a segment's file, which is moved, and its preview; both or neither.
+
+    Raises:
+        StorageError: If the storage does not take them.
+    """
+    assert finished.preview_key is not None
+    context.storage.put_file(finished.key, path, is_movable=True)
+    try:
+        context.storage.put_bytes(finished.preview_key, preview_jpeg(preview))
+    except StorageError:
+        context.storage.delete(finished.key)  # the next attempt has another key
+        raise
+
+
+def publish(attempt: Attempt, finished: FinishedSegment) -> None:
     """Makes the segment part of the result; removes what was uploaded if another attempt was faster."""
     context, job = attempt.context, attempt.job
     try:

@@ -2,10 +2,11 @@
 
 import { Compare } from "./compare.js";
 import { hideControls, showControls } from "./controls.js";
-import { $, setText } from "./dom.js";
+import { $, el, setText } from "./dom.js";
 import { isFinal } from "./events.js";
 import { makeVideo, release } from "./media.js";
 import { VideoPair } from "./pair.js";
+import { Picture, PicturePair, givesPicture } from "./pictures.js";
 import { ResultPlayer } from "./result_player.js";
 import { StillPair } from "./stills.js";
 
@@ -13,13 +14,17 @@ const NOTES = {
   before: "This browser cannot play the original video, so single frames are compared instead.",
   after: "This browser cannot play the result's codec. Download it, or compare single frames here.",
   stopped: "The last frame that was finished.",
+  pictureBefore: "This browser cannot show the original picture, so smaller copies are compared instead.",
+  pictureAfter: "This browser cannot show this kind of picture. Download it, or compare smaller copies here.",
+  pictureResult: "This browser cannot show this kind of picture. Download it; this is a smaller copy.",
   stills: "The newest finished frame. It becomes a video when the job is done.",
 };
 
 const compare = new Compare();
 let job = null;
 let mode = "watch";
-// What is on the stage: "" before a job, "nothing", "growing", "result", "pair" or "stills", and the thing that draws it.
+// What is on the stage: "" before a job, "nothing", "growing", "result", "pair", "stills", "picture" or "pictures", and
+// the thing that draws it.
 let kind = "";
 let shown = null;
 let source = null;
@@ -59,10 +64,12 @@ export function closeStage() {
 
 function wantedKind() {
   if (job.status === "completed") {
-    if (mode === "watch") return "result";
-    return unplayable ? "stills" : "pair";
+    if (mode === "watch") return givesPicture(job) ? "picture" : "result";
+    if (unplayable) return "stills";
+    return givesPicture(job) ? "pictures" : "pair";
   }
-  if (!hasPart) return "nothing";
+  // A picture is there all at once.
+  if (!hasPart || (givesPicture(job) && !isStopped())) return "nothing";
   // A stream that was stopped does not begin again; who is watching it may go on.
   if (isStopped() && kind !== "growing") return "stills";
   return mode === "watch" ? "growing" : "stills";
@@ -96,7 +103,8 @@ function mountWanted() {
   unmount();
   kind = wanted;
   if (kind === "") return;
-  ({ nothing: mountNothing, growing: mountGrowing, result: mountResult, pair: mountPair, stills: mountStills })[kind]();
+  const mounts = { nothing: mountNothing, growing: mountGrowing, result: mountResult, pair: mountPair, stills: mountStills };
+  ({ ...mounts, picture: mountPicture, pictures: mountPictures })[kind]();
 }
 
 function unmount() {
@@ -116,18 +124,23 @@ function mountNothing() {
   source = null;
   showSource();
   $("placeholder").hidden = false;
-  shown = { close: () => source && release(source) };
+  shown = { close: () => source && (source.pause ? release(source) : source.remove()) };
 }
 
 // As soon as it is there: of an address that is still being fetched it comes later.
 function showSource() {
   if (source || job.input.width === null) return;
   setRatio();
-  source = makeVideo({ "aria-hidden": "true", src: `${job.links.self}/source`, preload: "metadata", tabindex: "-1" });
-  const video = source;
-  video.muted = true;
-  video.addEventListener("error", () => video.remove());
-  $("placeholder").prepend(video);
+  const url = `${job.links.self}/source`;
+  if (job.input.picture) {
+    source = el("img", { "aria-hidden": "true", src: url, alt: "" });
+  } else {
+    source = makeVideo({ "aria-hidden": "true", src: url, preload: "metadata", tabindex: "-1" });
+    source.muted = true;
+  }
+  const shownSource = source;
+  shownSource.addEventListener("error", () => shownSource.remove());
+  $("placeholder").prepend(shownSource);
 }
 
 function mountGrowing() {
@@ -177,9 +190,38 @@ async function mountPair() {
   if (shown === pair) $("stage").style.setProperty("--ratio", String(videoWidth / videoHeight));
 }
 
+async function mountPicture() {
+  const picture = new Picture($("watch"), job.links.content);
+  shown = picture;
+  try {
+    await picture.open();
+  } catch {
+    if (shown !== picture) return;
+    setText($("player-note"), NOTES.pictureResult);
+    picture.image.src = `${job.links.preview}?side=after`;
+  }
+}
+
+async function mountPictures() {
+  const pair = new PicturePair({ before: `${job.links.self}/source`, after: job.links.content });
+  shown = pair;
+  compare.show(pair.before, pair.after);
+  showControls(null);
+  try {
+    await pair.open();
+  } catch (error) {
+    if (shown !== pair) return;
+    unplayable = error.side;
+    render();
+    return;
+  }
+  if (shown === pair) $("stage").style.setProperty("--ratio", String(pair.ratio));
+}
+
 function mountStills() {
   shown = new StillPair(job.links.preview);
-  const note = isStopped() ? "stopped" : (unplayable ?? "stills");
+  const unshown = { before: "pictureBefore", after: "pictureAfter" };
+  const note = isStopped() ? "stopped" : unplayable ? (givesPicture(job) ? unshown[unplayable] : unplayable) : "stills";
   setText($("player-note"), NOTES[note]);
   showStills();
 }
@@ -201,6 +243,7 @@ async function showStills() {
 
 function placeholderWords() {
   if (job.stage === "fetching") return "The video is being fetched from its address.";
+  if (givesPicture(job) && job.status !== "queued") return "The sharp picture appears here in a moment.";
   return job.status === "queued" ? "Starts when it is this video's turn." : "The first sharp frames appear here in a moment.";
 }
 

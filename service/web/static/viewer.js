@@ -91,7 +91,9 @@ function render() {
 
 function facts() {
   const { input, output, options } = job;
-  const from = input.width && size(input.width, input.height);
+  // A still is upright when it is done, whatever way its camera was held.
+  const isTurned = input.picture && Math.abs(input.rotation) % 180 === 90;
+  const from = input.width && (isTurned ? size(input.height, input.width) : size(input.width, input.height));
   const parts = [output ? `${from} → ${size(output.width, output.height)}` : from];
   const seconds = output?.duration_seconds ?? input.duration_seconds;
   if (seconds) parts.push(clock(seconds));

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from media import EncodeOptions
+from media import EncodeOptions, probe
+from media.info import SphericalMapping
+from media.sizes import SizeRequest
 from pipelines.model import Model
 from tests.media.captioned import by_time, captions_in, write_captioned
-from tests.media.spherical import equi, said_of, st3d, sv3d, write_with_box
+from tests.media.spherical import cbmp, equi, said_of, st3d, sv3d, write_with_box
 from tests.workers.made import options
 from tests.workers.run.test_resume import stop_after
 from workers.run.upscaler import upscale_file
@@ -55,6 +57,14 @@ def test_a_spherical_picture_stays_one_and_its_comparison_is_flat(tmp_path: Path
     assert report.output is not None
     assert report.output.compare_video is not None
     assert said_of(report.output.compare_video) == {}
+
+
+def test_the_padding_of_a_cubemap_grows_with_its_faces(tmp_path: Path, bicubic: Model) -> None:
+    source = write_with_box(tmp_path / "a.mp4", sv3d(cbmp(6)))
+    wanted = options(size=SizeRequest(scale=Fraction(3, 2)))
+    upscale_file(source, tmp_path / "out.mp4", model=bicubic, options=wanted)
+    spherical = probe(tmp_path / "out.mp4").video.spherical
+    assert spherical == SphericalMapping(projection="cubemap", padding=9)
 
 
 def test_frames_as_files_are_said_to_be_flat(tmp_path: Path, bicubic: Model) -> None:

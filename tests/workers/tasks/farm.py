@@ -20,7 +20,7 @@ from typing import Any
 from jobs import objects
 from jobs.connections import patient_client
 from jobs.fleet import Fleet
-from jobs.options import JobOptions
+from jobs.options import JobOptions, PictureKind
 from jobs.queue import JobQueue
 from jobs.records import FinishedSegment, InputInfo, Job, JobSpec, Priority, new_id
 from jobs.segment_list import SegmentList
@@ -99,6 +99,7 @@ class Farm:
         priority: Priority = Priority.NORMAL,
         owner: str = "local",
         limits: Mapping[str, int] | None = None,
+        picture: PictureKind | None = None,
         **options: Any,
     ) -> str:
         """What the API does with an upload; the job's id."""
@@ -118,6 +119,7 @@ class Farm:
                 width=64,
                 height=48,
                 frame_rate=25,
+                picture=picture,
             ),
             options=JobOptions(preset="ultrafast", **options),
             priority=priority,
