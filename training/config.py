@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipelines.planning.attention import FULL_ATTENTION, AttentionSettings
+from pipelines.planning.view import ViewSettings
 from training.errors import TrainingConfigError
 
 
@@ -130,6 +131,7 @@ class ModelConfig(StrictModel):
     timestep: int
     attention: AttentionSettings = FULL_ATTENTION
     local_enhancement: bool = False
+    view: ViewSettings | None = None
     prompt_tokens: int = 1
     transformer: dict[str, Any]
     vae: dict[str, Any]
@@ -169,6 +171,9 @@ class StageConfig(StrictModel):
     temporal_weight: float = 0.0
     latent_weight: float = 0.0
     frequency_weight: float = Field(default=0.0, ge=0, description="of STAR's frequency loss")
+    view_probability: float = Field(
+        default=0.0, ge=0, le=1, description="share of steps whose crops see the samples that they are of"
+    )
 
 
 class RunConfig(StrictModel):
@@ -234,6 +239,13 @@ class TrainingConfig(RunConfig):
             if unknown:
                 defined = sorted(self.degradations)
                 raise ValueError(f"stages ask for the degradations {sorted(unknown)}; defined are {defined}")
+        return self
+
+    @model_validator(mode="after")
+    def _views_are_of_the_model(self) -> Self:
+        asked = max(stage.view_probability for stage in self.stages)
+        if asked and self.model.view is None:
+            raise ValueError(f"a stage has view_probability {asked}, but the model has no view")
         return self
 
     @property
