@@ -121,10 +121,8 @@ class ValidationConfig(StrictModel):
 
 
 class ModelConfig(StrictModel):
-    """The checkpoint to make; `transformer`, `vae` and `scheduler` are the diffusers configs.
-
-    `attention` is as in `dovetail.json`; a `window` beside a pattern's name is its window.
-    """
+    """The checkpoint to make; `transformer`, `vae` and `scheduler` are the diffusers configs, `attention` and
+    `view` as in `dovetail.json`. A `window` beside a pattern's name is its window."""
 
     name: str
     scale: int = 4
@@ -172,7 +170,7 @@ class StageConfig(StrictModel):
     latent_weight: float = 0.0
     frequency_weight: float = Field(default=0.0, ge=0, description="of STAR's frequency loss")
     view_probability: float = Field(
-        default=0.0, ge=0, le=1, description="share of steps whose crops see the samples that they are of"
+        default=0.0, ge=0, le=1, description="share of steps with the model's view"
     )
 
 
@@ -233,19 +231,14 @@ class TrainingConfig(RunConfig):
     stages: tuple[StageConfig, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _profiles_exist(self) -> Self:
+    def _stages_ask_for_what_there_is(self) -> Self:
         for stage in self.stages:
+            if stage.view_probability and self.model.view is None:
+                raise ValueError(f"view_probability is {stage.view_probability}, but the model has no view")
             unknown = set(stage.degradations) - set(self.degradations)
             if unknown:
                 defined = sorted(self.degradations)
                 raise ValueError(f"stages ask for the degradations {sorted(unknown)}; defined are {defined}")
-        return self
-
-    @model_validator(mode="after")
-    def _views_are_of_the_model(self) -> Self:
-        asked = max(stage.view_probability for stage in self.stages)
-        if asked and self.model.view is None:
-            raise ValueError(f"a stage has view_probability {asked}, but the model has no view")
         return self
 
     @property

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -13,7 +13,7 @@ from pipelines.dove.attention import RotaryEmbedding, ViewTokens
 from pipelines.dove.geometry import Geometry, to_unit_range
 from pipelines.dove.one_step import num_leading_copies, one_step, rotary_embedding, token_grid
 from pipelines.dove.options import DoveOptions, Upsample
-from pipelines.dove.streamed import StreamedNetwork
+from pipelines.dove.streamed import StreamedNetwork, WholeNetwork
 from pipelines.dove.view import FrameView, downsize
 from pipelines.dove.windowed import WindowedTransformer
 from pipelines.planning.attention import TokenGrid
@@ -26,19 +26,6 @@ from pipelines.tiling import TileFusion
 
 # Equal tiles need one table, the reference's merged ones up to four per chunk length.
 MAX_ROTARY_TABLES = 8
-
-
-class WholeNetwork(Protocol):
-    """A checkpoint whose parts work on whole frames as one (`pipelines.dove.streamed`)."""
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def restore_tokens(self, lq: torch.Tensor, upsample: Upsample) -> torch.Tensor: ...
-
-    def render(
-        self, tokens: torch.Tensor, lq: torch.Tensor, upsample: Upsample
-    ) -> Iterator[torch.Tensor]: ...
 
 
 class ChunkRestorer:
@@ -157,7 +144,8 @@ class ChunkRestorer:
         fusion = TileFusion(grid, "fade" if options.tile_fusion == "pixel" else "cut")
         for index, (row, col) in enumerate(grid.tiles):
             latents = self._encode(sample[..., row.slice, col.slice], options, plan, generator)
-            latents = self._one_step(latents, options, generator, self._in_tiles(view, [(row, col)]))
+            place = view and view.in_spans([(row, col)], self.model_shape.alignment)
+            latents = self._one_step(latents, options, generator, place)
             tile_lq = self._lq_tile(lq, row, col)
             fusion.add(index, torch.cat(list(self._decode(latents, tile_lq, options, plan)), dim=2))
         del sample
@@ -216,7 +204,8 @@ class ChunkRestorer:
         for start in range(0, len(latent_grid), plan.tile_batch):
             tiles = latent_grid.tiles[start : start + plan.tile_batch]
             batch = torch.cat([latents[..., row.slice, col.slice] for row, col in tiles])
-            places = self._in_tiles(view, grid.tiles[start : start + plan.tile_batch])
+            pixels = grid.tiles[start : start + plan.tile_batch]
+            places = view and view.in_spans(pixels, self.model_shape.alignment)
             restored = self._one_step(batch, options, generator, places)
             for offset in range(len(tiles)):
                 fusion.add(start + offset, restored[offset : offset + 1])
@@ -230,7 +219,7 @@ class ChunkRestorer:
         if not tokens or len(grid) == 1:
             return None
         size = view_size((grid.height, grid.width), tokens=tokens, alignment=alignment)
-        # Without noise, whatever the tiles' latents have: it is what they are to agree on.
+        # Never with noise: it is what tiles agree on.
         latents = self._encode(downsize(sample, size), replace(options, latent_rule="mode"), plan, None)
         self.part = "transformer"
         return FrameView.of(
@@ -239,13 +228,6 @@ class ChunkRestorer:
             self.prompt_embeds.to(device=latents.device, dtype=latents.dtype),
             frame=(grid.height / alignment, grid.width / alignment),
         )
-
-    def _in_tiles(self, view: FrameView | None, tiles: Sequence[tuple[Span, Span]]) -> ViewTokens | None:
-        """The view with its places in tiles, which are in pixels."""
-        if view is None:
-            return None
-        origins = torch.tensor([[row.start, col.start] for row, col in tiles])
-        return view.for_tiles(origins / self.model_shape.alignment)
 
     def _one_step(
         self,

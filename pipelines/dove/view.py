@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from pipelines.dove.attention import RotaryEmbedding, ViewTokens
 from pipelines.dove.one_step import token_grid, with_leading_copies
 from pipelines.planning.attention import TokenGrid
 from pipelines.planning.slices import frames_per_slice
+from pipelines.planning.spans import Span
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ class FrameView:
         )
         times = torch.arange(self.grid[0], device=origins.device, dtype=torch.float32)
         return ViewTokens(self.states, rotary_at(times, rows, cols, self.head_dim))
+
+    def in_spans(self, tiles: Sequence[tuple[Span, Span]], alignment: int) -> ViewTokens:
+        """The view with its places in tiles, rows and columns in pixels, `alignment` pixels to a token."""
+        return self.for_tiles(torch.tensor([[row.start, col.start] for row, col in tiles]) / alignment)
 
 
 def rotary_at(times: torch.Tensor, rows: torch.Tensor, cols: torch.Tensor, head_dim: int) -> RotaryEmbedding:

@@ -118,5 +118,5 @@ def test_a_view_is_added_to_a_checkpoint_without_one_and_starts_as_its_projectio
 
 
 def test_a_stage_with_a_view_needs_a_model_with_one(tiny_config: TrainingConfig) -> None:
-    with pytest.raises(ValidationError, match=r"view_probability 1\.0, but the model has no view"):
+    with pytest.raises(ValidationError, match=r"view_probability is 1\.0, but the model has no view"):
         with_view(tiny_config, view=None)
