@@ -144,7 +144,7 @@ class ChunkRestorer:
         fusion = TileFusion(grid, "fade" if options.tile_fusion == "pixel" else "cut")
         for index, (row, col) in enumerate(grid.tiles):
             latents = self._encode(sample[..., row.slice, col.slice], options, plan, generator)
-            place = view and view.in_spans([(row, col)], self.model_shape.alignment)
+            place = view.in_spans([(row, col)], self.model_shape.alignment) if view else None
             latents = self._one_step(latents, options, generator, place)
             tile_lq = self._lq_tile(lq, row, col)
             fusion.add(index, torch.cat(list(self._decode(latents, tile_lq, options, plan)), dim=2))
@@ -205,7 +205,7 @@ class ChunkRestorer:
             tiles = latent_grid.tiles[start : start + plan.tile_batch]
             batch = torch.cat([latents[..., row.slice, col.slice] for row, col in tiles])
             pixels = grid.tiles[start : start + plan.tile_batch]
-            places = view and view.in_spans(pixels, self.model_shape.alignment)
+            places = view.in_spans(pixels, self.model_shape.alignment) if view else None
             restored = self._one_step(batch, options, generator, places)
             for offset in range(len(tiles)):
                 fusion.add(start + offset, restored[offset : offset + 1])
