@@ -1,10 +1,45 @@
-"""How visible tile borders are: gradients across the borders against gradients elsewhere."""
+"""How visible tiles are: gradients across their borders against gradients elsewhere, and their tones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 import torch
+
+from pipelines.planning.spans import TileGrid
+
+
+def tile_tones(
+    frame: torch.Tensor, source: torch.Tensor, grid: TileGrid, is_flat: torch.Tensor
+) -> torch.Tensor:
+    """The mean tone that the restoration added to the flat areas of each tile.
+
+    Args:
+        frame: (3, H, W), output, [0, 1].
+        source: (3, H, W), the interpolated source.
+        grid: The tiles.
+        is_flat: (H, W), bool, what is looked at; tiles without such a pixel are left out.
+
+    Returns:
+        (tiles, 3), code values of 8 bits, float64.
+
+    Raises:
+        ValueError: If no tile has a flat pixel.
+    """
+    added = 255 * (frame.double() - source.double())
+    tones = [
+        added[:, row.slice, col.slice][:, flat].mean(dim=-1)
+        for row, col in grid.tiles
+        if (flat := is_flat[row.slice, col.slice]).any()
+    ]
+    if not tones:
+        raise ValueError(f"none of {len(grid)} tiles has a flat pixel")
+    return torch.stack(tones)
+
+
+def tone_drift(tones: torch.Tensor) -> float:
+    """Largest difference between any two tiles in any channel of `tile_tones`, code values."""
+    return float((tones.amax(dim=0) - tones.amin(dim=0)).max())
 
 
 def seam_ratio(

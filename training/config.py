@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipelines.planning.attention import FULL_ATTENTION, AttentionSettings
+from pipelines.planning.view import ViewSettings
 from training.errors import TrainingConfigError
 
 
@@ -120,16 +121,15 @@ class ValidationConfig(StrictModel):
 
 
 class ModelConfig(StrictModel):
-    """The checkpoint to make; `transformer`, `vae` and `scheduler` are the diffusers configs.
-
-    `attention` is as in `dovetail.json`; a `window` beside a pattern's name is its window.
-    """
+    """The checkpoint to make; `transformer`, `vae` and `scheduler` are the diffusers configs, `attention` and
+    `view` as in `dovetail.json`. A `window` beside a pattern's name is its window."""
 
     name: str
     scale: int = 4
     timestep: int
     attention: AttentionSettings = FULL_ATTENTION
     local_enhancement: bool = False
+    view: ViewSettings | None = None
     prompt_tokens: int = 1
     transformer: dict[str, Any]
     vae: dict[str, Any]
@@ -169,6 +169,9 @@ class StageConfig(StrictModel):
     temporal_weight: float = 0.0
     latent_weight: float = 0.0
     frequency_weight: float = Field(default=0.0, ge=0, description="of STAR's frequency loss")
+    view_probability: float = Field(
+        default=0.0, ge=0, le=1, description="share of steps with the model's view"
+    )
 
 
 class RunConfig(StrictModel):
@@ -228,8 +231,10 @@ class TrainingConfig(RunConfig):
     stages: tuple[StageConfig, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _profiles_exist(self) -> Self:
+    def _stages_ask_for_what_there_is(self) -> Self:
         for stage in self.stages:
+            if stage.view_probability and self.model.view is None:
+                raise ValueError(f"view_probability is {stage.view_probability}, but the model has no view")
             unknown = set(stage.degradations) - set(self.degradations)
             if unknown:
                 defined = sorted(self.degradations)

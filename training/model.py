@@ -15,15 +15,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
-from pipelines.dove.attention import set_attention
+from pipelines.dove.attention import ADDED_MODULES, ViewTokens, set_attention
 from pipelines.dove.description import read_description, transformer_digest
 from pipelines.dove.one_step import one_step
+from pipelines.dove.view import FrameView, downsize
 from pipelines.errors import CheckpointError
+from pipelines.planning.view import view_size
+from training.batches import WholeSamples
 from training.config import ModelConfig
 from training.errors import TrainingConfigError
 
-# Weights that a pattern or a gate adds to a layer: what the other attention does not have.
-_OF_ATTENTION = frozenset({"pattern", "local_enhancement"})
 EMPTY_PROMPT_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
@@ -43,20 +44,47 @@ class OneStepModel(nn.Module):
         # v starts at zero, so the first x0 is sqrt(alpha_bar) * z: the upsampled frame itself.
         nn.init.zeros_(self.transformer.proj_out.weight)
         nn.init.zeros_(self.transformer.proj_out.bias)
-        set_attention(self.transformer, config.attention, use_local_enhancement=config.local_enhancement)
+        set_attention(
+            self.transformer,
+            config.attention,
+            use_local_enhancement=config.local_enhancement,
+            use_view=config.view is not None,
+        )
         self.vae = SpaceToDepthAutoencoder(**config.vae)
         self.vae.to(memory_format=torch.channels_last)
         self.scheduler = CogVideoXDDIMScheduler(**config.scheduler)
         shape = (config.prompt_tokens, config.transformer["text_embed_dim"])
         self.register_buffer("prompt_embeds", torch.zeros(1, *shape))
 
-    def restore_latents(self, lq: torch.Tensor) -> torch.Tensor:
-        """(B, 3, F, h, w) in [-1, 1] -> restored latents (B, C, F, H / 8, W / 8)."""
+    def restore_latents(self, lq: torch.Tensor, whole: WholeSamples | None = None) -> torch.Tensor:
+        """(B, 3, F, h, w) in [-1, 1] -> restored latents (B, C, F, H / 8, W / 8).
+
+        Args:
+            lq: Whole frames, or crops.
+            whole: What they are crops of, for a model with a view.
+        """
         latents = self.vae.encode(upsample(lq, self.config.scale)).transpose(1, 2)
         restored = one_step(
-            self.transformer, self.scheduler, latents, self.prompt_embeds, timestep=self.config.timestep
+            self.transformer,
+            self.scheduler,
+            latents,
+            self.prompt_embeds,
+            timestep=self.config.timestep,
+            view=None if whole is None else self._view(whole),
         )
         return restored.transpose(1, 2)
+
+    def _view(self, whole: WholeSamples) -> ViewTokens:
+        """Samples downsized as the pipeline downsizes frames for their tiles."""
+        assert self.config.view is not None
+        scale, token = self.config.scale, self.vae.ratio * self.transformer.config.patch_size
+        sample = upsample(whole.lq, scale)
+        height, width = sample.shape[-2:]
+        size = view_size((height, width), tokens=self.config.view.tokens, alignment=token)
+        latents = self.vae.encode(downsize(sample, size)).transpose(1, 2)
+        frame = height / token, width / token
+        view = FrameView.of(self.transformer, latents, self.prompt_embeds, frame=frame)
+        return view.for_tiles(whole.origins * scale / token)
 
     def forward(self, lq: torch.Tensor, *, use_transformer: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         """Restores a clip: (B, 3, F, h, w) in [-1, 1] -> frames (B, 3, F, H, W) and restored latents.
@@ -110,9 +138,12 @@ class OneStepModel(nn.Module):
             except RuntimeError as error:
                 raise TrainingConfigError(f"{folder} does not fit the configuration: {error}") from error
             lost, unknown = (
-                [name for name in names if not _OF_ATTENTION.intersection(name.split("."))]
+                [name for name in names if not ADDED_MODULES.intersection(name.split("."))]
                 for names in (missing.missing_keys, missing.unexpected_keys)
             )
+            if any("view" in name.split(".") for name in missing.missing_keys):
+                for block in self.transformer.transformer_blocks:
+                    block.attn1.view.start_as(block.attn1)
             if lost or unknown:
                 raise TrainingConfigError(
                     f"{folder} does not fit the configuration: its {part} lacks {lost[:3]}, has {unknown[:3]}"
@@ -148,6 +179,7 @@ class OneStepModel(nn.Module):
             "timestep": self.config.timestep,
             "attention": self.config.attention.bound_to(transformer_digest(folder)).model_dump(mode="json"),
             "local_enhancement": self.config.local_enhancement,
+            "view": self.config.view and self.config.view.model_dump(mode="json"),
         }
         (folder / "dovetail.json").write_text(json.dumps(description | card, indent=2) + "\n")
 

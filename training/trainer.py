@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from training.batches import CropBatch, draw_batch
 from training.config import StageConfig, TrainingConfig
 from training.data import Block, BlockMaker, one_step_maker
 from training.loop import TrainingLoop
@@ -19,11 +20,8 @@ from training.model import OneStepModel, upsample
 from training.muon import Muon
 from training.validation import Restore
 
-Pair = tuple[torch.Tensor, torch.Tensor]
-"""HR (B, 3, F, H, W) and LR (B, 3, F, h, w), float32, [-1, 1]."""
 
-
-class Trainer(TrainingLoop[OneStepModel, Pair]):
+class Trainer(TrainingLoop[OneStepModel, CropBatch]):
     """Trains the checkpoint of a configuration.
 
     Args:
@@ -50,37 +48,33 @@ class Trainer(TrainingLoop[OneStepModel, Pair]):
     def _block_maker(self) -> Callable[[], BlockMaker]:
         return functools.partial(one_step_maker, self.config, self.data_dir)
 
-    def _draw(self, block: Mapping[str, np.ndarray], index: int, rng: np.random.Generator) -> Pair:
+    def _draw(self, block: Mapping[str, np.ndarray], index: int, rng: np.random.Generator) -> CropBatch:
         stage = self.config.stage_at(self.step)
-        hr, lq = draw_batch(Block(**block), stage, self.config.model.scale, rng)
-        return hr.to(self.device), lq.to(self.device)
+        return draw_batch(Block(**block), stage, self.config.model.scale, rng).to(self.device)
 
     def learning_rate(self) -> float:
         """As the stage's schedule says."""
         return scheduled_rate(self.config.stage_at(self.step), self.config.step_in_stage(self.step))
 
-    def _losses(self, batch: Pair) -> dict[str, torch.Tensor]:
+    def _losses(self, batch: CropBatch) -> dict[str, torch.Tensor]:
         """Of the stage; `baseline` is the pixel loss of bicubic upsampling of the same batch."""
         stage = self.config.stage_at(self.step)
         use_bfloat16 = self.config.dtype == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16):
-            return (
-                self._latent_losses(*batch) if stage.kind == "latent" else self._pixel_losses(stage, *batch)
-            )
+            return self._latent_losses(batch) if stage.kind == "latent" else self._pixel_losses(stage, batch)
 
-    def _latent_losses(self, hr: torch.Tensor, lq: torch.Tensor) -> dict[str, torch.Tensor]:
-        target = self.network.vae.encode(hr)
-        restored = self.network.restore_latents(lq)
+    def _latent_losses(self, batch: CropBatch) -> dict[str, torch.Tensor]:
+        target = self.network.vae.encode(batch.hr)
+        restored = self.network.restore_latents(batch.lq, batch.whole)
         with torch.no_grad():
-            interpolated = self.network.vae.encode(upsample(lq, self.config.model.scale))
+            interpolated = self.network.vae.encode(upsample(batch.lq, self.config.model.scale))
             baseline = (interpolated - target).square().mean()
         return {"loss": (restored.float() - target).square().mean(), "baseline": baseline}
 
-    def _pixel_losses(
-        self, stage: StageConfig, hr: torch.Tensor, lq: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
+    def _pixel_losses(self, stage: StageConfig, batch: CropBatch) -> dict[str, torch.Tensor]:
+        hr, lq = batch.hr, batch.lq
         with torch.set_grad_enabled(stage.trains == "all"):
-            latents = self.network.restore_latents(lq)
+            latents = self.network.restore_latents(lq, batch.whole)
         sr = self.network.vae.decode(latents, lq)
         sr01, hr01 = sr.float() * 0.5 + 0.5, hr * 0.5 + 0.5
         losses = {"pixel": pixel_loss(sr01, hr01, stage.pixel_loss)}
@@ -148,44 +142,3 @@ def scheduled_rate(stage: StageConfig, step: int) -> float:
     progress = (step - stage.warmup_steps) / max(1, stage.steps - stage.warmup_steps)
     low = stage.min_learning_rate_ratio
     return stage.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def draw_batch(
-    block: Block, stage: StageConfig, scale: int, rng: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fresh crops, frame ranges and flips of random samples of a block.
-
-    A share of `stage.clean_probability` gets the bicubic LR of its HR crop in place of the degraded one.
-
-    Returns:
-        hr (B, 3, F, H, W) and lq (B, 3, F, h, w), float32, [-1, 1].
-    """
-    hrs, lqs = [], []
-    for _ in range(stage.batch_size):
-        index = int(rng.integers(len(block.hr)))
-        first = int(rng.integers(block.hr.shape[1] - stage.num_frames + 1))
-        y, x = (int(rng.integers(side - stage.lq_size + 1)) for side in block.lq.shape[-2:])
-        frames = slice(first, first + stage.num_frames)
-        hr_size = stage.lq_size * scale
-        hr_y, hr_x = y * scale, x * scale
-        hr = torch.from_numpy(
-            block.hr[index, frames, :, hr_y : hr_y + hr_size, hr_x : hr_x + hr_size]
-        ).float()
-        if rng.random() < stage.clean_probability:
-            lq = F.interpolate(
-                hr, scale_factor=1 / scale, mode="bicubic", align_corners=False, antialias=True
-            )
-            lq = lq.round().clamp(0, 255)
-        else:
-            lq = torch.from_numpy(
-                block.lq[index, frames, :, y : y + stage.lq_size, x : x + stage.lq_size]
-            ).float()
-        if rng.random() < 0.5:
-            hr, lq = hr.flip(-1), lq.flip(-1)
-        if rng.random() < 0.5:
-            hr, lq = hr.flip(-2), lq.flip(-2)
-        if rng.random() < 0.5:
-            hr, lq = hr.transpose(-1, -2), lq.transpose(-1, -2)
-        hrs.append(hr)
-        lqs.append(lq)
-    return tuple((torch.stack(x) / 127.5 - 1).transpose(1, 2).contiguous() for x in (hrs, lqs))  # type: ignore[return-value]

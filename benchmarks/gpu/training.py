@@ -25,9 +25,10 @@ from torch import Tensor
 
 from benchmarks.gpu.kit import ROOT, Kit, rounded
 from training import loop
+from training.batches import CropBatch
 from training.config import DataConfig, StageConfig, TrainingConfig, load_config
 from training.data import Block, SamplePool, SourceLibrary, block_path, make_block
-from training.trainer import Pair, Trainer
+from training.trainer import Trainer
 
 NAME = "training"
 STATE = "training-state"
@@ -56,7 +57,7 @@ class SlicedTrainer(Trainer):
         super().__init__(**arguments)
         self.deadline = deadline
 
-    def train_step(self, batch: Pair) -> dict[str, float]:
+    def train_step(self, batch: CropBatch) -> dict[str, float]:
         """See `TrainingLoop.train_step`.
 
         Raises:

@@ -68,6 +68,7 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
             transformer,
             attention=self.description.attention,
             clip_length=self.description.clip_length,
+            view_tokens=self.description.view.tokens if self.description.view else 0,
         )
         if prompt_embeds is None:
             config = transformer.config

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.errors import CheckpointError
 from pipelines.planning.attention import FULL_ATTENTION, AttentionSettings, RoutedAttention
+from pipelines.planning.view import ViewSettings
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "checkpoints"
 DESCRIPTION_NAME = "dovetail.json"
@@ -31,6 +32,7 @@ class CheckpointDescription(BaseModel):
         scale: Upscaling factor the checkpoint was trained for; informative where the VAE does not fix it.
         attention: Attention pattern it was trained with: a name, a pattern, or a list by layer.
         local_enhancement: Whether a gate stands before each layer's attention (STAR).
+        view: A view of the whole frame that tiles were trained with (PatchVSR), or None.
         upsample: Interpolation that brings the source to the target size before encoding.
         training_steps: Optimiser steps it has seen.
         clip_length: Frames of the clips it was trained on; the planner's default chunk. None leaves it to
@@ -47,6 +49,7 @@ class CheckpointDescription(BaseModel):
     scale: int = Field(default=4, ge=1, le=16)
     attention: AttentionSettings = FULL_ATTENTION
     local_enhancement: bool = False
+    view: ViewSettings | None = None
     upsample: Literal["bilinear", "bicubic"] = "bilinear"
     training_steps: int = Field(default=0, ge=0)
     clip_length: int | None = Field(default=None, ge=1)

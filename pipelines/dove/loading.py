@@ -23,9 +23,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
-from pipelines.dove.attention import transformer_class
+from pipelines.dove.attention import ADDED_MODULES, transformer_class
 from pipelines.dove.description import (
     COMPONENT_PATTERNS,
+    DESCRIPTION_NAME,
     EMBEDDED_FOLDER,
     TEXT_PATTERNS,
     CheckpointDescription,
@@ -141,7 +142,9 @@ def load_checkpoint(
         folder / "transformer",
         {
             "CogVideoXTransformer3DModel": transformer_class(
-                description.attention, use_local_enhancement=description.local_enhancement
+                description.attention,
+                use_local_enhancement=description.local_enhancement,
+                use_view=description.view is not None,
             )
         },
         dtype,
@@ -189,6 +192,14 @@ def _load_model(folder: Path, known: dict[str, Any], dtype: torch.dtype) -> Any:
         missing = sorted(info["missing_keys"])
         raise CheckpointError(
             f"{folder} lacks {len(missing)} weights its config.json asks for, first {missing[0]!r}",
+            path=folder,
+        )
+    # Dropped without a word otherwise, and what was trained with them would run without.
+    unasked = sorted(name for name in info["unexpected_keys"] if ADDED_MODULES.intersection(name.split(".")))
+    if unasked:
+        raise CheckpointError(
+            f"{folder} has {len(unasked)} weights that {DESCRIPTION_NAME} does not ask for, first "
+            f"{unasked[0]!r}",
             path=folder,
         )
     if isinstance(model, SpaceToDepthAutoencoder):

@@ -22,7 +22,7 @@ from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
 from pipelines.dove.quantization import is_quantized
 from pipelines.dove.reference_tiling import check_reference_tiling
-from pipelines.dove.restorer import WholeNetwork
+from pipelines.dove.streamed import WholeNetwork
 from pipelines.errors import InvalidOptionError
 from pipelines.model import Model, ModelCard, PartClock
 from pipelines.planning.diffusion_plan import DiffusionPlan

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 
-from pipelines.dove.attention import RotaryEmbedding
+from pipelines.dove.attention import RotaryEmbedding, ViewTokens
 from pipelines.planning.attention import TokenGrid
 
 
@@ -32,6 +32,14 @@ class VelocityScheduler(Protocol):
 def num_leading_copies(num_latent_frames: int, patch_size_t: int | None) -> int:
     """Copies of the first latent frame that DOVE puts in front: T % patch_size_t, as its script has it."""
     return num_latent_frames % patch_size_t if patch_size_t else 0
+
+
+def with_leading_copies(latents: torch.Tensor, config: Any) -> torch.Tensor:
+    """(B, T, C, h, w) with as many copies of the first frame in front as whole tokens need."""
+    num_copies = num_leading_copies(latents.shape[1], config.patch_size_t)
+    if not num_copies:
+        return latents
+    return torch.cat([latents[:, :1].repeat(1, num_copies, 1, 1, 1), latents], dim=1)
 
 
 def token_grid(num_latent_frames: int, height: int, width: int, config: Any) -> TokenGrid:
@@ -75,6 +83,7 @@ def one_step(
     *,
     timestep: int,
     rotary: RotaryEmbedding | None = None,
+    view: ViewTokens | None = None,
 ) -> torch.Tensor:
     """Restores latents with a single transformer call.
 
@@ -86,25 +95,28 @@ def one_step(
         prompt_embeds: (1 or B, L, D) text embedding, same dtype as the latents.
         timestep: The timestep the checkpoint was trained for (399 for DOVE).
         rotary: Tables of `rotary_embedding`, if the caller keeps them; computed here otherwise.
+        view: The frame that the latents are tiles of, for a transformer that was given a branch for it.
 
     Returns:
         (B, T, C, h, w), the restored latents in the latents' dtype.
     """
     config: Any = transformer.config
     num_copies = num_leading_copies(latents.shape[1], config.patch_size_t)
-    if num_copies:
-        latents = torch.cat([latents[:, :1].repeat(1, num_copies, 1, 1, 1), latents], dim=1)
+    latents = with_leading_copies(latents, config)
     batch_size, num_frames, _, height, width = latents.shape
     grid = token_grid(num_frames, height, width, config)
     if rotary is None:
         rotary = rotary_embedding(grid, config, latents.device)
+    attention: dict[str, Any] = {"token_grid": grid} if needs_token_grid(transformer) else {}
+    if view is not None:
+        attention["view"] = view
     timesteps = torch.full((batch_size,), timestep, dtype=torch.long, device=latents.device)
     velocity = transformer(
         hidden_states=latents,
         encoder_hidden_states=prompt_embeds.expand(batch_size, -1, -1),
         timestep=timesteps,
         image_rotary_emb=rotary,
-        attention_kwargs={"token_grid": grid} if needs_token_grid(transformer) else None,
+        attention_kwargs=attention or None,
         return_dict=False,
     )[0]
     # get_velocity(sample, noise, t) is sqrt(a)*noise - sqrt(1-a)*sample: with the roles swapped it is the

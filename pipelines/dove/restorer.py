@@ -4,39 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from pipelines.codecs.codec import Codec
-from pipelines.dove.attention import RotaryEmbedding
+from pipelines.dove.attention import RotaryEmbedding, ViewTokens
 from pipelines.dove.geometry import Geometry, to_unit_range
 from pipelines.dove.one_step import num_leading_copies, one_step, rotary_embedding, token_grid
 from pipelines.dove.options import DoveOptions, Upsample
-from pipelines.dove.streamed import StreamedNetwork
+from pipelines.dove.streamed import StreamedNetwork, WholeNetwork
+from pipelines.dove.view import FrameView, downsize
 from pipelines.dove.windowed import WindowedTransformer
 from pipelines.planning.attention import TokenGrid
 from pipelines.planning.diffusion_plan import DiffusionPlan
 from pipelines.planning.plan import NetworkPart
 from pipelines.planning.shapes import DiffusionShape
 from pipelines.planning.spans import Span, TileGrid
+from pipelines.planning.view import view_size
 from pipelines.tiling import TileFusion
 
 # Equal tiles need one table, the reference's merged ones up to four per chunk length.
 MAX_ROTARY_TABLES = 8
-
-
-class WholeNetwork(Protocol):
-    """A checkpoint whose parts work on whole frames as one (`pipelines.dove.streamed`)."""
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def restore_tokens(self, lq: torch.Tensor, upsample: Upsample) -> torch.Tensor: ...
-
-    def render(
-        self, tokens: torch.Tensor, lq: torch.Tensor, upsample: Upsample
-    ) -> Iterator[torch.Tensor]: ...
 
 
 class ChunkRestorer:
@@ -145,16 +134,18 @@ class ChunkRestorer:
             return
         lq = to_unit_range(levels.clone()).transpose(0, 1)[None]
         sample = geometry.upsample(levels, upsample)
+        view = self._view(sample, grid, options, plan)
         if options.tile_fusion == "latent" or len(grid) == 1:
             latents = self._encode(sample, options, plan, generator)
             del sample
-            latents = self._restore_latents(latents, grid, options, plan, generator)
+            latents = self._restore_latents(latents, grid, options, plan, generator, view)
             yield from self._decode(latents, lq, options, plan)
             return
         fusion = TileFusion(grid, "fade" if options.tile_fusion == "pixel" else "cut")
         for index, (row, col) in enumerate(grid.tiles):
             latents = self._encode(sample[..., row.slice, col.slice], options, plan, generator)
-            latents = self._one_step(latents, options, generator)
+            place = view.in_spans([(row, col)], self.model_shape.alignment) if view else None
+            latents = self._one_step(latents, options, generator, place)
             tile_lq = self._lq_tile(lq, row, col)
             fusion.add(index, torch.cat(list(self._decode(latents, tile_lq, options, plan)), dim=2))
         del sample
@@ -205,6 +196,7 @@ class ChunkRestorer:
         options: DoveOptions,
         plan: DiffusionPlan,
         generator: torch.Generator | None,
+        view: FrameView | None,
     ) -> torch.Tensor:
         """The one step on every tile of (1, C, T, h, w), fused to (1, C, T, h, w) before the decode."""
         latent_grid = grid.scaled(1, self.codec.spatial_ratio)
@@ -212,15 +204,39 @@ class ChunkRestorer:
         for start in range(0, len(latent_grid), plan.tile_batch):
             tiles = latent_grid.tiles[start : start + plan.tile_batch]
             batch = torch.cat([latents[..., row.slice, col.slice] for row, col in tiles])
-            restored = self._one_step(batch, options, generator)
+            pixels = grid.tiles[start : start + plan.tile_batch]
+            places = view.in_spans(pixels, self.model_shape.alignment) if view else None
+            restored = self._one_step(batch, options, generator, places)
             for offset in range(len(tiles)):
                 fusion.add(start + offset, restored[offset : offset + 1])
         return fusion.result()
 
+    def _view(
+        self, sample: torch.Tensor, grid: TileGrid, options: DoveOptions, plan: DiffusionPlan
+    ) -> FrameView | None:
+        """The view of whole frames (1, 3, F, H, W); None where one tile is the frame, or no layer looks."""
+        tokens, alignment = self.model_shape.view_tokens, self.model_shape.alignment
+        if not tokens or len(grid) == 1:
+            return None
+        size = view_size((grid.height, grid.width), tokens=tokens, alignment=alignment)
+        # Never with noise: it is what tiles agree on.
+        latents = self._encode(downsize(sample, size), replace(options, latent_rule="mode"), plan, None)
+        self.part = "transformer"
+        return FrameView.of(
+            self.transformer,
+            latents.transpose(1, 2),
+            self.prompt_embeds.to(device=latents.device, dtype=latents.dtype),
+            frame=(grid.height / alignment, grid.width / alignment),
+        )
+
     def _one_step(
-        self, latents: torch.Tensor, options: DoveOptions, generator: torch.Generator | None
+        self,
+        latents: torch.Tensor,
+        options: DoveOptions,
+        generator: torch.Generator | None,
+        view: ViewTokens | None = None,
     ) -> torch.Tensor:
-        """The one-step rule on (B, C, T, h, w)."""
+        """The one-step rule on (B, C, T, h, w), with the view of the frame that they are tiles of."""
         self.part = "transformer"
         config = self.transformer.config
         num_copies = num_leading_copies(latents.shape[2], config.patch_size_t)
@@ -240,6 +256,7 @@ class ChunkRestorer:
             self.prompt_embeds.to(device=latents.device, dtype=latents.dtype),
             timestep=self.timestep,
             rotary=self._rotary[key],
+            view=view,
         )
         if options.noise_step:
             restored = restored[:, num_copies:]

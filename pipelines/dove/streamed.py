@@ -10,7 +10,7 @@ steps up to rounding. For untiled chunks, where no latents are fused.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,19 @@ from pipelines.planning.slices import frames_per_batch
 
 # Source pixels beyond a pixel that an interpolation looks at.
 REACH: dict[Upsample, int] = {"bilinear": 1, "bicubic": 2}
+
+
+class WholeNetwork(Protocol):
+    """A checkpoint whose parts work on whole frames as one."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def restore_tokens(self, lq: torch.Tensor, upsample: Upsample) -> torch.Tensor: ...
+
+    def render(
+        self, tokens: torch.Tensor, lq: torch.Tensor, upsample: Upsample
+    ) -> Iterator[torch.Tensor]: ...
 
 
 class StreamedNetwork:

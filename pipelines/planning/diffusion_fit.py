@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pipelines.planning.ladders import TileSize, tile_ladder, vae_ladder
 from pipelines.planning.shapes import DiffusionShape
+from pipelines.planning.view import view_size
 
 VAE_OVERLAP = 64
 
@@ -58,6 +59,24 @@ class DiffusionFit:
         """VAE tiles to choose from, largest first; (0, 0) is the whole frame."""
         return vae_ladder(self.model, self.frame, self.vae_overlap)
 
+    def view(self, tile: TileSize) -> TileSize | None:
+        """Pixels of the view of the whole frame that such tiles get; None for none."""
+        if not self.model.view_tokens or tile == self.frame:
+            return None
+        return view_size(self.frame, tokens=self.model.view_tokens, alignment=self.model.alignment)
+
+    def keys_per_token(self, chunk_len: int, tile: TileSize) -> float:
+        """Keys that a query of such a tile is compared with, on average."""
+        view = self.view(tile)
+        keys = self.model.keys_per_token(chunk_len, *tile)
+        return keys + (self.model.num_tokens(1, *view) if view else 0)
+
+    def transformer_bytes(self, chunk_len: int, tile: TileSize, batch: int = 1) -> int:
+        """Peak of one transformer call on so many tiles."""
+        needed = self.model.transformer_bytes(chunk_len, *tile, batch=batch)
+        view = self.view(tile)
+        return needed + (self.model.view_bytes(chunk_len, *view, batch=batch) if view else 0)
+
     def chunk_bytes(self, chunk_len: int) -> int:
         """Buffers that live through a chunk."""
         return self.model.chunk_bytes(chunk_len, self.height, self.width, source_pixels=self.source_pixels)
@@ -98,6 +117,6 @@ class DiffusionFit:
             # Resampling from the network's size adds the difference.
             own = self.model.finish_bytes(chunk_len, *self.frame, finish_frames=finish_frames)
             return streamed + max(finish - own, 0)
-        transformer = self.model.transformer_bytes(chunk_len, *tile, batch=tile_batch)
+        transformer = self.transformer_bytes(chunk_len, tile, tile_batch)
         vae = self.vae_bytes(vae_tile, chunk_len)
         return self.chunk_bytes(chunk_len) + max(transformer, vae, finish)

@@ -228,7 +228,7 @@ def _shrunk(plan: DiffusionPlan, fit: DiffusionFit, part: NetworkPart | None) ->
     if part == "finish":
         yield from vae
         return
-    needed = fit.model.transformer_bytes(plan.chunk_len, *tile, batch=plan.tile_batch)
+    needed = fit.transformer_bytes(plan.chunk_len, tile, plan.tile_batch)
     ways = [
         (part == "transformer", needed, transformer),
         (part == "vae", fit.vae_bytes(vae_tile, plan.chunk_len), vae),

@@ -114,7 +114,7 @@ def _largest_plan(fit: DiffusionFit, chunk_len: int) -> DiffusionPlan | None:
     single = fitted_plan(fit, chunk_len, tile, vae_tile, 1)
     batch = min(
         single.rows * single.cols,
-        budget // max(model.transformer_bytes(chunk_len, *tile), 1),
+        budget // max(fit.transformer_bytes(chunk_len, tile), 1),
         MAX_BATCH_TOKENS // max(model.num_tokens(chunk_len, *tile), 1),
         MAX_TILE_BATCH,
     )
@@ -122,15 +122,16 @@ def _largest_plan(fit: DiffusionFit, chunk_len: int) -> DiffusionPlan | None:
 
 
 def _largest_tile(fit: DiffusionFit, chunk_len: int, budget: int) -> TileSize | None:
-    model = fit.model
     for tile in fit.tiles:
-        if _is_quick(model, chunk_len, tile) and model.transformer_bytes(chunk_len, *tile) <= budget:
+        if _is_quick(fit, chunk_len, tile) and fit.transformer_bytes(chunk_len, tile) <= budget:
             return tile
     return None
 
 
-def _is_quick(model: DiffusionShape, chunk_len: int, tile: TileSize) -> bool:
+def _is_quick(fit: DiffusionFit, chunk_len: int, tile: TileSize) -> bool:
     """Whether smaller tiles would leave a query about as many keys, or there are few enough."""
-    keys = model.keys_per_token(chunk_len, *tile)
-    is_local = model.keys_per_token(chunk_len, 2 * tile[0], 2 * tile[1]) <= keys
-    return is_local or keys <= MAX_KEYS_PER_TOKEN
+    model = fit.model
+    is_local = model.keys_per_token(chunk_len, 2 * tile[0], 2 * tile[1]) <= model.keys_per_token(
+        chunk_len, *tile
+    )
+    return is_local or fit.keys_per_token(chunk_len, tile) <= MAX_KEYS_PER_TOKEN

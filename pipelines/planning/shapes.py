@@ -26,6 +26,9 @@ IMAGE_ENCODE_ELEMENTS = 22
 # Elements per token and per number of its latents, at the end of the rule: input, velocity twice, their
 # products and the difference.
 LATENT_ELEMENTS = 7
+# Of the view of the whole frame, per token and channel of a tile's copy of it: keys, values, their rotation
+# in float32, and copies by frame (5 to 12 counted). Beside it lie, for a while, the frames that are encoded.
+VIEW_ELEMENTS = 12
 # Rows of windows hold so many elements per token and channel: projections, rotated heads, windows, or the
 # feed-forward's hidden layer twice.
 ROW_ELEMENTS = 16
@@ -61,6 +64,7 @@ class DiffusionShape:
         clip_length: Frames of the clips it was trained on, if known.
         latent_channels: Channels of a latent pixel.
         is_streamed: Whether whole frames pass the network without a tensor of the latents' size.
+        view_tokens: Of a frame of the view that tiles get of the whole frame, at most; 0 for none.
         kind: Tells shapes apart where they are JSON.
     """
 
@@ -78,6 +82,7 @@ class DiffusionShape:
     clip_length: int | None = None
     latent_channels: int = 16
     is_streamed: bool = False
+    view_tokens: int = 0
     kind: Literal["diffusion"] = "diffusion"
 
     @property
@@ -136,6 +141,12 @@ class DiffusionShape:
         )
         constant = 4 * self.attention.constant_elements(self.hidden_size, self.head_dim)
         return batch * (elements * self.bytes_per_element + constant)
+
+    def view_bytes(self, num_frames: int, height: int, width: int, *, batch: int = 1) -> int:
+        """What a view of the whole frame of this size takes beside tiles, of which so many pass at once."""
+        tokens = self.num_tokens(num_frames, height, width)
+        elements = (1 + batch * VIEW_ELEMENTS) * self.hidden_size * tokens
+        return elements * self.bytes_per_element + 3 * 4 * num_frames * height * width
 
     def vae_bytes(self, height: int, width: int, *, num_frames: int = MAX_BATCH_FRAMES) -> int:
         """Activation peak of decoding (the larger of the two directions) one tile, sizes in pixels."""
@@ -196,6 +207,7 @@ class DiffusionShape:
         *,
         attention: AttentionSettings | None = None,
         clip_length: int | None = None,
+        view_tokens: int = 0,
     ) -> DiffusionShape:
         """Reads the shape off loaded modules (configurations and dtype only)."""
         config, vae_config = transformer.config, vae.config
@@ -218,4 +230,5 @@ class DiffusionShape:
             attention=attention or FULL_ATTENTION,
             head_dim=config.attention_head_dim,
             clip_length=clip_length,
+            view_tokens=view_tokens,
         )

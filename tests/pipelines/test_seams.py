@@ -14,7 +14,7 @@ from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
 from pipelines.planning.diffusion_plan import DiffusionPlan
 from pipelines.planning.spans import TileGrid, equal_spans
-from pipelines.seams import seam_ratio
+from pipelines.seams import seam_ratio, tile_tones, tone_drift
 from pipelines.tiling import TileFusion
 from tests.pipelines.tiny import make_clip, save_checkpoint
 
@@ -93,3 +93,19 @@ def test_real_clips_show_no_seams_either(tmp_path: Path, shared_dir: Path) -> No
         fused = ratio_of_pipeline(pipeline, crop, 2, tile_fusion="latent")
         assert fused < 1.6
         assert fused < cut
+
+
+def test_drift_is_the_difference_of_tones_in_code_values() -> None:
+    grid = TileGrid(tuple(equal_spans(64, 32, 0)), tuple(equal_spans(96, 32, 0)))
+    frame, source = torch.rand(2, 3, 64, 96)
+    frame = source + torch.linspace(-0.01, 0.01, 6).view(2, 3).repeat_interleave(32, 0).repeat_interleave(
+        32, 1
+    )
+    is_flat = torch.ones(64, 96, dtype=torch.bool)
+    assert tone_drift(tile_tones(frame, source, grid, is_flat)) == pytest.approx(0.02 * 255, rel=1e-3)
+    is_flat[:, :64] = False  # leaves the third and the sixth tile
+    tones = tile_tones(frame, source, grid, is_flat)
+    assert tones.shape == (2, 3)
+    assert tone_drift(tones) == pytest.approx(0.012 * 255, rel=1e-3)
+    with pytest.raises(ValueError, match="none of 6 tiles"):
+        tile_tones(frame, source, grid, torch.zeros(64, 96, dtype=torch.bool))

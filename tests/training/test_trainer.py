@@ -12,12 +12,13 @@ import torch
 from pydantic import ValidationError
 
 from pipelines.errors import CheckpointError
+from training.batches import CropBatch, draw_batch
 from training.config import ModelConfig, TrainingConfig, ValidationConfig, load_config
 from training.data import SamplePool, SourceLibrary, make_block, one_step_maker
 from training.errors import TrainingConfigError, TrainingDataError
 from training.model import OneStepModel
 from training.muon import orthogonalise
-from training.trainer import Trainer, draw_batch, scheduled_rate
+from training.trainer import Trainer, scheduled_rate
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -41,7 +42,9 @@ def test_blocks_are_a_pure_function_of_seed_and_index(
 def test_batches_pair_hr_with_its_own_lq(training_data: Path, tiny_config: TrainingConfig) -> None:
     block = make_block(tiny_config, SourceLibrary(training_data, tiny_config.data), 0)
     stage = tiny_config.stages[1].model_copy(update={"clean_probability": 1.0, "batch_size": 6})
-    hr, lq = draw_batch(block, stage, 4, np.random.default_rng(0))
+    batch = draw_batch(block, stage, 4, np.random.default_rng(0))
+    hr, lq = batch.hr, batch.lq
+    assert batch.whole is None
     assert hr.shape == (6, 3, 2, 48, 48)
     assert lq.shape == (6, 3, 2, 12, 12)
     small = torch.nn.functional.avg_pool3d(hr, (1, 4, 4))
@@ -89,8 +92,8 @@ def test_training_reduces_the_loss(training_data: Path, tiny_config: TrainingCon
     tiny_config = tiny_config.model_copy(update={"stages": (stage,)})
     trainer = Trainer(tiny_config, data_dir=training_data, run_dir=tmp_path)
     block = make_block(tiny_config, SourceLibrary(training_data, tiny_config.data), 0)
-    hr, lq = draw_batch(block, stage, 4, np.random.default_rng(0))
-    losses = [trainer.train_step((hr, lq))["pixel"] for _ in range(30)]
+    batch = draw_batch(block, stage, 4, np.random.default_rng(0))
+    losses = [trainer.train_step(batch)["pixel"] for _ in range(30)]
     assert losses[-1] < 0.9 * losses[0]
 
 
@@ -213,7 +216,7 @@ def test_full_attention_is_fine_tuned_into_a_pattern_with_weights_of_its_own(
     assert mixing
     projection = base.transformer.transformer_blocks[0].attn1.to_q.weight
     assert torch.equal(tuned.network.transformer.transformer_blocks[0].attn1.to_q.weight, projection)
-    pair = torch.rand(2, 3, 2, 48, 48), torch.rand(2, 3, 2, 12, 12)
+    pair = CropBatch(torch.rand(2, 3, 2, 48, 48), torch.rand(2, 3, 2, 12, 12))
     before = weights(tuned.network)
     tuned.train_step(pair)
     assert not torch.equal(weights(tuned.network), before)

@@ -4,22 +4,29 @@
 `AttentionKernel` (`pipelines.dove.kernels`). `pipelines.planning.attention` has their settings.
 """
 
-from pipelines.dove.attention.assembly import set_attention, set_attention_kernel, transformer_class
+from pipelines.dove.attention.assembly import (
+    ADDED_MODULES,
+    set_attention,
+    set_attention_kernel,
+    transformer_class,
+)
 from pipelines.dove.attention.full import FullPattern
 from pipelines.dove.attention.joint import JointAttention, project_qkv
-from pipelines.dove.attention.tokens import AttentionPattern, ContextKeys, JointTokens, RotaryEmbedding
+from pipelines.dove.attention.tokens import AttentionPattern, JointTokens, RotaryEmbedding
 from pipelines.dove.attention.units import UnitPattern
+from pipelines.dove.attention.view import ViewTokens
 from pipelines.dove.attention.windows import AxisWindows, WindowPattern, axis_windows
 
 __all__ = [
+    "ADDED_MODULES",
     "AttentionPattern",
     "AxisWindows",
-    "ContextKeys",
     "FullPattern",
     "JointAttention",
     "JointTokens",
     "RotaryEmbedding",
     "UnitPattern",
+    "ViewTokens",
     "WindowPattern",
     "axis_windows",
     "project_qkv",

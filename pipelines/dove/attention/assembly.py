@@ -18,6 +18,7 @@ from pipelines.dove.attention.routed import RoutedPattern
 from pipelines.dove.attention.sparse import SparsePattern
 from pipelines.dove.attention.tokens import AttentionPattern
 from pipelines.dove.attention.units import UnitPattern
+from pipelines.dove.attention.view import ViewBranch
 from pipelines.dove.attention.windows import WindowPattern
 from pipelines.dove.kernels import AttentionBackend, make_attention_kernel
 from pipelines.planning.attention import (
@@ -31,24 +32,37 @@ from pipelines.planning.attention import (
     UnitAttention,
 )
 
+ADDED_MODULES = frozenset({"pattern", "local_enhancement", "view"})
+"""Modules that a layer's attention may have beside those of diffusers."""
+
 
 def set_attention(
-    transformer: Any, settings: AttentionSettings, *, use_local_enhancement: bool = False
+    transformer: Any,
+    settings: AttentionSettings,
+    *,
+    use_local_enhancement: bool = False,
+    use_view: bool = False,
 ) -> None:
     """Gives every block of a CogVideoX transformer its pattern, with torch's kernel.
 
     A pattern with weights becomes the module `pattern` of its layer's attention, a gate before it
-    `local_enhancement`.
+    `local_enhancement`, a branch beside it `view`.
 
     Args:
         transformer: A `CogVideoXTransformer3DModel`; changed in place.
         settings: Attention of its layers.
         use_local_enhancement: Put `LocalEnhancement` before each layer's attention.
+        use_view: Put `ViewBranch` beside it.
 
     Raises:
-        ValueError: If a table of routes does not have the transformer's layers and heads.
+        ValueError: If a table of routes does not have the transformer's layers and heads, or there is to be a
+            view without rotary positions.
     """
     blocks, config = transformer.transformer_blocks, transformer.config
+    if use_view and not config.use_rotary_positional_embeddings:
+        raise ValueError(
+            "a view of the whole frame needs rotary positions, the transformer has additive ones"
+        )
     heads = config.num_attention_heads, config.attention_head_dim
     layers = list(settings.layers(len(blocks)))
     _check_routes(layers, config.num_attention_heads)
@@ -62,6 +76,8 @@ def set_attention(
         if use_local_enhancement:
             weight = block.attn1.to_out[0].weight
             block.attn1.local_enhancement = LocalEnhancement().to(device=weight.device, dtype=weight.dtype)
+        if use_view:
+            block.attn1.view = ViewBranch(block.attn1)
         block.attn1.set_processor(JointAttention(pattern))
 
 
@@ -119,7 +135,9 @@ def set_attention_kernel(transformer: Any, backend: AttentionBackend) -> None:
             block.attn1.set_processor(JointAttention(FullPattern(), kernel))
 
 
-def transformer_class(settings: AttentionSettings, *, use_local_enhancement: bool = False) -> Any:
+def transformer_class(
+    settings: AttentionSettings, *, use_local_enhancement: bool = False, use_view: bool = False
+) -> Any:
     """CogVideoX's transformer, which has its patterns, weights included, before a state dict is loaded."""
 
     # The name is written into the configuration of what it saves. diffusers has no type hints.
@@ -128,7 +146,9 @@ def transformer_class(settings: AttentionSettings, *, use_local_enhancement: boo
         def from_config(cls, *args: Any, **kwargs: Any) -> Any:
             made = super().from_config(*args, **kwargs)
             transformer = made[0] if isinstance(made, tuple) else made
-            set_attention(transformer, settings, use_local_enhancement=use_local_enhancement)
+            set_attention(
+                transformer, settings, use_local_enhancement=use_local_enhancement, use_view=use_view
+            )
             return made
 
     return CogVideoXTransformer3DModel

@@ -22,9 +22,4 @@ class FullPattern:
             video_query, video_key, _ = tokens.video
             query = torch.cat([tokens.text[0], video_query], dim=2)
             key = torch.cat([tokens.text[1], video_key], dim=2)
-        if tokens.context is None:
-            return kernel(query, key, tokens.value)
-        text = kernel(query[:, :, : tokens.num_text], key, tokens.value)
-        key = torch.cat([key, tokens.context.key], dim=2)
-        value = torch.cat([tokens.value, tokens.context.value], dim=2)
-        return torch.cat([text, kernel(query[:, :, tokens.num_text :], key, value)], dim=2)
+        return kernel(query, key, tokens.value)

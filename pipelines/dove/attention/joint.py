@@ -7,7 +7,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from pipelines.dove.attention.tokens import AttentionPattern, ContextKeys, JointTokens, RotaryEmbedding
+from pipelines.dove.attention.tokens import AttentionPattern, JointTokens, RotaryEmbedding
+from pipelines.dove.attention.view import ViewTokens
 from pipelines.dove.kernels import AttentionKernel
 from pipelines.planning.attention import TokenGrid
 
@@ -36,7 +37,7 @@ class JointAttention:
         attention_mask: torch.Tensor | None = None,
         image_rotary_emb: RotaryEmbedding | None = None,
         token_grid: TokenGrid | None = None,
-        context_keys: ContextKeys | None = None,
+        view: ViewTokens | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Attends.
 
@@ -47,7 +48,7 @@ class JointAttention:
             attention_mask: Must be None: patterns need no mask.
             image_rotary_emb: cos and sin, (T*H*W, D / heads) each.
             token_grid: T, H, W; full attention does without.
-            context_keys: Further keys for the video.
+            view: The whole frame, where the video is a tile of it and the layer has a branch for it.
 
         Returns:
             Video tokens (B, T*H*W, D) and text tokens (B, L, D).
@@ -72,10 +73,13 @@ class JointAttention:
             num_text=encoder_hidden_states.shape[1],
             grid=token_grid,
             rotary=image_rotary_emb,
-            context=context_keys,
         )
         trains_on_cpu = states.device.type == "cpu" and torch.is_grad_enabled()
-        attended = self.pattern(tokens, _float32_attention if trains_on_cpu else self.kernel)
+        kernel = _float32_attention if trains_on_cpu else self.kernel
+        attended = self.pattern(tokens, kernel)
+        if view is not None:
+            seen = attn.view(tokens, view, attn.norm_k, kernel)
+            attended = attended + F.pad(seen, (0, 0, tokens.num_text, 0))
         joint = attn.to_out[1](attn.to_out[0](attended.transpose(1, 2).flatten(2)))
         text, video = joint.split([tokens.num_text, hidden_states.shape[1]], dim=1)
         return video, text

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipelines.dove.attention.tokens import JointTokens, RotaryEmbedding
+from pipelines.dove.attention.tokens import JointTokens, rotate
 from pipelines.dove.kernels import AttentionKernel
 from pipelines.planning.attention import MixingStart, TokenGrid
 
@@ -111,11 +111,9 @@ class LinearPattern(nn.Module):
         """See `AttentionPattern`. Computes in float32 (float64 stays); the softmax kernel is not used.
 
         Raises:
-            ValueError: If the grid is missing, or there are context keys, which have no block.
+            ValueError: If the grid is missing.
         """
         del kernel
-        if tokens.context is not None:
-            raise ValueError("linear attention takes no context keys")
         grid, dtype = tokens.checked_grid(), tokens.value.dtype
         with torch.autocast(tokens.value.device.type, enabled=False):
             attended = self._attend(tokens, grid)
@@ -142,7 +140,7 @@ class LinearPattern(nn.Module):
         value, count = tokens.value.to(wide), tokens.num_text
         text_query, text_key, text_value = query[:, :, :count], key[:, :, :count], value[:, :, :count]
         features = query[:, :, count:], key[:, :, count:]
-        rotated = features if tokens.rotary is None else [_rotate(x, tokens.rotary) for x in features]
+        rotated = features if tokens.rotary is None else [rotate(x, tokens.rotary) for x in features]
         to_blocks = Blocks(grid, self.blocks)
         video_query, video_key = (to_blocks.split(x) for x in rotated)
         mixing, text_mixing = self.mixing.to(wide), self.text_mixing.to(wide)
@@ -219,11 +217,3 @@ class Blocks:
 def _to_heads(x: torch.Tensor, num_heads: int) -> torch.Tensor:
     """(B, L, D) -> (B, heads, L, d)."""
     return x.reshape(*x.shape[:2], num_heads, -1).transpose(1, 2)
-
-
-def _rotate(x: torch.Tensor, rotary: RotaryEmbedding) -> torch.Tensor:
-    """Rotates pairs of channels of (B, heads, L, d) in its own precision."""
-    cos, sin = (table.to(device=x.device, dtype=x.dtype) for table in rotary)
-    real, imaginary = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
-    turned = torch.stack([-imaginary, real], dim=-1).flatten(-2)
-    return x * cos + turned * sin

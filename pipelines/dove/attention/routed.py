@@ -37,15 +37,13 @@ class RoutedPattern:
         """See `AttentionPattern`. Only global heads give what full attention does, and with its bits.
 
         Raises:
-            ValueError: If the grid is missing where a head needs it, the table has another number of heads,
-                or there are context keys.
+            ValueError: If the grid is missing where a head needs it, or the table has another number of
+                heads.
         """
         if len(self.heads) != tokens.query.shape[1]:
             raise ValueError(f"{len(self.heads)} heads are routed, the layer has {tokens.query.shape[1]}")
         if set(self.heads) == {"global"}:
             return FullPattern()(tokens, kernel)
-        if tokens.context is not None:
-            raise ValueError("routed attention takes no context keys")
         grid, count = tokens.checked_grid(), tokens.num_text
         video_query, video_key, _ = tokens.video
         query = torch.cat([tokens.text[0], video_query], dim=2)

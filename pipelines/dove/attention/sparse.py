@@ -37,10 +37,8 @@ class SparsePattern:
         """See `AttentionPattern`.
 
         Raises:
-            ValueError: If the grid is missing, or there are context keys.
+            ValueError: If the grid is missing.
         """
-        if tokens.context is not None:
-            raise ValueError("sparse attention takes no context keys")
         boxes = Boxes(tokens.checked_grid(), self.window)
         query, key, value = (boxes.split(x) for x in tokens.video)
         chosen = most_similar(query, key, self.num_similar)

@@ -16,19 +16,6 @@ RotaryEmbedding = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class ContextKeys:
-    """Keys and values from outside the clip's tokens, for every video query and no text query.
-
-    Attributes:
-        key: (B, heads, S, d), rotated to their place where the tokens are.
-        value: (B, heads, S, d).
-    """
-
-    key: torch.Tensor
-    value: torch.Tensor
-
-
-@dataclass(frozen=True)
 class JointTokens:
     """The tokens of a layer of joint attention, text first, then video in row-major (T, H, W) order.
 
@@ -40,7 +27,6 @@ class JointTokens:
         num_text: Text tokens, which have no place in the grid and are never rotated; may be 0.
         grid: T, H, W; None where the caller did not say.
         rotary: Rotary tables of the video tokens; None without rotary positions.
-        context: Further keys for the video, or None.
     """
 
     query: torch.Tensor
@@ -50,7 +36,6 @@ class JointTokens:
     num_text: int
     grid: TokenGrid | None = None
     rotary: RotaryEmbedding | None = None
-    context: ContextKeys | None = None
 
     @property
     def text(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -61,10 +46,16 @@ class JointTokens:
     @property
     def video(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Query and key, rotated, and value of the video, (B, heads, T*H*W, d) each."""
-        query, key, value = (x[:, :, self.num_text :] for x in (self.query, self.key, self.value))
+        key, value = (x[:, :, self.num_text :] for x in (self.key, self.value))
         if self.rotary is not None:
-            query, key = apply_rotary_emb(query, self.rotary), apply_rotary_emb(key, self.rotary)
-        return query, key, value
+            key = apply_rotary_emb(key, self.rotary)
+        return self.video_query, key, value
+
+    @property
+    def video_query(self) -> torch.Tensor:
+        """Query of the video, rotated, (B, heads, T*H*W, d)."""
+        query = self.query[:, :, self.num_text :]
+        return query if self.rotary is None else apply_rotary_emb(query, self.rotary)
 
     def frames(self, start: int, count: int) -> JointTokens:
         """The text, and a few frames of the video in their places; needs the grid.
@@ -103,6 +94,14 @@ class JointTokens:
         if self.grid[0] * self.grid[1] * self.grid[2] != num_video:
             raise ValueError(f"a token grid of {self.grid} does not have the {num_video} tokens of the video")
         return self.grid
+
+
+def rotate(x: torch.Tensor, rotary: RotaryEmbedding) -> torch.Tensor:
+    """Rotates pairs of channels of (..., L, d) in its own precision, by tables that broadcast with it."""
+    cos, sin = (table.to(device=x.device, dtype=x.dtype) for table in rotary)
+    real, imaginary = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
+    turned = torch.stack([-imaginary, real], dim=-1).flatten(-2)
+    return x * cos + turned * sin
 
 
 class AttentionPattern(Protocol):

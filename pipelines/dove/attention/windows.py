@@ -104,14 +104,10 @@ class WindowPattern:
         num_windows = len(rows.starts) * len(cols.starts)
         text_query, text_key, text_value = tokens.text
         text_out = F.scaled_dot_product_attention(text_query, text_key, text_value)
-        others = [text_key, text_value]
-        if tokens.context is not None:
-            context = tokens.context.key, tokens.context.value
-            others = [torch.cat(pair, dim=2) for pair in zip(others, context, strict=True)]
         query, key, value = (_partition(x, grid, rows, cols) for x in tokens.video)
         key, value = (
             torch.cat([x[:, None].expand(-1, num_windows, -1, -1, -1).flatten(0, 1), windows], dim=2)
-            for x, windows in zip(others, (key, value), strict=True)
+            for x, windows in zip((text_key, text_value), (key, value), strict=True)
         )
         video_out = _merge(kernel(query, key, value), grid, rows, cols, tokens.query.shape[0])
         return torch.cat([text_out.transpose(1, 2), video_out], dim=1).transpose(1, 2)

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.dove.attention import (
-    ContextKeys,
     FullPattern,
     JointAttention,
     WindowPattern,
@@ -163,24 +162,6 @@ def test_window_attention_needs_the_grid() -> None:
         JointAttention(WindowPattern((2, 2), shifted=False))(
             attn, torch.zeros(1, 8, 32), torch.zeros(1, 2, 32)
         )
-
-
-@pytest.mark.parametrize("pattern", [FullPattern(), WindowPattern((8, 8), shifted=False)])
-def test_context_keys_are_for_the_video_alone(pattern: FullPattern | WindowPattern) -> None:
-    """Keys and values of a token that is already there, given once more as context, count twice."""
-    attn = tiny_transformer(1).transformer_blocks[0].attn1
-    grid, video, text = (1, 2, 3), torch.randn(1, 6, 32), torch.randn(1, 2, 32)
-    mask = torch.zeros(8, 8)
-    mask[2:, 4] = torch.log(torch.tensor(2.0))
-    if isinstance(pattern, WindowPattern):
-        mask[:2, 2:] = -torch.inf
-    with torch.no_grad():
-        query, key, value = project_qkv(attn, torch.cat([text, video], 1))
-        context = ContextKeys(key[:, :, 4:5], value[:, :, 4:5])
-        got = JointAttention(pattern)(attn, video, text, token_grid=grid, context_keys=context)
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        expected = attn.to_out[0](out.transpose(1, 2).flatten(2))
-    torch.testing.assert_close(torch.cat(got[::-1], 1), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_layers_take_the_patterns_of_a_list_in_turn() -> None:

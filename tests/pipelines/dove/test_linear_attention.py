@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipelines.dove.attention import ContextKeys, JointTokens, set_attention
+from pipelines.dove.attention import JointTokens, set_attention
 from pipelines.dove.attention.linear import LinearPattern, initial_mixing
 from pipelines.dove.one_step import one_step
 from pipelines.memory_tracking import peak_memory
@@ -162,12 +162,6 @@ def test_work_and_memory_grow_linearly_with_the_tokens() -> None:
     estimate = settings.token_elements * 2 * HEADS * DIM * 2 * (12 * 64 + 2)
     assert most_bytes <= estimate + 2 * 4 * settings.constant_elements(HEADS * DIM, DIM)
     assert estimate <= 2 * most_bytes
-
-
-def test_context_keys_have_no_block() -> None:
-    tokens = make_tokens((1, 2, 2), 0)
-    with pytest.raises(ValueError, match="no context keys"):
-        make_pattern((1, 1, 1))(replace(tokens, context=ContextKeys(*tokens.text[1:])), kernel)
 
 
 def test_hybrid_trains_in_the_whole_transformer() -> None:

@@ -6,7 +6,6 @@ counts. In float64. Shapes are random, so that boxes and cells seldom fit the gr
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 
 from pipelines.dove.attention import (
     AttentionPattern,
-    ContextKeys,
     FullPattern,
     JointTokens,
     UnitPattern,
@@ -200,9 +198,8 @@ def box_of_keys(tile: range, reach: int, length: int) -> range:
     window=st.none() | st.tuples(small, small),
     shifted=st.booleans(),
     count=st.integers(0, 3),
-    has_context=st.booleans(),
 )
-@example(frames=7, height=3, width=4, unit=4, window=(2, 3), shifted=True, count=1, has_context=True)
+@example(frames=7, height=3, width=4, unit=4, window=(2, 3), shifted=True, count=1)
 def test_units(
     frames: int,
     height: int,
@@ -211,7 +208,6 @@ def test_units(
     window: tuple[int, int] | None,
     shifted: bool,
     count: int,
-    has_context: bool,
 ) -> None:
     grid = frames, height, width
     tokens = make_tokens(grid, count)
@@ -228,12 +224,6 @@ def test_units(
     )
     times = with_text(times, count)
     query, key, value = joint(tokens)
-    if has_context:
-        context = ContextKeys(*torch.randn(2, 2, HEADS, 2, DIM, dtype=torch.float64))
-        tokens = replace(tokens, context=context)
-        key, value = (torch.cat(pair, dim=2) for pair in ((key, context.key), (value, context.value)))
-        times = F.pad(times, (0, 2), value=1)
-        times[:count, -2:] = 0
     expected = weighted(query, key, value, times)
     got = UnitPattern(unit, shifted, inside)(tokens, kernel)
     torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
