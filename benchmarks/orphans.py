@@ -19,7 +19,8 @@ from jobs.store import JobStore
 
 # Kept as long as the installation lives; their number does not grow with the jobs.
 _LASTING = re.compile(
-    r"dv:(counts|finished|totals|stage_seconds|stage_counts|speed:\w+|models|workers|keys(:by-digest)?|webhooks:secrets)"
+    r"dv:(counts|finished|failures|(deliveries|webhooks):ended|totals|stage_seconds|stage_counts|speed:\w+|models|workers"
+    r"|keys(:by-digest)?|webhooks:secrets)"
 )
 # Sets whose members are ids of records.
 _OF_JOBS = re.compile(r"dv:(active|expiring|deliveries|waiting:\w+|jobs:.+|batch:[^:]+:jobs)")

@@ -96,6 +96,21 @@ class ListingStore(RedisStore):
         found = self.client.hgetall(keys.FINISHED())
         return {state: int(found.get(state.encode(), 0)) for state in JobState if state.is_final}
 
+    def num_failed(self) -> dict[str, int]:
+        """Jobs that have failed since the beginning, by the code of their error."""
+        return self._counts_of(keys.FAILURES())
+
+    def num_deliveries_ended(self) -> dict[str, int]:
+        """Deliveries of results since the beginning, by how they ended."""
+        return self._counts_of(keys.DELIVERIES_ENDED())
+
+    def num_webhooks_ended(self) -> dict[str, int]:
+        """Webhooks since the beginning, by how they ended."""
+        return self._counts_of(keys.WEBHOOKS_ENDED())
+
+    def _counts_of(self, key: str) -> dict[str, int]:
+        return {name.decode(): int(count) for name, count in self.client.hgetall(key).items()}
+
     def num_waiting(self) -> dict[Priority, int]:
         """Jobs that no worker has begun, by priority."""
         with self.client.pipeline(transaction=False) as pipeline:

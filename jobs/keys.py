@@ -53,6 +53,8 @@ ACTIVE = Key("dv:active")
 EXPIRING = Key("dv:expiring")
 COUNTS = Key("dv:counts")
 FINISHED = Key("dv:finished")
+FAILURES = Key("dv:failures")  # failed jobs since the beginning, by the code of their error
+DELIVERIES_ENDED = Key("dv:deliveries:ended")  # by how they ended
 
 # What customers have stored: jobs that read an object, and bytes of an owner.
 INPUT_USERS = Key("dv:input:{}")
@@ -77,6 +79,7 @@ UPLOADS_EXPIRING = Key("dv:uploads:expiring")
 UPLOADS_UNFINISHED = Key("dv:uploads:unfinished:{}")
 
 WEBHOOKS_PENDING = Key("dv:webhooks:pending")
+WEBHOOKS_ENDED = Key("dv:webhooks:ended")  # by how they ended
 WEBHOOK_SECRETS = Key("dv:webhooks:secrets")
 WEBHOOK_BREAKER = Key("dv:webhooks:breaker:{}")
 WEBHOOKS_DISABLED = Key("dv:webhooks:disabled:{}")

@@ -29,7 +29,10 @@ return once(ARGV[6], function()
   delivery.attempts, delivery.status = delivery.attempts + 1, ARGV[3]
   if ARGV[3] == 'delivered' then delivery.code, delivery.message = nil, nil
   else delivery.code, delivery.message = ARGV[4], ARGV[5] end
-  if ARGV[3] ~= 'pending' then delivery.ended_ms = now_ms() end
+  if ARGV[3] ~= 'pending' then
+    delivery.ended_ms = now_ms()
+    redis.call('HINCRBY', key_deliveries_ended(), ARGV[3], 1)
+  end
   redis.call('HSET', key_job(id), 'delivery', cjson.encode(delivery))
   touch(id)
   return 1

@@ -92,6 +92,7 @@ if is_final(state) then return 'stopped' end
 if state == 'cancelling' then set_state(id, 'cancelled')
 else
   redis.call('HSET', key_job(id), 'error', ARGV[2])
+  redis.call('HINCRBY', key_failures(), cjson.decode(ARGV[2]).code, 1)
   set_state(id, 'failed')
 end
 expire_after(id, tonumber(ARGV[3]))

@@ -18,8 +18,10 @@ from media.errors import SandboxError
 from media.sandbox import PROTECTIONS, shared_sandbox
 from pipelines.planning.host import host_memory
 from service.context import ServiceContext
+from service.deliveries import task as deliveries
 from service.models.catalogue import known_models
 from service.system.wanted import count_wanted_workers
+from service.webhooks import outbox
 
 _log = structlog.get_logger(__name__)
 
@@ -40,7 +42,13 @@ class StoreCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics; without Redis only that it is away, and what needs none."""
-        groups: list[Callable[[], list[Metric]]] = [self._queue, self._jobs, self._work, self._workers]
+        groups: list[Callable[[], list[Metric]]] = [
+            self._queue,
+            self._jobs,
+            self._sending,
+            self._work,
+            self._workers,
+        ]
         found: list[Metric] = []
         is_up = True
         try:
@@ -88,7 +96,39 @@ class StoreCollector(Collector):
         )
         for state, count in store.num_finished().items():
             finished.add_metric([state], count)
-        return [by_state, finished, *self._wanted()]
+        failed = _counters(
+            "dovetail_job_errors",
+            "Jobs that have failed, by the code of their error.",
+            "code",
+            store.num_failed(),
+        )
+        return [by_state, finished, failed, *self._wanted()]
+
+    def _sending(self) -> list[Metric]:
+        store = self._context.store
+        queues = {"webhook": outbox.QUEUE, "delivery": deliveries.QUEUE}
+        depths = self._context.queue.messages.depths(list(queues.values()))
+        under_way = {kind: sum(depth) for kind, depth in zip(queues, depths, strict=True)}
+        return [
+            _gauges(
+                "dovetail_sending",
+                "What is still to be sent, or sent again, to customers.",
+                "kind",
+                under_way,
+            ),
+            _counters(
+                "dovetail_webhooks",
+                "Webhooks that came to an end.",
+                "outcome",
+                dict.fromkeys(("delivered", "failed", "disabled"), 0) | store.num_webhooks_ended(),
+            ),
+            _counters(
+                "dovetail_deliveries",
+                "Deliveries of results that came to an end.",
+                "outcome",
+                dict.fromkeys(("delivered", "failed"), 0) | store.num_deliveries_ended(),
+            ),
+        ]
 
     def _wanted(self) -> list[Metric]:
         found = count_wanted_workers(
@@ -221,6 +261,13 @@ def _gauge(name: str, description: str, value: float) -> GaugeMetricFamily:
 
 def _gauges(name: str, description: str, label: str, values: Mapping[Any, float]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, description, labels=[label])
+    for text, value in values.items():
+        family.add_metric([text], value)
+    return family
+
+
+def _counters(name: str, description: str, label: str, values: Mapping[str, float]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, description, labels=[label])
     for text, value in values.items():
         family.add_metric([text], value)
     return family

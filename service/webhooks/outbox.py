@@ -192,6 +192,7 @@ async def close(context: ServiceContext, delivery_id: str, outcome: DeliveryStat
     async with client.pipeline() as pipeline:
         pipeline.hset(keys.WEBHOOK(delivery_id), "outcome", outcome)
         pipeline.expire(keys.WEBHOOK(delivery_id), _KEPT)
+        pipeline.hincrby(keys.WEBHOOKS_ENDED(), outcome, 1)
         await pipeline.execute()
 
 

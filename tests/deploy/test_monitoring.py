@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from benchmarks.made_clips import make_clip
 from dovetail_client import Dovetail
 from jobs.embedded_redis import free_port
 from jobs.fleet import Fleet, WorkerInfo
+from jobs.records import JobError
+from jobs.store import JobStore
 from tests.deploy.chart import PATH
 
 ROOT = Path(__file__).parents[2]
@@ -95,12 +98,15 @@ def test_alerts_and_dashboard_use_metrics_that_are_documented() -> None:
 
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[tuple[str, Fleet]]:
-    """Address of a Prometheus that scrapes a service which has done a job, and the service's fleet."""
+    """Address of a Prometheus, and the workers of the service it scrapes, which has jobs done and failed."""
     environment = {"DOVETAIL_MODELS": '["bicubic"]'}
     with Installation(tmp_path / "service", num_workers=1, environment=environment) as service:
         with Dovetail(service.url) as client:
             clip = make_clip(tmp_path / "clip.mp4", seconds=2)
             assert client.wait(client.submit(clip).id, timeout=60).status == "completed"
+            # Before a worker can have done it.
+            error = JobError(code="no_frames", message="there was nothing to see")
+            JobStore(service.redis_client()).fail(client.submit(clip).id, error, ttl=timedelta(hours=1))
         config = yaml.safe_load((ROOT / "deploy/compose/monitoring/prometheus.yaml").read_text())
         config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
         config["rule_files"] = [str(ALERTS)]

@@ -336,6 +336,8 @@ def test_customers_hear_how_a_delivery_ended(api: Api) -> None:
     assert events.keys() == {"job.started", "job.completed", "job.delivered", "job.undelivered"}
     assert events["job.delivered"]["delivery"]["status"] == "delivered"
     assert events["job.undelivered"]["delivery"]["error"]["code"] == "target_failed"
+    assert api.context.store.num_deliveries_ended() == {"delivered": 1, "failed": 1}
+    wait_until(lambda: api.context.store.num_webhooks_ended() == {"delivered": 4})
     sent = api.http.get(f"/v1/jobs/{job_id}/deliveries").json()["data"]
     assert {item["event"] for item in sent} == events.keys()
     for item in sent:
