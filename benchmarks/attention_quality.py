@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -33,6 +34,7 @@ from pipelines.dove.pipeline import DovePipeline
 from pipelines.loaders import load_model
 from pipelines.model import Model
 from training.config import TrainingConfig, load_config
+from training.data import ensure_block, one_step_maker
 from training.degradation import to_uint8
 from training.evaluation import Score, Upscale, evaluate_clip, load_hr, make_lq, summarize
 from training.model import OneStepModel
@@ -56,6 +58,8 @@ MAX_CALIBRATION_CLIPS = 4
 CALIBRATION_FRAMES = 6
 CALIBRATION_SIZE = (256, 384)
 SCALE = 4
+# One for each phase, and two that the pool makes ahead.
+_NUM_BLOCKS = 4
 
 
 def attention_of(wanted: Any, checkpoint: Path, clips: list[Path]) -> Any:
@@ -100,9 +104,27 @@ def tuned_config(config: TrainingConfig, name: str, attention: Any, steps: int) 
         }
         for phase, schedule in (("steady", "constant"), ("drifting", "cosine"))
     ]
+    # Each phase has a block of its own, in which no sample is seen twice.
+    half = steps // 2
+    data = content["data"] | {"steps_per_block": half, "block_size": half * last["batch_size"]}
     model = content["model"] | {"name": f"{config.model.name}, {name}", "attention": attention}
     parts = ["transformer", "vae"]
-    return content | {"model": model, "stages": phases, "validation": None, "start_parts": parts}
+    return content | {
+        "data": data,
+        "model": model,
+        "stages": phases,
+        "validation": None,
+        "start_parts": parts,
+    }
+
+
+def fill_pool(content: dict[str, Any], data: Path, pool: Path) -> None:
+    """The samples of a run, which are those of every other: made once, with those that a pool makes ahead."""
+    config = TrainingConfig.model_validate(content)
+    pool.mkdir(parents=True, exist_ok=True)
+    make_block = one_step_maker(config, data)
+    for index in range(_NUM_BLOCKS):
+        ensure_block(make_block, pool, index)
 
 
 def tune(
@@ -122,8 +144,11 @@ def tune(
         path = run / "config.yaml"
         if not path.exists():
             attention = attention_of(PATTERNS[name], checkpoint, clips)
-            content = tuned_config(config, name, attention, steps)
-            path.write_text(yaml.safe_dump(json.loads(json.dumps(content))))
+            content = json.loads(json.dumps(tuned_config(config, name, attention, steps)))
+            pool = run.parent / "pool"
+            fill_pool(content, data, pool)
+            shutil.copytree(pool, run / "pool", dirs_exist_ok=True)
+            path.write_text(yaml.safe_dump(content))
         train(path, data_dir=data, run_dir=run, start=checkpoint)
     return folder
 

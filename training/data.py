@@ -215,6 +215,17 @@ def block_path(directory: Path, index: int) -> Path:
     return directory / f"block-{index:06d}.npz"
 
 
+def ensure_block(make_block: BlockMaker, directory: Path, index: int) -> None:
+    """Makes a block unless it is there; a file of that name is always whole."""
+    path = block_path(directory, index)
+    if path.exists():
+        return
+    partial = path.with_suffix(".part")
+    with partial.open("wb") as file:
+        np.savez(file, **dict(make_block(index)))  # type: ignore[arg-type]
+    partial.rename(path)
+
+
 def _produce(make_maker: Callable[[], BlockMaker], pool_dir: Path, wanted: object) -> None:
     torch.set_num_threads(1)
     os.nice(
@@ -227,13 +238,7 @@ def _produce(make_maker: Callable[[], BlockMaker], pool_dir: Path, wanted: objec
         if index > wanted.value + _BLOCKS_AHEAD:  # type: ignore[attr-defined]
             time.sleep(0.5)
             continue
-        path = block_path(pool_dir, index)
-        if not path.exists():
-            block = make_block(index)
-            partial = path.with_suffix(".part")
-            with partial.open("wb") as file:
-                np.savez(file, **dict(block))  # type: ignore[arg-type]
-            partial.rename(path)
+        ensure_block(make_block, pool_dir, index)
         index += 1
 
 
