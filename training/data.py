@@ -222,7 +222,7 @@ def ensure_block(make_block: BlockMaker, directory: Path, index: int) -> None:
         return
     partial = path.with_suffix(".part")
     with partial.open("wb") as file:
-        np.savez(file, **dict(make_block(index)))  # type: ignore[arg-type]
+        np.savez(file, **dict(make_block(index)))  # type: ignore[arg-type] # numpy types `allow_pickle` into them
     partial.rename(path)
 
 

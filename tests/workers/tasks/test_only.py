@@ -154,10 +154,12 @@ def test_a_job_that_another_version_has_planned_fails_and_says_so(
     job_id = farm.submit(short_clip)
     with farm.worker(only=("segment",)):
         job = farm.wait(job_id, lambda job: job.plan is not None and waiting(farm, job_id) == {"plan"})
-    lease = {"ttl": timedelta(minutes=1), "max_attempts": 4, "worker": "old", "num_workers": 1}
-    assert farm.store.begin(job_id, "plan", "token", **lease).outcome == "ok"  # type: ignore[arg-type]
-    planned = {"first_index": 0, "segments": ['{"detail": {}}'], "is_complete": True, "total_frames": 20}
-    farm.store.append_plan(job_id, "token", **planned)  # type: ignore[arg-type]
+    ttl = timedelta(minutes=1)
+    begun = farm.store.begin(job_id, "plan", "token", ttl=ttl, max_attempts=4, worker="old", num_workers=1)
+    assert begun.outcome == "ok"
+    farm.store.append_plan(
+        job_id, "token", first_index=0, segments=['{"detail": {}}'], is_complete=True, total_frames=20
+    )
     farm.store.end(job_id, "plan", "token", "finished", worker="old", cancelled_ttl=timedelta(minutes=1))
     assert farm.store.advance(job_id, window=1).segments == (0,)
     farm.queue.enqueue(job.spec, "segment:0")
