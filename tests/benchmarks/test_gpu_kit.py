@@ -17,6 +17,7 @@ from benchmarks.gpu.cuda_tests import read_junit
 from benchmarks.gpu.kit import Kit
 from benchmarks.gpu.models import Clip, load_random, measure
 from benchmarks.gpu.pack import pack
+from training.batches import CropBatch
 from training.config import TrainingConfig
 from training.trainer import Trainer
 
@@ -112,9 +113,9 @@ def test_a_state_that_travelled_is_the_one_that_was_saved(
     monkeypatch.setattr(training, "MAX_PART_BYTES", 200_000)
     first, second = tmp_path / "first", tmp_path / "second"
     trainer = Trainer(tiny_config, data_dir=tmp_path, run_dir=first)
-    pair = torch.rand(2, 3, 2, 48, 48), torch.rand(2, 3, 2, 12, 12)
+    batch = CropBatch(torch.rand(2, 3, 2, 48, 48), torch.rand(2, 3, 2, 12, 12))
     for _ in range(2):
-        trainer.train_step(pair)
+        trainer.train_step(batch)
     trainer.save_state()
     training._save_state(kit, first / "state.pt")
     assert len(list(kit.output.glob("training-state-*.safetensors"))) > 1
@@ -127,5 +128,5 @@ def test_a_state_that_travelled_is_the_one_that_was_saved(
         assert torch.equal(resumed.network.state_dict()[name], value)
     for name, value in trainer.ema.state_dict().items():
         torch.testing.assert_close(resumed.ema.state_dict()[name], value, atol=1e-4, rtol=0)
-    losses = [t.train_step(pair)["loss"] for t in (trainer, resumed)]
+    losses = [t.train_step(batch)["loss"] for t in (trainer, resumed)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
