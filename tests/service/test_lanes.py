@@ -38,8 +38,8 @@ def test_a_free_thread_goes_to_whoever_has_the_fewest() -> None:
 
     order = asyncio.run(act())
     assert order[:2] == ["a", "a"]
-    # Their threads may begin a little later than their turn.
-    assert {"b", "c"} < set(order[2:7])
+    # Their threads may begin later than their turn; without turns they would be the last two of twelve.
+    assert {"b", "c"} < set(order[2:9])
     assert len(order) == 12
 
 
