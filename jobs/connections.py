@@ -153,7 +153,8 @@ class _Client(redis.Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         with _reported_outage():
-            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call] # redis-py types only part of itself
+            parent: Any = super()  # redis-py types only part of itself
+            return parent.execute_command(*args, **options)
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> redis.client.Pipeline:
         return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
@@ -165,7 +166,8 @@ class _Client(redis.Redis):
 class _Pipeline(redis.client.Pipeline):
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         with _reported_outage():
-            return super().immediate_execute_command(*args, **options)  # type: ignore[no-untyped-call] # as above
+            parent: Any = super()
+            return parent.immediate_execute_command(*args, **options)
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         with _reported_outage():
@@ -175,7 +177,8 @@ class _Pipeline(redis.client.Pipeline):
 class _AsyncClient(redis.asyncio.Redis):
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         with _reported_outage():
-            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call] # as above
+            parent: Any = super()
+            return await parent.execute_command(*args, **options)
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> redis.asyncio.client.Pipeline:
         return _AsyncPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)

@@ -58,6 +58,18 @@ def choose_device(device: torch.device | str) -> torch.device:
     return device
 
 
+def check_quantize(quantize: str) -> None:
+    """Refuses what is no name of it.
+
+    Raises:
+        InvalidOptionError: If the name means nothing.
+    """
+    if quantize not in get_args(Quantize):
+        raise InvalidOptionError(
+            f"quantize {quantize!r} does not exist; choose one of {', '.join(get_args(Quantize))}"
+        )
+
+
 def choose_dtype(dtype: DtypeName, device: torch.device) -> torch.dtype:
     """The dtype that a name stands for: bfloat16 where the device multiplies it in hardware, else float32.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.devices import DtypeName, Quantize, choose_device, choose_dtype
+from pipelines.devices import DtypeName, Quantize, check_quantize, choose_device, choose_dtype
 from pipelines.dove.description import EMBEDDED_FOLDER, embedded_checkpoints
 from pipelines.errors import CheckpointError, InvalidOptionError
 from pipelines.interpolation import METHODS, InterpolationModel
@@ -73,6 +73,7 @@ def load_model(
         InvalidOptionError: If an option has no such value, or the model has no strength.
     """
     chosen_device = choose_device(device)
+    check_quantize(quantize)
     name = name or default_model()
     location, licence = _find_pulled(name, models_dir)
     folder = _propagation_folder(name, location)

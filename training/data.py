@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -198,13 +199,11 @@ class SamplePool:
         for old in self._dir.glob("block-*.npz"):
             if int(old.stem.split("-")[1]) < index:
                 old.unlink()
-        path = block_path(self._dir, index)
-        while not path.exists():
+        while not block_path(self._dir, index).exists():
             if not self._process.is_alive():
                 raise TrainingDataError("the process that degrades samples has died; its error stands above")
             time.sleep(0.2)
-        with np.load(path) as arrays:
-            return dict(arrays)
+        return load_block(self._dir, index)
 
     def close(self) -> None:
         self._process.terminate()
@@ -215,14 +214,21 @@ def block_path(directory: Path, index: int) -> Path:
     return directory / f"block-{index:06d}.npz"
 
 
+def load_block(directory: Path, index: int) -> dict[str, np.ndarray]:
+    """A block that is there."""
+    with np.load(block_path(directory, index)) as arrays:
+        return dict(arrays)
+
+
 def ensure_block(make_block: BlockMaker, directory: Path, index: int) -> None:
     """Makes a block unless it is there; a file of that name is always whole."""
     path = block_path(directory, index)
     if path.exists():
         return
+    arrays: Any = dict(make_block(index))  # numpy's types take them for `allow_pickle` too
     partial = path.with_suffix(".part")
     with partial.open("wb") as file:
-        np.savez(file, **dict(make_block(index)))  # type: ignore[arg-type] # numpy types `allow_pickle` into them
+        np.savez(file, **arrays)
     partial.rename(path)
 
 

@@ -11,12 +11,12 @@ activations in 8 bits too, one scale per token, and multiplies them so: on GPUs 
 from __future__ import annotations
 
 import importlib.util
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
-from pipelines.devices import Quantize
-from pipelines.errors import BackendUnavailableError, InvalidOptionError
+from pipelines.devices import Quantize, check_quantize
+from pipelines.errors import BackendUnavailableError
 
 # Ada and Hopper: the first with float8 tensor cores.
 FP8_CAPABILITY = (8, 9)
@@ -39,10 +39,7 @@ def check_quantization(quantize: str, device: torch.device, dtype: torch.dtype) 
         InvalidOptionError: If there is no such value.
         BackendUnavailableError: If torchao, or a device or dtype that it needs, is not there.
     """
-    if quantize not in get_args(Quantize):
-        raise InvalidOptionError(
-            f"quantize {quantize!r} does not exist; choose one of {', '.join(get_args(Quantize))}"
-        )
+    check_quantize(quantize)
     if not is_quantized(quantize):
         return
     if importlib.util.find_spec("torchao") is None:

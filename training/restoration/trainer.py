@@ -14,7 +14,7 @@ from pipelines.propagation import LEVEL_UNITS, PropagationDescription, Propagati
 from pipelines.propagation.checkpoint import load_propagation
 from pipelines.propagation.network import enlarge
 from pipelines.propagation.quantized import measure_ranges
-from training.data import BlockMaker
+from training.data import BlockMaker, ensure_block, load_block
 from training.errors import TrainingConfigError
 from training.loop import TrainingLoop
 from training.restoration.config import RestorationConfig
@@ -107,7 +107,9 @@ class RestorationTrainer(TrainingLoop[PropagationNet, Batch]):
     def measure_ranges(self) -> dict[str, tuple[float, float]]:
         """Of the averaged network's activations, on samples like those of the last step."""
         index = max(self.step - 1, 0) // self.config.data.steps_per_block
-        block = self._block_maker()()(index)
+        pool = self.run_dir / "pool"
+        ensure_block(lambda number: self._block_maker()()(number), pool, index)
+        block = load_block(pool, index)
         batches = [
             self._draw(block, index, np.random.default_rng((self.config.seed, 2, number)))
             for number in range(_NUM_RANGE_BATCHES)

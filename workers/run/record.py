@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from jobs.values import Value
 from media.derived_names import beside
 from workers.errors import DiskFullError, OutputFolderError, is_disk_full
 
@@ -25,13 +26,7 @@ RECORD_VERSION = 2
 _DIGEST_BYTES = 1 << 20
 
 
-class StoredValue(BaseModel):
-    """A value that is kept as JSON; unknown fields are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class InputIdentity(StoredValue):
+class InputIdentity(Value):
     """Tells one input file from another without reading all of it.
 
     Attributes:
@@ -61,7 +56,7 @@ class InputIdentity(StoredValue):
         return cls(size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest.hexdigest())
 
 
-class ResumePoint(StoredValue):
+class ResumePoint(Value):
     """Where to go on after a segment.
 
     Frames that two chunks share at the border are made again from both, so the first chunk may begin before
@@ -82,7 +77,7 @@ class ResumePoint(StoredValue):
     cut_history: tuple[float, ...] = ()
 
 
-class SegmentRecord(StoredValue):
+class SegmentRecord(Value):
     """A finished segment.
 
     Attributes:
@@ -100,7 +95,7 @@ class SegmentRecord(StoredValue):
     resume: ResumePoint | None
 
 
-class RunRecord(StoredValue):
+class RunRecord(Value):
     """Contents of `run.json`.
 
     Attributes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from jobs.values import Value
 from media import Entry
 from pipelines.planning.plan import ChunkPlan
 from workers.errors import UpscaleError
@@ -16,7 +17,7 @@ from workers.run.borders import ReadyChunk, SegmentCutter
 from workers.run.decisions import segment_ticks
 from workers.run.options import UpscaleOptions
 from workers.run.reading import FrameMark, SourceFrame, read_frames
-from workers.run.record import ResumePoint, StoredValue
+from workers.run.record import ResumePoint
 from workers.run.timing import StageClock
 
 
@@ -26,7 +27,7 @@ class PlanMismatchError(UpscaleError):
     code = "plan_mismatch"
 
 
-class PlannerState(StoredValue):
+class PlannerState(Value):
     """Where planning goes on.
 
     Attributes:
@@ -40,7 +41,7 @@ class PlannerState(StoredValue):
     entry: Entry | None = None
 
 
-class SegmentPlan(StoredValue):
+class SegmentPlan(Value):
     """One segment, decided. Times are in the reader's ticks, frames are counted as in an uninterrupted run.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.errors import InvalidOptionError
 from pipelines.loaders import load_model
 from pipelines.propagation import PropagationDescription, PropagationNet, save_propagation
 from pipelines.propagation.model import PropagationModel
@@ -126,6 +127,12 @@ def test_8_bits_are_the_default_where_nothing_else_is_asked_for(tmp_path: Path) 
 def test_a_checkpoint_without_ranges_stays_as_it_is(tmp_path: Path) -> None:
     name = save(tmp_path / "tiny", has_ranges=False)
     assert "+" not in load(name, quantize="int8").card.fingerprint
+
+
+def test_a_quantisation_that_does_not_exist_is_refused_by_every_kind(tmp_path: Path) -> None:
+    for name in (save(tmp_path / "tiny"), "bicubic"):
+        with pytest.raises(InvalidOptionError, match="'int3' does not exist; choose one of auto, none, int8"):
+            load_model(name, device="cpu", quantize=cast(Any, "int3"))
 
 
 def test_a_range_that_is_missing_is_named() -> None:
