@@ -45,8 +45,9 @@ def test_a_free_thread_goes_to_whoever_has_the_fewest() -> None:
 
     order = asyncio.run(act())
     assert order[:2] == ["a", "a"]
-    # Both have none running. So may the first, for a moment, who then comes before the second of them once.
-    assert {"b", "c"} < set(order[2:5])
+    # The first has one running still; then perhaps none for a moment, and comes before the other once.
+    assert order[2] == "b"
+    assert "c" in order[3:5]
     assert len(order) == 12
 
 
