@@ -128,7 +128,8 @@ def test_every_answer_to_a_key_says_what_it_may_still_ask_for(api_with_keys: Api
     for asked, path in ((headers, "/v1/jobs"), (headers, f"/v1/jobs/{job.id}"), (reader, "/v1/keys")):
         found = api_with_keys.http.get(path, headers=asked).headers
         assert 590 < int(found["ratelimit-remaining"]) < int(found["ratelimit-limit"]) == 600, path
-        assert 0 <= int(found["ratelimit-reset"]) <= 61
+        # Ten were taken at once, and count as spread over this minute: one is gone a tenth into the next.
+        assert 0 <= int(found["ratelimit-reset"]) <= 66
     for path, sent in (("/healthz", {}), ("/v1/jobs", {"Authorization": "Bearer dv_none"})):
         assert "ratelimit-limit" not in api_with_keys.http.get(path, headers=sent).headers
 
