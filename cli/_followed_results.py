@@ -11,7 +11,7 @@ import typer
 from cli._client import connect, connect_async
 from cli._following import Followed, Follower, overall_exit_code
 from cli._moments import make_moment_display
-from cli.display import print_line
+from cli.display import count_of_frames, print_line
 from cli.errors import print_error
 from cli.upscale import terminated_as_interrupt
 
@@ -108,6 +108,6 @@ def _tell(followed: Followed, *, prefix: str, is_quiet: bool) -> None:
         if followed.saved is not None and followed.job.output is not None:
             output = followed.job.output
             print_line(
-                f"{followed.saved}: {output.width}x{output.height}, {output.num_frames} frames, "
+                f"{followed.saved}: {output.width}x{output.height}, {count_of_frames(output.num_frames)}, "
                 f"{output.size_bytes / 1e6:.1f} MB"
             )

@@ -175,6 +175,11 @@ def pace(progress: Progress, seconds: float) -> str:
     return f"{text}, {clock_time((progress.num_total - progress.num_done) / speed)} left"
 
 
+def count_of_frames(number: int) -> str:
+    """ "1 frame", "40 frames"."""
+    return f"{number} frame{'' if number == 1 else 's'}"
+
+
 def clock_time(seconds: float) -> str:
     """Hours, minutes and seconds, "1:02:03" or "2:03"."""
     minutes, rest = divmod(round(seconds), 60)
@@ -192,7 +197,7 @@ def summarize(report: UpscaleReport) -> str:
     speed = "" if report.frames_per_second is None else f", {report.frames_per_second:.2f} fps"
     resumed = f", {report.num_resumed_frames} from an earlier run" if report.num_resumed_frames else ""
     return (
-        f"{output.path}: {output.width}x{output.height}, {output.num_frames} frames{resumed}, "
+        f"{output.path}: {output.width}x{output.height}, {count_of_frames(output.num_frames)}{resumed}, "
         f"{clock_time(float(output.duration_seconds))}, {output.size_bytes / 1e6:.1f} MB, in "
         f"{clock_time(report.seconds)}{speed}"
     )

@@ -13,7 +13,7 @@ from cli._client import ApiKey, Url, UseJson, connect, parse_labels
 from cli._followed_results import finish, follow_jobs
 from cli._following import Followed, output_error
 from cli._moments import make_moment_display, moment_of_job, moment_of_transfer
-from cli.display import clock_time
+from cli.display import clock_time, count_of_frames
 from cli.errors import OutputExistsError, report_error, reported_errors
 from cli.exit_codes import ExitCode
 
@@ -188,7 +188,8 @@ def describe(job: Job) -> list[str]:
         ),
         "output": ""
         if output is None
-        else f"{output.width}x{output.height}, {output.num_frames} frames, {output.size_bytes / 1e6:.1f} MB",
+        else f"{output.width}x{output.height}, {count_of_frames(output.num_frames)}, "
+        f"{output.size_bytes / 1e6:.1f} MB",
         "options": ", ".join(f"{name} {value}" for name, value in job.options.items() if value is not None),
         "priority": str(job.priority),
         "labels": ", ".join(f"{name}={value}" for name, value in job.labels.items()),
