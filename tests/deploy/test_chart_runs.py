@@ -26,6 +26,7 @@ from dovetail_client import Dovetail
 from jobs.embedded_redis import free_port
 from tests.deploy.chart import Manifest, component, of_kind, pods, projected_files, rendered, resolved, secret
 from tests.s3_server import BUCKET, s3_server
+from tests.service.conftest import wait_until
 
 __all__ = ["s3_server"]
 
@@ -161,7 +162,8 @@ def test_a_job_is_done_by_what_the_chart_starts(
         for name in ("default", "second", "metrics")
     }
     probe = container_of(made, "api")["readinessProbe"]["httpGet"]["path"]
-    assert httpx.get(url + probe).json()["status"] == "ok"
+    # Each part has a second to answer, and the first look at the sandbox starts a process.
+    wait_until(lambda: httpx.get(url + probe).json()["status"] == "ok")
     assert httpx.get(f"{url}/v1/jobs").status_code == 401
 
     with Dovetail(url, api_key=keys["default"]) as client:
