@@ -96,6 +96,7 @@ class DataConfig(StrictModel):
     videos: str = "video"
     held_out: tuple[str, ...] = Field(default=(), description="file names without suffix that are not used")
     image_probability: float = Field(default=0.6, ge=0, le=1)
+    drawn_probability: float = Field(default=0.0, ge=0, le=1, description="share of pictures that are drawn")
     num_frames: int = 6
     hr_size: int = 256
     max_video_frames: int = 120

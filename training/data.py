@@ -25,6 +25,7 @@ from PIL import Image
 
 from training.config import DataConfig, DegradationConfig, TrainingConfig
 from training.degradation import degrade_clip, from_uint8
+from training.drawings import draw_picture
 from training.errors import TrainingDataError
 from training.video_coding import ACCURATE
 
@@ -62,6 +63,13 @@ class SourceLibrary:
         draw = self._picture_clip if is_picture else self._video_clip
         return self.flip(draw(rng, num_frames), rng)
 
+    def picture(self, rng: np.random.Generator) -> np.ndarray:
+        """A picture (H, W, 3), uint8: of the folder, or drawn, half of these over one of the folder."""
+        photo = self.pictures[rng.integers(len(self.pictures))]
+        if not self.config.drawn_probability or rng.random() >= self.config.drawn_probability:
+            return photo
+        return draw_picture(rng, 2 * self.config.hr_size, photo if rng.random() < 0.5 else None)
+
     @staticmethod
     def flip(clip: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """Mirrors and turns a clip, each half of the time."""
@@ -74,7 +82,7 @@ class SourceLibrary:
     def _picture_clip(self, rng: np.random.Generator, num_frames: int) -> torch.Tensor:
         """A camera pan over a picture (or a still): the picture is shrunk by a random factor, cropped."""
         config = self.config
-        picture = self.pictures[rng.integers(len(self.pictures))]
+        picture = self.picture(rng)
         factor = self._shrink_factor(rng, picture.shape)
         is_static = rng.random() < config.static_probability
         velocity = np.zeros(2) if is_static else rng.uniform(-config.max_pan, config.max_pan, 2)

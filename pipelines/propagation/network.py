@@ -117,8 +117,6 @@ class PropagationNet(nn.Module):
             shrink_(cast(nn.Conv2d, tail), 0.1)
         for fusion in (self.backward_fusion, self.forward_fusion):
             shrink_(fusion, 0.0)
-        # Convolutions on a CPU are faster so. torch has no signature for a memory format alone.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(
         self,
@@ -150,14 +148,16 @@ class PropagationNet(nn.Module):
         modulation = self.modulation(with_strength(levels.detach(), strength))
         entry = unshuffle_clip(clip, unshuffle_ratio(scale))
         luma = entry.mean(dim=2, keepdim=True).float()
-        entry = entry.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        # On a CPU, inference is faster with channels last (0.85 of the time), training without (0.8).
+        layout = torch.contiguous_format if self.training else torch.channels_last
+        entry = entry.flatten(0, 1).contiguous(memory_format=layout)
         skip = self.heads[str(scale)](entry)
         per_frame = modulation.repeat_interleave(num_frames, dim=0)
         features = self.feature_blocks(modulate(skip, per_frame[:, 0]))
         states = list(as_clips(features, batch_size).unbind(1))
         states = self._propagate_backward(states, luma, modulation[:, 1])
         states = self._propagate_forward(states, luma, modulation[:, 2])
-        hidden = torch.stack(states, dim=1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        hidden = torch.stack(states, dim=1).flatten(0, 1).contiguous(memory_format=layout)
         hidden = F.leaky_relu_(self.conv_mid(hidden).add_(skip), SLOPE)
         ratio = shuffle_ratio(scale)
         residual = F.pixel_shuffle(self.tails[str(ratio)](hidden), ratio)

@@ -111,7 +111,7 @@ def moving_picture(
     broken positions would make the clip softer than the films it stands for.
     """
     side = config.hr_size
-    picture = library.pictures[rng.integers(len(library.pictures))]
+    picture = library.picture(rng)
     factor = min(rng.uniform(1, 2), (min(picture.shape[:2]) - 2) / side)
     steps = torch.arange(config.num_frames, dtype=torch.float32) - (config.num_frames - 1) / 2
     angle = steps * float(rng.normal(0, 0.008))
