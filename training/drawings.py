@@ -36,7 +36,7 @@ def draw_picture(rng: np.random.Generator, side: int, photo: np.ndarray | None =
         (side, side, 3), uint8.
     """
     ground = _ground(rng, side) if photo is None or min(photo.shape[:2]) < side else _part(rng, side, photo)
-    large = ground.resize((side * _OVERSAMPLING,) * 2, Image.Resampling.BICUBIC)
+    large = ground.resize((side * _OVERSAMPLING,) * 2, Image.Resampling.NEAREST)
     for number in rng.choice(len(_LAYERS), size=rng.integers(1, 4)):
         _LAYERS[number](large, rng)
     picture = large.reduce(_OVERSAMPLING)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 # Xue et al. choose c = 170 for 8-bit luma; on [0, 1] it is 170 / 255^2.
 _GMS_CONSTANT = 170 / 255**2
 _CHARBONNIER_EPSILON = 1e-3
+_PSNR_EPSILON = 1e-5  # at 50 dB little is left to gain
 _LOW_FREQUENCY = 1 / 8  # cycles per pixel
 _FREQUENCY_POWER = 2
 
@@ -57,6 +58,20 @@ def pixel_loss(sr: torch.Tensor, hr: torch.Tensor, kind: str) -> torch.Tensor:
     if kind == "mse":
         return difference.square().mean()
     return (difference.square() + _CHARBONNIER_EPSILON**2).sqrt().mean()
+
+
+def psnr_loss(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+    """Logarithm of each clip's mean squared error, mean over clips: PSNR but for sign and factor.
+
+    Flat clips, whose errors are small, weigh as much as busy ones, as in a mean of decibels (HINet, Chen et
+    al. 2021, arXiv 2105.06086).
+
+    Args:
+        sr: (B, ...), [0, 1].
+        hr: Same shape.
+    """
+    squares = (sr - hr).square().flatten(1).mean(1)
+    return (squares + _PSNR_EPSILON).log().mean()
 
 
 def frequency_loss(sr: torch.Tensor, hr: torch.Tensor, *, progress: float) -> torch.Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from tests.training.conftest import textured_picture
-from training.losses import frequency_loss, perceptual_loss, pixel_loss, temporal_loss
+from training.losses import frequency_loss, perceptual_loss, pixel_loss, psnr_loss, temporal_loss
 from training.metrics import LOWER_IS_BETTER, METRICS, haarpsi, psnr_y
 
 
@@ -74,6 +75,20 @@ def test_pixel_losses() -> None:
     hr = torch.zeros(1, 3, 1, 4, 4)
     assert float(pixel_loss(hr + 0.2, hr, "mse")) == pytest.approx(0.04)
     assert float(pixel_loss(hr + 0.2, hr, "charbonnier")) == pytest.approx(0.2, rel=1e-3)
+
+
+def test_the_psnr_loss_weighs_decibels_of_each_clip() -> None:
+    hr = torch.full((2, 1, 3, 8, 8), 0.5)
+    errors = torch.tensor([0.01, 0.2]).reshape(2, 1, 1, 1, 1)
+    loss = float(psnr_loss(hr + errors, hr))
+    assert loss == pytest.approx(np.mean(np.log(np.square([0.01, 0.2]))), abs=0.06)
+    # Half the error in the flat clip is worth as much as in the busy one.
+    halves = [
+        float(psnr_loss(hr + errors * torch.tensor(f).reshape(2, 1, 1, 1, 1), hr))
+        for f in ([0.5, 1], [1, 0.5])
+    ]
+    assert [loss - half for half in halves] == pytest.approx([np.log(4) / 2] * 2, abs=0.13)
+    assert np.isfinite(float(psnr_loss(hr, hr)))
 
 
 def test_the_frequency_loss_weighs_detail_where_little_noise_is_left() -> None:

@@ -85,6 +85,7 @@ class RestorationStage(StrictModel):
         border: Body pixels at each side that the loss leaves out: there the crop's edge is seen.
         scales: Factor -> share of steps.
         clean_probability: Share of samples degraded by bicubic alone.
+        loss: `l1`, or `psnr`: every clip's own decibels (`training.losses.psnr_loss`).
         level_weight: Weight of the estimator's error.
     """
 
@@ -96,6 +97,7 @@ class RestorationStage(StrictModel):
     border: int = Field(default=4, ge=0)
     scales: dict[int, float] = Field(default={4: 1.0}, min_length=1)
     clean_probability: float = Field(default=0.5, ge=0, le=1)
+    loss: Literal["l1", "psnr"] = "l1"
     level_weight: float = Field(default=0.02, ge=0)
 
     def frames_of_block(self, index: int) -> int:

@@ -17,6 +17,7 @@ from pipelines.propagation.quantized import measure_ranges
 from training.data import BlockMaker, ensure_block, load_block
 from training.errors import TrainingConfigError
 from training.loop import TrainingLoop
+from training.losses import psnr_loss
 from training.restoration.config import RestorationConfig
 from training.restoration.optimizer import make_optimizers
 from training.restoration.samples import Batch, draw_batch, inner, restoration_maker
@@ -77,7 +78,8 @@ class RestorationTrainer(TrainingLoop[PropagationNet, Batch]):
         hr, lq = batch.hr.to(self.device), batch.lq.to(self.device)
         restored = self.network(lq, scale=batch.scale)
         target = inner(hr, stage.border, batch.scale)
-        pixel = F.l1_loss(inner(restored.frames, stage.border, batch.scale), target)
+        frames = inner(restored.frames, stage.border, batch.scale)
+        pixel = F.l1_loss(frames, target)
         units = torch.tensor(LEVEL_UNITS, device=self.device)
         level = F.smooth_l1_loss(restored.levels / units, batch.levels.to(self.device) / units)
         with torch.no_grad():
@@ -86,7 +88,8 @@ class RestorationTrainer(TrainingLoop[PropagationNet, Batch]):
             f"pixel{batch.scale}": pixel,
             f"baseline{batch.scale}": baseline,
             "level": level,
-            "loss": pixel + stage.level_weight * level,
+            "loss": (psnr_loss(frames, target) if stage.loss == "psnr" else pixel)
+            + stage.level_weight * level,
         }
 
     def _summary(self, means: Mapping[str, float]) -> str:
