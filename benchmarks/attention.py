@@ -21,7 +21,8 @@ from diffusers.models.embeddings import get_3d_rotary_pos_embed
 
 from pipelines.dove.attention import set_attention
 from pipelines.memory_tracking import peak_memory
-from pipelines.planning.attention import AttentionSettings, TokenGrid
+from pipelines.planning.attention import AttentionSettings
+from pipelines.planning.patterns import TokenGrid
 
 PATTERNS: dict[str, Any] = {
     "full": "full",

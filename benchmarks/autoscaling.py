@@ -101,7 +101,7 @@ def _draw(cluster: Cluster, picture: Path) -> None:
 def _describe(cluster: Cluster, name: str) -> dict[str, Any]:
     samples = cluster.samples[name]
     waits = sorted(s for video, s in cluster.latencies if video.owner == "others" and video.model == name)
-    described = {
+    described: dict[str, Any] = {
         "most_pods": max(sample.pods for sample in samples),
         "turns": turns(samples),
         "busy_hours": round(cluster.busy_seconds[name] / 3600, 2),

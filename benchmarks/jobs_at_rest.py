@@ -34,7 +34,8 @@ from jobs.connections import async_client, impatient_client
 from jobs.embedded_redis import free_port
 from jobs.queue import JobQueue
 from jobs.reconciler import reconcile_once
-from jobs.records import JobState, new_id
+from jobs.records import JobState
+from jobs.specs import new_id
 from jobs.storage import Storage
 from jobs.store import JobStore
 from jobs.sweeper import GRACE, sweep_expired, sweep_litter

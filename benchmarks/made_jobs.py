@@ -8,16 +8,8 @@ from uuid import uuid4
 
 from jobs import objects
 from jobs.options import JobOptions
-from jobs.records import (
-    FinishedSegment,
-    InputInfo,
-    JobPlan,
-    JobSpec,
-    OutputInfo,
-    Streaming,
-    StreamSound,
-    new_id,
-)
+from jobs.records import FinishedSegment, JobPlan, OutputInfo, Streaming, StreamSound
+from jobs.specs import InputInfo, JobSpec, new_id
 from jobs.store import JobStore
 
 FRAME_RATE = 25

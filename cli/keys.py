@@ -70,7 +70,7 @@ def create(
     """Create a key and show it, once."""
     with reported_errors(), _store(data_dir) as store:
         from jobs.api_keys import KeyLimits
-        from jobs.records import Priority
+        from jobs.specs import Priority
 
         try:
             priorities = tuple(Priority(text) for text in priority or ())

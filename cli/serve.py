@@ -176,7 +176,7 @@ def application_of_many() -> FastAPI:
 
 
 def _application(settings: ServiceSettings) -> FastAPI:
-    from jobs.settings import is_loopback
+    from jobs.setting_values import is_loopback
     from service.app import create_app
 
     return create_app(settings, uses_keys=not is_loopback(settings.host))
@@ -238,7 +238,7 @@ def _check_exposure(settings: ServiceSettings) -> None:
     Raises:
         UsageError: If there are no keys and the address is not loopback.
     """
-    from jobs.settings import is_loopback
+    from jobs.setting_values import is_loopback
 
     if not is_loopback(settings.host) and not _has_keys(settings):
         raise UsageError(

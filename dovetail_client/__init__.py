@@ -11,6 +11,7 @@ with Dovetail("http://127.0.0.1:8000") as client:
 from dovetail_client._downloads import default_name
 from dovetail_client._sources import Source
 from dovetail_client._words import BatchStatus, DeliveryStatus, JobStatus, Priority, Stage, UploadStatus
+from dovetail_client.account_models import Delivery, Key, Me, NewKey, WebhookSecret
 from dovetail_client.aclient import AsyncDovetail
 from dovetail_client.client import Dovetail
 from dovetail_client.errors import (
@@ -43,7 +44,6 @@ from dovetail_client.models import (
     Batch,
     BatchCounts,
     BatchResult,
-    Delivery,
     Estimate,
     Job,
     JobDelivery,
@@ -51,13 +51,9 @@ from dovetail_client.models import (
     JobInput,
     JobList,
     JobOutput,
-    Key,
-    Me,
     Model,
-    NewKey,
     Problem,
     Upload,
-    WebhookSecret,
 )
 from dovetail_client.options import JobOptions, SubmitOptions, WebhookTarget
 

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from dovetail_client._api import Methods
 from dovetail_client._sources import id_of
-from dovetail_client.models import Key, NewKey, Page
+from dovetail_client.account_models import Key, NewKey
+from dovetail_client.models import Page
 
 
 class KeyMethods(Methods):

@@ -15,17 +15,8 @@ from dovetail_client._uploads import (
     path_of,
     upload_id_of,
 )
-from dovetail_client.models import (
-    Batch,
-    Delivery,
-    Estimate,
-    Job,
-    Me,
-    Model,
-    Page,
-    Upload,
-    WebhookSecret,
-)
+from dovetail_client.account_models import Delivery, Me, WebhookSecret
+from dovetail_client.models import Batch, Estimate, Job, Model, Page, Upload
 from dovetail_client.options import JobOptions, SubmitOptions, request_fields
 
 

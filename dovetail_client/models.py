@@ -7,24 +7,24 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dovetail_client._words import BatchStatus, DeliveryStatus, JobStatus, Priority, Stage, UploadStatus
+from dovetail_client._words import BatchStatus, JobStatus, Priority, Stage, UploadStatus
 
 
-class _Model(BaseModel):
+class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, protected_namespaces=())
 
 
 M = TypeVar("M", bound=BaseModel)
 
 
-class Problem(_Model):
+class Problem(Value):
     """Why a job failed or an input was refused: a stable code, and words for people."""
 
     code: str
     message: str = ""
 
 
-class JobInput(_Model):
+class JobInput(Value):
     """What the service found in the source. Pixels, bytes and seconds.
 
     Attributes:
@@ -45,7 +45,7 @@ class JobInput(_Model):
     picture: str | None = None
 
 
-class JobOutput(_Model):
+class JobOutput(Value):
     """The result. Pixels, bytes and seconds; `sha256` is that of the file."""
 
     width: int
@@ -56,7 +56,7 @@ class JobOutput(_Model):
     sha256: str
 
 
-class JobDelivery(_Model):
+class JobDelivery(Value):
     """How far a result is on its way to `deliver_to`.
 
     Attributes:
@@ -72,7 +72,7 @@ class JobDelivery(_Model):
     ended_at: datetime | None = None
 
 
-class Job(_Model):
+class Job(Value):
     """A job as it was when the service answered.
 
     Attributes:
@@ -120,7 +120,7 @@ class Job(_Model):
     links: dict[str, str | None] = Field(default_factory=dict)
 
 
-class Page(_Model, Generic[M]):
+class Page(Value, Generic[M]):
     """One page of a list.
 
     Attributes:
@@ -135,7 +135,7 @@ class Page(_Model, Generic[M]):
 JobList = Page[Job]
 
 
-class JobEvent(_Model):
+class JobEvent(Value):
     """Something that happened to a job.
 
     Attributes:
@@ -151,7 +151,7 @@ class JobEvent(_Model):
     job: Job | None = None
 
 
-class BatchCounts(_Model):
+class BatchCounts(Value):
     """How many jobs of a batch are in which state."""
 
     total: int = 0
@@ -164,7 +164,7 @@ class BatchCounts(_Model):
     deleted: int = 0
 
 
-class RejectedInput(_Model):
+class RejectedInput(Value):
     """An input of a batch of which no job was made."""
 
     index: int
@@ -173,7 +173,7 @@ class RejectedInput(_Model):
     error: Problem
 
 
-class Batch(_Model):
+class Batch(Value):
     """Jobs that were submitted together; `progress` is 0-100."""
 
     id: str
@@ -189,7 +189,7 @@ class Batch(_Model):
     links: dict[str, str | None] = Field(default_factory=dict)
 
 
-class BatchResult(_Model):
+class BatchResult(Value):
     """What became of one job of a batch."""
 
     job_id: str
@@ -201,7 +201,7 @@ class BatchResult(_Model):
     error: Problem | None = None
 
 
-class Upload(_Model):
+class Upload(Value):
     """A file on its way to the service, or there.
 
     Attributes:
@@ -218,7 +218,7 @@ class Upload(_Model):
     expires_at: datetime | None = None
 
 
-class Model(_Model):
+class Model(Value):
     """A model that the service offers."""
 
     id: str
@@ -230,14 +230,14 @@ class Model(_Model):
     available: bool = True
 
 
-class OutputSize(_Model):
+class OutputSize(Value):
     """Width and height of a result in pixels."""
 
     width: int
     height: int
 
 
-class Estimate(_Model):
+class Estimate(Value):
     """What a job would cost. Seconds are None while the service has no measurements.
 
     Attributes:
@@ -258,17 +258,7 @@ class Estimate(_Model):
     warnings: tuple[str, ...] = ()
 
 
-class Me(_Model):
-    """Who the key belongs to and what it may do."""
-
-    owner: str
-    name: str | None = None
-    scopes: tuple[str, ...] = ()
-    limits: dict[str, Any] = Field(default_factory=dict)
-    auth_required: bool = False
-
-
-class UploadPart(_Model):
+class UploadPart(Value):
     """Where a part of an upload is sent to."""
 
     number: int
@@ -277,7 +267,7 @@ class UploadPart(_Model):
     url: str = Field(repr=False)
 
 
-class UploadParts(_Model):
+class UploadParts(Value):
     """How far the parts of an upload are: numbers of those that are there, addresses of others."""
 
     part_size_bytes: int
@@ -285,54 +275,3 @@ class UploadParts(_Model):
     arrived: tuple[int, ...] = ()
     parts: tuple[UploadPart, ...] = ()
     expires_at: datetime | None = None
-
-
-class Key(_Model):
-    """An API key, without its secret; `id` is the `owner` of its jobs."""
-
-    id: str
-    name: str
-    hint: str = ""
-    scopes: tuple[str, ...] = ()
-    limits: dict[str, Any] = Field(default_factory=dict)
-    created_at: datetime | None = None
-    expires_at: datetime | None = None
-
-
-class NewKey(Key):
-    """A key that was made just now, with its secret, which is not told again."""
-
-    secret: str = Field(repr=False)
-
-
-class WebhookSecret(_Model):
-    """What signs your webhooks.
-
-    Attributes:
-        secret: For a library of Standard Webhooks, as it is.
-        num_previous: Earlier secrets that sign too, until receivers have changed.
-    """
-
-    secret: str
-    created_at: datetime | None = None
-    num_previous: int = 0
-
-
-class Delivery(_Model):
-    """A webhook, and what has become of it.
-
-    Attributes:
-        id: The `webhook-id` of all its attempts.
-        last_outcome: HTTP status of the last answer, or why there was none.
-        queued_at: When it happened, or was last asked for again.
-    """
-
-    id: str
-    event: str
-    url: str
-    status: DeliveryStatus
-    attempts: int = 0
-    last_outcome: str | None = None
-    last_attempt_at: datetime | None = None
-    queued_at: datetime | None = None
-    links: dict[str, str | None] = Field(default_factory=dict)

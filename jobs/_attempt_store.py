@@ -13,8 +13,9 @@ from jobs._outcomes import require_lease, require_stored
 from jobs._record_format import input_to_json, output_to_json, spec_to_json
 from jobs._scripts import attempts, lifecycle
 from jobs.clock import milliseconds
-from jobs.records import JobError, JobSpec, OutputInfo
+from jobs.records import JobError, OutputInfo
 from jobs.redis_store import RedisStore
+from jobs.specs import JobSpec
 
 BeginOutcome = Literal["ok", "gone", "stopped", "done", "busy", "elsewhere", "exhausted"]
 EndReason = Literal["finished", "failed", "drained"]

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from jobs import keys
 from jobs._record_format import FIELDS, job_of
-from jobs.records import PRIORITIES, Job, JobState, Priority
+from jobs.records import Job, JobState
 from jobs.redis_store import RedisStore
+from jobs.specs import PRIORITIES, Priority
 
 # Only ids are looked at, by asking the other indices for them: 2,000 take about ten milliseconds.
 _SCANNED_AT_MOST = 2000

@@ -11,18 +11,8 @@ from typing import Any
 
 from jobs.clock import from_unix_ms
 from jobs.objects import token_of
-from jobs.records import (
-    InputInfo,
-    Job,
-    JobError,
-    JobPlan,
-    JobSpec,
-    JobState,
-    OutputInfo,
-    Priority,
-    Stage,
-    Streaming,
-)
+from jobs.records import Job, JobError, JobPlan, JobState, OutputInfo, Stage, Streaming
+from jobs.specs import InputInfo, JobSpec, Priority
 from jobs.transfers import DeliveryStatus, ResultDelivery
 
 

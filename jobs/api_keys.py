@@ -12,8 +12,8 @@ from jobs import keys
 from jobs.clock import redis_now
 from jobs.errors import JobsError
 from jobs.key_secrets import Holder, InvalidSecretError, check_secret, digest_of, new_secret
-from jobs.records import Priority, new_id
 from jobs.redis_store import RedisStore
+from jobs.specs import Priority, new_id
 from jobs.values import Value
 from jobs.webhook_secrets import make_secrets
 

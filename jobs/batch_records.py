@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import Field
 
 from jobs.api_keys import KeyLimits
-from jobs.records import JobState, WebhookTarget
+from jobs.records import JobState
+from jobs.specs import WebhookTarget
 from jobs.values import Value
 
 

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import redis
 
 from jobs.messages import Message, MessageQueue, Wanted
-from jobs.records import PRIORITIES, JobSpec, Priority
+from jobs.specs import PRIORITIES, JobSpec, Priority
 
 TaskKind = Literal["plan", "segment", "join"]
 """What workers do."""

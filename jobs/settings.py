@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
-import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from jobs.connections import SENTINEL_SCHEME, SentinelAddress
 from jobs.queue import SEGMENT, TASK_KINDS, TaskKind
+from jobs.setting_values import Duration, Names, TaskKinds, is_loopback, next_database, split_name
 
 GIB = 1 << 30
-
-
-def _read_seconds(value: object) -> object:
-    """Takes "60" for 60 seconds; pydantic alone takes numbers as seconds, but no numbers in strings."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
-def _read_names(value: object) -> object:
-    """Takes "a, b" and '["a", "b"]' alike."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        return json.loads(value)
-    return tuple(name.strip() for name in value.split(",") if name.strip())
-
-
-Duration = Annotated[timedelta, BeforeValidator(_read_seconds)]
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_names)]
-TaskKinds = Annotated[tuple[TaskKind, ...], NoDecode, BeforeValidator(_read_names)]
 
 
 class CommonSettings(BaseSettings):
@@ -113,23 +90,23 @@ class CommonSettings(BaseSettings):
     @field_validator("models")
     @classmethod
     def _check_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        names = [_split_name(entry)[0] for entry in value]
+        names = [split_name(entry)[0] for entry in value]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"models has {', '.join(twice)} more than once; each name is that of one model")
-        if bad := [entry for entry in value if not all(_split_name(entry))]:
+        if bad := [entry for entry in value if not all(split_name(entry))]:
             raise ValueError(f"models has {', '.join(bad)}; write NAME, or NAME=WHERE with both")
         return value
 
     @property
     def model_sources(self) -> dict[str, str]:
         """What jobs call each model, and what `load_model` calls it; the default first."""
-        return dict(map(_split_name, self.models))
+        return dict(map(split_name, self.models))
 
     @property
     def effective_queue_redis_url(self) -> str:
         """Where the queue is."""
-        return self.queue_redis_url or _next_database(self.redis_url)
+        return self.queue_redis_url or next_database(self.redis_url)
 
     @property
     def effective_storage_url(self) -> str:
@@ -287,29 +264,3 @@ class ServiceSettings(CommonSettings):
                     f"{name} must not name {parts.netloc!r}, the bucket of storage_url: {danger}"
                 )
         return self
-
-
-def _split_name(entry: str) -> tuple[str, str]:
-    name, sign, where = entry.partition("=")
-    # A path or a stand-in's parameters may have the sign too.
-    return (name.strip(), where.strip()) if sign and not set("/:") & set(name) else (entry, entry)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that listens on an address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _next_database(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return url
-    if parts.scheme == SENTINEL_SCHEME:
-        return SentinelAddress.parse(url).with_next_database(url)
-    number = parts.path.strip("/") or "0"
-    if not number.isdigit():
-        raise ValueError(f"redis_url {url!r} has no database number; write redis://host:port/0")
-    return urlunsplit(parts._replace(path=f"/{int(number) + 1}"))

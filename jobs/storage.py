@@ -20,7 +20,7 @@ from obstore.store import LocalStore, S3Store
 
 from jobs.errors import ObjectChangedError, ObjectNotFoundError, StorageError, StorageFullError
 from jobs.multipart import MultipartBucket
-from jobs.syncing import make_synced_folder, sync
+from jobs.storage_folder import placing, require_disk_room
 
 if TYPE_CHECKING:
     from obstore import GetOptions  # there for type checkers only
@@ -118,7 +118,7 @@ class Storage:
                 self._store.put(key, file, use_multipart=True, chunk_size=_PART_BYTES)
             return
         self.check_room(0 if is_movable else path.stat().st_size)
-        with self._placing(key, is_movable=is_movable) as part:
+        with _reported(key), placing(self.folder / key, is_movable=is_movable) as part:
             if is_movable:
                 shutil.move(path, part)
             else:
@@ -136,7 +136,7 @@ class Storage:
                 self._store.put(key, content)
             return
         self.check_room(len(content))
-        with self._placing(key) as part:
+        with _reported(key), placing(self.folder / key) as part:
             part.write_bytes(content)
 
     def get_bytes(
@@ -198,7 +198,7 @@ class Storage:
             StorageError: If it cannot be read.
         """
         if self.folder is not None:
-            path = self._local(key)
+            path = self.folder / key
             if not path.is_file():
                 raise ObjectNotFoundError(f"there is no object {key}")
             yield path
@@ -247,7 +247,7 @@ class Storage:
             self.delete(stored.key)
             count += 1
         if self.folder is not None:
-            shutil.rmtree(self._local(prefix), ignore_errors=True)
+            shutil.rmtree(self.folder / prefix, ignore_errors=True)
         return count
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
@@ -264,7 +264,7 @@ class Storage:
             StorageFullError: If they do not.
         """
         if self.folder is not None:
-            require_room(self.folder, num_bytes, min_free_bytes=self._min_free_bytes)
+            require_disk_room(self.folder, num_bytes, min_free_bytes=self._min_free_bytes)
 
     def check(self) -> None:
         """Makes sure that the storage answers.
@@ -274,51 +274,6 @@ class Storage:
         """
         with _reported("(listing)"):
             next(iter(self._store.list("uploads/", chunk_size=1)), None)
-
-    @contextmanager
-    def _placing(self, key: str, *, is_movable: bool = False) -> Iterator[Path]:
-        """A place for the file that becomes the object at the end of the block, on the disk and whole.
-
-        Args:
-            key: Of the object.
-            is_movable: Whether the file is the only one of its content, and stays where it is after an error.
-        """
-        target = self._local(key)
-        part = target.with_name(f".{target.name}.part")
-        with _reported(key):
-            make_synced_folder(target.parent)
-            try:
-                yield part
-                sync(part)
-                part.replace(target)
-                sync(target.parent)
-            except BaseException:
-                if not is_movable:
-                    part.unlink(missing_ok=True)
-                raise
-
-    def _local(self, key: str) -> Path:
-        assert self.folder is not None
-        return self.folder / key
-
-
-def require_room(folder: Path, num_bytes: int, *, min_free_bytes: int) -> None:
-    """Makes sure that so many bytes fit on a folder's disk.
-
-    Args:
-        folder: On the disk.
-        num_bytes: That are to be written.
-        min_free_bytes: Room that is not to be used.
-
-    Raises:
-        StorageFullError: If they do not.
-    """
-    free = shutil.disk_usage(folder).free
-    if free - num_bytes < min_free_bytes:
-        raise StorageFullError(
-            f"the storage has {free >> 20} MiB left, {min_free_bytes >> 20} MiB of them reserved; "
-            f"{num_bytes >> 20} MiB more do not fit"
-        )
 
 
 @contextmanager

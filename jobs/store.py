@@ -16,7 +16,8 @@ from jobs._segment_store import NextSteps, SegmentStore
 from jobs.clock import milliseconds
 from jobs.errors import JobExistsError, JobNotFoundError, ObjectNotFoundError
 from jobs.objects import upload_id_of
-from jobs.records import Job, JobSpec
+from jobs.records import Job
+from jobs.specs import JobSpec
 
 __all__ = ["Beginning", "EndReason", "JobStore", "NextSteps"]
 

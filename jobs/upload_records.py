@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from jobs.records import InputInfo
+from jobs.specs import InputInfo
 from jobs.values import Value
 
 

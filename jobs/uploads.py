@@ -13,8 +13,8 @@ from jobs.clock import from_unix_ms, milliseconds, unix_ms
 from jobs.errors import LostUploadLockError, StoredBytesLimitError, UploadNotFoundError, UploadsLimitError
 from jobs.locks import Lock
 from jobs.objects import upload_key
-from jobs.records import InputInfo
 from jobs.redis_store import RedisStore
+from jobs.specs import InputInfo
 from jobs.upload_records import Upload, UploadParts
 
 # No key has this id.

@@ -44,6 +44,16 @@ LUMA_COEFFICIENTS: dict[int, LumaCoefficients] = {
     BT2020_CL: LumaCoefficients(0.2627, 0.0593),
 }
 
+# (primaries, transfer) that go with a matrix, for sources that tag neither.
+_COMPANIONS = {
+    BT709: (1, 1),
+    FCC: (4, 6),
+    BT470BG: (5, 6),
+    SMPTE170M: (6, 6),
+    SMPTE240M: (7, 7),
+    BT2020: (9, 14),
+}
+
 
 def is_hd(width: int, height: int) -> bool:
     """Whether players take an untagged picture for BT.709: from 1280 wide or 720 high on."""
@@ -77,3 +87,30 @@ def effective_matrix(matrix: int, width: int, height: int) -> int:
 def effective_tags(color: ColorTags, width: int, height: int, *, is_rgb: bool) -> ColorTags:
     """Tags of a picture with the matrix decided; primaries and transfer stay as tagged."""
     return replace(color, matrix=RGB if is_rgb else effective_matrix(color.matrix, width, height))
+
+
+def output_color(color: ColorTags, width: int, height: int, *, keep_matrix: bool = False) -> ColorTags:
+    """The tags to write: every field set, a matrix we can compute, limited range.
+
+    Players ignore the range flag often enough that full-range output would be shown with crushed blacks, so
+    all output is limited. R'G'B' sources (matrix 0) have no matrix to keep and become BT.709;
+    constant-luminance BT.2020 becomes the usual non-constant kind; an unspecified matrix is chosen by size,
+    like players do. Pictures of HD size that standard definition's matrix was kept for are shown with
+    BT.709's by many players, so they get it, unless `keep_matrix` says otherwise. Primaries and transfer
+    stay the source's: nothing converts them, and few players look at them."""
+    matrix = color.matrix
+    if matrix == BT2020_CL:
+        matrix = BT2020
+    elif matrix == RGB:
+        matrix = BT709
+    elif matrix not in LUMA_COEFFICIENTS:
+        matrix = default_matrix(width, height)
+    companions = _COMPANIONS[matrix]
+    if matrix in SD_MATRICES and is_hd(width, height) and not keep_matrix:
+        matrix = BT709
+    return ColorTags(
+        matrix=matrix,
+        primaries=companions[0] if color.primaries in (0, 2, 3) else color.primaries,
+        transfer=companions[1] if color.transfer in (0, 2, 3) else color.transfer,
+        full_range=False,
+    )

@@ -15,33 +15,10 @@ from media._encoding_warnings import encoding_warnings
 from media._hardware import HardwareFamily, hardware_objection, hardware_settings
 from media._plane_layouts import RGB_LAYOUTS, WITH_ALPHA, ChromaSite, coded_size, layout_of
 from media._private_options import software_options
-from media.color import (
-    BT470BG,
-    BT709,
-    BT2020,
-    BT2020_CL,
-    FCC,
-    LUMA_COEFFICIENTS,
-    RGB,
-    SD_MATRICES,
-    SMPTE170M,
-    SMPTE240M,
-    default_matrix,
-    is_hd,
-)
+from media.color import RGB, output_color
 from media.errors import EncodeError
 from media.info import ColorTags
 from media.video_format import VideoFormat
-
-# (primaries, transfer) that go with a matrix, for sources that tag neither.
-_COMPANIONS = {
-    BT709: (1, 1),
-    FCC: (4, 6),
-    BT470BG: (5, 6),
-    SMPTE170M: (6, 6),
-    SMPTE240M: (7, 7),
-    BT2020: (9, 14),
-}
 
 Encoder = Literal["auto", "software", "nvenc", "qsv", "amf"]
 
@@ -228,33 +205,6 @@ def keeps_transparency(options: EncodeOptions) -> bool:
     becomes where no `pix_fmt` is named, and pictures."""
     return options.codec in ("prores", "png", "tiff") and (
         options.pix_fmt is None or options.pix_fmt in WITH_ALPHA
-    )
-
-
-def output_color(color: ColorTags, width: int, height: int, *, keep_matrix: bool = False) -> ColorTags:
-    """The tags to write: every field set, a matrix we can compute, limited range.
-
-    Players ignore the range flag often enough that full-range output would be shown with crushed blacks, so
-    all output is limited. R'G'B' sources (matrix 0) have no matrix to keep and become BT.709;
-    constant-luminance BT.2020 becomes the usual non-constant kind; an unspecified matrix is chosen by size,
-    like players do. Pictures of HD size that standard definition's matrix was kept for are shown with
-    BT.709's by many players, so they get it, unless `keep_matrix` says otherwise. Primaries and transfer
-    stay the source's: nothing converts them, and few players look at them."""
-    matrix = color.matrix
-    if matrix == BT2020_CL:
-        matrix = BT2020
-    elif matrix == RGB:
-        matrix = BT709
-    elif matrix not in LUMA_COEFFICIENTS:
-        matrix = default_matrix(width, height)
-    companions = _COMPANIONS[matrix]
-    if matrix in SD_MATRICES and is_hd(width, height) and not keep_matrix:
-        matrix = BT709
-    return ColorTags(
-        matrix=matrix,
-        primaries=companions[0] if color.primaries in (0, 2, 3) else color.primaries,
-        transfer=companions[1] if color.transfer in (0, 2, 3) else color.transfer,
-        full_range=False,
     )
 
 

@@ -1,7 +1,7 @@
 """Reading a video: R'G'B' float frames with time stamps that increase from 0."""
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from types import TracebackType
@@ -11,8 +11,8 @@ from weakref import WeakSet
 from av.video.frame import VideoFrame
 from torch import Tensor
 
-from media._captions import UNREADABLE_WARNING, CaptionQueue, captions_of
-from media._clock import Clock, TimedFrame, with_durations
+from media._captions import CaptionQueue
+from media._clock import TimedFrame, with_durations
 from media._cueless import find_gap
 from media._decoder import StreamDecoder, VideoPacket
 from media._deinterlace import FIELDS_PER_FRAME, SETTLING_FRAMES, Deinterlacer
@@ -22,8 +22,9 @@ from media._missing_frames import describe_truncation, explain_emptiness
 from media._notes import Notes
 from media._reading_range import ReadingRange, check_seconds
 from media._seek import PacketMismatchError, find_entry, seek_to_entry, undamaged
+from media._stamping import origin_ticks, stamp_frames
 from media.color import RGB, effective_tags
-from media.errors import InputLimitError, NoFramesError
+from media.errors import NoFramesError
 from media.frame import Frame
 from media.info import TRANSPARENCY_WARNING, ColorTags, MediaInfo
 from media.limits import DEFAULT_LIMITS, InputLimits
@@ -90,7 +91,8 @@ class VideoReader:
             is_rgb=video.color.matrix == RGB and video.color.full_range,
         )
         """What the images' values mean; the matrix is the one that was used, never "unspecified"."""
-        self.warnings: list[str] = Notes()
+        self._notes = Notes()
+        self.warnings: list[str] = self._notes
         """What had to be repaired or skipped; grows while frames are read."""
         self.keeps_alpha = keep_alpha and video.has_transparency
         """Whether frames have alpha."""
@@ -143,7 +145,8 @@ class VideoReader:
 
     def needed_pts(self, pts: int) -> int:
         """The time, in ticks of the stream, from which on the picture of a frame depends."""
-        lead = SETTLING_FRAMES * self._frame_ticks if self.is_deinterlaced else Fraction(0)
+        video = self.info.video
+        lead = SETTLING_FRAMES / video.rate / video.time_base if self.is_deinterlaced else 0
         return math.floor(self._stream_pts(pts) - lead)
 
     def close(self) -> None:
@@ -166,11 +169,6 @@ class VideoReader:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    @property
-    def _notes(self) -> Notes:
-        assert isinstance(self.warnings, Notes)
-        return self.warnings
 
     def _frames(self, from_pts: int, entry: Entry | None) -> Generator[Frame, None, None]:
         position = self._range.first + from_pts
@@ -218,20 +216,20 @@ class VideoReader:
                 decoder,
                 before_pts=self.needed_pts(position - self._range.first),
                 until_pts=self._stream_pts(position - self._range.first),
-                first_pts=math.ceil(self._origin_ticks),
+                first_pts=math.ceil(origin_ticks(self.info)),
             )
 
     def _watch(
         self, decoder: StreamDecoder, packets: Iterator[VideoPacket], *, is_from_start: bool
     ) -> Iterator[VideoPacket]:
         """Pass packets on, and remember the entries among them."""
-        first_pts = math.ceil(self._origin_ticks)
+        first_pts = math.ceil(origin_ticks(self.info))
         self._finder = EntryFinder.of(decoder, first_pts=first_pts, is_from_start=is_from_start)
         return self._finder.watch(decoder, packets)
 
     def _stream_pts(self, pts: int) -> int:
         """A frame's pts in ticks of the stream."""
-        return math.floor((self._range.first + pts) / self._fields + self._origin_ticks)
+        return math.floor((self._range.first + pts) / self._fields + origin_ticks(self.info))
 
     def _select(
         self, decoder: StreamDecoder, decoded: Iterator[VideoFrame], position: int
@@ -239,21 +237,35 @@ class VideoReader:
         """Time, choose the range, convert."""
         converter = FittingConverter(self.info.video, keep_alpha=self.keeps_alpha)
         captions = CaptionQueue()
-        stamped = self._stamp(decoder, decoded, captions)
+        stamped = stamp_frames(
+            decoded,
+            self.info,
+            may_be_spliced=lambda: decoder.has_stepped_back,
+            max_seconds=self._limits.max_seconds,
+            is_deinterlaced=self.is_deinterlaced,
+            captions=captions,
+            notes=self._notes,
+        )
         if self.is_deinterlaced:
-            stamped = self._deinterlace(stamped)
-        interval = 1 / self.rate / self.time_base
-        timed = with_durations(stamped, frame_interval=interval)
+            stamped = Deinterlacer(
+                time_base=self.info.video.time_base,
+                sample_aspect_ratio=self.info.video.sample_aspect_ratio,
+                is_forced=self._is_forced,
+            ).run(stamped)
         last: TimedFrame | None = None
-        for timed_frame in timed:
+        for timed_frame in with_durations(stamped, frame_interval=1 / self.rate / self.time_base):
             if self._is_closed or (self._range.end is not None and timed_frame.pts >= self._range.end):
                 return
             last = timed_frame
             mine = captions.take(timed_frame.pts)
             if timed_frame.pts >= position:
                 yield self._finish(converter, timed_frame, mine)
-        if not self._is_closed:
-            self._check_end(decoder, last)
+        if self._is_closed:
+            return
+        end = (last.pts + last.duration) * self.time_base if last is not None else Fraction(0)
+        truncation = describe_truncation(self.info.video, end, is_cut_off=decoder.is_cut_off)
+        if truncation is not None:
+            self._notes.add("truncated", truncation)
 
     def _finish(self, converter: FittingConverter, timed: TimedFrame, captions: bytes) -> Frame:
         frame, pts, duration = timed
@@ -268,61 +280,12 @@ class VideoReader:
         made = converter.convert(frame, out=self._make_room())
         if converter.has_met_transparency:
             self._notes.add("alpha", TRANSPARENCY_WARNING)
-        alpha = made[3:] if self.keeps_alpha else None
-        return Frame(made[:3], pts - self._range.first, duration, captions, alpha)
+        pts -= self._range.first
+        return Frame(made[:3], pts, duration, captions, made[3:] if self.keeps_alpha else None)
 
     def _make_room(self) -> Tensor | None:
         """Where the next image, and alpha behind it, goes, for other processes; None is new memory."""
         return None
-
-    def _stamp(
-        self, decoder: StreamDecoder, frames: Iterable[VideoFrame], captions: CaptionQueue
-    ) -> Iterator[VideoFrame]:
-        """Give the frames their final pts, in the stream's ticks, and put their captions aside."""
-        video = self.info.video
-        clock = Clock(
-            time_base=video.time_base, rate=video.rate, origin_ticks=self._origin_ticks, notes=self._notes
-        )
-        for frame in frames:
-            pts = None if video.is_untimed else frame.pts
-            frame.pts = clock.stamp(pts, may_be_spliced=decoder.has_stepped_back)
-            if frame.pts * video.time_base > self._limits.max_seconds:
-                raise InputLimitError(
-                    f"the video is longer than {self._limits.max_seconds:g} s, the most that is accepted; "
-                    "cut it, or ask for a part of it"
-                )
-            if frame.interlaced_frame and not self.is_deinterlaced:
-                self._notes.add(
-                    "woven",
-                    "some frames are interlaced and were passed on as stored; --deinterlace changes that",
-                )
-            found = captions_of(frame)
-            if found is None and video.has_captions:
-                self._notes.add("captions", UNREADABLE_WARNING)
-            captions.put(frame.pts * self._fields, found or b"")
-            yield frame
-
-    def _deinterlace(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
-        video = self.info.video
-        return Deinterlacer(
-            time_base=video.time_base,
-            sample_aspect_ratio=video.sample_aspect_ratio,
-            is_forced=self._is_forced,
-        ).run(frames)
-
-    def _check_end(self, decoder: StreamDecoder, last: TimedFrame | None) -> None:
-        end = (last.pts + last.duration) * self.time_base if last is not None else Fraction(0)
-        truncation = describe_truncation(self.info.video, end, is_cut_off=decoder.is_cut_off)
-        if truncation is not None:
-            self._notes.add("truncated", truncation)
-
-    @property
-    def _origin_ticks(self) -> Fraction:
-        return self.info.origin_seconds / self.info.video.time_base
-
-    @property
-    def _frame_ticks(self) -> Fraction:
-        return 1 / self.info.video.rate / self.info.video.time_base
 
     def _open(self, gap: tuple[int, int] | None = None) -> StreamDecoder:
         return StreamDecoder(

@@ -25,8 +25,8 @@ import structlog
 from jobs import keys
 from jobs.clock import LUA_NOW_MS, milliseconds
 from jobs.errors import JobsError, QueueFullError, StoreUnavailableError
-from jobs.records import new_id
 from jobs.settings import ServiceSettings
+from jobs.specs import new_id
 from service.errors import ConflictError, InvalidRequestError, ServiceError, from_jobs_error
 from service.repeating import repeating
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobs.batch_records import Batch
 from jobs.batch_store import BatchStore
 from jobs.errors import StoredBytesLimitError
-from jobs.records import Priority
+from jobs.specs import Priority
 from jobs.stored_bytes import StoredBytes
 from service.auth import Caller
 from service.context import ServiceContext

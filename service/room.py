@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from jobs.errors import StorageFullError
-from jobs.storage import require_room
+from jobs.storage_folder import require_disk_room
 from service.context import ServiceContext
 
 # Between two looks at the disk; so much of the reserve one sender can take.
@@ -56,7 +56,7 @@ def check_incoming_room(context: ServiceContext, num_bytes: int) -> None:
     Raises:
         StorageFullError: If they would not leave the reserve free.
     """
-    require_room(context.incoming_dir, num_bytes, min_free_bytes=context.settings.min_free_bytes)
+    require_disk_room(context.incoming_dir, num_bytes, min_free_bytes=context.settings.min_free_bytes)
     context.storage.check_room(num_bytes)
 
 

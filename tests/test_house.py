@@ -37,6 +37,15 @@ def test_command_line_is_ready_without_heavy_packages(module: str) -> None:
     assert finished.stdout.strip() == "[]"
 
 
+def test_no_module_is_longer_than_300_lines() -> None:
+    """What is longer has more than one idea (tests may list more cases)."""
+    folders = ("benchmarks", "cli", "dovetail_client", "jobs", "media", "pipelines", "scripts", "service")
+    files = [path for folder in (*folders, "training", "workers") for path in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 400
+    lengths = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in files}
+    assert {str(path): length for path, length in lengths.items() if length > 300} == {}
+
+
 def test_libswscale_runs_in_one_thread() -> None:
     """In several it now and then gives a whole wrong row, in some formats (FFmpeg 8, odd slices)."""
     folders = ("benchmarks", "media", "pipelines", "scripts", "tests", "training", "workers")

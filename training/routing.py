@@ -13,7 +13,7 @@ import torch
 from pipelines.dove.attention.calibration import LOCAL_ROUTES, RouteTable, agreement, measured_heads
 from pipelines.dove.description import DESCRIPTION_NAME, transformer_digest
 from pipelines.dove.pipeline import DovePipeline
-from pipelines.planning.attention import FullAttention, RoutedAttention, TokenGrid
+from pipelines.planning.patterns import FullAttention, RoutedAttention, TokenGrid
 from training.data import decode_frames
 from training.errors import TrainingConfigError, TrainingDataError
 

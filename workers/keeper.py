@@ -19,21 +19,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import redis
 import structlog
 
-from jobs.connections import impatient_client
 from jobs.errors import JobsError
-from jobs.fleet import Fleet
-from jobs.messages import Delivery, MessageQueue
-from jobs.store import JobStore
+from workers.held import HELD_KINDS, Held, HeldMessage, HeldPlace
 
 _log: Any = structlog.get_logger(__name__)
 
@@ -41,100 +37,6 @@ _READY = b"\n"
 _PULSE_SECONDS = 1.0
 _STOP_SECONDS = 5.0
 _PARTS_OF_HOLD = 4
-
-
-@dataclass(frozen=True)
-class HeldMessage:
-    """A message that is being worked on.
-
-    Attributes:
-        url: Of the queue's database.
-        seconds: After so long without a sign of life others get it.
-        queue: As in `Delivery`, like the rest.
-        id: Of the message.
-        line: Of the message.
-        num_tries: With this time.
-        receipt: By which it is held.
-    """
-
-    url: str
-    seconds: float
-    queue: str
-    id: str
-    line: str
-    num_tries: int
-    receipt: str
-
-    @classmethod
-    def of(cls, delivery: Delivery, *, url: str, hold: timedelta) -> Self:
-        """What is to be kept of a delivery."""
-        return cls(url, hold.total_seconds(), **asdict(delivery))
-
-    def keep(self) -> None:
-        """Says that the holder lives."""
-        _queue(self.url).keep(self._delivery(), hold=timedelta(seconds=self.seconds))
-
-    def give_back(self) -> None:
-        """Lets others have it, now."""
-        _queue(self.url).put_back(self._delivery())
-
-    def _delivery(self) -> Delivery:
-        return Delivery(self.queue, self.id, self.line, self.num_tries, self.receipt)
-
-
-@dataclass(frozen=True)
-class HeldLease:
-    """The lease of an attempt.
-
-    Attributes:
-        url: Of the store's database.
-        seconds: For how long it is taken each time.
-        job_id: Of the job.
-        task: As in `TaskId`.
-        token: Of the attempt.
-    """
-
-    url: str
-    seconds: float
-    job_id: str
-    task: str
-    token: str
-
-    def keep(self) -> None:
-        """Renews it."""
-        self._renew(self.seconds)
-
-    def give_back(self) -> None:
-        """Lets it run out, now: others may take over, and the attempt has been one."""
-        self._renew(0)
-
-    def _renew(self, seconds: float) -> None:
-        _store(self.url).renew(self.job_id, self.task, self.token, ttl=timedelta(seconds=seconds))
-
-
-@dataclass(frozen=True)
-class HeldPlace:
-    """A place in the fleet's register, where a worker reports itself.
-
-    Attributes:
-        url: Of the store's database.
-        worker_id: In the register.
-    """
-
-    url: str
-    worker_id: str
-    seconds: ClassVar[float] = 60.0
-
-    def keep(self) -> None:
-        """Nothing: what a worker reports nobody else knows."""
-
-    def give_back(self) -> None:
-        """Signs the worker off."""
-        Fleet(_store(self.url).client).sign_off(self.worker_id)
-
-
-Held = HeldMessage | HeldLease | HeldPlace
-_KINDS: dict[str, type[Held]] = {kind.__name__: kind for kind in (HeldMessage, HeldLease, HeldPlace)}
 
 
 class Keeper:
@@ -242,16 +144,6 @@ class Keeper:
             self._write()
 
 
-@cache
-def _store(url: str) -> JobStore:
-    return JobStore(impatient_client(url))
-
-
-@cache
-def _queue(url: str) -> MessageQueue:
-    return MessageQueue(impatient_client(url))
-
-
 class _Watch:
     """The process's life: hears what a worker holds, keeps it, and gives it back when the worker has died."""
 
@@ -291,7 +183,7 @@ class _Watch:
             self._heard_at = time.monotonic()
             *lines, self._unread = (self._unread + found).split(b"\n")
             if lines:
-                self._held = [_KINDS[kind](**fields) for kind, fields in json.loads(lines[-1])]
+                self._held = [HELD_KINDS[kind](**fields) for kind, fields in json.loads(lines[-1])]
         # Another process may have inherited the worker's end of the pipe.
         return os.getppid() == self._worker
 

@@ -32,8 +32,9 @@ from pipelines.loaders import load_model
 from pipelines.model import Model
 from workers.consumer import Consumer
 from workers.fleet_report import FleetReporter
+from workers.held import HeldMessage, HeldPlace
 from workers.input_cache import InputCache
-from workers.keeper import HeldMessage, HeldPlace, Keeper
+from workers.keeper import Keeper
 from workers.metrics import WorkerCollector, served_metrics
 from workers.model_shelf import ModelShelf
 from workers.scratch import own_folder, scratch_base

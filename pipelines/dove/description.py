@@ -9,7 +9,8 @@ from typing import Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.errors import CheckpointError
-from pipelines.planning.attention import FULL_ATTENTION, AttentionSettings, RoutedAttention
+from pipelines.planning.attention import FULL_ATTENTION, AttentionSettings
+from pipelines.planning.patterns import RoutedAttention
 from pipelines.planning.view import ViewSettings
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "checkpoints"

@@ -18,7 +18,9 @@ import torch
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 
 from pipelines.dove.attention import RotaryEmbedding, ViewTokens
-from pipelines.planning.attention import TokenGrid
+from pipelines.planning.patterns import TokenGrid
+
+MAX_ROTARY_TABLES = 8
 
 
 class VelocityScheduler(Protocol):
@@ -73,6 +75,29 @@ def rotary_embedding(grid: TokenGrid, config: Any, device: torch.device | str) -
         device=torch.device(device),
     )
     return cos, sin
+
+
+class RotaryTables:
+    """The tables of the last few token grids.
+
+    Equal tiles need one, the reference's merged ones up to four for each length of a chunk.
+
+    Args:
+        config: Of the transformer.
+    """
+
+    def __init__(self, config: Any) -> None:
+        self._config = config
+        self._tables: dict[tuple[TokenGrid, torch.device], RotaryEmbedding | None] = {}
+
+    def of(self, grid: TokenGrid, device: torch.device) -> RotaryEmbedding | None:
+        """As `rotary_embedding`."""
+        key = grid, device
+        if key not in self._tables:
+            if len(self._tables) >= MAX_ROTARY_TABLES:
+                self._tables.clear()
+            self._tables[key] = rotary_embedding(grid, self._config, device)
+        return self._tables[key]
 
 
 def one_step(

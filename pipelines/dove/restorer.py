@@ -9,23 +9,19 @@ from typing import Any
 import torch
 
 from pipelines.codecs.codec import Codec
-from pipelines.dove.attention import RotaryEmbedding, ViewTokens
+from pipelines.dove.attention import ViewTokens
 from pipelines.dove.geometry import Geometry, to_unit_range
-from pipelines.dove.one_step import num_leading_copies, one_step, rotary_embedding, token_grid
+from pipelines.dove.one_step import RotaryTables, num_leading_copies, one_step, token_grid
 from pipelines.dove.options import DoveOptions, Upsample
 from pipelines.dove.streamed import StreamedNetwork, WholeNetwork
 from pipelines.dove.view import FrameView, downsize
 from pipelines.dove.windowed import WindowedTransformer
-from pipelines.planning.attention import TokenGrid
 from pipelines.planning.diffusion_plan import DiffusionPlan
 from pipelines.planning.plan import NetworkPart
 from pipelines.planning.shapes import DiffusionShape
 from pipelines.planning.spans import Span, TileGrid
 from pipelines.planning.view import view_size
 from pipelines.tiling import TileFusion
-
-# Equal tiles need one table, the reference's merged ones up to four per chunk length.
-MAX_ROTARY_TABLES = 8
 
 
 class ChunkRestorer:
@@ -60,7 +56,7 @@ class ChunkRestorer:
         self.part: NetworkPart = "vae"
         # The network in one piece, where the checkpoint allows it.
         self.streamed: WholeNetwork | None = None
-        self._rotary: dict[tuple[TokenGrid, torch.device], RotaryEmbedding | None] = {}
+        self._rotary = RotaryTables(transformer.config)
 
     def stream_whole_frames(self, vae: Any) -> None:
         """Runs whole frames through the network in one piece from now on, where the checkpoint allows it."""
@@ -241,11 +237,6 @@ class ChunkRestorer:
         config = self.transformer.config
         num_copies = num_leading_copies(latents.shape[2], config.patch_size_t)
         grid = token_grid(latents.shape[2] + num_copies, latents.shape[3], latents.shape[4], config)
-        key = grid, latents.device
-        if key not in self._rotary:
-            if len(self._rotary) >= MAX_ROTARY_TABLES:
-                self._rotary.clear()
-            self._rotary[key] = rotary_embedding(grid, config, latents.device)
         if options.noise_step:
             latents = self._add_noise(latents, num_copies, options.noise_step, generator)
         latents = latents.transpose(1, 2)
@@ -255,7 +246,7 @@ class ChunkRestorer:
             latents,
             self.prompt_embeds.to(device=latents.device, dtype=latents.dtype),
             timestep=self.timestep,
-            rotary=self._rotary[key],
+            rotary=self._rotary.of(grid, latents.device),
             view=view,
         )
         if options.noise_step:

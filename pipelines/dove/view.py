@@ -13,7 +13,7 @@ from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from pipelines.codecs.offloading import wake
 from pipelines.dove.attention import RotaryEmbedding, ViewTokens
 from pipelines.dove.one_step import token_grid, with_leading_copies
-from pipelines.planning.attention import TokenGrid
+from pipelines.planning.patterns import TokenGrid
 from pipelines.planning.slices import frames_per_slice
 from pipelines.planning.spans import Span
 

@@ -28,7 +28,7 @@ from pipelines.dove.attention import (
     project_qkv,
 )
 from pipelines.dove.lossless import ConstantLayerNormZero
-from pipelines.planning.attention import TokenGrid
+from pipelines.planning.patterns import TokenGrid
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
-from pipelines.planning.attention import FULL_ATTENTION, AttentionSettings, TokenGrid
+from pipelines.planning.attention import FULL_ATTENTION, AttentionSettings
+from pipelines.planning.patterns import TokenGrid
 from pipelines.planning.slices import MAX_BATCH_FRAMES, frames_per_batch, frames_per_slice
 
 Autoencoder = Literal["cogvideox", "space_to_depth"]

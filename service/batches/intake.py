@@ -23,7 +23,7 @@ from jobs.batch_store import BatchStore
 from jobs.errors import BatchNotFoundError, JobExistsError, JobsError, UploadNotFoundError
 from jobs.locks import Lock
 from jobs.objects import input_key, job_prefix, upload_key
-from jobs.records import InputInfo
+from jobs.specs import InputInfo
 from jobs.stored_bytes import StoredBytes
 from jobs.transfers import FetchedSource
 from jobs.uploads import UploadStore
@@ -32,7 +32,8 @@ from service.batches.service import QUEUE, TASK, cancel_batch
 from service.batches.settling import settle_batch
 from service.context import ServiceContext
 from service.errors import ServiceError, from_jobs_error
-from service.jobs.service import clean_filename, enqueue_job, make_spec, probe_file
+from service.jobs.checks import clean_filename
+from service.jobs.service import enqueue_job, make_spec, probe_file
 from service.jobs.submissions import JobForm, Source, UrlSource
 from service.repeating import holding
 from service.sources.fetching import describe_address

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.batch_records import Batch, RejectedInput
-from jobs.records import Job, JobState, Priority
+from jobs.records import Job, JobState
+from jobs.specs import Priority
 from service.jobs.schemas import ErrorSchema
 from service.jobs.submissions import MAX_LABELS, DeliverTo, JobSettings, LabelName, LabelValue, Source
 

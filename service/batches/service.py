@@ -5,35 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import islice
-from typing import Any
 
-from obstore.exceptions import BaseError
 from starlette.concurrency import run_in_threadpool
 
 from jobs.batch_records import Batch, BatchInput, BatchSpec, RejectedInput
 from jobs.batch_store import BatchStore
-from jobs.errors import JobNotFoundError, JobStateError, StoreUnavailableError, UploadNotFoundError
+from jobs.errors import JobNotFoundError, JobStateError, StoreUnavailableError
 from jobs.objects import input_key, job_prefix
-from jobs.records import Job, WebhookTarget, new_id
+from jobs.records import Job
+from jobs.specs import WebhookTarget, new_id
 from jobs.stored_bytes import StoredBytes
-from jobs.uploads import UploadStore
 from service.auth import Caller
-from service.batches.manifests import Line
+from service.batches.checks import accepted_inputs, check_count, check_shared, lines_below
 from service.batches.requests import Submission, job_webhook, make_input
 from service.batches.schemas import BatchResultSchema, BatchResultsSchema, BatchSchema
 from service.context import ServiceContext
-from service.deliveries.targets import check_shared_target
-from service.deliveries.targets import check_target as check_delivery
-from service.errors import InvalidRequestError, ServiceError
+from service.errors import InvalidRequestError
 from service.forms import ReceivedFile
-from service.jobs.service import clean_filename
+from service.jobs.checks import clean_filename
 from service.jobs.submissions import JobForm, JobSettings
-from service.quotas import check_priority, release_inputs
-from service.sources.fetching import SourceFailedError, check_source_url, open_bucket, parse_s3
-from service.sources.service import require_completed
+from service.quotas import release_inputs
 from service.tasks import enqueue_task
-from service.webhooks.targets import check_target
 
 QUEUE, TASK = "intake", "admit_batch"
 # A batch that never ends, because its source or its key's quota stays away, is forgotten after this.
@@ -41,7 +33,6 @@ _LONGEST = timedelta(days=90)
 # A batch's record outlives its jobs a little, so that none is left that names it.
 _AFTER_JOBS = timedelta(hours=1)
 _REJECTIONS_TOLD = 20
-_LISTED_AT_ONCE = 1000
 _JOBS_AT_ONCE = 200
 
 
@@ -53,11 +44,11 @@ def create_batch(context: ServiceContext, caller: Caller, submission: Submission
         JobsError: If the store does not answer.
     """
     settings = submission.settings
-    _check_shared(context, caller, settings)
+    check_shared(context, caller, settings)
     lines = submission.lines
     if submission.prefix is not None:
-        lines = _lines_below(context, submission.prefix)
-    _check_count(context, len(lines))
+        lines = lines_below(context, submission.prefix)
+    check_count(context, len(lines))
     inputs: list[BatchInput] = []
     rejected: list[RejectedInput] = []
     for index, (line, job_id) in enumerate(zip(lines, _new_job_ids(len(lines)), strict=True)):
@@ -66,7 +57,7 @@ def create_batch(context: ServiceContext, caller: Caller, submission: Submission
             inputs.append(made)
         else:
             rejected.append(made)
-    inputs, refused = _checked(context, caller, inputs, lines)
+    inputs, refused = accepted_inputs(context, caller, inputs, lines)
     rejected = sorted([*rejected, *refused], key=lambda item: item.index)
     _write(context, caller, settings, inputs, rejected, batch_id=batch_id)
 
@@ -85,8 +76,8 @@ def create_file_batch(
         ServiceError: If there are none, or a shared value is refused.
         JobsError: If store or storage do not answer, or there is no room.
     """
-    _check_shared(context, caller, settings)
-    _check_count(context, len(files))
+    check_shared(context, caller, settings)
+    check_count(context, len(files))
     webhook = job_webhook(settings)
     base = settings.model_dump(exclude={"webhook"})
     job_ids = _new_job_ids(len(files))
@@ -223,91 +214,3 @@ def _write(
     with suppress(StoreUnavailableError):
         enqueue_task(context, QUEUE, TASK, spec.id, owner=spec.owner, weight=spec.limits.weight)
     return is_new
-
-
-def _check_shared(context: ServiceContext, caller: Caller, settings: JobSettings) -> None:
-    check_priority(caller, settings.priority)
-    if settings.webhook is not None:
-        check_target(settings.webhook.url, allow_private=context.settings.allow_private_targets)
-    if settings.deliver_to is not None:
-        check_shared_target(context.settings, settings.deliver_to)
-
-
-def _check_count(context: ServiceContext, count: int) -> None:
-    limit = context.settings.max_batch_inputs
-    if not 1 <= count <= limit:
-        raise InvalidRequestError(
-            f"a batch has 1 to {limit} inputs, received {count}",
-            errors=[{"loc": ["body", "inputs"], "message": f"1 to {limit}", "received": str(count)}],
-        )
-
-
-def _checked(
-    context: ServiceContext, caller: Caller, inputs: list[BatchInput], lines: list[Line]
-) -> tuple[list[BatchInput], list[RejectedInput]]:
-    """Checks what can be checked at once: whether uploads are there, and sources and targets allowed."""
-    uploads = _uploads_of(context, caller, inputs)
-    accepted, rejected = [], []
-    for item in inputs:
-        source = item.source or {}
-        try:
-            if item.form.get("deliver_to"):
-                check_delivery(context.settings, item.form["deliver_to"])
-            if source.get("type") == "url":
-                check_source_url(context.settings, source["url"])
-            else:
-                upload = uploads.get(source["upload_id"])
-                if upload is None:
-                    raise UploadNotFoundError(source["upload_id"])
-                require_completed(upload)
-        except (ServiceError, UploadNotFoundError) as error:
-            code = error.problem_code if isinstance(error, ServiceError) else error.code
-            rejected.append(
-                RejectedInput(
-                    index=item.index,
-                    line=lines[item.index].number,
-                    filename=item.filename,
-                    code=code,
-                    message=str(error),
-                )
-            )
-        else:
-            accepted.append(item)
-    return accepted, rejected
-
-
-def _uploads_of(context: ServiceContext, caller: Caller, inputs: list[BatchInput]) -> dict[str, Any]:
-    ids = list({item.source["upload_id"] for item in inputs if item.source and "upload_id" in item.source})
-    found = UploadStore(context.client).get_many(ids) if ids else []
-    return {upload.id: upload for upload in found if upload is not None and upload.owner == caller.owner}
-
-
-def _lines_below(context: ServiceContext, prefix: str) -> list[Line]:
-    """An input for each object below a prefix.
-
-    Raises:
-        SourceRefusedError: If the bucket is not an allowed one.
-        SourceFailedError: If it cannot be listed.
-        InvalidRequestError: If there are more objects than a batch takes.
-    """
-    if not prefix.startswith("s3://"):
-        raise InvalidRequestError(
-            f"prefix is {prefix!r}; give s3://bucket/prefix/",
-            errors=[{"loc": ["body", "prefix"], "message": "s3://bucket/prefix/", "received": prefix}],
-        )
-    bucket, key = parse_s3(context.settings, prefix)
-    lines: list[Line] = []
-    try:
-        for page in open_bucket(bucket).list(key or None, chunk_size=_LISTED_AT_ONCE):
-            wanted = (meta["path"] for meta in page if meta["size"] and not meta["path"].endswith("/"))
-            # One more than accepted is enough to know that they are too many.
-            room = context.settings.max_batch_inputs + 1 - len(lines)
-            lines += [
-                Line(None, {"source": {"type": "url", "url": f"s3://{bucket}/{path}"}})
-                for path in islice(wanted, room)
-            ]
-            if room <= 0:
-                break
-    except (BaseError, OSError) as error:
-        raise SourceFailedError(f"{prefix!r} cannot be listed") from error
-    return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from jobs.records import InputInfo
+from jobs.specs import InputInfo
 from service.auth import Caller, Reader
 from service.context import Context, ServiceContext
 from service.estimates.schemas import EstimateRequest, EstimateSchema

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobs.options import MAX_SIDE, JobOptions
-from jobs.records import Priority
+from jobs.specs import Priority
 from service.jobs.submissions import Source
 
 _MAX_SECONDS = 864_000

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from jobs.fleet import ModelInfo, count_takers
 from jobs.options import JobOptions, picture_kind
 from jobs.queue import SEGMENT
-from jobs.records import PRIORITIES, InputInfo, Job, Priority
+from jobs.records import Job
+from jobs.specs import PRIORITIES, InputInfo, Priority
 from pipelines.errors import OutOfMemoryError, PipelineError
 from pipelines.planning.kinds import plan_chunks, shape_from_json
 from pipelines.planning.plan import ChunkPlan, ChunkRequest
@@ -16,7 +17,7 @@ from service.auth import Caller
 from service.context import ServiceContext
 from service.errors import InvalidRequestError
 from service.estimates.schemas import EstimateInput, EstimateSchema, OutputSize, TilesSchema
-from service.jobs.service import check_range, decide_container, find_model
+from service.jobs.checks import check_range, decide_container, find_model
 from service.jobs.sizes import output_frames, output_size
 from service.models.catalogue import known_models
 

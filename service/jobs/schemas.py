@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from jobs.options import JobOptions, PictureKind
-from jobs.records import Job, JobSpec, JobState, Priority, Stage
+from jobs.records import Job, JobState, Stage
+from jobs.specs import JobSpec, Priority
 from jobs.transfers import DeliveryStatus, ResultDelivery, public_address
-
-_EXAMPLE_ID = "job_01k9zq3v5n8w2c7m4t6y1x0abc"
+from service.jobs.example import EXAMPLE_JOB
 
 
 class InputSchema(BaseModel):
@@ -105,83 +105,7 @@ class JobLinks(BaseModel):
 class JobSchema(BaseModel):
     """A job."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": _EXAMPLE_ID,
-                    "object": "job",
-                    "owner": "key_01k9zq3v5n8w2c7m4t6y1x0abc",
-                    "status": "in_progress",
-                    "stage": "upscaling",
-                    "progress": 41,
-                    "processed_frames": 123,
-                    "total_frames": 300,
-                    "fps": 2.9,
-                    "eta_seconds": 61.0,
-                    "queue_position": None,
-                    "attempts": 1,
-                    "created_at": "2026-11-21T12:00:00Z",
-                    "updated_at": "2026-11-21T12:00:42Z",
-                    "started_at": "2026-11-21T12:00:01Z",
-                    "completed_at": None,
-                    "expires_at": None,
-                    "input": {
-                        "filename": "clip.mp4",
-                        "size_bytes": 182044,
-                        "format": "mov,mp4,m4a,3gp,3g2,mj2",
-                        "codec": "h264",
-                        "width": 320,
-                        "height": 180,
-                        "rotation": 0,
-                        "frame_rate": 30.0,
-                        "duration_seconds": 10.0,
-                        "num_frames": 300,
-                        "has_audio": True,
-                        "picture": None,
-                    },
-                    "output": None,
-                    "options": {"scale": 4, "codec": "h264"},
-                    "decided": {
-                        "model": "dovetail-nano-2",
-                        "width": 1280,
-                        "height": 720,
-                        "codec": "h264",
-                        "encoder": "libx264",
-                        "pix_fmt": "yuv420p",
-                        "crf": 18,
-                        "preset": "veryfast",
-                    },
-                    "priority": "normal",
-                    "labels": {"project": "archive"},
-                    "metadata": {},
-                    "batch_id": None,
-                    "warnings": [],
-                    "error": None,
-                    "delivery": {
-                        "url": "s3://your-bucket/upscaled/job_01k9zq3v5n8w2c7m4t6y1x0abc.mp4",
-                        "status": "waiting",
-                        "attempts": 0,
-                        "error": None,
-                        "ended_at": None,
-                    },
-                    "links": {
-                        "self": f"/v1/jobs/{_EXAMPLE_ID}",
-                        "events": f"/v1/jobs/{_EXAMPLE_ID}/events",
-                        "cancel": f"/v1/jobs/{_EXAMPLE_ID}/cancel",
-                        "retry": f"/v1/jobs/{_EXAMPLE_ID}/retry",
-                        "content": f"/v1/jobs/{_EXAMPLE_ID}/content",
-                        "stream": f"/v1/jobs/{_EXAMPLE_ID}/stream",
-                        "hls": f"/v1/jobs/{_EXAMPLE_ID}/hls/playlist.m3u8",
-                        "preview": f"/v1/jobs/{_EXAMPLE_ID}/preview.jpg",
-                        "source": f"/v1/jobs/{_EXAMPLE_ID}/source",
-                        "report": f"/v1/jobs/{_EXAMPLE_ID}/report",
-                        "deliver": f"/v1/jobs/{_EXAMPLE_ID}/deliver",
-                    },
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_JOB]})
 
     id: str
     object: Literal["job"] = "job"

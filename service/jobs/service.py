@@ -10,11 +10,10 @@ import structlog
 from starlette.concurrency import run_in_threadpool
 
 from jobs.errors import JobExistsError, QueueFullError, QuotaExceededError, StoreUnavailableError
-from jobs.fleet import ModelInfo
 from jobs.objects import input_key
-from jobs.options import JobOptions, is_picture
 from jobs.queue import FETCH, PLAN
-from jobs.records import InputInfo, Job, JobSpec, JobState, Stage, WebhookTarget
+from jobs.records import Job, JobState, Stage
+from jobs.specs import InputInfo, JobSpec, WebhookTarget
 from jobs.transfers import FetchedSource
 from media import MediaError, MediaInfo
 from media.limits import InputLimits
@@ -23,16 +22,13 @@ from media.sandbox import sandboxed_probe
 from service.auth import Caller
 from service.context import ServiceContext
 from service.deliveries.targets import target_of_job
-from service.errors import InvalidRequestError, QuotaError, from_media_error
-from service.jobs.sizes import output_frames, output_size
+from service.errors import from_media_error
+from service.jobs.checks import check_found, clean_filename, decide_container, find_model
 from service.jobs.submissions import JobForm
-from service.models.catalogue import known_models
 from service.quotas import check_priority
 from service.webhooks.targets import check_target
 
 _log = structlog.get_logger(__name__)
-
-_MAX_FILENAME = 255
 
 
 async def probe_file(context: ServiceContext, path: Path, filename: str | None, *, owner: str) -> InputInfo:
@@ -236,99 +232,3 @@ def enqueue_first(context: ServiceContext, job: Job) -> None:
         context.queue.enqueue(job.spec, task, is_decided=job.plan is not None)
     except StoreUnavailableError as error:
         _log.warning("job.not_enqueued", job_id=job.id, error=str(error))
-
-
-def decide_container(options: JobOptions, found: InputInfo) -> tuple[JobOptions, InputInfo]:
-    """The options and what was found, where it is known what the source is.
-
-    Raises:
-        InvalidRequestError: If a video is to become a picture.
-    """
-    options = options.of_source(found.picture)
-    if not is_picture(options.container):
-        return options, found
-    if found.picture is None:
-        raise InvalidRequestError(
-            f"container {options.container} is for stills, and the source is a video ({found.codec}); it can "
-            "become mp4, mkv, mov or webm",
-            errors=[
-                {
-                    "loc": ["options", "container"],
-                    "message": "mp4, mkv, mov or webm for a video",
-                    "received": repr(options.container),
-                }
-            ],
-        )
-    # They tell what a video made of it would lose.
-    return options, found.model_copy(update={"warnings": ()})
-
-
-def check_found(options: JobOptions, found: InputInfo, model: ModelInfo, *, max_output_pixels: int) -> None:
-    """Checks what a job asks for against its input and the customer's limits.
-
-    Args:
-        options: Of the job.
-        found: Its input.
-        model: Its model.
-        max_output_pixels: Of the result; 0 is no limit.
-
-    Raises:
-        InvalidRequestError: If the model cannot do it.
-        QuotaError: If the result is larger than allowed.
-    """
-    check_range(options, found)
-    width, height = output_size(options, found, model)
-    pixels = width * height * (output_frames(options, found) or 0)
-    if max_output_pixels and pixels > max_output_pixels:
-        raise QuotaError(
-            f"the result would have {pixels / 1e9:.2f} gigapixels, your key allows "
-            f"{max_output_pixels / 1e9:.2f}; choose a smaller scale or a part of the video"
-        )
-
-
-def check_range(options: JobOptions, found: InputInfo) -> None:
-    """Checks that the wanted part lies in the video.
-
-    Raises:
-        InvalidRequestError: If it does not.
-    """
-    start = None if is_picture(options.container) else options.start_seconds
-    if start is not None and found.duration_seconds is not None and start >= found.duration_seconds:
-        raise InvalidRequestError(
-            f"start_seconds {start:g} lies behind the end of the video, {found.duration_seconds:g} s",
-            errors=[
-                {
-                    "loc": ["options", "start_seconds"],
-                    "message": f"below {found.duration_seconds:g}",
-                    "received": f"{start:g}",
-                }
-            ],
-        )
-
-
-def find_model(context: ServiceContext, name: str | None) -> ModelInfo:
-    """The model of a name, or the default.
-
-    Raises:
-        InvalidRequestError: If there is none of that name.
-    """
-    models = known_models(context)
-    if name is None:
-        return models[0]
-    for model in models:
-        if model.name == name:
-            return model
-        if model.kind == "standin" and name.startswith(model.name):
-            return model.model_copy(update={"name": name})
-    known = ", ".join(model.name for model in models if model.is_listed)
-    raise InvalidRequestError(
-        f"there is no model {name!r}; there are {known}",
-        errors=[{"loc": ["options", "model"], "message": f"one of {known}", "received": repr(name)}],
-    )
-
-
-def clean_filename(filename: str | None) -> str:
-    """A customer's file name, for people to read: without folders and control characters."""
-    name = (filename or "").replace("\\", "/").rsplit("/", 1)[-1]
-    name = "".join(c for c in name if c.isprintable()).strip()
-    return name[-_MAX_FILENAME:] or "video"

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from jobs.fleet import ModelInfo
 from jobs.options import JobOptions, is_picture
-from jobs.records import InputInfo
+from jobs.specs import InputInfo
 from media.errors import InvalidSizeError
 from media.sizes import SizeRequest, target_size
 from service.errors import InvalidRequestError

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from jobs.options import JobOptions
-from jobs.records import Priority
+from jobs.specs import Priority
 
 MAX_LABELS = 20
 MAX_METADATA_BYTES = 16_384

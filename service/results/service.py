@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from jobs.records import FinishedSegment, InputInfo, Job, JobState, OutputInfo, StreamSound
+from jobs.records import FinishedSegment, Job, JobState, OutputInfo, StreamSound
+from jobs.specs import InputInfo
 from service.context import ServiceContext
 from service.errors import GoneError, NotFoundError, NotReadyError
 from service.results.files import ServedFile, content_disposition

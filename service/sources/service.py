@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from jobs.objects import upload_key
-from jobs.records import InputInfo
+from jobs.specs import InputInfo
 from jobs.upload_records import Upload
 from jobs.uploads import UploadStore
 from service.auth import Caller, effective_limits

@@ -25,12 +25,14 @@ from starlette.concurrency import run_in_threadpool
 
 from jobs.errors import JobNotFoundError, JobsError, LostLeaseError, StoreUnavailableError
 from jobs.queue import FETCH, FETCH_QUEUE, task_of
-from jobs.records import Job, JobError, JobSpec
+from jobs.records import Job, JobError
+from jobs.specs import JobSpec
 from jobs.transfers import FetchedSource
 from service.context import ServiceContext
 from service.deliveries.targets import object_of_job
 from service.errors import ServiceError, from_jobs_error
-from service.jobs.service import check_found, decide_container, enqueue_first, find_model, probe_file
+from service.jobs.checks import check_found, decide_container, find_model
+from service.jobs.service import enqueue_first, probe_file
 from service.sources.download import remove_download
 from service.sources.fetching import fetch_into
 from service.tasks import LaterError, TaskKind

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from jobs.clock import redis_now
 from jobs.errors import ObjectNotFoundError, QuotaExceededError
 from jobs.objects import incoming_prefix, upload_key
-from jobs.records import InputInfo, new_id
+from jobs.specs import InputInfo, new_id
 from jobs.upload_records import Upload, UploadStatus
 from jobs.uploads import UploadStore
 from service.auth import Caller, effective_limits
@@ -21,7 +21,8 @@ from service.errors import (
     TooLargeError,
     UnsupportedMediaError,
 )
-from service.jobs.service import clean_filename, probe_file
+from service.jobs.checks import clean_filename
+from service.jobs.service import probe_file
 from service.uploads.file_sink import FileSink, reserve_file
 from service.uploads.locking import locked
 from service.uploads.parts_sink import PartsSink

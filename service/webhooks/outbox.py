@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.concurrency import run_in_threadpool
 
 from jobs import keys
-from jobs.records import WebhookTarget
+from jobs.specs import WebhookTarget
 from service.context import ServiceContext
 from service.tasks import enqueue_task
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cli.exit_codes import ExitCode
 from cli.main import app
 from jobs.api_keys import ApiKeyStore, KeyLimits, Scope
-from jobs.records import Priority
+from jobs.specs import Priority
 from tests.cli.conftest import Dovetail
 from tests.redis_server import RedisServer, redis_server, session_redis
 

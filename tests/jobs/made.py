@@ -11,17 +11,8 @@ from jobs.api_keys import KeyLimits
 from jobs.batch_records import BatchInput, BatchSpec
 from jobs.batch_store import BatchStore
 from jobs.options import JobOptions
-from jobs.records import (
-    FinishedSegment,
-    InputInfo,
-    Job,
-    JobPlan,
-    JobSpec,
-    OutputInfo,
-    Priority,
-    WebhookTarget,
-    new_id,
-)
+from jobs.records import FinishedSegment, Job, JobPlan, OutputInfo
+from jobs.specs import InputInfo, JobSpec, Priority, WebhookTarget, new_id
 from jobs.store import Beginning, JobStore
 
 MINUTE = timedelta(minutes=1)

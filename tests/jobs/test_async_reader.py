@@ -11,7 +11,8 @@ import pytest
 from jobs.async_reader import AsyncJobReader
 from jobs.connections import async_client, impatient_client
 from jobs.errors import JobNotFoundError, StoreUnavailableError
-from jobs.records import PRIORITIES, JobState
+from jobs.records import JobState
+from jobs.specs import PRIORITIES
 from jobs.store import JobStore
 from tests.jobs.made import begin, create
 from tests.redis_server import RedisServer

@@ -8,7 +8,7 @@ import pytest
 
 from jobs.messages import Delivery
 from jobs.queue import TASK_KINDS, JobQueue, TaskId, TaskKind, kind_to_take, task_of, tasks_for
-from jobs.records import Priority
+from jobs.specs import Priority
 from tests.jobs.made import make_spec
 
 HOLD = timedelta(seconds=60)

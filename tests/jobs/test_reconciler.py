@@ -5,7 +5,8 @@ from __future__ import annotations
 from jobs.messages import Delivery
 from jobs.queue import JobQueue, TaskId, task_of, tasks_for
 from jobs.reconciler import reconcile_once
-from jobs.records import JobState, Priority
+from jobs.records import JobState
+from jobs.specs import Priority
 from jobs.store import JobStore
 from tests.jobs.made import MINUTE, PLAN, append, begin, complete, create, end, make_segment, plan
 

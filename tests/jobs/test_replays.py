@@ -16,7 +16,8 @@ from jobs.batch_records import BatchInput, BatchSpec
 from jobs.batch_store import BatchStore
 from jobs.connections import impatient_client
 from jobs.errors import JobExistsError, JobStateError
-from jobs.records import Job, JobError, JobState, Stage, new_id
+from jobs.records import Job, JobError, JobState, Stage
+from jobs.specs import new_id
 from jobs.store import JobStore
 from jobs.transfers import DeliveryStatus, FetchedSource
 from jobs.upload_records import Upload

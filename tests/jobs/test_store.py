@@ -18,7 +18,8 @@ from jobs.errors import (
     QueueFullError,
     StoreUnavailableError,
 )
-from jobs.records import PRIORITIES, JobError, JobState, Priority, Stage, Streaming, StreamSound
+from jobs.records import JobError, JobState, Stage, Streaming, StreamSound
+from jobs.specs import PRIORITIES, Priority
 from jobs.store import JobStore
 from tests.jobs.made import (
     MINUTE,

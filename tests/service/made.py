@@ -13,19 +13,9 @@ from PIL import Image, ImageStat
 
 from jobs import objects
 from jobs.options import JobOptions
-from jobs.records import (
-    FinishedSegment,
-    InputInfo,
-    Job,
-    JobError,
-    JobSpec,
-    OutputInfo,
-    Priority,
-    Streaming,
-    StreamSound,
-    new_id,
-)
+from jobs.records import FinishedSegment, Job, JobError, OutputInfo, Streaming, StreamSound
 from jobs.segment_list import SegmentList
+from jobs.specs import InputInfo, JobSpec, Priority, new_id
 from service.context import ServiceContext
 from tests.media.test_growing_stream import Growing
 

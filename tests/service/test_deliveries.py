@@ -20,8 +20,8 @@ from structlog.testing import capture_logs
 from jobs.api_keys import Scope
 from jobs.embedded_redis import free_port
 from jobs.multipart import MultipartBucket
-from jobs.records import WebhookTarget
 from jobs.settings import ServiceSettings
+from jobs.specs import WebhookTarget
 from jobs.transfers import DeliveryStatus, ResultDelivery
 from service.deliveries import task
 from service.deliveries.task import QUEUE, deliver_result

@@ -12,8 +12,8 @@ import pytest
 
 from jobs.api_keys import KeyLimits
 from jobs.fleet import ModelInfo, WorkerInfo
-from jobs.records import Priority
 from jobs.settings import ServiceSettings
+from jobs.specs import Priority
 from pipelines.planning.plan import ChunkRequest
 from pipelines.planning.planner import plan_diffusion
 from pipelines.planning.shapes import DiffusionShape

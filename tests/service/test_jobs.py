@@ -17,8 +17,9 @@ from httpx_sse import ServerSentEvent, connect_sse
 
 from jobs.api_keys import KeyLimits
 from jobs.objects import job_prefix
-from jobs.records import JobState, Priority
+from jobs.records import JobState
 from jobs.settings import ServiceSettings
+from jobs.specs import Priority
 from tests.jobs.made import make_batch
 from tests.service.conftest import Api, running_api, wait_until
 from tests.service.made import TTL, begin, end, fail, make_job

@@ -21,8 +21,8 @@ from jobs.errors import ObjectNotFoundError
 from jobs.fleet import ModelInfo
 from jobs.objects import input_key, upload_key
 from jobs.reconciler import reconcile_once
-from jobs.records import new_id
 from jobs.settings import ServiceSettings
+from jobs.specs import new_id
 from jobs.sweeper import sweep_litter
 from jobs.uploads import UploadStore
 from service.auth import Caller

@@ -14,8 +14,8 @@ import pytest
 
 from jobs.api_keys import KeyLimits
 from jobs.errors import StorageFullError
-from jobs.records import Priority
 from jobs.settings import ServiceSettings
+from jobs.specs import Priority
 from jobs.stored_bytes import StoredBytes
 from service.room import GuardedFile
 from tests.service.conftest import Api, running_api, wait_until

@@ -23,8 +23,9 @@ from jobs.fleet import Fleet
 from jobs.objects import input_key
 from jobs.options import JobOptions
 from jobs.queue import TaskId
-from jobs.records import Job, JobSpec, JobState, Stage, new_id
+from jobs.records import Job, JobState, Stage
 from jobs.settings import ServiceSettings
+from jobs.specs import JobSpec, new_id
 from jobs.stored_bytes import StoredBytes
 from jobs.transfers import FetchedSource
 from service import outgoing

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jobs.queue import TaskKind
-from jobs.records import JobState, Priority
+from jobs.records import JobState
+from jobs.specs import Priority
 from jobs.store import JobStore
 from service.system.wanted import count_wanted_workers
 from tests.jobs.conftest import client, redis_server, session_redis, store

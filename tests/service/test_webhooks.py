@@ -24,8 +24,9 @@ from jobs import keys
 from jobs.connections import async_client
 from jobs.embedded_redis import free_port
 from jobs.messages import retry_delay
-from jobs.records import JobError, OutputInfo, new_id
+from jobs.records import JobError, OutputInfo
 from jobs.settings import ServiceSettings
+from jobs.specs import new_id
 from jobs.store import JobStore
 from jobs.webhook_secrets import INSTALLATION
 from service.webhooks import outbox

@@ -21,7 +21,7 @@ from pipelines.dove.attention.calibration import (
     routes_within_budget,
 )
 from pipelines.dove.pipeline import DovePipeline
-from pipelines.planning.attention import RoutedAttention
+from pipelines.planning.patterns import RoutedAttention
 from tests.pipelines.dove.test_linear_attention import HEADS, make_tokens
 from tests.pipelines.tiny import make_clip, save_nano
 from training.routing import Calibration

@@ -20,7 +20,7 @@ from jobs.records import Job
 from jobs.store import EndReason
 from media import SandboxError
 from media.sandbox import Cancellation
-from workers.keeper import HeldLease
+from workers.held import HeldLease
 from workers.tasks.context import WorkerContext
 from workers.tasks.failures import without_paths
 from workers.tasks.stopping import DrainedError

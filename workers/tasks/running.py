@@ -14,7 +14,7 @@ from structlog.contextvars import bound_contextvars
 
 from jobs.errors import JobNotFoundError, LostLeaseError
 from jobs.queue import JOIN, PLAN, SEGMENT, TaskId, kind_to_take
-from jobs.records import JobSpec
+from jobs.specs import JobSpec
 from workers.tasks.attempts import Attempt
 from workers.tasks.context import WorkerContext
 from workers.tasks.failures import FULL_WARNING, crash_error, judge

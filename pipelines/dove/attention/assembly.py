@@ -21,11 +21,10 @@ from pipelines.dove.attention.units import UnitPattern
 from pipelines.dove.attention.view import ViewBranch
 from pipelines.dove.attention.windows import WindowPattern
 from pipelines.dove.kernels import AttentionBackend, make_attention_kernel
-from pipelines.planning.attention import (
-    AttentionSettings,
+from pipelines.planning.attention import AttentionSettings, LayerAttention
+from pipelines.planning.patterns import (
     FullAttention,
     GlobalWindowAttention,
-    LayerAttention,
     LinearAttention,
     RoutedAttention,
     SparseAttention,

@@ -6,7 +6,7 @@ import torch
 
 from pipelines.dove.attention.windows import AxisWindows, axis_windows
 from pipelines.dove.kernels import AttentionKernel
-from pipelines.planning.attention import TokenGrid
+from pipelines.planning.patterns import TokenGrid
 
 
 class Boxes:

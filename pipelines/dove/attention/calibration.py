@@ -22,7 +22,7 @@ from pipelines.dove.attention.joint import JointAttention
 from pipelines.dove.attention.routed import route_boxes
 from pipelines.dove.attention.tokens import JointTokens
 from pipelines.dove.kernels import AttentionKernel
-from pipelines.planning.attention import HeadRoute, TokenGrid
+from pipelines.planning.patterns import HeadRoute, TokenGrid
 
 LOCAL_ROUTES: tuple[HeadRoute, ...] = ("window", "frame")
 """From the cheaper to the dearer one, as a rule."""

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipelines.planning.attention import TokenGrid
+from pipelines.planning.patterns import TokenGrid
 
 # The authors' size; they have no bias either.
 _KERNEL_SIZE = 7

@@ -18,7 +18,7 @@ from torch import nn
 from pipelines.dove.attention.tokens import JointTokens
 from pipelines.dove.attention.windows import WindowPattern
 from pipelines.dove.kernels import AttentionKernel
-from pipelines.planning.attention import TokenGrid
+from pipelines.planning.patterns import TokenGrid
 
 
 class GlobalWindowPattern(nn.Module):

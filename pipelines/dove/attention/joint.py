@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pipelines.dove.attention.tokens import AttentionPattern, JointTokens, RotaryEmbedding
 from pipelines.dove.attention.view import ViewTokens
 from pipelines.dove.kernels import AttentionKernel
-from pipelines.planning.attention import TokenGrid
+from pipelines.planning.patterns import TokenGrid
 
 
 class JointAttention:

@@ -28,7 +28,7 @@ from torch import nn
 
 from pipelines.dove.attention.tokens import JointTokens, rotate
 from pipelines.dove.kernels import AttentionKernel
-from pipelines.planning.attention import MixingStart, TokenGrid
+from pipelines.planning.patterns import MixingStart, TokenGrid
 
 Normalizer = Literal["paper", "same_offset", "none"]
 

@@ -16,7 +16,7 @@ from pipelines.dove.attention.boxes import Boxes, attend_in_boxes
 from pipelines.dove.attention.full import FullPattern
 from pipelines.dove.attention.tokens import JointTokens
 from pipelines.dove.kernels import AttentionKernel
-from pipelines.planning.attention import HeadRoute, TokenGrid
+from pipelines.planning.patterns import HeadRoute, TokenGrid
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from diffusers.models.embeddings import apply_rotary_emb
 
 from pipelines.dove.kernels import AttentionKernel
-from pipelines.planning.attention import TokenGrid
+from pipelines.planning.patterns import TokenGrid
 
 RotaryEmbedding = tuple[torch.Tensor, torch.Tensor]
 """cos and sin, (T*H*W, head_dim) each; neighbouring channels are a pair and have one angle."""

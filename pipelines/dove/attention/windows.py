@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from pipelines.dove.attention.tokens import JointTokens
 from pipelines.dove.kernels import AttentionKernel
-from pipelines.planning.attention import TokenGrid
+from pipelines.planning.patterns import TokenGrid
 
 
 @dataclass(frozen=True)

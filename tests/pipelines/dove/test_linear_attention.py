@@ -19,7 +19,8 @@ from pipelines.dove.attention import JointTokens, set_attention
 from pipelines.dove.attention.linear import LinearPattern, initial_mixing
 from pipelines.dove.one_step import one_step
 from pipelines.memory_tracking import peak_memory
-from pipelines.planning.attention import AttentionSettings, LinearAttention
+from pipelines.planning.attention import AttentionSettings
+from pipelines.planning.patterns import LinearAttention
 from tests import parity_mhla
 from tests.pipelines.dove.test_attention import tiny_transformer
 from tests.pipelines.dove.test_one_step import make_scheduler

@@ -29,7 +29,8 @@ from pipelines.dove.attention.routed import RoutedPattern
 from pipelines.dove.attention.sparse import SparsePattern
 from pipelines.dove.one_step import one_step
 from pipelines.memory_tracking import peak_memory
-from pipelines.planning.attention import AttentionSettings, RoutedAttention
+from pipelines.planning.attention import AttentionSettings
+from pipelines.planning.patterns import RoutedAttention
 from tests.pipelines.dove.test_attention import tiny_transformer
 from tests.pipelines.dove.test_linear_attention import DIM, HEADS, make_tokens
 from tests.pipelines.dove.test_one_step import make_scheduler

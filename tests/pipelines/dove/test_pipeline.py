@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from pipelines.clips import restore_clip
-from pipelines.dove import restorer
+from pipelines.dove import one_step
 from pipelines.dove.model import DoveModel
-from pipelines.dove.one_step import rotary_embedding
 from pipelines.dove.options import DoveOptions, DoveOutput
 from pipelines.dove.pipeline import DovePipeline
 from pipelines.errors import (
@@ -188,13 +187,14 @@ def test_nano_in_bfloat16_stays_close_and_its_frames_are_float32(nano: DovePipel
 
 def test_rotary_tables_are_made_once_per_grid(dove: DovePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
+    make = one_step.rotary_embedding
 
     def counted(grid: Any, *args: Any) -> Any:
         made.append(grid)
-        return rotary_embedding(grid, *args)
+        return make(grid, *args)
 
-    monkeypatch.setattr(restorer, "rotary_embedding", counted)
-    monkeypatch.setattr(dove.restorer, "_rotary", {})
+    monkeypatch.setattr(one_step, "rotary_embedding", counted)
+    monkeypatch.setattr(dove.restorer, "_rotary", one_step.RotaryTables(dove.transformer.config))
     for height in (32, 32, 48, 32):
         dove(make_clip(1, 8, 8), height=height, width=32, plan=WHOLE)
     assert made == [(1, 2, 2), (1, 3, 2)]

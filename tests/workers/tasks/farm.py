@@ -22,9 +22,10 @@ from jobs.connections import patient_client
 from jobs.fleet import Fleet
 from jobs.options import JobOptions, PictureKind
 from jobs.queue import JobQueue
-from jobs.records import FinishedSegment, InputInfo, Job, JobSpec, Priority, new_id
+from jobs.records import FinishedSegment, Job
 from jobs.segment_list import SegmentList
 from jobs.settings import WorkerSettings
+from jobs.specs import InputInfo, JobSpec, Priority, new_id
 from jobs.storage import Storage
 from jobs.store import JobStore
 from media.sandbox import Sandbox

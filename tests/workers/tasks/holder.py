@@ -14,7 +14,8 @@ from jobs.connections import patient_client
 from jobs.messages import Delivery, MessageQueue
 from jobs.queue import tasks_for
 from jobs.store import JobStore
-from workers.keeper import HeldLease, HeldMessage, Keeper
+from workers.held import HeldLease, HeldMessage
+from workers.keeper import Keeper
 
 
 def main(redis_url: str, queue_url: str, job_id: str, hold: float, stall: float, freeze: int) -> None:

@@ -15,7 +15,7 @@ from jobs.messages import Delivery, Message, MessageQueue, Wanted
 from tests.redis_server import RedisServer
 from tests.workers.tasks.farm import shared_keeper, wait_until
 from workers.consumer import Consumer
-from workers.keeper import HeldMessage
+from workers.held import HeldMessage
 
 HOLD = timedelta(seconds=1)
 WANTED = Wanted(queues=("high", "low"), groups=(("work",),))

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from jobs.errors import StorageError
-from jobs.records import JobState, Priority
+from jobs.records import JobState
+from jobs.specs import Priority
 from media import MediaInfo
 from media.growing import GrowingStream, SegmentIndex, index_segment
 from media.sandbox import sandboxed_probe

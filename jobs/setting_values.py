@@ -1,0 +1,69 @@
+"""How values of settings are written in the environment, and what their addresses mean."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from datetime import timedelta
+from typing import Annotated
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import BeforeValidator
+from pydantic_settings import NoDecode
+
+from jobs.connections import SENTINEL_SCHEME, SentinelAddress
+from jobs.queue import TaskKind
+
+
+def _read_seconds(value: object) -> object:
+    """Takes "60" for 60 seconds; pydantic alone takes numbers as seconds, but no numbers in strings."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _read_names(value: object) -> object:
+    """Takes "a, b" and '["a", "b"]' alike."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+Duration = Annotated[timedelta, BeforeValidator(_read_seconds)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_names)]
+TaskKinds = Annotated[tuple[TaskKind, ...], NoDecode, BeforeValidator(_read_names)]
+
+
+def split_name(entry: str) -> tuple[str, str]:
+    """NAME or NAME=WHERE as name and place, which are the same for the first."""
+    name, sign, where = entry.partition("=")
+    # A path or a stand-in's parameters may have the sign too.
+    return (name.strip(), where.strip()) if sign and not set("/:") & set(name) else (entry, entry)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens on an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def next_database(url: str) -> str:
+    """The address of the database after that of an address, on the same server.
+
+    Raises:
+        ValueError: If the address has no number of a database.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return url
+    if parts.scheme == SENTINEL_SCHEME:
+        return SentinelAddress.parse(url).with_next_database(url)
+    number = parts.path.strip("/") or "0"
+    if not number.isdigit():
+        raise ValueError(f"redis_url {url!r} has no database number; write redis://host:port/0")
+    return urlunsplit(parts._replace(path=f"/{int(number) + 1}"))
