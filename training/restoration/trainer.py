@@ -10,7 +10,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pipelines.propagation import LEVEL_UNITS, PropagationDescription, PropagationNet, save_propagation
+from pipelines.propagation import (
+    LEVEL_UNITS,
+    PropagationConfig,
+    PropagationDescription,
+    PropagationNet,
+    save_propagation,
+)
 from pipelines.propagation.checkpoint import load_propagation
 from pipelines.propagation.network import enlarge
 from pipelines.propagation.quantized import measure_ranges
@@ -35,15 +41,22 @@ class RestorationTrainer(TrainingLoop[PropagationNet, Batch]):
         data_dir: Folder with the training pictures and videos.
         run_dir: Where log, state, raw weights and the pool go.
         device: `cpu` or a CUDA device.
+        make_network: For variants of the network.
     """
 
     def __init__(
-        self, config: RestorationConfig, *, data_dir: Path, run_dir: Path, device: str = "cpu"
+        self,
+        config: RestorationConfig,
+        *,
+        data_dir: Path,
+        run_dir: Path,
+        device: str = "cpu",
+        make_network: Callable[[PropagationConfig], PropagationNet] = PropagationNet,
     ) -> None:
         self.config = config
         super().__init__(
             config,
-            lambda: PropagationNet(config.network),
+            lambda: make_network(config.network),
             data_dir=data_dir,
             run_dir=run_dir,
             device=device,
