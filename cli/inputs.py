@@ -17,12 +17,14 @@ from media.derived_names import fitted_name
 from media.errors import MediaError
 from media.picture_files import (
     PICTURE_SUFFIXES,
+    SOURCE_SUFFIXES,
     is_frame_pattern,
     is_picture_name,
     is_sequence_pattern,
     is_still,
     numbered_pictures,
     pictures_of_folder,
+    still_suffix,
 )
 
 STDIN = "-"
@@ -135,7 +137,7 @@ def expand_inputs(
         if name == STDIN:
             found = read_names(stdin or sys.stdin.buffer)
         elif Path(name).is_dir():
-            suffixes = VIDEO_SUFFIXES | PICTURE_SUFFIXES if takes_pictures else VIDEO_SUFFIXES
+            suffixes = VIDEO_SUFFIXES | SOURCE_SUFFIXES if takes_pictures else VIDEO_SUFFIXES
             entries = sorted(path for path in Path(name).iterdir() if not path.name.startswith("."))
             found = []
             for path in entries:
@@ -161,7 +163,7 @@ def output_names(sources: Sequence[Path], *, takes_pictures: bool = False) -> li
     """A file name for each input, all different even where case does not count.
 
     "a.mkv" gives "a.mp4"; where "a.mov" is there too, "a-mkv.mp4" and "a-mov.mp4"; equal names from several
-    folders are numbered. Stills keep their ending.
+    folders are numbered. Stills keep their ending where we write it.
     """
     stems = Counter(source.stem.casefold() for source in sources)
     names: list[str] = []
@@ -171,7 +173,7 @@ def output_names(sources: Sequence[Path], *, takes_pictures: bool = False) -> li
         base = source.stem
         if stems[base.casefold()] > 1:
             base = f"{source.stem}-{source.suffix.lstrip('.')}" if source.suffix else source.stem
-        suffix = source.suffix.lower() if takes_pictures and is_still(source) else ".mp4"
+        suffix = still_suffix(source) if takes_pictures and is_still(source) else ".mp4"
         name, number = fitted_name(base, suffix, folder=here), 1
         while name.casefold() in taken:
             number += 1

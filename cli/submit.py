@@ -6,6 +6,7 @@ import glob
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from urllib.parse import unquote, urlsplit
 
 import typer
 
@@ -17,7 +18,7 @@ from cli.display import print_skipped
 from cli.errors import OutputExistsError, UsageError, reported_errors
 from cli.inputs import expand_inputs, plan_jobs
 from media.derived_names import fitted_name
-from media.picture_files import is_frame_pattern, is_still, kind_of_name
+from media.picture_files import is_frame_pattern, is_still, kind_of_name, still_suffix
 
 if TYPE_CHECKING:
     from dovetail_client import SubmitOptions
@@ -168,6 +169,11 @@ def _container_of(destination: Path) -> str:
     return kind_of_name(destination.name) or destination.suffix.lower().removeprefix(".")
 
 
+def _name_of(url: str) -> str:
+    """The last part of a URL's path, as a file would be called."""
+    return unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2]).replace("/", "_") or "video"
+
+
 def plan_submissions(
     arguments: Sequence[str], output: str | None, *, use_wait: bool, on_skip: Callable[[Path], None]
 ) -> list[Followed]:
@@ -186,7 +192,7 @@ def plan_submissions(
     names = [argument for argument in arguments if "://" not in argument]
     if output is not None:
         # Named after the last part of its path, as a file would be.
-        by_name = {url.rstrip("/").rpartition("/")[2]: url for url in urls}
+        by_name = {_name_of(url): url for url in urls}
         if len(by_name) < len(urls):
             raise UsageError("several URLs end in the same name; submit them one by one")
         planned = plan_jobs(
@@ -206,14 +212,13 @@ def plan_submissions(
             for job in planned
         ]
     sources: list[Path] = expand_inputs(names, takes_pictures=True, on_skip=on_skip)[0] if names else []
-    found = [Followed(name=source.name, source=source) for source in sources]
-    found += [Followed(name=url, source=url) for url in urls]
+    # Of a URL the name is all that there is.
+    files = [(Followed(name=source.name, source=source), source) for source in sources]
+    files += [(Followed(name=url, source=url), Path(_name_of(url))) for url in urls]
+    found = [followed for followed, _ in files]
     if use_wait:
-        for followed in found:
-            named = Path(followed.name.rpartition("/")[2])
-            # Of a URL the name is all that there is.
-            looked_at = followed.source if isinstance(followed.source, Path) else named
-            suffix = named.suffix.lower() if is_still(looked_at) else ".mp4"
+        for followed, named in files:
+            suffix = still_suffix(named) if is_still(named) else ".mp4"
             followed.destination = Path(
                 fitted_name(named.stem or "video", f"-upscaled{suffix}", folder=Path())
             )

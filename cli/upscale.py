@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -201,9 +201,11 @@ def upscale_jobs(
         warnings = Warnings(report, display)
         try:
             is_still = is_still_output(job.destination)
-            with packed_source(
-                job.source, job.destination, pictures=job.pictures, rate=rate, access=access
-            ) as source:
+            with (
+                packed_source(job.source, job.destination, pictures=job.pictures, rate=rate, access=access)
+                if not is_still
+                else nullcontext(job.source) as source
+            ):
                 (upscale_still if is_still else upscale_file)(
                     source,
                     job.destination,

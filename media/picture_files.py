@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -14,10 +15,14 @@ PILLOW_FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".avif": "AVIF", ".tif": "TIFF",
     ".tiff": "TIFF", ".bmp": "BMP",
 }  # fmt: skip
-"""What Pillow calls each kind. It is let use no other: some of its plugins start programs."""
+"""What Pillow calls each kind that is written."""
+READ_FORMATS = PILLOW_FORMATS | {".heic": "HEIF", ".heif": "HEIF", ".hif": "HEIF"}
+"""What Pillow calls each kind that is read. It is let use no other: some of its plugins start programs."""
 PictureKind = Literal["png", "jpg", "webp", "avif", "tiff", "bmp"]
 """Kinds of stills, each by one ending of its files."""
 PICTURE_SUFFIXES = frozenset(PILLOW_FORMATS)
+"""Of pictures that are written."""
+SOURCE_SUFFIXES = frozenset(READ_FORMATS)
 """Of files that are taken for pictures."""
 FRAME_CODECS: dict[str, Literal["png", "tiff"]] = {".png": "png", ".tif": "tiff", ".tiff": "tiff"}
 """What the frames of a video may be written as, by suffix."""
@@ -29,12 +34,25 @@ _KINDS: dict[str, PictureKind] = {
 _PIPES: dict[str, PictureKind] = {
     "png_pipe": "png", "jpeg_pipe": "jpg", "webp_pipe": "webp", "tiff_pipe": "tiff", "bmp_pipe": "bmp",
 }  # fmt: skip
+# Of HEIF stills (ISO/IEC 23008-12, annex B).
+_HEIF_BRANDS = frozenset({"heic", "heix", "heim", "heis", "mif1"})
 _PATTERN = re.compile(r"%(0\d+)?d")
 
 
 def is_picture_name(path: Path) -> bool:
-    """Whether a file is called like a picture."""
+    """Whether a file is called like a picture that can be written."""
     return path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def is_picture_source(path: Path) -> bool:
+    """Whether a file is called like a picture that can be read."""
+    return path.suffix.lower() in SOURCE_SUFFIXES
+
+
+def still_suffix(source: Path) -> str:
+    """Of the picture that a still becomes: its own, or that of JPEG where it is read only."""
+    suffix = source.suffix.lower()
+    return suffix if suffix in PICTURE_SUFFIXES else ".jpg"
 
 
 def kind_of_name(name: str) -> PictureKind | None:
@@ -45,20 +63,31 @@ def kind_of_name(name: str) -> PictureKind | None:
 def kind_of_still(info: MediaInfo) -> PictureKind | None:
     """Which kind of still a file is, whatever it is called; None for animations and all else.
 
+    HEIF counts as JPEG: that is what becomes of it, since few programs but a phone's own show HEIF.
+
     Args:
         info: From `media.probe`.
     """
-    # AVIF is an MP4 to FFmpeg. Of animations the major brand is "avis".
-    brands = (info.metadata.get("major_brand", ""), info.metadata.get("compatible_brands", ""))
-    if brands[0] == "avif" or (brands[0] == "mif1" and "avif" in brands[1]):
+    return kind_of_tiled_still(info.metadata) or _PIPES.get(info.format_name)
+
+
+def kind_of_tiled_still(metadata: Mapping[str, str]) -> PictureKind | None:
+    """The kind of a still that is an MP4 to FFmpeg, each tile a video of its own; None for all else.
+
+    Args:
+        metadata: Of the file, from FFmpeg.
+    """
+    # Of animations the major brand is "avis", "hevc" or "msf1".
+    major, others = metadata.get("major_brand", ""), metadata.get("compatible_brands", "")
+    if major == "avif" or (major == "mif1" and "avif" in others):
         return "avif"
-    return _PIPES.get(info.format_name)
+    return "jpg" if major in _HEIF_BRANDS else None
 
 
 def is_sequence_pattern(name: str) -> bool:
     """Whether a name stands for a numbered series of pictures, such as `frames/%04d.png`."""
     path = Path(name)
-    return bool(_PATTERN.search(path.name)) and is_picture_name(path) and not path.exists()
+    return bool(_PATTERN.search(path.name)) and is_picture_source(path) and not path.exists()
 
 
 def is_frame_pattern(path: Path) -> bool:
@@ -110,7 +139,7 @@ def pictures_of_folder(folder: Path) -> tuple[Path, ...] | None:
         None if the folder holds no pictures, or other files too; hidden files do not count.
     """
     files = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
-    if not files or not all(is_picture_name(path) for path in files):
+    if not files or not all(is_picture_source(path) for path in files):
         return None
     return tuple(sorted(files, key=_natural))
 
@@ -129,9 +158,15 @@ def is_still(path: Path) -> bool:
 
     Looks at a few bytes: libraries that read pictures could fail on what strangers made.
     """
-    return is_picture_name(path) and not (
-        is_animated_webp(path) or _is_animated_png(path) or _head(path, 12)[8:] == b"avis"
+    return is_picture_source(path) and not (
+        is_animated_webp(path) or _is_animated_png(path) or _head(path, 12)[8:] in (b"avis", b"hevc", b"msf1")
     )
+
+
+def is_tiled_still(path: Path) -> bool:
+    """Whether a file begins as HEIF and AVIF stills do, of which FFmpeg reads single tiles."""
+    head = _head(path, 12)
+    return head[4:8] == b"ftyp" and head[8:].decode("latin-1") in {"avif", *_HEIF_BRANDS}
 
 
 def is_animated_webp(path: Path) -> bool:

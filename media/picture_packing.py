@@ -17,7 +17,8 @@ from PIL import Image, ImageOps
 
 from media.derived_names import beside
 from media.errors import EncodeError, UnreadableInputError
-from media.picture_files import PICTURE_SUFFIXES, PILLOW_FORMATS
+from media.picture_files import SOURCE_SUFFIXES
+from media.picture_opening import open_picture
 
 # What MOV has a place for, by how such files begin; names are what people call them.
 _COPIED = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"II*\0": "tiff", b"MM\0*": "tiff"}
@@ -116,12 +117,12 @@ def _file_bytes(path: Path, count: int = -1) -> bytes:
 
 def _as_png(path: Path) -> bytes:
     try:
-        with Image.open(path, formats=sorted(set(PILLOW_FORMATS.values()))) as file:
+        with open_picture(path) as file:
             buffer = io.BytesIO()
             ImageOps.exif_transpose(file).save(buffer, format="PNG", compress_level=1)
             return buffer.getvalue()
     except (OSError, ValueError, SyntaxError) as error:
         raise UnreadableInputError(
             f"'{path.name}' is not a picture we can read ({error}); accepted are "
-            f"{', '.join(sorted(PICTURE_SUFFIXES))}"
+            f"{', '.join(sorted(SOURCE_SUFFIXES))}"
         ) from error

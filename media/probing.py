@@ -26,6 +26,7 @@ from media._stated_times import find_origin, plausible_duration, stated_video_du
 from media._stream_choice import describe_choice
 from media._surveyed_info import with_survey
 from media._video_streams import PICTURE_ONLY, list_video_streams, order_to_try
+from media._whole_picture import with_whole_picture
 from media.errors import InputLimitError, MediaError
 from media.info import (
     PROFILE_WITHOUT_BASE,
@@ -37,6 +38,7 @@ from media.info import (
     VideoStreamInfo,
 )
 from media.limits import DEFAULT_LIMITS, InputLimits
+from media.picture_files import kind_of_tiled_still
 
 __all__ = ["probe"]
 
@@ -44,22 +46,10 @@ _TRANSPORT_STREAM = "mpegts"
 _WITH_DOLBY_VISION = ("mp4", "matroska", "mpegts")
 _TEXT_SUBTITLES = frozenset(
     {
-        *(
-            "subrip",
-            "ass",
-            "ssa",
-            "mov_text",
-            "webvtt",
-            "text",
-            "microdvd",
-            "mpl2",
-            "sami",
-            "stl",
-            "subviewer",
-        ),
-        *("subviewer1", "eia_608", "realtext", "jacosub", "pjs", "vplayer", "ttml"),
+        "subrip", "ass", "ssa", "mov_text", "webvtt", "text", "microdvd", "mpl2", "sami", "stl", "subviewer",
+        "subviewer1", "eia_608", "realtext", "jacosub", "pjs", "vplayer", "ttml",
     }
-)
+)  # fmt: skip
 
 
 def probe(
@@ -98,6 +88,8 @@ def probe(
         stream, first = _first_usable(absolute, ordered, limits)
         info = _collect(absolute, container, stream, first)
         info = replace(info, analysed_bytes=analysed_bytes)
+    if kind_of_tiled_still(info.metadata):
+        return with_whole_picture(info, limits)
     info = _with_losses(with_unread_sphere(info))
     notice = describe_choice(info.video.index, candidates)
     if notice is not None:

@@ -24,6 +24,7 @@ from media.derived_names import beside
 from media.errors import EncodeError, InputLimitError, UnreadableInputError
 from media.limits import DEFAULT_LIMITS, InputLimits
 from media.picture_files import PILLOW_FORMATS
+from media.picture_opening import READABLE_KINDS, open_picture, read_deep_heif
 from media.transparency import unmultiply
 
 # Of the picture as it is kept: a lossy file that is a little larger than needed beats one that shows it.
@@ -33,8 +34,8 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "AVIF": {"quality": 90},
     "TIFF": {"compression": "tiff_adobe_deflate"},
 }
-# Further pictures of a TIFF are pages; those of an MPO, as cameras name some JPEGs, other views of the first.
-_OF_PAGES = ("TIFF", "MPO")
+# Further pictures of a TIFF are pages; those of an MPO, as cameras name some JPEGs, or of HEIF, other views.
+_OF_PAGES = ("TIFF", "MPO", "HEIF")
 _NO_ALPHA = ("JPEG", "BMP")
 _ORIENTATION = 0x0112
 _GRAY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I", "F")
@@ -74,7 +75,7 @@ def read_picture(path: Path, *, limits: InputLimits = DEFAULT_LIMITS) -> Picture
     """Reads a still.
 
     Args:
-        path: JPEG, PNG, WebP, AVIF, TIFF or BMP; its first picture if it has several pages.
+        path: JPEG, PNG, WebP, AVIF, HEIF, TIFF or BMP; its first picture if it has several pages.
         limits: What to refuse.
 
     Raises:
@@ -82,7 +83,7 @@ def read_picture(path: Path, *, limits: InputLimits = DEFAULT_LIMITS) -> Picture
         InputLimitError: If it has more pixels than are allowed.
     """
     try:
-        with Image.open(path, formats=sorted(set(PILLOW_FORMATS.values()))) as file:
+        with open_picture(path) as file:
             if file.width * file.height > limits.max_pixels:
                 raise InputLimitError(
                     f"'{path.name}' has {file.width}x{file.height} pixels; at most {limits.max_pixels} are "
@@ -103,8 +104,7 @@ def read_picture(path: Path, *, limits: InputLimits = DEFAULT_LIMITS) -> Picture
         Image.DecompressionBombError,
     ) as error:
         raise UnreadableInputError(
-            f"'{path.name}' is not a picture we can read ({error}); accepted are JPEG, PNG, WebP, AVIF, TIFF "
-            "and BMP"
+            f"'{path.name}' is not a picture we can read ({error}); accepted are {READABLE_KINDS}"
         ) from error
 
 
@@ -140,7 +140,9 @@ def _read(path: Path, file: Image.Image) -> Picture:
 
 
 def _read_deep(path: Path, file: Image.Image) -> np.ndarray | None:
-    """(h, w, channels), uint16, if the file is a PNG or TIFF of 16-bit channels."""
+    """(h, w, channels), uint16, if the file is a PNG or TIFF of 16-bit channels, or HEIF of more than 8."""
+    if file.format == "HEIF":
+        return read_deep_heif(path) if file.info["bit_depth"] > 8 else None
     if file.format == "TIFF":
         bits = cast(Any, file).tag_v2.get(258, (1,))
         if max(bits) != 16:

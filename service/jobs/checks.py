@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from jobs.fleet import ModelInfo
-from jobs.options import JobOptions, is_picture
+from jobs.options import JobOptions, PictureKind, is_picture
 from jobs.specs import InputInfo
 from service.context import ServiceContext
 from service.errors import InvalidRequestError, QuotaError
@@ -11,16 +13,30 @@ from service.jobs.sizes import output_frames, output_size
 from service.models.catalogue import known_models
 
 _MAX_FILENAME = 255
+# Of stills that may be in tiles, which cannot be read as a video.
+_TILED_CODECS = ("hevc", "av1")
 
 
 def decide_container(options: JobOptions, found: InputInfo) -> tuple[JobOptions, InputInfo]:
     """The options and what was found, where it is known what the source is.
 
     Raises:
-        InvalidRequestError: If a video is to become a picture.
+        InvalidRequestError: If a video is to become a picture, or a picture in tiles a video.
     """
     options = options.of_source(found.picture)
     if not is_picture(options.container):
+        if found.picture is not None and found.codec in _TILED_CODECS:
+            raise InvalidRequestError(
+                f"a HEIF or AVIF picture becomes a picture, container is {options.container}; choose auto or "
+                f"one of {', '.join(get_args(PictureKind))}",
+                errors=[
+                    {
+                        "loc": ["options", "container"],
+                        "message": f"auto or one of {', '.join(get_args(PictureKind))}",
+                        "received": repr(options.container),
+                    }
+                ],
+            )
         return options, found
     if found.picture is None:
         raise InvalidRequestError(

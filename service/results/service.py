@@ -173,7 +173,7 @@ def download_name(filename: str, container: str) -> str:
 def media_type_of(found: InputInfo) -> str:
     """The type of an upload, told from what the probe found and not from its name."""
     if found.picture is not None:
-        return _PICTURE_TYPES[found.picture]
+        return "image/heif" if found.codec == "hevc" else _PICTURE_TYPES[found.picture]
     container = found.format_name.partition(",")[0]
     if container == "matroska" and found.codec in _WEBM_CODECS:
         return "video/webm"

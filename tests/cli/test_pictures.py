@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import Result
 
 from tests.media.test_pictures_as_video import make_series
+from tests.stills import heif
 from tests.workers.made import decode
 
 Dovetail = Callable[..., Result]
@@ -97,3 +98,22 @@ def test_a_missing_output_folder_is_an_error_in_the_report(tmp_path: Path, dovet
         "upscale", tmp_path / "frames" / "f%03d.png", tmp_path / "no" / "out.mp4", *SMALL, "--json"
     )
     assert "does not exist" in json.loads(result.stdout)["results"][0]["error"]["message"]
+
+
+def test_a_photograph_of_a_phone_gives_a_jpeg(tmp_path: Path, dovetail: Dovetail) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    heif(folder / "photo.HEIC", tile=128)
+    assert dovetail("upscale", folder, f"{tmp_path}/out/", *SMALL).exit_code == 0
+    with Image.open(tmp_path / "out" / "photo.jpg") as made:
+        assert (made.format, made.size) == ("JPEG", (480, 704))
+    refused = dovetail("upscale", folder / "photo.HEIC", tmp_path / "large.heic", *SMALL)
+    assert refused.exit_code == 2
+    assert ".jpg" in refused.stderr
+
+
+def test_a_photograph_in_tiles_is_whole_as_a_video_too(tmp_path: Path, dovetail: Dovetail) -> None:
+    source = heif(tmp_path / "photo.heic", tile=128)
+    result = dovetail("upscale", source, tmp_path / "out.mp4", *SMALL)
+    assert result.exit_code == 0, result.stderr
+    assert decode(tmp_path / "out.mp4").size == (480, 704)

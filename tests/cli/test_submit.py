@@ -199,6 +199,14 @@ def test_a_result_of_a_url_is_named_after_it(service: FakeService, dovetail: Dov
     assert Path("made/film.mp4").read_text() == url
 
 
+def test_results_of_urls_are_named_after_their_path(service: FakeService, dovetail: Dovetail) -> None:
+    url = "https://example.org/holiday/my%20photo.png?signature=a/b.mp4"
+    assert dovetail("submit", url, "--wait").exit_code == 0
+    assert Path("my photo-upscaled.png").read_text() == url
+    assert dovetail("submit", url, "-o", "made/").exit_code == 0
+    assert Path("made/my photo.png").read_text() == url
+
+
 def test_json_tells_all_that_happened(service: FakeService, videos: list[Path], dovetail: Dovetail) -> None:
     missing = videos[0].with_name("missing.mp4")
     result = dovetail("submit", videos[0], missing, "--output", "out/", "--json")

@@ -21,7 +21,7 @@ from tests.s3_server import BUCKET, make_s3_url, s3_server
 from tests.service.conftest import Api, running_api, wait_until
 from tests.service.made import complete
 from tests.service.origin import Answer, running_origin
-from tests.stills import STILLS, transparent_png, turned_jpeg
+from tests.stills import STILLS, heif, transparent_png, turned_jpeg
 
 __all__ = ["s3_server"]
 
@@ -65,6 +65,23 @@ def test_a_still_gives_a_still_of_its_kind_whatever_it_is_called(
     assert f'filename="clip-upscaled.{kind}"' in answer.headers["content-disposition"]
     part = api.http.get(path, headers={"Range": "bytes=2-8"})
     assert (part.status_code, part.content) == (206, RESULT[2:9])
+
+
+def test_a_photograph_of_a_phone_gives_a_jpeg(api: Api, tmp_path: Path) -> None:
+    path = heif(tmp_path / "photo", tile=128)
+    job = accepted(api, path, "IMG_0001.HEIC")
+    assert (job["input"]["width"], job["input"]["height"], job["input"]["picture"]) == (240, 352, "jpg")
+    assert (job["options"]["container"], job["warnings"]) == ("jpg", [])
+    source = api.http.get(f"/v1/jobs/{job['id']}/source")
+    assert source.headers["content-type"] == "image/heif"
+    assert source.content == path.read_bytes()
+    complete(api.context, job["id"], RESULT)
+    answer = api.http.get(f"/v1/jobs/{job['id']}/content")
+    assert 'filename="IMG_0001-upscaled.jpg"' in answer.headers["content-disposition"]
+    # Its tiles are videos to FFmpeg, and a video would be one of them.
+    refused = submit(api, path, container="mp4")
+    assert refused.status_code == 422
+    assert "becomes a picture" in refused.text
 
 
 @pytest.mark.parametrize(("kind", "make"), [("png", "PNG"), ("avif", "AVIF")])

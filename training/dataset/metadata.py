@@ -8,7 +8,7 @@ from pathlib import Path
 
 from media.errors import MediaError, UnreadableInputError
 from media.info import MediaInfo
-from media.picture_files import is_picture_name
+from media.picture_files import is_picture_source
 from training.dataset.config import MetadataLimits
 from training.dataset.records import Reason, SourceFacts
 
@@ -17,7 +17,7 @@ _HASHED_BYTES = 1 << 20
 
 def look_at(path: Path, probe: Callable[[Path], MediaInfo]) -> SourceFacts:
     """Facts of a file, whatever it is. Reads it once, for its digest."""
-    facts = SourceFacts(path=str(path), is_picture=is_picture_name(path))
+    facts = SourceFacts(path=str(path), is_picture=is_picture_source(path))
     try:
         state = path.stat()
         facts = facts.model_copy(

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from media.derived_names import beside
-from media.picture_files import is_animated_webp
+from media.picture_files import is_animated_webp, is_tiled_still
 from workers.run.access import IN_THIS_PROCESS, MediaAccess
 from workers.run.outputs import check_folder
 
@@ -37,6 +37,8 @@ def packed_source(
         UnreadableInputError: If a picture cannot be read.
         EncodeError: If the file cannot be written.
     """
+    if not pictures and is_tiled_still(source):
+        pictures = (source,)
     if not pictures and not is_animated_webp(source):
         yield source
         return
