@@ -19,6 +19,11 @@ from jobs.specs import JobSpec
 
 BeginOutcome = Literal["ok", "gone", "stopped", "done", "busy", "elsewhere", "exhausted"]
 EndReason = Literal["finished", "failed", "drained"]
+PLANNED_ANEW = (
+    "the service was updated while the job ran, and could not go on with what was made of it; it was begun "
+    "anew"
+)
+"""A warning."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +149,21 @@ class AttemptStore(RedisStore):
         outcome = self._run(lifecycle.COMPLETE, job_id, token, kept, milliseconds(ttl), texts)
         require_lease(job_id, "join", outcome)
 
-    def fail(self, job_id: str, error: JobError, *, ttl: timedelta) -> None:
-        """Ends a job with an error, unless it has ended already. Finished segments stay."""
-        self._run(lifecycle.FAIL, job_id, error.model_dump_json(), milliseconds(ttl))
+    def fail(self, job_id: str, error: JobError, *, ttl: timedelta, task: str = "", token: str = "") -> bool:
+        """Ends a job with an error, unless it has ended already. Finished segments stay.
+
+        Args:
+            job_id: Which.
+            error: Why.
+            ttl: How long it is kept.
+            task: Of the attempt that failed, if it was one: nothing happens where it has lost its lease.
+            token: Of that attempt.
+
+        Returns:
+            Whether it is to be planned anew instead, because another version has planned it; once only.
+        """
+        values = (job_id, error.model_dump_json(), milliseconds(ttl), json.dumps([PLANNED_ANEW]), task, token)
+        return bool(self._run_once(lifecycle.FAIL, *values) == b"anew")
 
     def leased_tasks(self, job_id: str) -> set[str]:
         """Tasks that an attempt holds now."""

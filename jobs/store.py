@@ -6,7 +6,7 @@ import json
 from datetime import timedelta
 
 from jobs import keys
-from jobs._attempt_store import AttemptStore, Beginning, EndReason
+from jobs._attempt_store import PLANNED_ANEW, AttemptStore, Beginning, EndReason
 from jobs._delivery_store import DeliveryStore
 from jobs._listing_store import ListingStore
 from jobs._outcomes import require_changed, require_room
@@ -19,7 +19,7 @@ from jobs.objects import upload_id_of
 from jobs.records import Job
 from jobs.specs import JobSpec
 
-__all__ = ["Beginning", "EndReason", "JobStore", "NextSteps"]
+__all__ = ["PLANNED_ANEW", "Beginning", "EndReason", "JobStore", "NextSteps"]
 
 
 class JobStore(AttemptStore, SegmentStore, DeliveryStore, ListingStore):

@@ -12,6 +12,8 @@ if not state then return {'gone', 0} end
 if is_final(state) or state == 'cancelling' then return {'stopped', 0} end
 local index = string.match(task, '^segment:(%d+)$')
 if index and redis.call('HEXISTS', key_job_segments(id), index) == 1 then return {'done', 0} end
+-- Of a plan that is forgotten.
+if index and tonumber(index) >= tonumber(get(id, 'num_segments')) then return {'done', 0} end
 if task == 'plan' and get(id, 'is_planned') == '1' then return {'done', 0} end
 if (task == 'fetch') ~= (get(id, 'stage') == 'fetching') then return {'done', 0} end
 local now = now_ms()

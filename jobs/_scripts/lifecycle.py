@@ -83,20 +83,30 @@ redis.call('DEL', key_job_segments(id), key_job_plan(id), key_job_attempts(id), 
 return 'ok'
 """)
 
-# ARGV: id, error, ttl_ms. Running attempts of other tasks find out when they renew.
+# ARGV: id, error, ttl_ms, warning, task and token of the attempt or '', call. Running attempts of other tasks
+# find out when they renew. A job that another version has planned is planned anew, once, with the warning.
 FAIL = with_prelude("""
-local id = ARGV[1]
-local state = get(id, 'state')
-if not state then return 'gone' end
-if is_final(state) then return 'stopped' end
-if state == 'cancelling' then set_state(id, 'cancelled')
-else
-  redis.call('HSET', key_job(id), 'error', ARGV[2])
-  redis.call('HINCRBY', key_failures(), cjson.decode(ARGV[2]).code, 1)
-  set_state(id, 'failed')
-end
-expire_after(id, tonumber(ARGV[3]))
-return 'ok'
+return once(ARGV[7], function()
+  local id, task = ARGV[1], ARGV[5]
+  local state = get(id, 'state')
+  if not state then return 'gone' end
+  if is_final(state) then return 'stopped' end
+  if task ~= '' and not holds(id, task, ARGV[6]) then return 'lost' end
+  local code = cjson.decode(ARGV[2]).code
+  if state == 'cancelling' then set_state(id, 'cancelled')
+  elseif code == 'job_mismatch' and redis.call('HSETNX', key_job(id), 'planned_anew', 1) == 1 then
+    forget_plan(id)
+    add_warnings(id, ARGV[4])
+    queue_again(id)
+    return 'anew'
+  else
+    redis.call('HSET', key_job(id), 'error', ARGV[2])
+    redis.call('HINCRBY', key_failures(), code, 1)
+    set_state(id, 'failed')
+  end
+  expire_after(id, tonumber(ARGV[3]))
+  return 'ok'
+end)
 """)
 
 # ARGV: id, ttl_ms, call.
@@ -130,18 +140,11 @@ return once(ARGV[5], function()
   if not fits_stored(owner, id, stored_bytes(owner, id), tonumber(ARGV[4])) then
     return {'stored_full', stored_bytes(owner, 'sum')}
   end
-  redis.call('HDEL', key_job(id), 'error', 'completed_at', 'expires_at', 'started_at', 'upscaling_started_at',
-    'planning_asked')
-  redis.call('DEL', key_job_attempts(id), key_job_failed_on(id), key_job_handed_on(id), key_job_leases(id),
-    key_job_announced(id), key_job_partial(id), key_job_enqueued(id))
-  redis.call('HSET', key_job(id), 'next_segment', 0, 'attempts', 0)
+  -- What another version has planned would fail again.
+  if cjson.decode(get(id, 'error') or '{}').code == 'job_mismatch' then forget_plan(id) end
+  redis.call('HDEL', key_job(id), 'error', 'completed_at', 'expires_at', 'planned_anew')
   redis.call('ZREM', key_expiring(), id)
-  count_frames(id)
-  if not cjson.decode(get(id, 'spec')).input and not get(id, 'input') then
-    redis.call('HSET', key_job(id), 'stage', 'fetching')
-  end
-  set_state(id, 'queued')
-  redis.call('ZADD', key_waiting(get(id, 'priority')), now_ms(), id)
+  queue_again(id)
   return {'ok', 0}
 end)
 """)

@@ -139,6 +139,25 @@ local function add_warnings(id, list)
   end
   if #have > 0 then redis.call('HSET', key_job(id), 'warnings', cjson.encode(have)) end
 end
+-- The files of its segments are the sweeper's from then on.
+local function forget_plan(id)
+  redis.call('DEL', key_job_plan(id), key_job_segments(id))
+  redis.call('HDEL', key_job(id), 'run', 'stream')
+  redis.call('HSET', key_job(id), 'done_frames', 0, 'num_segments', 0, 'num_finished', 0, 'is_planned', 0)
+  set_stored(get(id, 'owner'), id, input_bytes(id))
+end
+local function queue_again(id)
+  redis.call('HDEL', key_job(id), 'started_at', 'upscaling_started_at', 'planning_asked', 'stage')
+  redis.call('DEL', key_job_attempts(id), key_job_failed_on(id), key_job_handed_on(id), key_job_leases(id),
+    key_job_announced(id), key_job_partial(id), key_job_enqueued(id))
+  redis.call('HSET', key_job(id), 'next_segment', 0, 'attempts', 0)
+  count_frames(id)
+  if not cjson.decode(get(id, 'spec')).input and not get(id, 'input') then
+    redis.call('HSET', key_job(id), 'stage', 'fetching')
+  end
+  set_state(id, 'queued')
+  redis.call('ZADD', key_waiting(get(id, 'priority')), now_ms(), id)
+end
 local function once(call, act)
   local key = key_answers(call)
   local before = redis.call('GET', key)

@@ -20,7 +20,8 @@ from jobs.errors import (
 )
 from jobs.records import JobError, JobState, Stage, Streaming, StreamSound
 from jobs.specs import PRIORITIES, Priority
-from jobs.store import JobStore
+from jobs.store import PLANNED_ANEW, JobStore
+from jobs.stored_bytes import StoredBytes
 from tests.jobs.made import (
     MINUTE,
     PLAN,
@@ -306,6 +307,63 @@ def test_a_retry_keeps_segments_and_forgets_attempts(store: JobStore) -> None:
     assert begin(store, job_id, "plan").outcome == "done"
     assert store.advance(job_id, window=3).segments == (0, 2)
     assert begin(store, job_id, "segment:0", "new").outcome == "ok"
+
+
+MISMATCH = JobError(code="job_mismatch", message="another version")
+
+
+def fail_as(store: JobStore, job_id: str, task: str) -> bool:
+    return store.fail(job_id, MISMATCH, ttl=MINUTE, task=task, token="token")
+
+
+def test_a_job_that_another_version_has_planned_is_planned_anew_once(store: JobStore) -> None:
+    job_id = create(store).id
+    plan(store, job_id, 3)
+    store.advance(job_id, window=3)
+    for index in range(3):
+        begin(store, job_id, f"segment:{index}")
+    make_segment(store, job_id, 0)
+    assert fail_as(store, job_id, "segment:1")
+    job = store.get(job_id)
+    assert (job.state, job.plan, job.num_segments, job.processed_frames) == (JobState.QUEUED, None, 0, 0)
+    assert (job.warnings, job.error, job.attempts) == ((PLANNED_ANEW,), None, 0)
+    assert StoredBytes(store.client).of("local") == 1000
+    # Whoever is still at the old plan stops, and changes nothing.
+    assert not fail_as(store, job_id, "segment:2")
+    with pytest.raises(LostLeaseError):
+        store.renew(job_id, "segment:2", "token", ttl=MINUTE)
+    with pytest.raises(LostLeaseError):
+        store.publish(job_id, finished(2), "token")
+    assert begin(store, job_id, "segment:2").outcome == "done"
+    assert store.get(job_id).state is JobState.QUEUED
+    complete(store, job_id)
+    assert store.get(job_id).state is JobState.COMPLETED
+
+
+def test_versions_that_take_turns_do_not_plan_a_job_for_ever(store: JobStore) -> None:
+    job_id = create(store).id
+    for is_last in (False, True):
+        plan(store, job_id, 2)
+        begin(store, job_id, "segment:0")
+        assert fail_as(store, job_id, "segment:0") is not is_last
+    job = store.get(job_id)
+    assert (job.state, job.error, job.num_segments) == (JobState.FAILED, MISMATCH, 2)
+    # Whoever tries it again wants it made, not refused for the same reason.
+    job = store.retry(job_id)
+    assert (job.state, job.plan, job.num_segments) == (JobState.QUEUED, None, 0)
+    plan(store, job_id, 2)
+    begin(store, job_id, "segment:0")
+    assert fail_as(store, job_id, "segment:0")
+
+
+def test_only_who_holds_a_task_fails_its_job(store: JobStore) -> None:
+    job_id = create(store).id
+    begin(store, job_id, "plan")
+    error = JobError(code="x", message="x")
+    assert not store.fail(job_id, error, ttl=MINUTE, task="plan", token="another")
+    assert store.get(job_id).state is JobState.IN_PROGRESS
+    store.fail(job_id, error, ttl=MINUTE, task="plan", token="token")
+    assert store.get(job_id).state is JobState.FAILED
 
 
 def test_a_failed_job_cannot_be_cancelled(store: JobStore) -> None:

@@ -130,7 +130,15 @@ def _end_failed(attempt: Attempt, error: Exception) -> str:
     _log.error("attempt.failed", action=verdict.action, code=verdict.error.code, exc_info=error)
     match verdict.action:
         case "fail":
-            context.store.fail(attempt.job.id, verdict.error, ttl=context.settings.failed_ttl)
+            if context.store.fail(
+                attempt.job.id,
+                verdict.error,
+                ttl=context.settings.failed_ttl,
+                task=attempt.task.task,
+                token=attempt.token,
+            ):
+                _log.warning("job.planned_anew", reason=verdict.error.message)
+                context.queue.enqueue(attempt.job.spec, PLAN)
             attempt.end("failed")
         case "retry":
             attempt.end("failed")

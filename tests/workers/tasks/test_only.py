@@ -13,6 +13,7 @@ import pytest
 from jobs.messages import Delivery, Message
 from jobs.queue import TaskId, task_of, tasks_for
 from jobs.records import Job, JobState
+from jobs.store import PLANNED_ANEW
 from pipelines.loaders import load_model
 from pipelines.model import Model
 from tests.workers.tasks.farm import Farm, wait_until
@@ -147,8 +148,8 @@ def test_a_plan_that_a_stopping_worker_gives_back_goes_to_those_who_cut(
     assert taken(farm, "plan") == TaskId(job_id, "plan")
 
 
-def test_a_job_that_another_version_has_planned_fails_and_says_so(
-    make_farm: Callable[..., Farm], short_clip: Path
+def test_a_job_that_another_version_has_planned_is_made_anew_and_says_so(
+    make_farm: Callable[..., Farm], short_clip: Path, tmp_path: Path
 ) -> None:
     farm = make_farm(max_attempts=1)
     job_id = farm.submit(short_clip)
@@ -164,6 +165,8 @@ def test_a_job_that_another_version_has_planned_fails_and_says_so(
     assert farm.store.advance(job_id, window=1).segments == (0,)
     farm.queue.enqueue(job.spec, "segment:0")
     with farm.worker():
-        failed = farm.wait(job_id)
-    assert failed.error is not None
-    assert (failed.error.code, "planned by another version" in failed.error.message) == ("job_mismatch", True)
+        made = farm.wait(job_id)
+        undisturbed = farm.wait(farm.submit(short_clip))
+    assert (made.state, made.error, PLANNED_ANEW in made.warnings) == (JobState.COMPLETED, None, True)
+    same = [farm.output(job, tmp_path).read_bytes() for job in (made, undisturbed)]
+    assert same[0] == same[1]
