@@ -6,10 +6,7 @@ from media._decoder import StreamDecoder, encryption_message
 from media._matroska import read_tracks
 from media._notes import Notes
 from media.errors import MediaError, NoFramesError, UnsupportedCodecError
-
-# The head of an extended WebP file: "RIFF", size, "WEBPVP8X", length, then flags.
-_WEBP_FLAGS_AT = 20
-_WEBP_IS_ANIMATED = 0x02
+from media.picture_files import is_animated_webp
 
 
 def explain_no_picture(path: Path, decoder: StreamDecoder, notes: Notes) -> MediaError:
@@ -26,11 +23,3 @@ def explain_no_picture(path: Path, decoder: StreamDecoder, notes: Notes) -> Medi
     return NoFramesError(
         f"the video stream of '{path.name}' gives no picture{damage}; it is empty or damaged beyond reading"
     )
-
-
-def is_animated_webp(path: Path) -> bool:
-    """Whether a file says that it is a WebP with more than one picture."""
-    with path.open("rb") as file:
-        head = file.read(_WEBP_FLAGS_AT + 1)
-    is_extended = head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X"
-    return is_extended and len(head) > _WEBP_FLAGS_AT and bool(head[_WEBP_FLAGS_AT] & _WEBP_IS_ANIMATED)
