@@ -28,7 +28,7 @@ class JobInput(Value):
     """What the service found in the source. Pixels, bytes and seconds.
 
     Attributes:
-        picture: Which kind of still it is (png, jpg, webp, avif, tiff, bmp); None for all else.
+        picture: Which kind of still it is (png, jpg, also of HEIF, webp, avif, tiff, bmp); None for all else.
     """
 
     filename: str | None = None

@@ -41,7 +41,7 @@ class InputInfo(Value):
         duration_seconds: Of the video; None where the file does not say.
         num_frames: An estimate; None where nothing tells.
         has_audio: Whether there is sound.
-        picture: Which kind of still it is; None for all else.
+        picture: Which kind of still it is, HEIF counts as jpg; None for all else.
         warnings: What will be repaired or lost.
     """
 

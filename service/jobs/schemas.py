@@ -30,7 +30,8 @@ class InputSchema(BaseModel):
     num_frames: int | None
     has_audio: bool
     picture: Annotated[
-        PictureKind | None, Field(description="Which kind of still it is; null for all else.")
+        PictureKind | None,
+        Field(description="Which kind of still it is, HEIF counts as jpg; null for all else."),
     ] = None
 
 
