@@ -57,9 +57,16 @@ def test_what_is_hidden_in_the_other_frame_is_not_trusted() -> None:
     reference = texture(64, 64)
     other = reference.clone()
     other[..., 20:40, 20:40] = 1 - other[..., 20:40, 20:40]
-    confidence = match_confidence(reference, other, torch.zeros(1, 2, 64, 64))
+    confidence = match_confidence(reference, other, torch.full((1, 2, 64, 64), 0.2))
     assert confidence[..., 26:34, 26:34].mean() < 0.4
     assert confidence[..., 50:, 50:].mean() > 0.99
+
+
+def test_what_does_not_move_shows_nothing_new() -> None:
+    frame = texture(64, 64)
+    still, moved = (torch.full((1, 2, 64, 64), motion) for motion in (0.0, 1.0))
+    assert match_confidence(frame, frame, still).max() == 0
+    assert match_confidence(warp(frame, moved), frame, moved).min() > 0.9
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 40), (9, 11)])
