@@ -91,8 +91,7 @@ class VideoReader:
             is_rgb=video.color.matrix == RGB and video.color.full_range,
         )
         """What the images' values mean; the matrix is the one that was used, never "unspecified"."""
-        self._notes = Notes()
-        self.warnings: list[str] = self._notes
+        self.warnings: Notes = Notes()
         """What had to be repaired or skipped; grows while frames are read."""
         self.keeps_alpha = keep_alpha and video.has_transparency
         """Whether frames have alpha."""
@@ -121,7 +120,7 @@ class VideoReader:
         """
         if self._is_closed:
             raise ValueError("the reader is closed; make a new one to read again")
-        self._notes.begin_pass()
+        self.warnings.begin_pass()
         frames = self._frames(max(0, from_pts or 0), entry)
         self._iterators.add(frames)
         return frames
@@ -244,7 +243,7 @@ class VideoReader:
             max_seconds=self._limits.max_seconds,
             is_deinterlaced=self.is_deinterlaced,
             captions=captions,
-            notes=self._notes,
+            notes=self.warnings,
         )
         if self.is_deinterlaced:
             stamped = Deinterlacer(
@@ -265,12 +264,12 @@ class VideoReader:
         end = (last.pts + last.duration) * self.time_base if last is not None else Fraction(0)
         truncation = describe_truncation(self.info.video, end, is_cut_off=decoder.is_cut_off)
         if truncation is not None:
-            self._notes.add("truncated", truncation)
+            self.warnings.add("truncated", truncation)
 
     def _finish(self, converter: FittingConverter, timed: TimedFrame, captions: bytes) -> Frame:
         frame, pts, duration = timed
         if not converter.expects(frame):
-            self._notes.add(
+            self.warnings.add(
                 f"size {frame.width}x{frame.height}",
                 f"the picture size changes to {frame.width}x{frame.height} in the middle; those frames are "
                 f"fitted into {self.width}x{self.height}",
@@ -279,7 +278,7 @@ class VideoReader:
             duration = min(duration, self._range.end - pts)
         made = converter.convert(frame, out=self._make_room())
         if converter.has_met_transparency:
-            self._notes.add("alpha", TRANSPARENCY_WARNING)
+            self.warnings.add("alpha", TRANSPARENCY_WARNING)
         pts -= self._range.first
         return Frame(made[:3], pts, duration, captions, made[3:] if self.keeps_alpha else None)
 
@@ -293,7 +292,7 @@ class VideoReader:
             self.info.video.index,
             num_threads=self._num_threads,
             limits=self._limits,
-            notes=self._notes,
+            notes=self.warnings,
             on_packet=self._on_packet,
             stretches=self.info.stretches,
             gap=gap,

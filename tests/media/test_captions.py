@@ -160,7 +160,7 @@ def test_only_codecs_without_a_place_for_captions_are_warned_of(tmp_path: Path) 
 
 def test_captions_that_cannot_be_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_captions(tmp_path / "a.mp4")
-    monkeypatch.setattr("media.reader.captions_of", lambda frame: None)
+    monkeypatch.setattr("media._stamping.captions_of", lambda frame: None)
     with VideoReader(probe(path)) as reader:
         assert {frame.captions for frame in reader.frames()} == {b""}
         assert any("captions" in warning for warning in reader.warnings)
