@@ -201,11 +201,10 @@ def upscale_jobs(
         warnings = Warnings(report, display)
         try:
             is_still = is_still_output(job.destination)
-            with (
-                packed_source(job.source, job.destination, pictures=job.pictures, rate=rate, access=access)
-                if not is_still
-                else nullcontext(job.source) as source
-            ):
+            packed = packed_source(
+                job.source, job.destination, pictures=job.pictures, rate=rate, access=access
+            )
+            with nullcontext(job.source) if is_still else packed as source:
                 (upscale_still if is_still else upscale_file)(
                     source,
                     job.destination,

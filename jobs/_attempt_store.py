@@ -20,8 +20,8 @@ from jobs.specs import JobSpec
 BeginOutcome = Literal["ok", "gone", "stopped", "done", "busy", "elsewhere", "exhausted"]
 EndReason = Literal["finished", "failed", "drained"]
 PLANNED_ANEW = (
-    "the service was updated while the job ran, and could not go on with what was made of it; it was begun "
-    "anew"
+    "no worker could go on with what another one had planned, as happens when the service is updated; the "
+    "job was begun anew"
 )
 """A warning."""
 

@@ -165,8 +165,13 @@ def is_still(path: Path) -> bool:
 
 def is_tiled_still(path: Path) -> bool:
     """Whether a file begins as HEIF and AVIF stills do, of which FFmpeg reads single tiles."""
+    return is_heif(path) or _head(path, 12)[4:] == b"ftypavif"
+
+
+def is_heif(path: Path) -> bool:
+    """Whether a file begins as HEIF stills do; some AVIFs do too."""
     head = _head(path, 12)
-    return head[4:8] == b"ftyp" and head[8:].decode("latin-1") in {"avif", *_HEIF_BRANDS}
+    return head[4:8] == b"ftyp" and head[8:].decode("latin-1") in _HEIF_BRANDS
 
 
 def is_animated_webp(path: Path) -> bool:

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from media.picture_files import READ_FORMATS
+from media.picture_files import READ_FORMATS, is_heif
 
 _HEIF = "HEIF"
 _FORMATS = tuple(sorted(set(READ_FORMATS.values())))
-_HEAD_BYTES = 12
 READABLE_KINDS = "JPEG, PNG, WebP, AVIF, HEIF, TIFF and BMP"
 """For people."""
 
@@ -29,9 +28,7 @@ def open_picture(path: Path) -> Image.Image:
         PIL.UnidentifiedImageError: If it is none of them.
         OSError: If it cannot be read.
     """
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    if head[4:8] == b"ftyp":
+    if is_heif(path):
         _learn_heif()
     return Image.open(path, formats=[name for name in _FORMATS if name != _HEIF or name in Image.OPEN])
 

@@ -32,7 +32,8 @@ from pipelines.dove.description import (
     verify_digests,
     verify_routes,
 )
-from pipelines.dove.prompts import guarded, load_prompt
+from pipelines.dove.library_errors import guarded
+from pipelines.dove.prompts import load_prompt
 from pipelines.errors import CheckpointError
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from pipelines.dove.library_errors import guarded
 from pipelines.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -86,11 +86,3 @@ def _encode_prompt(folder: Path, prompt: str, max_length: int, dtype: torch.dtyp
     )
     embeds: torch.Tensor = encoder(tokens.input_ids)[0]
     return embeds
-
-
-def guarded(path: Path, load: Callable[[], Any]) -> Any:
-    """Runs a loader of diffusers or transformers; they raise many kinds for a bad file."""
-    try:
-        return load()
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"cannot load {path}: {error}", path=path) from error

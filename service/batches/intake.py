@@ -32,7 +32,7 @@ from service.batches.service import QUEUE, TASK, cancel_batch
 from service.batches.settling import settle_batch
 from service.context import ServiceContext
 from service.errors import ServiceError, from_jobs_error
-from service.jobs.checks import clean_filename
+from service.filenames import clean_filename
 from service.jobs.service import enqueue_job, make_spec, probe_file
 from service.jobs.submissions import JobForm, Source, UrlSource
 from service.repeating import holding

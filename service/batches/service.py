@@ -21,8 +21,8 @@ from service.batches.requests import Submission, job_webhook, make_input
 from service.batches.schemas import BatchResultSchema, BatchResultsSchema, BatchSchema
 from service.context import ServiceContext
 from service.errors import InvalidRequestError
+from service.filenames import clean_filename
 from service.forms import ReceivedFile
-from service.jobs.checks import clean_filename
 from service.jobs.submissions import JobForm, JobSettings
 from service.quotas import release_inputs
 from service.tasks import enqueue_task

@@ -12,7 +12,6 @@ from service.errors import InvalidRequestError, QuotaError
 from service.jobs.sizes import output_frames, output_size
 from service.models.catalogue import known_models
 
-_MAX_FILENAME = 255
 # Of stills that may be in tiles, which cannot be read as a video.
 _TILED_CODECS = ("hevc", "av1")
 
@@ -116,10 +115,3 @@ def find_model(context: ServiceContext, name: str | None) -> ModelInfo:
         f"there is no model {name!r}; there are {known}",
         errors=[{"loc": ["options", "model"], "message": f"one of {known}", "received": repr(name)}],
     )
-
-
-def clean_filename(filename: str | None) -> str:
-    """A customer's file name, for people to read: without folders and control characters."""
-    name = (filename or "").replace("\\", "/").rsplit("/", 1)[-1]
-    name = "".join(c for c in name if c.isprintable()).strip()
-    return name[-_MAX_FILENAME:] or "video"

@@ -23,7 +23,8 @@ from service.auth import Caller
 from service.context import ServiceContext
 from service.deliveries.targets import target_of_job
 from service.errors import from_media_error
-from service.jobs.checks import check_found, clean_filename, decide_container, find_model
+from service.filenames import clean_filename
+from service.jobs.checks import check_found, decide_container, find_model
 from service.jobs.submissions import JobForm
 from service.quotas import check_priority
 from service.webhooks.targets import check_target

@@ -30,7 +30,7 @@ from jobs.transfers import FetchedSource
 from service.auth import Caller, effective_limits
 from service.context import ServiceContext
 from service.errors import InvalidRequestError
-from service.jobs.checks import clean_filename
+from service.filenames import clean_filename
 from service.outgoing import (
     PASSING_STATUSES,
     HostNotFoundError,

@@ -21,7 +21,7 @@ from service.errors import (
     TooLargeError,
     UnsupportedMediaError,
 )
-from service.jobs.checks import clean_filename
+from service.filenames import clean_filename
 from service.jobs.service import probe_file
 from service.uploads.file_sink import FileSink, reserve_file
 from service.uploads.locking import locked
