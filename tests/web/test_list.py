@@ -56,6 +56,9 @@ def test_list_follows_jobs_that_are_not_open(page: Page, fake: FakeApi, site: Si
     job.complete()
     expect(page.locator(".job-name")).to_have_text(["clip.mp4"])
     expect(page.locator(".thumb img")).to_be_visible()
+    # All of the place and no more: else the picture's upper part would be shown, not its middle.
+    place, picture = (page.locator(found).bounding_box() for found in (".thumb", ".thumb img"))
+    assert place == picture
 
 
 def test_address_names_the_open_job(page: Page, fake: FakeApi, site: Site) -> None:
