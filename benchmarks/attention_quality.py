@@ -1,13 +1,14 @@
-"""What each attention pattern costs in quality: a checkpoint, fine-tuned into each for as many steps.
+"""What attention patterns and options of training do to quality: a checkpoint, fine-tuned into each.
 
     python -m benchmarks.attention_quality CHECKPOINT DATA RUNS [--config configs/dit-nano.yaml]
         [--steps 200] [--patterns full window ...] [--max-frames 5]
 
-Every run starts from CHECKPOINT (full attention), sees the same batches and has OASIS's two phases:
-degradations that are steady in time, then drifting. Routed tables are made by calibration on clips that are
-trained on. Scores are those of `dovetail evaluate` on the held-out videos of the configuration, all patterns
-in one run, beside the checkpoint itself, and `full` without its transformer: what attention can bring.
-RUNS keeps what is done: a second call goes on.
+Every run starts from CHECKPOINT (full attention), sees the same batches for as many steps and has OASIS's two
+phases: degradations that are steady in time, then drifting. STAR's options are trained under full attention.
+Routed tables are made by calibration on clips that are trained on; the checkpoint itself is scored with half
+of its pairs as well, without any training. Scores are those of `dovetail evaluate` on the held-out videos of
+the configuration, all in one run, beside the checkpoint itself, and `full` without its transformer: what
+attention can bring. RUNS keeps what is done: a second call goes on.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from training.data import ensure_block, one_step_maker
 from training.degradation import to_uint8
 from training.evaluation import Score, Upscale, evaluate_clip, load_hr, make_lq, summarize
 from training.model import OneStepModel
-from training.routing import calibrate
+from training.routing import Calibration, calibrate, write_routes
 from training.run import train
 
 LINEAR = {"pattern": "linear", "blocks": [1, 4, 4], "use_lepe": True}
@@ -52,7 +53,13 @@ PATTERNS: dict[str, Any] = {
     "routed 25 %": 0.25,
     "linear": LINEAR,
     "hybrid": ["full", LINEAR, LINEAR],
+    "full, local enhancement": "full",
+    "full, frequency loss": "full",
 }
+# Beside the pattern: of the model, and of its stages.
+MODEL_OPTIONS: dict[str, dict[str, Any]] = {"full, local enhancement": {"local_enhancement": True}}
+STAGE_OPTIONS: dict[str, dict[str, Any]] = {"full, frequency loss": {"frequency_weight": 1.0}}
+UNTRAINED_BUDGET = 0.5
 # What the routes are measured on: enough for their order, and they are trained on.
 MAX_CALIBRATION_CLIPS = 4
 CALIBRATION_FRAMES = 6
@@ -66,11 +73,25 @@ def attention_of(wanted: Any, checkpoint: Path, clips: list[Path]) -> Any:
     """A pattern's settings; a number is the share of pairs that routed heads are left with."""
     if not isinstance(wanted, float):
         return wanted
+    made = calibration(checkpoint, clips, budget=wanted)
+    return {"pattern": "routed", "heads": made.heads, "window": made.window, "tile": made.tile}
+
+
+def calibration(checkpoint: Path, clips: list[Path], *, budget: float) -> Calibration:
+    """The routes that leave a checkpoint's heads a share of the pairs."""
     pipeline = DovePipeline.from_checkpoint(checkpoint, use_lossless_savings=False)
     with tempfile.TemporaryDirectory() as folder:
         uploads = [write_upload(clip, Path(folder) / f"{clip.stem}.mkv") for clip in clips]
-        made = calibrate(pipeline, uploads, assign=partial(routes_within_budget, budget=wanted))
-    return {"pattern": "routed", "heads": made.heads, "window": made.window, "tile": made.tile}
+        return calibrate(pipeline, uploads, assign=partial(routes_within_budget, budget=budget))
+
+
+def route_untrained(checkpoint: Path, folder: Path, clips: list[Path]) -> Path:
+    """The checkpoint with a table of routes, as `dovetail calibrate` makes it; its folder."""
+    if not folder.exists():
+        made = calibration(checkpoint, clips, budget=UNTRAINED_BUDGET)
+        shutil.copytree(checkpoint, folder)
+        write_routes(folder, made)
+    return folder
 
 
 def write_upload(clip: Path, destination: Path) -> Path:
@@ -93,7 +114,7 @@ def write_upload(clip: Path, destination: Path) -> Path:
 def tuned_config(config: TrainingConfig, name: str, attention: Any, steps: int) -> dict[str, Any]:
     """The configuration of one run: half of its steps on steady degradations, half on drifting ones."""
     content = config.model_dump(mode="json")
-    last = content["stages"][-1]
+    last = content["stages"][-1] | STAGE_OPTIONS.get(name, {})
     phases = [
         last
         | {
@@ -108,6 +129,7 @@ def tuned_config(config: TrainingConfig, name: str, attention: Any, steps: int) 
     half = steps // 2
     data = content["data"] | {"steps_per_block": half, "block_size": half * last["batch_size"]}
     model = content["model"] | {"name": f"{config.model.name}, {name}", "attention": attention}
+    model |= MODEL_OPTIONS.get(name, {})
     parts = ["transformer", "vae"]
     return content | {
         "data": data,
@@ -219,6 +241,10 @@ def main() -> None:
     }
     load = partial(load_model, device="cpu", dtype="float32")
     models = {"bicubic": load_model("bicubic"), "full, not tuned": load(str(arguments.checkpoint))}
+    untrained = route_untrained(
+        arguments.checkpoint, arguments.runs / "untrained", videos[:MAX_CALIBRATION_CLIPS]
+    )
+    models["routed 50 %, not tuned"] = load(str(untrained))
     models |= {name: load(str(folder)) for name, folder in tuned.items()}
     methods = {name: upscaler(model) for name, model in models.items()}
     if "full" in tuned:

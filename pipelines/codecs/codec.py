@@ -14,7 +14,7 @@ from diffusers import AutoencoderKLCogVideoX
 
 from pipelines.codecs.cogvideox_codec import CogVideoXCodec
 from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder, SpaceToDepthCodec
-from pipelines.dove.options import LatentRule
+from pipelines.dove.options import LatentRule, VaeTiling
 from pipelines.errors import CheckpointError
 from pipelines.planning.spans import TileGrid
 
@@ -37,7 +37,7 @@ class Codec(Protocol):
         latent_rule: LatentRule,
         generator: torch.Generator | None = None,
         grid: TileGrid | None = None,
-        use_reference_tiling: bool = False,
+        tiling: VaeTiling = "plan",
     ) -> torch.Tensor:
         """Encodes (B, 3, F, H, W) in [-1, 1] to scaled latents (B, C, T, h, w) on the VAE's device."""
         ...
@@ -48,7 +48,7 @@ class Codec(Protocol):
         lq: torch.Tensor,
         *,
         grid: TileGrid | None = None,
-        use_reference_tiling: bool = False,
+        tiling: VaeTiling = "plan",
     ) -> Iterator[torch.Tensor]:
         """Decodes scaled latents (B, C, T, h, w) to frames (B, 3, f, H, W), about [-1, 1], in order."""
         ...

@@ -10,7 +10,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from pipelines.codecs.cogvideox_vae import decode_batches, encode_moments
 from pipelines.codecs.offloading import wake
-from pipelines.dove.options import LatentRule
+from pipelines.dove.options import LatentRule, VaeTiling
 from pipelines.planning.spans import TileGrid
 
 
@@ -35,19 +35,20 @@ class CogVideoXCodec:
         latent_rule: LatentRule,
         generator: torch.Generator | None = None,
         grid: TileGrid | None = None,
-        use_reference_tiling: bool = False,
+        tiling: VaeTiling = "plan",
     ) -> torch.Tensor:
         """See `Codec.encode`; `sample` draws the posterior from `generator`, or torch's global one.
 
-        `use_reference_tiling` tiles with diffusers' own grid and blending wherever the frame exceeds the
-        VAE's tile, as `--is_vae_st` of the DOVE script does, instead of with `grid`.
+        `reference` tiles with diffusers' own grid and blending wherever the frame exceeds the VAE's tile, as
+        `--is_vae_st` of the DOVE script does, instead of with `grid`.
         """
         wake(self.vae)
         vae = self.vae
-        if use_reference_tiling and _exceeds(sample, vae.tile_sample_min_height, vae.tile_sample_min_width):
+        is_large = _exceeds(sample, vae.tile_sample_min_height, vae.tile_sample_min_width)
+        if tiling == "reference" and is_large:
             moments = vae.tiled_encode(sample.to(device=vae.device, dtype=vae.dtype))
         else:
-            moments = encode_moments(vae, sample, grid)
+            moments = encode_moments(vae, sample, grid, shares_statistics=tiling == "joint")
         posterior = DiagonalGaussianDistribution(moments)
         latents = posterior.sample(generator) if latent_rule == "sample" else posterior.mode()
         scaled: torch.Tensor = latents * self.scaling_factor
@@ -59,17 +60,18 @@ class CogVideoXCodec:
         lq: torch.Tensor,
         *,
         grid: TileGrid | None = None,
-        use_reference_tiling: bool = False,
+        tiling: VaeTiling = "plan",
     ) -> Iterator[torch.Tensor]:
         """See `Codec.decode`; `lq` is not used."""
         wake(self.vae)
         vae = self.vae
         # The reference multiplies by the reciprocal; a division rounds differently.
         latents = 1 / self.scaling_factor * latents
-        if use_reference_tiling and _exceeds(latents, vae.tile_latent_min_height, vae.tile_latent_min_width):
+        is_large = _exceeds(latents, vae.tile_latent_min_height, vae.tile_latent_min_width)
+        if tiling == "reference" and is_large:
             yield vae.tiled_decode(latents).sample
         else:
-            yield from decode_batches(vae, latents, grid)
+            yield from decode_batches(vae, latents, grid, shares_statistics=tiling == "joint")
 
 
 def _exceeds(tensor: torch.Tensor, height: int, width: int) -> bool:

@@ -127,7 +127,7 @@ class LatentResolutionNorm(nn.Module):
     def forward(self, f: Tensor, zq: Tensor, conv_cache: ConvCache | None = None) -> tuple[Tensor, ConvCache]:
         """Normalises f (B, C, F, H, W) with the latents zq (B, Z, t, h, w)."""
         gain, bias = self.conv_y.convolve(zq), self.conv_b.convolve(zq)
-        normed = group_norm(self.norm_layer, f)
+        normed = self.norm_layer(f)
         for part, part_gain, part_bias in _sharing_latents(normed, gain, bias):
             # In place: the normalised features are ours, and this is the largest tensor of the decoder.
             part.mul_(part_gain).add_(part_bias)
@@ -225,7 +225,7 @@ class ResnetBlock(nn.Module):
         self, norm: nn.Module, x: Tensor, zq: Tensor | None, conv: CausalConv3d, cache: Tensor | None
     ) -> Tensor:
         """SiLU of the normalised x, behind the frames that the convolution needs before it."""
-        normed = group_norm(norm, x) if isinstance(norm, nn.GroupNorm) else norm(x, zq)[0]
+        normed: Tensor = norm(x) if isinstance(norm, nn.GroupNorm) else norm(x, zq)[0]
         padded = normed.new_empty(*x.shape[:2], conv.reach + x.shape[2], *x.shape[3:])
         body = padded[:, :, conv.reach :]
         if normed.is_cuda and not torch.compiler.is_compiling():  # which fuses them, and has no such output

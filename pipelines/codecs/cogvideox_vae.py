@@ -7,6 +7,7 @@ part of the numbers, because GroupNorm spans a batch; going batch by batch is no
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator
 from typing import Any, Literal, cast, get_args
 
@@ -28,6 +29,7 @@ from pipelines.codecs.cogvideox_layers import (
     ResnetBlock,
 )
 from pipelines.codecs.cogvideox_resampling import Downsample, Upsample
+from pipelines.codecs.shared_norms import SharedGroupNorm, shared_statistics, spread_patches
 from pipelines.planning.spans import TileGrid
 from pipelines.tiling import TileFusion
 
@@ -48,6 +50,9 @@ def prepare_vae(
         max_conv_elements: Largest input or output that goes through a convolution in one call.
         savings: Kinds of layers to replace; blocks are replaced only if their convolutions are.
     """
+    for name, module in list(vae.named_modules()):
+        if type(module) is nn.GroupNorm:
+            _replace(vae, name, SharedGroupNorm(module))
     for saving in SAVINGS:  # in this order: a block takes over the norms and convolutions that it finds
         if saving in savings:
             for name, module in list(vae.named_modules()):
@@ -108,7 +113,9 @@ def time_batches(num_frames: int, batch_size: int) -> list[tuple[int, int]]:
     return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
-def encode_moments(vae: Any, sample: torch.Tensor, grid: TileGrid | None = None) -> torch.Tensor:
+def encode_moments(
+    vae: Any, sample: torch.Tensor, grid: TileGrid | None = None, *, shares_statistics: bool = False
+) -> torch.Tensor:
     """Encodes a clip to the posterior's mean and log-variance.
 
     Args:
@@ -116,15 +123,22 @@ def encode_moments(vae: Any, sample: torch.Tensor, grid: TileGrid | None = None)
         sample: (B, 3, F, H, W) in [-1, 1], any device and dtype; moved to the VAE's piece by piece.
         grid: Tiles in sample pixels, multiples of 8; encoded one by one and faded into each other. None
             encodes whole frames.
+        shares_statistics: Whether group norms are those of patches from all over the frame, for all tiles of
+            a prepared VAE, or each tile's own.
 
     Returns:
         (B, 2 * latent_channels, T, H / 8, W / 8), on the VAE's device in its dtype.
     """
     if grid is None or len(grid) == 1:
         return _encode_tile(vae, sample)
-    fusion = TileFusion(grid.scaled(1, _spatial_ratio(vae)), "fade")
-    for index, (row, col) in enumerate(grid.tiles):
-        fusion.add(index, _encode_tile(vae, sample[..., row.slice, col.slice]))
+    ratio = _spatial_ratio(vae)
+    fusion = TileFusion(grid.scaled(1, ratio), "fade")
+    with contextlib.ExitStack() as stack:
+        if shares_statistics:
+            patches = spread_patches(sample, grid, multiple=ratio)
+            stack.enter_context(shared_statistics(vae.encoder, lambda: _encode_tile(vae, patches)))
+        for index, (row, col) in enumerate(grid.tiles):
+            fusion.add(index, _encode_tile(vae, sample[..., row.slice, col.slice]))
     return fusion.result()
 
 
@@ -138,7 +152,9 @@ def _encode_tile(vae: Any, sample: torch.Tensor) -> torch.Tensor:
     return torch.cat(moments, dim=2)
 
 
-def decode_batches(vae: Any, latents: torch.Tensor, grid: TileGrid | None = None) -> Iterator[torch.Tensor]:
+def decode_batches(
+    vae: Any, latents: torch.Tensor, grid: TileGrid | None = None, *, shares_statistics: bool = False
+) -> Iterator[torch.Tensor]:
     """Decodes latents in time batches, yielding frames as soon as they are final.
 
     Args:
@@ -147,6 +163,7 @@ def decode_batches(vae: Any, latents: torch.Tensor, grid: TileGrid | None = None
         grid: Tiles in latent pixels. Each is decoded over the whole clip before the next, because the
             convolution caches of a tile (about 7 GB for a 720p frame in bfloat16) weigh far more than its
             frames; so no frame leaves before the last tile. None decodes whole frames.
+        shares_statistics: As for `encode_moments`.
 
     Yields:
         (B, 3, f, H, W), the VAE's dtype; f is 8 or 9 (1 for a single image).
@@ -158,11 +175,15 @@ def decode_batches(vae: Any, latents: torch.Tensor, grid: TileGrid | None = None
     empty = TileFusion(grid.scaled(_spatial_ratio(vae)), "fade")
     batches = time_batches(latents.shape[2], vae.num_latent_frames_batch_size)
     fusions = [empty.another() for _ in batches]
-    for index, (row, col) in enumerate(grid.tiles):
-        decoded = _decode_tile(vae, latents[..., row.slice, col.slice])
-        for fusion, frames in zip(fusions, decoded, strict=True):
-            fusion.add(index, frames)
-        del frames
+    with contextlib.ExitStack() as stack:
+        if shares_statistics:
+            patches = spread_patches(latents, grid)
+            stack.enter_context(shared_statistics(vae.decoder, lambda: _run(_decode_tile(vae, patches))))
+        for index, (row, col) in enumerate(grid.tiles):
+            decoded = _decode_tile(vae, latents[..., row.slice, col.slice])
+            for fusion, frames in zip(fusions, decoded, strict=True):
+                fusion.add(index, frames)
+            del frames
     for fusion in fusions:
         yield fusion.result()
 
@@ -175,6 +196,11 @@ def _decode_tile(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
             batch = vae.post_quant_conv(batch)
         frames, cache = vae.decoder(batch, conv_cache=cache)
         yield frames
+
+
+def _run(batches: Iterator[torch.Tensor]) -> None:
+    for _ in batches:
+        pass
 
 
 def _spatial_ratio(vae: Any) -> int:

@@ -179,7 +179,7 @@ class SpaceToDepthCodec:
         latent_rule: str,
         generator: torch.Generator | None = None,
         grid: TileGrid | None = None,
-        use_reference_tiling: bool = False,
+        tiling: str = "plan",
     ) -> torch.Tensor:
         """See `Codec.encode`; a rearrangement, so none of the options matters."""
         wake(self.vae)
@@ -192,7 +192,7 @@ class SpaceToDepthCodec:
         lq: torch.Tensor,
         *,
         grid: TileGrid | None = None,
-        use_reference_tiling: bool = False,
+        tiling: str = "plan",
     ) -> Iterator[torch.Tensor]:
         """See `Codec.decode`; `lq` (B, 3, F, H / scale, W / scale) in [-1, 1] is needed."""
         wake(self.vae)

@@ -16,7 +16,7 @@ LatentRule = Literal["mode", "sample"]
 Padding = Literal["replicate", "black_source"]
 Upsample = Literal["bilinear", "bicubic"]
 TileFusionRule = Literal["latent", "pixel", "cut"]
-VaeTiling = Literal["plan", "reference", "off"]
+VaeTiling = Literal["plan", "joint", "reference", "off"]
 Quantization = Literal["round", "truncate"]
 
 
@@ -36,8 +36,9 @@ class DoveOptions:
         tile_fusion: `latent` fuses overlapping tiles before one decode; `pixel` fades decoded tiles into each
             other; `cut` puts them side by side.
         chunk_blend: `fade` crosses over where chunks overlap; `cut` switches in the middle.
-        vae_tiling: `plan` tiles the VAE where the plan says so; `reference` uses diffusers' own tiles
-            (`--is_vae_st`); `off` never tiles.
+        vae_tiling: `plan` tiles CogVideoX's VAE where the plan says so; `joint` does too, and its tiles share
+            the statistics of group norms, for the time of one tile more; `reference` uses diffusers' own
+            tiles (`--is_vae_st`); `off` never tiles.
         color_match: Whether the source's low frequencies (or means) replace the output's.
         color_sigma: Standard deviation of that low-pass, in source pixels.
         quantization: How `DoveOutput.to_uint8` gets to integers; truncation darkens by half a level.

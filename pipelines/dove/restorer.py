@@ -182,7 +182,7 @@ class ChunkRestorer:
             latent_rule=options.latent_rule,
             generator=generator,
             grid=self._vae_grid(sample.shape[-2], sample.shape[-1], options, plan),
-            use_reference_tiling=options.vae_tiling == "reference",
+            tiling=options.vae_tiling,
         )
 
     def _restore_latents(
@@ -275,13 +275,13 @@ class ChunkRestorer:
             latents,
             lq,
             grid=grid.scaled(1, ratio) if grid else None,
-            use_reference_tiling=options.vae_tiling == "reference",
+            tiling=options.vae_tiling,
         )
 
     def _vae_grid(
         self, height: int, width: int, options: DoveOptions, plan: DiffusionPlan
     ) -> TileGrid | None:
-        if options.vae_tiling != "plan":
+        if options.vae_tiling not in ("plan", "joint"):
             return None
         return plan.vae_grid(height, width, multiple=self.model_shape.alignment)
 
