@@ -1,10 +1,10 @@
 """Tone drift and seams between tiles with a view of the whole frame, and with today's fusion alone.
 
-    python -m benchmarks.tile_view [--steps 1000]
+    python -m benchmarks.tile_view [--steps 5000]
 
 On frames whose tiles are ambiguous: a grey with one large mark, white or black, which tells whether the grey
 is to become lighter or darker. A tile that does not see the mark cannot know. A tiny checkpoint is trained
-for it (a minute of one core), every other step without the view, so that tiles alone do what they can. Frames
+for it (seven minutes of one core), every other step without the view, so that tiles alone do what they can. Frames
 of 2160x3840 are then restored in tiles of 512 pixels. Colours are not matched to the source: it would hide
 everything.
 """
@@ -38,7 +38,7 @@ from training.model import OneStepModel, upsample
 SCALE, TOKEN = 4, 16
 FRAME = 2160, 3840
 TILE, OVERLAP = 512, 64
-STEPS = 1000
+STEPS = 5000
 UNMATCHED = DoveOptions(color_match="none")
 MODEL = ModelConfig(
     name="tile-view",
