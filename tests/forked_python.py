@@ -55,8 +55,8 @@ _PRELOADED = (
 )
 # Variables that start so are read before a program's own code, by the system or by what it imports.
 _READ_EARLY = (
-    *("CUDA", "HF_", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "OMP_", "OPENBLAS_", "PROMETHEUS_"),
-    *("PYTHON", "TORCH"),
+    *("CUDA_VISIBLE", "HF_", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "OMP_", "OPENBLAS_", "PROMETHEUS_"),
+    "PYTHON",
 )
 
 _SET_CHILD_SUBREAPER = 36

@@ -131,6 +131,7 @@ def is_forked(command: list[str], **options: Any) -> bool:
 
 def test_only_what_is_wanted_is_forked() -> None:
     assert is_forked(FORKED)
+    assert is_forked(FORKED, env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": "/tmp"})  # as torch sets it here
     assert not is_forked([sys.executable, "-c"])
     assert not is_forked([sys.executable, "-W", "ignore", "-X", "forked", "-c"])
     assert not is_forked(FORKED, env={**os.environ, "PYTHONUTF8": "0"})
