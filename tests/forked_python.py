@@ -159,6 +159,7 @@ class ForkServer:
                 stdout=subprocess.DEVNULL,
             )
             server.returncode = 0  # nobody waits for it
+        atexit.register(own.close)
         return cls(own)
 
     def begin(self, program: Program, files: Sequence[int]) -> int:
