@@ -13,6 +13,7 @@ from hypothesis import settings
 from structlog.dev import plain_traceback
 from xdist.remote import Producer
 
+from tests import forked_python
 from tests.scheduling import LoadFileOrFolder, place_of
 
 # Shared machines stall for seconds: a deadline there tests the machine.
@@ -35,6 +36,10 @@ def plain_logs() -> Iterator[None]:
 def shared_dir() -> Path:
     """Clips and golden outputs beside the checkout, only read; tests that use it carry `needs_shared`."""
     return SHARED
+
+
+def pytest_configure() -> None:
+    forked_python.install()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileOrFolder:

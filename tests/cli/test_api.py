@@ -16,6 +16,7 @@ import psutil
 
 from cli._supervisor import python_command
 from jobs.embedded_redis import free_port
+from tests.forked_python import real_programs
 from tests.redis_server import RedisServer, own_redis
 
 __all__ = ["own_redis"]
@@ -59,7 +60,7 @@ def test_processes_share_a_port_and_their_metrics_and_are_started_again(
     url = f"http://127.0.0.1:{port}"
     environment = {**os.environ, "DOVETAIL_REDIS_URL": own_redis.url, "DOVETAIL_SANDBOX": "prefer"}
     command = python_command("api", "--workers", "2", "--port", str(port), "--data-dir", str(tmp_path))
-    with (tmp_path / "api.log").open("wb") as log:
+    with (tmp_path / "api.log").open("wb") as log, real_programs():
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
         until(lambda: answers(url))

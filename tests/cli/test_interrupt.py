@@ -48,7 +48,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(
     out = tmp_path / "out.mp4"
     arguments = ("upscale", str(clip), str(out), *OPTIONS)
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(STOPPED_RUN), *arguments, str(int(number))],
+        [sys.executable, "-X", "forked", "-c", textwrap.dedent(STOPPED_RUN), *arguments, str(int(number))],
         cwd=ROOT,
         capture_output=True,
         text=True,

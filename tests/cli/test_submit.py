@@ -296,7 +296,7 @@ def test_jobs_go_on_after_an_interrupt_unless_told_otherwise(
     service.is_held = True
     arguments = ["submit", str(videos[0]), "--wait", *(["--cancel-on-interrupt"] if is_cancelled else [])]
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(STOPPED_RUN), *arguments, str(int(number))],
+        [sys.executable, "-X", "forked", "-c", textwrap.dedent(STOPPED_RUN), *arguments, str(int(number))],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

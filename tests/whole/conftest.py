@@ -9,18 +9,19 @@ import pytest
 
 from benchmarks.installation import Installation
 from benchmarks.made_clips import make_clip
+from tests.forked_python import real_programs
 
 
 @pytest.fixture(scope="package")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """`dovetail serve` with one worker."""
+    """`dovetail serve` with one worker, started as people start it."""
     folder = tmp_path_factory.mktemp("installation")
     # bicubic by default: what is tested here is not the model.
     environment = {
         "DOVETAIL_SEGMENT_SECONDS": "1",
         "DOVETAIL_MODELS": '["bicubic", "lanczos", "dovetail-nano"]',
     }
-    with Installation(folder, num_workers=1, environment=environment) as running:
+    with real_programs(), Installation(folder, num_workers=1, environment=environment) as running:
         yield running
 
 

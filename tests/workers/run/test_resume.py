@@ -113,7 +113,9 @@ KILLED_RUN = """
 def run_and_kill(clip: Path, out: Path, stage: str, num_done: int) -> None:
     arguments = [str(clip), str(out), stage, str(num_done)]
     code = textwrap.dedent(KILLED_RUN)
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-X", "forked", "-c", code, *arguments], cwd=ROOT, capture_output=True
+    )
     assert done.returncode == -9, done.stderr.decode()
 
 

@@ -230,7 +230,7 @@ def test_segments_of_two_processes_join_to_the_whole_run(
     }
     (tmp_path / "job.json").write_text(json.dumps(described))
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(MAKES_ODD_SEGMENTS), str(clip), str(tmp_path)],
+        [sys.executable, "-X", "forked", "-c", textwrap.dedent(MAKES_ODD_SEGMENTS), str(clip), str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         check=False,
