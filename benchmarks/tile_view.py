@@ -4,9 +4,9 @@
 
 On frames whose tiles are ambiguous: a grey with one large mark, white or black, which tells whether the grey
 is to become lighter or darker. A tile that does not see the mark cannot know. A tiny checkpoint is trained
-for it (seven minutes of one core), every other step without the view, so that tiles alone do what they can. Frames
-of 2160x3840 are then restored in tiles of 512 pixels. Colours are not matched to the source: it would hide
-everything.
+for it (seven minutes of one core), every other step without the view, so that tiles alone do what they can.
+Frames of 2160x3840 are then restored in tiles of 512 pixels. Colours are not matched to the source: it would
+hide everything.
 """
 
 from __future__ import annotations
