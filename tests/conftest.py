@@ -38,7 +38,8 @@ def shared_dir() -> Path:
     return SHARED
 
 
-def pytest_configure() -> None:
+def pytest_collection_finish() -> None:
+    # Not before: what tests import (OpenCV) changes variables that programs are compared by.
     forked_python.install()
 
 

@@ -25,9 +25,11 @@ import json
 import os
 import runpy
 import signal
+import site
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -348,6 +350,9 @@ def _run(program: Program) -> None:
     first = [] if "-P" in program.options else [program.folder if program.module else ""]
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:] = [*first, *filter(None, paths), *sys.path[1:]]
+    site.addsitedir(
+        sysconfig.get_path("purelib")
+    )  # what it names was left out where the server's path had it
     sys.argv, sys.orig_argv = ["-c", *program.arguments], list(program.words)
     if program.module is None:
         exec(compile(program.code, "<string>", "exec"), {"__name__": "__main__"})

@@ -153,6 +153,17 @@ def test_batched_tiles_give_the_same_as_single_ones(pipeline: DovePipeline) -> N
     torch.testing.assert_close(frames[2], frames[0], atol=1e-4, rtol=0)
 
 
+def test_vae_tiles_share_statistics_where_that_is_asked_for(dove: DovePipeline) -> None:
+    clip, plan = make_clip(1, 32, 32), DiffusionPlan(vae_tile_height=64, vae_tile_width=64, vae_overlap=16)
+    own, joint = (
+        dove(
+            clip, height=128, width=128, plan=plan, options=DoveOptions(vae_tiling=tiling, color_match="none")
+        ).frames
+        for tiling in ("plan", "joint")
+    )
+    assert (own - joint).abs().mean() > 1e-3
+
+
 def test_nanos_decoder_tiles_are_exact(nano: DovePipeline) -> None:
     """Its tiles carry a margin of the receptive field; nothing else of the tile gets in."""
     clip = make_clip(5, 40, 56)
