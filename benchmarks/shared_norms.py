@@ -33,8 +33,9 @@ from training.degradation import from_uint8
 LATENT_CHANNELS = 16
 RATIO = 8
 CROP, BATCH = 96, 4
+SIZE = 512, 768
 OVERLAP = 64
-TILES = 192, 256, 384
+TILES = 192, 256
 HELD_OUT = ("bb_kitten-on-lawn", "bb_roman-colosseum", "el_william-bout-lighthouse", "oc_164041")
 
 
@@ -71,10 +72,11 @@ def train(vae: Any, data_dir: Path, *, steps: int, rate: float = 2e-3) -> float:
 
 
 def read_picture(path: Path) -> torch.Tensor:
-    """(1, 3, 1, H, W) in [-1, 1], H and W multiples of 16."""
+    """The middle of a picture, (1, 3, 1, H, W) in [-1, 1]."""
     picture = np.array(Image.open(path).convert("RGB"))
-    height, width = (side // 16 * 16 for side in picture.shape[:2])
-    return from_uint8(picture[None, :height, :width]).transpose(0, 1)[None] * 2 - 1
+    y, x = ((side - kept) // 2 for side, kept in zip(picture.shape[:2], SIZE, strict=True))
+    middle = picture[None, y : y + SIZE[0], x : x + SIZE[1]]
+    return from_uint8(middle).transpose(0, 1)[None] * 2 - 1
 
 
 def tile_grid(size: tuple[int, int], tile: int) -> TileGrid:
@@ -124,7 +126,6 @@ def main() -> None:
     seconds = time.process_time() - start
     vae.eval().requires_grad_(False)
     prepare_vae(vae)
-    torch.save(vae.state_dict(), "/tmp/vae.pt")
     pictures = {
         path.stem: read_picture(path)
         for path in sorted((wanted.data_dir / DataConfig().images).glob("*"))
@@ -138,7 +139,7 @@ def main() -> None:
         {
             "overlap": OVERLAP,
             "training": {"steps": wanted.steps, "processor_seconds": seconds, "error": error},
-            "sizes": {name: list(sample.shape[-2:]) for name, sample in pictures.items()},
+            "size": SIZE,
             "scores": scores,
         },
     )
