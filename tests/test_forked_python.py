@@ -115,7 +115,9 @@ def test_an_error_is_told() -> None:
 
 
 def test_ctrl_c_interrupts_it() -> None:
-    code = "import time; print(flush=True); time.sleep(60)"
+    # Whoever starts the tests in the background has it ignored, here as in programs that are started.
+    code = "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "print(flush=True); time.sleep(60)"
     with subprocess.Popen([*FORKED, code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
