@@ -35,7 +35,7 @@ RATIO = 8
 CROP, BATCH = 96, 4
 SIZE = 512, 768
 OVERLAP = 64
-TILES = 192, 256
+TILE = 192
 HELD_OUT = ("bb_kitten-on-lawn", "bb_roman-colosseum", "el_william-bout-lighthouse", "oc_164041")
 
 
@@ -131,15 +131,14 @@ def main() -> None:
         for path in sorted((wanted.data_dir / DataConfig().images).glob("*"))
         if path.stem in HELD_OUT
     }
-    scores = {
-        str(tile): {name: score(vae, sample, tile) for name, sample in pictures.items()} for tile in TILES
-    }
+    scores = {name: score(vae, sample, TILE) for name, sample in pictures.items()}
     write_results(
         "shared_norms",
         {
+            "size": SIZE,
+            "tile": TILE,
             "overlap": OVERLAP,
             "training": {"steps": wanted.steps, "processor_seconds": seconds, "error": error},
-            "size": SIZE,
             "scores": scores,
         },
     )
