@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.dove.options import DoveOptions
+from pipelines.dove.options import DoveOptions, VaeTiling
 from pipelines.dove.pipeline import DovePipeline
 from pipelines.memory_tracking import peak_memory
 from pipelines.planning.diffusion_plan import DiffusionPlan
@@ -30,10 +30,17 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DovePipelin
     }
 
 
-def peak_bytes(pipeline: DovePipeline, clip: torch.Tensor, size: tuple[int, int], plan: DiffusionPlan) -> int:
+def peak_bytes(
+    pipeline: DovePipeline,
+    clip: torch.Tensor,
+    size: tuple[int, int],
+    plan: DiffusionPlan,
+    vae_tiling: VaeTiling = "plan",
+) -> int:
     """Most bytes alive while a chunk is restored and each batch is dropped once it was looked at."""
+    options = DoveOptions(vae_tiling=vae_tiling)
     with peak_memory(torch.device("cpu")) as peak:
-        num_frames = sum(batch.shape[0] for batch in pipeline.restore_chunk(clip, size, DoveOptions(), plan))
+        num_frames = sum(batch.shape[0] for batch in pipeline.restore_chunk(clip, size, options, plan))
     assert num_frames == clip.shape[0]
     return peak.num_bytes
 
@@ -58,13 +65,16 @@ def test_no_more_is_alive_than_was_estimated(
     assert plan.estimated_bytes - 2**22 <= slack * peak
 
 
-def test_decoding_in_tiles_keeps_its_estimate_too(pipelines: dict[str, DovePipeline]) -> None:
+@pytest.mark.parametrize("vae_tiling", ["plan", "joint"])
+def test_decoding_in_tiles_keeps_its_estimate_too(
+    vae_tiling: VaeTiling, pipelines: dict[str, DovePipeline]
+) -> None:
     pipeline, clip = pipelines["cogvideox"], make_clip(9, 64, 64)
     whole = pipeline.plan(request(clip, (256, 256), chunk=0))
     plan = whole.smaller("vae")
     assert plan is not None
     assert plan.vae_tile_height
-    peak = peak_bytes(pipeline, clip, (256, 256), plan)
+    peak = peak_bytes(pipeline, clip, (256, 256), plan, vae_tiling)
     assert peak <= plan.estimated_bytes < whole.estimated_bytes
     assert plan.estimated_bytes <= 2.5 * peak
 
