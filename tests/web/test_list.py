@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.web.conftest import Site, Watch
@@ -56,7 +59,18 @@ def test_list_follows_jobs_that_are_not_open(page: Page, fake: FakeApi, site: Si
     job.complete()
     expect(page.locator(".job-name")).to_have_text(["clip.mp4"])
     expect(page.locator(".thumb img")).to_be_visible()
-    # All of the place and no more: else the picture's upper part would be shown, not its middle.
+
+
+def test_a_tall_picture_is_shown_by_its_middle(page: Page, fake: FakeApi, site: Site) -> None:
+    tall = io.BytesIO()
+    Image.new("RGB", (90, 160), "teal").save(tall, "JPEG")
+    page.route(
+        "**/preview.jpg*", lambda route: route.fulfill(body=tall.getvalue(), content_type="image/jpeg")
+    )
+    fake.add_job().complete()
+    page.goto(site.url)
+    expect(page.locator(".thumb img")).to_have_js_property("naturalHeight", 160)
+    # All of the place and no more: else its upper part would be shown.
     place, picture = (page.locator(found).bounding_box() for found in (".thumb", ".thumb img"))
     assert place == picture
 
