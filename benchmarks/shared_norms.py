@@ -24,7 +24,7 @@ from PIL import Image
 
 from benchmarks.results_file import write_results
 from pipelines.codecs.cogvideox_vae import decode_batches, encode_moments, prepare_vae
-from pipelines.planning.spans import TileGrid, equal_spans
+from pipelines.planning.diffusion_plan import DiffusionPlan
 from pipelines.seams import seam_ratio, tile_tones, tone_drift
 from training.config import DataConfig
 from training.data import SourceLibrary
@@ -79,15 +79,17 @@ def read_picture(path: Path) -> torch.Tensor:
     return from_uint8(middle).transpose(0, 1)[None] * 2 - 1
 
 
-def tile_grid(size: tuple[int, int], tile: int) -> TileGrid:
-    rows, cols = (equal_spans(length, min(tile, length), OVERLAP, multiple=RATIO) for length in size)
-    return TileGrid(tuple(rows), tuple(cols))
+def psnr(frames: torch.Tensor, sample: torch.Tensor) -> float:
+    """Of all channels, [-1, 1], dB."""
+    return float(-10 * torch.log10(((frames - sample) / 2).square().mean()))
 
 
 @torch.no_grad()
 def score(vae: Any, sample: torch.Tensor, tile: int) -> dict[str, dict[str, float]]:
     """Both kinds of tiles beside the whole picture through the same weights."""
-    grid = tile_grid((sample.shape[-2], sample.shape[-1]), tile)
+    plan = DiffusionPlan(vae_tile_height=tile, vae_tile_width=tile, vae_overlap=OVERLAP)
+    grid = plan.vae_grid(sample.shape[-2], sample.shape[-1], multiple=RATIO)
+    assert grid is not None
     moments = encode_moments(vae, sample)
     latents = moments[:, :LATENT_CHANNELS]
     whole = next(decode_batches(vae, latents))
@@ -107,10 +109,10 @@ def score(vae: Any, sample: torch.Tensor, tile: int) -> dict[str, dict[str, floa
             "decoder_tone_drift": tone_drift(tile_tones(levels, whole_levels, grid, everywhere)),
             "decoder_seam_ratio": seam_ratio(levels, whole_levels, rows=rows, cols=cols),
             "encoder_error": float((encoded - latents).abs().mean() / latents.std()),
-            "psnr_to_source": float(-10 * torch.log10(((decoded - sample).clamp(-2, 2) / 2).square().mean())),
+            "psnr_to_source": psnr(decoded, sample),
             "decoder_seconds": seconds,
         }
-    scores["whole"] = {"psnr_to_source": float(-10 * torch.log10(((whole - sample) / 2).square().mean()))}
+    scores["whole"] = {"psnr_to_source": psnr(whole, sample)}
     return scores
 
 

@@ -198,7 +198,7 @@ class _Hook:
         self.is_off = False
         self._modules, self._known, self._server = modules, known, server
         self._lock = threading.Lock()
-        self._execute = subprocess._fork_exec  # type: ignore[attr-defined]
+        self._execute = subprocess._fork_exec
 
     def __call__(self, words: Sequence[Any], *how: Any) -> int:
         _, _, kept, folder, environment, *streams = how[:11]
@@ -237,7 +237,7 @@ def install() -> None:
 @contextmanager
 def real_programs() -> Iterator[None]:
     """What this process starts in the block begins as ever, and so does what that starts."""
-    hook = subprocess._fork_exec  # type: ignore[attr-defined]
+    hook = subprocess._fork_exec
     hook.is_off = True
     try:
         yield
@@ -246,7 +246,9 @@ def real_programs() -> Iterator[None]:
 
 
 def _put(hook: _Hook) -> None:
-    subprocess._fork_exec = hook  # type: ignore[attr-defined]
+    # A private name: there is no public one between `Popen`, which others patch and inherit from, and the
+    # system. On a Python that has another, tests/test_forked_python.py fails.
+    subprocess._fork_exec = hook
 
 
 def _take_orphans(is_taker: bool) -> None:
@@ -364,7 +366,7 @@ def _run(program: Program) -> None:
 
 def _end(code: int) -> NoReturn:
     """As the interpreter does, but for giving back all that was imported: the system is quicker."""
-    threading._shutdown()  # type: ignore[attr-defined]
+    threading._shutdown()  # waits for threads, as the interpreter does by this very name
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

@@ -8,6 +8,7 @@ part of the numbers, because GroupNorm spans a batch; going batch by batch is no
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Collection, Iterator
 from typing import Any, Literal, cast, get_args
 
@@ -178,7 +179,9 @@ def decode_batches(
     with contextlib.ExitStack() as stack:
         if shares_statistics:
             patches = spread_patches(latents, grid)
-            stack.enter_context(shared_statistics(vae.decoder, lambda: _run(_decode_tile(vae, patches))))
+            stack.enter_context(
+                shared_statistics(vae.decoder, lambda: deque(_decode_tile(vae, patches), maxlen=0))
+            )
         for index, (row, col) in enumerate(grid.tiles):
             decoded = _decode_tile(vae, latents[..., row.slice, col.slice])
             for fusion, frames in zip(fusions, decoded, strict=True):
@@ -196,11 +199,6 @@ def _decode_tile(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
             batch = vae.post_quant_conv(batch)
         frames, cache = vae.decoder(batch, conv_cache=cache)
         yield frames
-
-
-def _run(batches: Iterator[torch.Tensor]) -> None:
-    for _ in batches:
-        pass
 
 
 def _spatial_ratio(vae: Any) -> int:

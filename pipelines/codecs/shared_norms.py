@@ -56,6 +56,7 @@ class SharedGroupNorm(nn.GroupNorm):
         """Every input has its own statistics again."""
         self._moments = self._next = None
 
+    # Compiled blocks break off here: its state changes with each call. The decorator has no types in torch.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _by_moments(self, x: Tensor) -> Tensor:
         assert self._moments is not None
