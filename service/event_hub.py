@@ -54,9 +54,12 @@ class EventHub:
             client = async_client(self._redis_url)
             try:
                 async with client.pubsub() as pubsub:
-                    self._heard = set(self._watches)
-                    await pubsub.subscribe(keys.ALL_EVENTS(), *self._heard)
-                    self._pubsub = pubsub
+                    await pubsub.subscribe(keys.ALL_EVENTS())
+                    async with self._sending:
+                        # Of whoever came while there was no connection.
+                        self._pubsub, self._heard = pubsub, set(self._watches)
+                        if self._heard:
+                            await pubsub.subscribe(*self._heard)
                     await self._listen(pubsub)
             except (redis.RedisError, OSError) as error:
                 _log.warning("events.disconnected", error=str(error))
