@@ -1,8 +1,8 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-# Most of the time tests wait for processes of the service, so more than there are cores.
-TEST_PROCESSES ?= 4
+# Tests wait for processes of the service, so more than there are cores.
+TEST_PROCESSES ?= 6
 # Hundreds of processes begin with the same modules: whatever the caller's environment says, compile them once.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -20,7 +20,7 @@ demo: install
 # Programs of tests are fetched while the environment is, and test files compiled while types are checked.
 test:
 	$(MAKE) --jobs=3 --output-sync=target check own-programs compiled-tests
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(TEST_PROCESSES) --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --processes $(TEST_PROCESSES)
 
 # Everything at full size: thousands of damaged uploads and manifest lines, more kills, more kernels.
 test-thorough:
@@ -35,7 +35,7 @@ own-programs: install test-tools
 	scripts/install_prometheus.sh || echo "missing for tests of alerts and dashboard: Prometheus" >&2
 	scripts/install_linters.sh || echo "missing for tests of scripts, images and YAML: linters" >&2
 
-# Else each process of pytest would compile all of them. What is wrong in them is for pytest to say.
+# While types are checked and programs fetched one core is idle. What is wrong in them is for pytest to say.
 compiled-tests: install
 	-$(PYTHON) -m pytest --collect-only --quiet >/dev/null 2>&1
 

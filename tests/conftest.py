@@ -11,10 +11,11 @@ import pytest
 import structlog
 from hypothesis import settings
 from structlog.dev import plain_traceback
-from xdist.remote import Producer
 
 from tests import forked_python
-from tests.scheduling import LoadFileOrFolder, place_of
+from tests.scheduling import place_of
+
+pytest_plugins = ["tests.processes"]
 
 # Shared machines stall for seconds: a deadline there tests the machine.
 settings.register_profile("dovetail", deadline=None)
@@ -41,10 +42,6 @@ def shared_dir() -> Path:
 def pytest_collection_finish() -> None:
     # Not before: what tests import (OpenCV) changes variables that programs are compared by.
     forked_python.install()
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileOrFolder:
-    return LoadFileOrFolder(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

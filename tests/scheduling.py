@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from xdist.scheduler import LoadFileScheduling
-
 # Tests that share something expensive: an installation, a browser.
 ONE_PROCESS = ("tests/whole/", "tests/web/")
 # They wait more than they compute, so they begin first and leave time to those that compute.
@@ -17,12 +15,10 @@ FIRST = (
 )
 
 
-class LoadFileOrFolder(LoadFileScheduling):
-    """As `--dist loadfile`, but the folders of `ONE_PROCESS` are each like one file."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        folder = next((folder for folder in ONE_PROCESS if nodeid.startswith(folder)), None)
-        return folder or super()._split_scope(nodeid)
+def group_of(nodeid: str) -> str:
+    """What runs in one process: a test's file, or its folder where that is one of `ONE_PROCESS`."""
+    folder = next((folder for folder in ONE_PROCESS if nodeid.startswith(folder)), None)
+    return folder or nodeid.partition("::")[0]
 
 
 def place_of(nodeid: str) -> int:
