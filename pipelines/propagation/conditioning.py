@@ -11,9 +11,12 @@ from torch import nn
 from pipelines.errors import InvalidOptionError
 
 LEVEL_NAMES = ("noise", "blur", "compression")
-# Units: standard deviation in 8-bit levels; Gaussian sigma in input pixels; 0 (none) to 1 (JPEG quality 40,
-# or x264 at crf 32). Divided by these, the values of ordinary uploads are about 0 to 1.
+# Units: standard deviation in 8-bit levels; Gaussian sigma in input pixels, below 0 where a camera or an
+# editor has sharpened more than was soft; 0 (none) to 1 (JPEG quality 40, or x264 at crf 32). Divided by
+# these, the values of ordinary uploads are about 0 to 1, of sharpened ones -1 to 1.
 LEVEL_UNITS = (10.0, 0.5, 1.0)
+# Outside of what training saw, the nearest that it saw; in these units.
+_LEAST, _MOST = (0.0, -1.5, 0.0), 1.5
 
 
 class DegradationEstimator(nn.Module):
@@ -64,6 +67,7 @@ class Modulation(nn.Module):
     """
 
     units: torch.Tensor
+    least: torch.Tensor
 
     def __init__(self, channels: int, num_parts: int) -> None:
         super().__init__()
@@ -73,11 +77,12 @@ class Modulation(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(cast(torch.Tensor, self.out.bias))
         self.register_buffer("units", torch.tensor(LEVEL_UNITS), persistent=False)
+        self.register_buffer("least", torch.tensor(_LEAST), persistent=False)
 
     def forward(self, levels: torch.Tensor) -> torch.Tensor:
         """(B, 3) -> (B, parts, 2, C): scales, then shifts."""
-        # Outside of what training saw, the nearest that it saw.
-        hidden = F.leaky_relu(self.hidden((levels / self.units).clamp(0, 1.5)), 0.1)
+        known = (levels / self.units).clamp(max=_MOST).maximum(self.least)
+        hidden = F.leaky_relu(self.hidden(known), 0.1)
         values = self.out(hidden).reshape(-1, *self.shape)
         one = values.new_tensor([1.0, 0.0])[:, None]
         return cast(torch.Tensor, values + one)

@@ -21,6 +21,8 @@ from training.restoration.config import UploadConfig
 _CRF_OFFSETS = {"libx264": 0.0, "libx265": 2.0}
 _CRF_NONE, _CRF_WORST = 12.0, 32.0
 _JPEG_NONE, _JPEG_WORST = 100.0, 40.0
+# Input pixels of blur that an unsharp mask of weight 1 counts against.
+_SHARPENED_BLUR = 0.5
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Upload:
             losses.append((_JPEG_NONE - self.jpeg_quality) / (_JPEG_NONE - _JPEG_WORST))
         if self.codec is not None:
             losses.append((self.crf - _CRF_OFFSETS[self.codec] - _CRF_NONE) / (_CRF_WORST - _CRF_NONE))
-        return self.noise_sigma, self.blur_sigma / scale, max(losses)
+        blur = self.blur_sigma / scale - _SHARPENED_BLUR * self.sharpen_amount
+        return self.noise_sigma, blur, max(losses)
 
 
 def draw_upload(config: UploadConfig, scale: int, rng: np.random.Generator) -> Upload:

@@ -90,7 +90,8 @@ class UpscaleReport:
         plan: Chunks and tiles.
         findings: What the model found in the frames that this run restored, means by name: of one that
             estimates degradations `noise` (standard deviation in 8-bit levels), `blur` (Gaussian sigma in
-            source pixels) and `compression` (0 for none to 1 for JPEG quality 40 or x264 at crf 32).
+            source pixels, below 0 where it was sharpened) and `compression` (0 for none to 1 for JPEG
+            quality 40 or x264 at crf 32).
         encoding: The encoder's settings.
         options: As asked for.
         output: What was written.

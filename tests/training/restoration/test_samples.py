@@ -94,6 +94,8 @@ def test_a_moving_picture_moves_steadily_inside_the_picture(
 
 def test_levels_are_zero_for_nothing_and_grow_with_the_damage() -> None:
     assert Upload().levels(4) == (0.0, 0.0, 0.0)
+    assert Upload(sharpen_amount=0.8).levels(4) == (0.0, -0.4, 0.0)
+    assert Upload(blur_sigma=1.6, sharpen_amount=0.8).levels(4) == (0.0, 0.0, 0.0)
     mild = Upload(blur_sigma=0.8, noise_sigma=2.0, jpeg_quality=95.0).levels(4)
     hard = Upload(blur_sigma=2.0, noise_sigma=8.0, jpeg_quality=50.0, codec="libx264", crf=30.0).levels(4)
     assert mild == pytest.approx((2.0, 0.2, 5 / 60))
