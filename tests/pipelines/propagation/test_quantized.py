@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipelines.errors import InvalidOptionError
@@ -73,7 +73,10 @@ def test_a_convolution_is_that_of_the_nearest_codes(
 
     step = (high - low) * 1.1 / 127
     zero = round(-low * 1.1 / step)
-    codes = (x / step + (zero + 0.5)).clamp(0, 127).floor().double() - zero
+    places = x / step + (zero + 0.5)
+    # Halfway between two codes both are nearest, and processors round to one or the other.
+    assume((places - places.round()).abs().min() > 2e-5)
+    codes = places.clamp(0, 127).floor().double() - zero
     nearest = x.double().clamp(-zero * step, (127 - zero) * step)
     assert (codes * step - nearest).abs().max() <= step * 0.501
     weight_steps = conv.weight.detach().abs().amax((1, 2, 3), keepdim=True) / 127
