@@ -24,9 +24,10 @@ MIN_TILE = 32
 
 # Bytes, counted with `pipelines.memory_tracking` and rounded up: for a pixel of the body the motion to both
 # neighbours (flow and confidence in float32), and what finding it takes; for a pixel of the source what the
-# estimate of its levels takes, and the pixel itself; for a pixel of the output the frame in work.
+# estimate of its levels takes, the pixel itself and its mean over time with the count of frames in it; for a
+# pixel of the output the frame in work.
 _MOTION_BYTES, _MOTION_WORK_BYTES = 2 * 3 * 4, 2 * 100
-_LEVELS_BYTES, _SOURCE_BYTES = 96, 3 * 4
+_LEVELS_BYTES, _SOURCE_BYTES = 96, 3 * 4 + 4 * 4
 _OUTPUT_BYTES = 3 * 3 * 4
 # States of one frame that are alive at once while one is carried on: in their dtype, and in float32.
 _WORK_STATES, _WARPED_STATES = 3, 2

@@ -27,6 +27,7 @@ from pipelines.propagation.network import (
     shuffle_ratio,
     unshuffle_ratio,
 )
+from pipelines.propagation.noise_reduction import reduce_noise
 from pipelines.propagation.quantized import can_quantize, quantize_body
 from pipelines.propagation.streamed import FrameAt, estimate_levels, find_motion, stream_residuals
 
@@ -91,8 +92,13 @@ class PropagationModel(Model):
         frame_at = self._reader(clip)
         levels = estimate_levels(self._network, frame_at, num_frames)
         self.findings = dict(zip(LEVEL_NAMES, levels[0].tolist(), strict=True))
-        modulation = self._network.modulation(with_strength(levels, self._strength))
+        levels = with_strength(levels, self._strength)
         motion = find_motion(frame_at, num_frames, scale=scale)
+        if num_frames > 1:
+            clip = torch.cat(reduce_noise(frame_at, motion[None, 0, :, :2], levels[:, 0] / 255))
+            frame_at = self._reader(clip)
+            levels = with_strength(estimate_levels(self._network, frame_at, num_frames), self._strength)
+        modulation = self._network.modulation(levels)
         residuals = self._residuals(clip, plan, scale=scale, modulation=modulation, motion=motion)
         for index, residual in enumerate(residuals):
             native = enlarge(frame_at(index)[None], scale)[0] + residual.to(self.device)

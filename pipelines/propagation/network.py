@@ -25,6 +25,7 @@ from pipelines.propagation.conditioning import (
     with_strength,
 )
 from pipelines.propagation.motion import estimate_flow, match_confidence, warp
+from pipelines.propagation.noise_reduction import reduce_noise
 
 SCALES = (1, 2, 3, 4)
 SMALLEST_SIDE = 16
@@ -143,11 +144,18 @@ class PropagationNet(nn.Module):
         self._check(clip, scale)
         check_strength(strength)
         batch_size, num_frames, _, height, width = clip.shape
-        levels = self.estimator(clip) if levels is None else levels
+        found = self.estimator(clip) if levels is None else levels
         # The body must not bend the estimate to its ends.
-        modulation = self.modulation(with_strength(levels.detach(), strength))
+        cleaned = with_strength(found.detach(), strength)
+        luma = unshuffle_clip(clip, unshuffle_ratio(scale)).mean(dim=2, keepdim=True).float()
+        to_next = motion(luma[:, :-1], luma[:, 1:])
+        if num_frames > 1:
+            frames = reduce_noise(lambda index: clip[:, index].float(), to_next[0], cleaned[:, 0] / 255)
+            clip = torch.stack(frames, dim=1)
+            if levels is None:
+                cleaned = with_strength(self.estimator(clip).detach(), strength)
+        modulation = self.modulation(cleaned)
         entry = unshuffle_clip(clip, unshuffle_ratio(scale))
-        luma = entry.mean(dim=2, keepdim=True).float()
         # On a CPU, inference is faster with channels last (0.85 of the time), training without (0.8).
         layout = torch.contiguous_format if self.training else torch.channels_last
         entry = entry.flatten(0, 1).contiguous(memory_format=layout)
@@ -155,14 +163,15 @@ class PropagationNet(nn.Module):
         per_frame = modulation.repeat_interleave(num_frames, dim=0)
         features = self.feature_blocks(modulate(skip, per_frame[:, 0]))
         states = list(as_clips(features, batch_size).unbind(1))
-        states = self._propagate_backward(states, luma, modulation[:, 1])
-        states = self._propagate_forward(states, luma, modulation[:, 2])
+        states = self._propagate_backward(states, to_next, modulation[:, 1])
+        to_previous = motion(luma[:, 1:], luma[:, :-1])
+        states = self._propagate_forward(states, to_previous, modulation[:, 2])
         hidden = torch.stack(states, dim=1).flatten(0, 1).contiguous(memory_format=layout)
         hidden = F.leaky_relu_(self.conv_mid(hidden).add_(skip), SLOPE)
         ratio = shuffle_ratio(scale)
         residual = F.pixel_shuffle(self.tails[str(ratio)](hidden), ratio)
         frames = residual[..., : height * scale, : width * scale].float() + enlarge(clip, scale).flatten(0, 1)
-        return Restored(as_clips(frames, batch_size), levels)
+        return Restored(as_clips(frames, batch_size), found)
 
     @torch.no_grad()
     def start_scale(self, scale: int) -> None:
@@ -183,10 +192,13 @@ class PropagationNet(nn.Module):
             cast(torch.Tensor, end.bias).copy_(resample_exit(cast(torch.Tensor, last.bias), ratio))
 
     def _propagate_backward(
-        self, states: list[torch.Tensor], luma: torch.Tensor, modulation: torch.Tensor
+        self,
+        states: list[torch.Tensor],
+        to_next: tuple[torch.Tensor, torch.Tensor],
+        modulation: torch.Tensor,
     ) -> list[torch.Tensor]:
         """Blocks from the last frame to the first, each with the state of the frame after it."""
-        flow, confidence = motion(luma[:, :-1], luma[:, 1:])
+        flow, confidence = to_next
         carried: torch.Tensor | None = None
         out: list[torch.Tensor] = []
         for index in reversed(range(len(states))):
@@ -198,10 +210,13 @@ class PropagationNet(nn.Module):
         return out[::-1]
 
     def _propagate_forward(
-        self, states: list[torch.Tensor], luma: torch.Tensor, modulation: torch.Tensor
+        self,
+        states: list[torch.Tensor],
+        to_previous: tuple[torch.Tensor, torch.Tensor],
+        modulation: torch.Tensor,
     ) -> list[torch.Tensor]:
         """Blocks from the first frame to the last, each with the state of the frame before it."""
-        flow, confidence = motion(luma[:, 1:], luma[:, :-1])
+        flow, confidence = to_previous
         carried: torch.Tensor | None = None
         out: list[torch.Tensor] = []
         for index, x in enumerate(states):

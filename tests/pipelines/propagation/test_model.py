@@ -27,6 +27,7 @@ from pipelines.planning.frame_plan import FramePlan
 from pipelines.propagation import PropagationDescription, PropagationNet, save_propagation
 from pipelines.propagation.model import PropagationModel, load_propagation_model
 from pipelines.propagation.network import enlarge, unshuffle_ratio
+from tests.pipelines.propagation.test_motion import texture
 from tests.pipelines.propagation.test_network import tiny_network
 from tests.workers.made import decode, make_video
 
@@ -267,7 +268,7 @@ def test_estimate_holds_for_the_tracked_peak(
     assert 0.5 * plan.estimated_bytes <= peak.num_bytes <= plan.estimated_bytes
 
 
-def test_a_longer_chunk_takes_a_state_and_its_motion_more_for_each_frame() -> None:
+def test_a_longer_chunk_takes_a_state_its_motion_and_a_mean_more_for_each_frame() -> None:
     model, peaks = make_model(), []
     for num_frames in (2, 8):
         clip = torch.rand(num_frames, 3, 32, 40)
@@ -275,8 +276,22 @@ def test_a_longer_chunk_takes_a_state_and_its_motion_more_for_each_frame() -> No
             for _ in model.restore(clip, (128, 160), ClipPlan()):
                 pass
         peaks.append(peak.num_bytes)
-    channels, motion = 8, 2 * 3
-    assert peaks[1] - peaks[0] <= 6 * 32 * 40 * (channels + motion) * 4
+    channels, motion, mean = 8, 2 * 3, 3
+    assert peaks[1] - peaks[0] <= 6 * 32 * 40 * (channels + motion + mean) * 4
+
+
+def test_noise_over_what_stands_still_is_averaged_over_the_frames() -> None:
+    # The strength says how much noise there is: the estimator knows photographs, not this texture.
+    model = load_model("dovetail-nano-2", device="cpu", dtype="float32", strength=0.6)
+    original = texture(192, 256).expand(1, 3, -1, -1)
+    generator = torch.Generator().manual_seed(5)
+    small = F.interpolate(original, scale_factor=0.25, mode="bicubic", antialias=True).expand(7, -1, -1, -1)
+    noisy = (small + 6 / 255 * torch.randn(small.shape, generator=generator)).clamp(0, 1)
+    error, alone = (
+        float((restore(model, clip, (192, 256))[len(clip) // 2] - original[0]).square().mean())
+        for clip in (noisy, noisy[3:4])
+    )
+    assert error < 0.8 * alone
 
 
 def test_the_command_upscales_with_a_checkpoint_and_reports_what_it_found(tmp_path: Path) -> None:
