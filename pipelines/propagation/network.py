@@ -150,8 +150,10 @@ class PropagationNet(nn.Module):
         luma = unshuffle_clip(clip, unshuffle_ratio(scale)).mean(dim=2, keepdim=True).float()
         to_next = motion(luma[:, :-1], luma[:, 1:])
         if num_frames > 1:
-            frames = reduce_noise(lambda index: clip[:, index].float(), to_next[0], cleaned[:, 0] / 255)
-            clip = torch.stack(frames, dim=1)
+            source = clip
+            clip = torch.stack(
+                reduce_noise(lambda index: source[:, index].float(), to_next[0], cleaned[:, 0] / 255), dim=1
+            )
             if levels is None:
                 cleaned = with_strength(self.estimator(clip).detach(), strength)
         modulation = self.modulation(cleaned)

@@ -91,11 +91,11 @@ def _recursive_means(
     frames: Iterable[Tensor], still: Iterable[Tensor], variance: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """For each frame the mean up to it, and of how many frames (B, 1, h, w) that is."""
-    frames = iter(frames)
-    mean = next(frames)
+    rest = iter(frames)
+    mean = next(rest)
     count = torch.ones_like(mean[:, :1])
     yield mean.clone(), count
-    for frame, stillness in zip(frames, still, strict=True):
+    for frame, stillness in zip(rest, still, strict=True):
         known = _share(frame - mean, variance * (1 + 1 / count)).mul_(stillness).mul_(count)
         known.clamp_(max=_MOST_FRAMES - 1)
         count = 1 + known
