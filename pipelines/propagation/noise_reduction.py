@@ -53,8 +53,8 @@ def reduce_noise(frames_at: FramesAt, flow: Tensor, noise: Tensor) -> list[Tenso
         F frames (B, 3, h, w). What moves or changes is as it was.
     """
     last = flow.shape[1]
-    size = frames_at(0).shape[-2:]
-    still = [_stillness(part, size) for part in flow.unbind(1)]
+    height, width = frames_at(0).shape[-2:]
+    still = [_stillness(part, (height, width)) for part in flow.unbind(1)]
     variance = _noise_variance(frames_at, last + 1, noise.clamp(min=0))
     forward = list(_recursive_means(map(frames_at, range(last + 1)), still, variance))
     backward = _recursive_means(map(frames_at, range(last, -1, -1)), still[::-1], variance)
@@ -70,9 +70,9 @@ def _stillness(flow: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, 2, h', w') -> (B, 1, h, w): 1 where nothing moves, falling to 0."""
     motion = torch.linalg.vector_norm(box_mean(flow, _FLOW_WINDOW), dim=1, keepdim=True)
     still = (1 - motion * (size[0] / flow.shape[-2] / _LEAST_MOTION)).clamp_(min=0)
-    if still.shape[-2:] == size:
-        return still
-    return F.interpolate(still, size=size, mode="bilinear", align_corners=False)
+    if still.shape[-2:] != size:
+        still = F.interpolate(still, size=size, mode="bilinear", align_corners=False)
+    return cast(Tensor, still)
 
 
 def _noise_variance(frames_at: FramesAt, num_frames: int, noise: Tensor) -> Tensor:
@@ -108,4 +108,4 @@ def _share(difference: Tensor, variance: Tensor) -> Tensor:
     power = box_mean(difference.square().mean(dim=1, keepdim=True), _WINDOW)
     shared = box_mean(difference.mean(dim=1, keepdim=True), _WINDOW).square_().mul_(_SHARED_SHARE)
     ratio = torch.maximum(power, shared).div_(variance)
-    return cast(Tensor, (_NO_RATIO - ratio).div_(_NO_RATIO - _FULL_RATIO).clamp_(0, 1))
+    return (_NO_RATIO - ratio).div_(_NO_RATIO - _FULL_RATIO).clamp_(0, 1)
