@@ -15,12 +15,13 @@ from statistics import fmean
 import torch
 
 from benchmarks.results_file import write_results
+from pipelines.clips import restore_clip
 from pipelines.dove.description import EMBEDDED_FOLDER
+from pipelines.model import ModelCard
 from pipelines.propagation.checkpoint import load_propagation
-from pipelines.propagation.conditioning import with_strength
-from pipelines.propagation.network import PropagationNet, enlarge
+from pipelines.propagation.model import PropagationModel
+from pipelines.propagation.network import PropagationNet
 from pipelines.propagation.quantized import quantize_body
-from pipelines.propagation.streamed import estimate_levels, find_motion, stream_residuals
 from training.config import read_yaml, validate_config
 from training.evaluation import load_hr, make_lq
 from training.metrics import psnr_y
@@ -33,19 +34,10 @@ NUM_FRAMES = 3
 SIZE = (384, 640)
 
 
-@torch.inference_mode()
-def restore(network: PropagationNet, clip: torch.Tensor) -> torch.Tensor:
-    """(F, 3, h, w), [0, 1] -> (F, 3, 4h, 4w), as the model does it."""
-
-    def frame_at(index: int) -> torch.Tensor:
-        return clip[index : index + 1]
-
-    levels = estimate_levels(network, frame_at, len(clip))
-    modulation = network.modulation(with_strength(levels, None))
-    motion = find_motion(frame_at, len(clip), scale=SCALE)
-    residuals = stream_residuals(network, frame_at, scale=SCALE, modulation=modulation, motion=motion)
-    frames = [enlarge(frame_at(i)[None], SCALE)[0] + residual for i, residual in enumerate(residuals)]
-    return torch.cat(frames).clamp_(0, 1)
+def as_model(network: PropagationNet, dtype: str = "float32") -> PropagationModel:
+    card = ModelCard(name="dovetail-nano-2", kind="propagation", scale=SCALE)
+    device = torch.device("cpu")
+    return PropagationModel(network, card, device=device, dtype=getattr(torch, dtype))
 
 
 def in_8_bits(folder: Path) -> PropagationNet:
@@ -63,16 +55,16 @@ def load_middle(path: Path) -> torch.Tensor:
 
 
 def measure(
-    networks: Mapping[str, PropagationNet], clips: Mapping[str, torch.Tensor]
+    models: Mapping[str, PropagationModel], clips: Mapping[str, torch.Tensor]
 ) -> list[dict[str, object]]:
     """PSNR-Y of every variant on every clip, and its processor seconds for each frame."""
     rows: list[dict[str, object]] = []
     for clip, hr in clips.items():
         for recipe in RECIPES:
             lq = make_lq(hr, recipe, SCALE)
-            for name, network in networks.items():
+            for name, model in models.items():
                 started = time.process_time()
-                sr = restore(network, lq)
+                sr = restore_clip(model, lq, (hr.shape[-2], hr.shape[-1]))
                 seconds = (time.process_time() - started) / len(sr)
                 score = fmean(psnr_y(sr[i : i + 1], hr[i : i + 1]).item() for i in range(len(sr)))
                 rows.append(
@@ -93,14 +85,12 @@ def main() -> None:
     config = validate_config(RestorationConfig, read_yaml(path), path).data
     videos = sorted((arguments.data / config.videos).glob("*"))
     folder = EMBEDDED_FOLDER / "dovetail-nano-2"
-    networks = {
-        name: load_propagation(folder, dtype=getattr(torch, name))[0]
+    models = {
+        name: as_model(load_propagation(folder, dtype=getattr(torch, name))[0], name)
         for name in ("float32", "bfloat16", "float16")
     }
-    networks["int8"] = in_8_bits(folder)
-    rows = measure(
-        networks, {path.stem: load_middle(path) for path in videos if path.stem in config.held_out}
-    )
+    models["int8"] = as_model(in_8_bits(folder))
+    rows = measure(models, {path.stem: load_middle(path) for path in videos if path.stem in config.held_out})
     means = [
         {"recipe": recipe, "dtype": name}
         | {
@@ -110,7 +100,7 @@ def main() -> None:
             for key in ("psnr_y", "cpu_seconds")
         }
         for recipe in RECIPES
-        for name in networks
+        for name in models
     ]
     write_results("nano2_precision", {"means": means, "rows": rows})
 

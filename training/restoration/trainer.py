@@ -109,7 +109,7 @@ class RestorationTrainer(TrainingLoop[PropagationNet, Batch]):
         ratios = [
             f"x{scale} {means[f'pixel{scale}'] / means[f'baseline{scale}']:.4f}"
             for scale in self.config.network.scales
-            if f"pixel{scale}" in means
+            if means.get(f"baseline{scale}")  # 0 where all at x1 was clean
         ]
         return f"of bicubic's L1: {', '.join(ratios)}, level {means['level']:.3f}"
 

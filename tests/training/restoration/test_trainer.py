@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from pipelines.propagation import PropagationNet, load_propagation
 from pipelines.propagation.network import enlarge
+from training.curves import plot_curves
 from training.data import SourceLibrary
 from training.errors import TrainingConfigError, TrainingDataError
 from training.restoration.config import RestorationConfig
@@ -66,6 +67,26 @@ def test_training_reduces_the_loss(
     losses = [trainer.train_step(batch) for _ in range(40)]
     assert losses[-1]["pixel4"] < 0.9 * losses[0]["pixel4"]
     assert losses[-1]["level"] < losses[0]["level"]
+
+
+@pytest.mark.usefixtures("inline_pool")
+def test_clean_input_at_x1_that_leaves_nothing_to_do_is_logged_and_drawn(
+    training_data: Path, restoration_config: RestorationConfig, tmp_path: Path
+) -> None:
+    stage = restoration_config.stages[0].model_copy(
+        update={"steps": 20, "batch_frames": 1, "scales": {1: 1.0}}
+    )
+    config = restoration_config.model_copy(
+        update={"stages": (stage,), "log_every": 1, "save_every": 20, "validation": None}
+    )
+    trainer = RestorationTrainer(config, data_dir=training_data, run_dir=tmp_path)
+    trainer.prepare()
+    trainer.run()
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert len(log) == 20
+    assert any(record["baseline1"] == 0 for record in log)
+    plot_curves(tmp_path)
+    assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
 @pytest.mark.usefixtures("inline_pool")
