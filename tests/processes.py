@@ -10,6 +10,7 @@ tests record are not told: here they are errors.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -26,8 +27,9 @@ import pytest
 
 from tests.scheduling import group_of
 
-# What a process says, and what is told to it: the numbers of tests to run; none to end.
+# What a process says; what is told to it are the numbers of tests to run, none to end, also in the middle.
 _IDLE, _BEGUN, _REPORT, _ENDED = "idle", "begun", "report", "ended"
+_NO_TESTS: list[int] = []
 
 
 @dataclass
@@ -77,8 +79,10 @@ class _Processes:
                     raise self._session.Failed(self._session.shouldfail)
         finally:
             for connection, process in self._processes.items():
-                os.kill(process.pid, signal.SIGTERM)
-                connection.close()
+                with contextlib.suppress(OSError):
+                    connection.send(_NO_TESTS)
+                    while connection.recv() != (_ENDED, None):
+                        pass
                 os.waitpid(process.pid, 0)
 
     def _begin(self) -> None:
@@ -152,21 +156,29 @@ def _be_process(session: pytest.Session, connection: Connection) -> NoReturn:
     try:
         _be_silent(session.config)
         session.config.pluginmanager.register(_Teller(session.config, connection))
-        for number, following in _given(connection):
-            item = session.items[number]
-            connection.send((_BEGUN, number))
-            # The session stands for a test that has nothing in common with this one but the session.
-            item.config.hook.pytest_runtest_protocol(
-                item=item, nextitem=session if following is None else session.items[following]
-            )
-            connection.send((_ENDED, number))
-        session.config.hook.pytest_sessionfinish(session=session, exitstatus=pytest.ExitCode.OK)
+        try:
+            for number, following in _given(connection):
+                _run(session, number, following, connection)
+        finally:
+            session.config.hook.pytest_sessionfinish(session=session, exitstatus=pytest.ExitCode.OK)
         connection.send((_ENDED, None))
         status = 0
+    except KeyboardInterrupt:
+        pass  # the one that forked this has it too, and tells of it
     except BaseException:
         os.write(terminal, traceback.format_exc().encode())
     finally:
         os._exit(status)
+
+
+def _run(session: pytest.Session, number: int, following: int | None, connection: Connection) -> None:
+    item = session.items[number]
+    connection.send((_BEGUN, number))
+    # The session stands for a test that has nothing in common with this one but the session.
+    item.config.hook.pytest_runtest_protocol(
+        item=item, nextitem=session if following is None else session.items[following]
+    )
+    connection.send((_ENDED, number))
 
 
 def _given(connection: Connection) -> Iterator[tuple[int, int | None]]:
@@ -176,7 +188,10 @@ def _given(connection: Connection) -> Iterator[tuple[int, int | None]]:
         numbers = connection.recv()
         if not numbers:
             return
-        yield from itertools.zip_longest(numbers, numbers[1:])
+        for pair in itertools.zip_longest(numbers, numbers[1:]):
+            if connection.poll():
+                return
+            yield pair
 
 
 def _be_silent(config: pytest.Config) -> None:

@@ -93,8 +93,8 @@ def test_every_test_is_told_of_and_one_that_kills_its_process_fails(tmp_path: Pa
     begun, ended = (
         {line.split()[-1] for line in log if line.startswith(word)} for word in ("begun", "ended")
     )
-    assert len(begun) == 4  # two, and two more for those that died
-    assert len(ended) == 2
+    assert len(begun) in (3, 4)  # two that died, and one or both of those that took their place
+    assert len(ended) == len(begun) - 2
     assert sum(line.startswith("module ended") for line in log) == 2
 
 
