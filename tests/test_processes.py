@@ -99,6 +99,7 @@ def test_every_test_is_told_of_and_one_that_kills_its_process_fails(tmp_path: Pa
 
 
 def test_no_more_are_run_than_failures_are_allowed(tmp_path: Path) -> None:
-    said, _ = run(tmp_path, "--processes", "1", "--maxfail", "1")
+    said, log = run(tmp_path, "--processes", "1", "--maxfail", "1")
     assert "1 failed, 1 passed" in said, said
     assert "stopping after 1 failures" in said
+    assert [line.split()[0] for line in log] == ["begun", "module", "module", "ended"]
