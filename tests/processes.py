@@ -79,7 +79,7 @@ class _Processes:
                     raise self._session.Failed(self._session.shouldfail)
         finally:
             for connection, process in self._processes.items():
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, EOFError):
                     connection.send(_NO_TESTS)
                     while connection.recv() != (_ENDED, None):
                         pass
@@ -159,6 +159,8 @@ def _be_process(session: pytest.Session, connection: Connection) -> NoReturn:
         try:
             for number, following in _given(connection):
                 _run(session, number, following, connection)
+                if session.shouldfail or session.shouldstop:
+                    break  # all fixtures are taken down already
         finally:
             session.config.hook.pytest_sessionfinish(session=session, exitstatus=pytest.ExitCode.OK)
         connection.send((_ENDED, None))
