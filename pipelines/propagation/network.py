@@ -3,7 +3,8 @@
 Features of each frame pass through residual blocks of 3x3 convolutions, first on their own, then with the
 state of the next frame (backward through the clip), then with that of the previous one (forward), as in
 BasicVSR (Chan et al. 2021). Everything runs at a quarter of the output size; one convolution and a pixel
-shuffle render the residual to bicubic interpolation. For factors below 4 the input is rearranged to that size
+shuffle render the residual to bicubic interpolation. What stands still is averaged over time before, since
+its neighbours differ by noise alone (`noise_reduction`). For factors below 4 the input is rearranged to that size
 first, so that time depends on the size of the output. Without neighbours the same weights restore a still.
 """
 
@@ -135,7 +136,7 @@ class PropagationNet(nn.Module):
             strength: How strongly noise and compression are cleaned, 0 (as clean input) to 1 (as the worst
                 input known from training); None for what is estimated. The blur is always estimated.
             levels: (B, 3), float32, of noise, blur and compression in their units, where something else has
-                estimated them; None estimates them here.
+                estimated them; None estimates them here, and once more where frames were averaged.
 
         Raises:
             InvalidOptionError: If there is no such factor, or the strength is outside [0, 1].
