@@ -4,8 +4,9 @@ Features of each frame pass through residual blocks of 3x3 convolutions, first o
 state of the next frame (backward through the clip), then with that of the previous one (forward), as in
 BasicVSR (Chan et al. 2021). Everything runs at a quarter of the output size; one convolution and a pixel
 shuffle render the residual to bicubic interpolation. What stands still is averaged over time before, since
-its neighbours differ by noise alone (`noise_reduction`). For factors below 4 the input is rearranged to that size
-first, so that time depends on the size of the output. Without neighbours the same weights restore a still.
+its neighbours differ by noise alone (`noise_reduction`). For factors below 4 the input is rearranged to that
+size first, so that time depends on the size of the output. Without neighbours the same weights restore a
+still.
 """
 
 from __future__ import annotations
