@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from pipelines.codecs.space_to_depth import SpaceToDepthAutoencoder
@@ -156,14 +156,14 @@ class OneStepModel(nn.Module):
         for name, module in (("transformer", self.transformer), ("vae", self.vae)):
             module.save_config(folder / name)
             state = {k: v.detach().to(dtype).contiguous() for k, v in module.state_dict().items()}
-            save_file(state, folder / name / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+            # Not `save_file`, whose files only their owner may read: workers have users of their own.
+            weights = save(state, metadata={"format": "pt"})
+            (folder / name / "diffusion_pytorch_model.safetensors").write_bytes(weights)
         self.scheduler.save_config(folder / "scheduler")
         prompts = folder / "prompt_embeddings"
         prompts.mkdir(exist_ok=True)
-        save_file(
-            {"prompt_embedding": self.prompt_embeds[0].to(torch.bfloat16)},
-            prompts / f"{EMPTY_PROMPT_SHA256}.safetensors",
-        )
+        embedding = save({"prompt_embedding": self.prompt_embeds[0].to(torch.bfloat16)})
+        (prompts / f"{EMPTY_PROMPT_SHA256}.safetensors").write_bytes(embedding)
         index = {
             "_class_name": "DovePipeline",
             "scheduler": ["diffusers", "CogVideoXDDIMScheduler"],

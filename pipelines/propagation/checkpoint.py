@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from pipelines.errors import CheckpointError
 from pipelines.propagation.network import PropagationConfig, PropagationNet
@@ -45,7 +45,8 @@ def save_propagation(
     """Writes a checkpoint folder; the weights in `dtype`."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().cpu().to(dtype).contiguous() for key, value in network.state_dict().items()}
-    save_file(state, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+    # Not `save_file`, whose files only their owner may read: workers have users of their own.
+    (folder / WEIGHTS_NAME).write_bytes(save(state, metadata={"format": "pt"}))
     (folder / DESCRIPTION_NAME).write_text(description.model_dump_json(indent=2) + "\n")
 
 

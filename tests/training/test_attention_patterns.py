@@ -91,6 +91,13 @@ def test_no_more_memory_is_taken_than_was_planned(
     assert peak.num_bytes <= plan.estimated_bytes
 
 
+def test_others_may_read_a_checkpoint(tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    trained(tiny_config, "full").save(tmp_path, card={})
+    (tmp_path / "beside").touch()
+    modes = {file.stat().st_mode for file in tmp_path.rglob("*") if file.is_file()}
+    assert modes == {(tmp_path / "beside").stat().st_mode}
+
+
 def test_a_checkpoint_without_its_patterns_weights_is_refused(
     tiny_config: TrainingConfig, tmp_path: Path
 ) -> None:

@@ -33,6 +33,11 @@ def test_a_checkpoint_restores_as_the_network_did(folder: Path) -> None:
     assert torch.allclose(restored.levels, expected.levels, atol=1e-6)
 
 
+def test_others_may_read_it(folder: Path) -> None:
+    (folder / "beside").touch()
+    assert {file.stat().st_mode for file in folder.iterdir()} == {(folder / "beside").stat().st_mode}
+
+
 def test_half_precision_files_are_half_as_large(folder: Path, tmp_path: Path) -> None:
     network, description = load_propagation(folder)
     save_propagation(network, tmp_path / "half", description, dtype=torch.float16)
