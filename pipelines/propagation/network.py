@@ -32,6 +32,8 @@ from pipelines.propagation.noise_reduction import reduce_noise
 SCALES = (1, 2, 3, 4)
 SMALLEST_SIDE = 16
 SLOPE = 0.1
+# How many times a frame's own features a neighbour may add: one pixel in 10,000 of held-out clips has more.
+_MOST_CARRIED = 3.0
 
 
 class PropagationConfig(BaseModel):
@@ -208,7 +210,7 @@ class PropagationNet(nn.Module):
         for index in reversed(range(len(states))):
             x = states[index]
             if carried is not None:
-                x = x + self.backward_fusion(warp(carried, flow[:, index]) * confidence[:, index])
+                x = x + trusted(self.backward_fusion(warp(carried, flow[:, index]) * confidence[:, index]), x)
             carried = self.backward_blocks(modulate(x, modulation))
             out.append(carried)
         return out[::-1]
@@ -225,7 +227,8 @@ class PropagationNet(nn.Module):
         out: list[torch.Tensor] = []
         for index, x in enumerate(states):
             if carried is not None:
-                x = x + self.forward_fusion(warp(carried, flow[:, index - 1]) * confidence[:, index - 1])
+                fused = self.forward_fusion(warp(carried, flow[:, index - 1]) * confidence[:, index - 1])
+                x = x + trusted(fused, x)
             carried = self.forward_blocks(modulate(x, modulation))
             out.append(carried)
         return out
@@ -298,6 +301,20 @@ def modulate(x: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
     """Scales and shifts the channels of (N, C, h, w) by (N, 2, C)."""
     scale, shift = modulation[..., None, None].unbind(1)
     return x * scale + shift
+
+
+def trusted(carried: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """What a neighbour adds to a frame's own features, both (N, C, h, w): less, the more it outweighs them.
+
+    Training sees a few frames. Over the frames of a chunk, states of hard edges and strong compression grew
+    tenfold with each one, until the picture was gone. Below the limit nothing changes.
+    """
+    with torch.no_grad():
+        own_norm, norm = (
+            torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32) for x in (own, carried)
+        )
+        share = (_MOST_CARRIED * own_norm / norm.clamp(min=1e-12)).square_().clamp_(max=1)
+    return carried * share.to(carried.dtype)
 
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:

@@ -20,6 +20,7 @@ from pipelines.propagation.network import (
     PropagationNet,
     modulate,
     shuffle_ratio,
+    trusted,
     unshuffle_clip,
     unshuffle_ratio,
 )
@@ -94,13 +95,13 @@ def stream_residuals(
     for index in reversed(range(num_frames)):
         x = network.feature_blocks(modulate(enter(index), gains[0]))
         if states:
-            x = x + network.backward_fusion(_carried(states[-1], motion[0, index]))
+            x = x + trusted(network.backward_fusion(_carried(states[-1], motion[0, index])), x)
         states.append(network.backward_blocks(modulate(x, gains[1])))
     state: Tensor | None = None
     for index in range(num_frames):
         x = states.pop()
         if state is not None:
-            x = x + network.forward_fusion(_carried(state, motion[1, index - 1]))
+            x = x + trusted(network.forward_fusion(_carried(state, motion[1, index - 1])), x)
         state = cast(Tensor, network.forward_blocks(modulate(x, gains[2])))
         hidden = F.leaky_relu_(network.conv_mid(state).add_(enter(index)), 0.1)
         height, width = frame_at(index).shape[-2:]

@@ -17,14 +17,19 @@ from cli.main import app
 from cli.models import list_models
 from pipelines.clips import restore_clip
 from pipelines.devices import DtypeName
-from pipelines.dove.description import embedded_checkpoints
+from pipelines.dove.description import EMBEDDED_FOLDER, embedded_checkpoints
 from pipelines.errors import CheckpointError, InvalidOptionError
 from pipelines.loaders import load_model
 from pipelines.memory_tracking import peak_memory
 from pipelines.model import ModelCard
 from pipelines.planning.clip_plan import ClipPlan
 from pipelines.planning.frame_plan import FramePlan
-from pipelines.propagation import PropagationDescription, PropagationNet, save_propagation
+from pipelines.propagation import (
+    PropagationDescription,
+    PropagationNet,
+    load_propagation,
+    save_propagation,
+)
 from pipelines.propagation.model import PropagationModel, load_propagation_model
 from pipelines.propagation.network import enlarge, unshuffle_ratio
 from tests.pipelines.propagation.test_motion import texture
@@ -292,6 +297,21 @@ def test_noise_over_what_stands_still_is_averaged_over_the_frames() -> None:
         for clip in (noisy, noisy[3:4])
     )
     assert error < 0.8 * alone
+
+
+@torch.no_grad()
+def test_states_of_hard_edges_do_not_run_away_over_a_chunk() -> None:
+    network, _ = load_propagation(EMBEDDED_FOLDER / "dovetail-nano-2")
+    wide = torch.cat([texture(48, 64 + 16, seed) for seed in range(3)], dim=1)
+    edges = 0.6 * (wide > 0.5) + 0.2 * wide
+    clip = torch.cat([edges[..., index : index + 64] for index in range(16)])
+    strongest: list[float] = []
+    network.forward_blocks.register_forward_hook(
+        lambda _, __, state: strongest.append(float(state.abs().max()))
+    )
+    network(clip[None], scale=4, levels=torch.tensor([[3.0, -0.2, 0.9]]))
+    assert max(strongest) < 50  # more than a million without a limit
+    assert strongest[-1] < 3 * max(strongest[:5])
 
 
 def test_the_command_upscales_with_a_checkpoint_and_reports_what_it_found(tmp_path: Path) -> None:
