@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.propagation.network import SLOPE, PropagationNet, ResidualBlock
+from pipelines.propagation.layers import SLOPE, ResidualBlock
+from pipelines.propagation.network import PropagationNet
 
 Ranges = Mapping[str, tuple[float, float]]
 """Least and largest input of each convolution of the body, by its name."""

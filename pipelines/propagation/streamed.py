@@ -15,15 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipelines.propagation.layers import SLOPE, modulate, trusted
 from pipelines.propagation.motion import estimate_flow, match_confidence, warp
-from pipelines.propagation.network import (
-    PropagationNet,
-    modulate,
-    shuffle_ratio,
-    trusted,
-    unshuffle_clip,
-    unshuffle_ratio,
-)
+from pipelines.propagation.network import PropagationNet, shuffle_ratio, unshuffle_clip, unshuffle_ratio
 
 FrameAt = Callable[[int], Tensor]
 """A frame of a chunk by its number: (1, 3, h, w), float32, [0, 1], on the network's device."""
@@ -103,7 +97,7 @@ def stream_residuals(
         if state is not None:
             x = x + trusted(network.forward_fusion(_carried(state, motion[1, index - 1])), x)
         state = cast(Tensor, network.forward_blocks(modulate(x, gains[2])))
-        hidden = F.leaky_relu_(network.conv_mid(state).add_(enter(index)), 0.1)
+        hidden = F.leaky_relu_(network.conv_mid(state).add_(enter(index)), SLOPE)
         height, width = frame_at(index).shape[-2:]
         yield F.pixel_shuffle(tail(hidden), ratio)[..., : height * scale, : width * scale]
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pipelines.errors import InvalidOptionError
 from pipelines.loaders import load_model
 from pipelines.propagation import PropagationDescription, PropagationNet, save_propagation
+from pipelines.propagation.layers import conv3x3
 from pipelines.propagation.model import PropagationModel
-from pipelines.propagation.network import conv3x3
 from pipelines.propagation.quantized import (
     Int8Conv,
     body_convolutions,
