@@ -38,7 +38,8 @@ def _plot_losses(axes: Axes, log: list[dict[str, Any]]) -> None:
     for name in names:
         scale = name.removeprefix("pixel")
         label = f"pixels, x{scale}" if scale else "pixels"
-        points = [(r["step"], r[name] / r[f"baseline{scale}"]) for r in log if r.get(f"baseline{scale}")]
+        known = [r for r in log if name in r and r[f"baseline{scale}"]]  # 0 where nothing was to be done
+        points = [(r["step"], r[name] / r[f"baseline{scale}"]) for r in known]
         axes.plot(*zip(*points, strict=True), label=label, linewidth=1)
     latent = [(r["step"], r["loss"] / r["baseline"]) for r in log if "baseline" in r and "pixel" not in r]
     if latent:
