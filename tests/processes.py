@@ -21,14 +21,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import pytest
 
 from tests.scheduling import group_of
 
 # What a process says; what is told to it are the numbers of tests to run, none to end, also in the middle.
-_IDLE, _BEGUN, _REPORT, _ENDED = "idle", "begun", "report", "ended"
+_IDLE, _BEGUN, _REPORT, _ENDED, _FINISHED = "idle", "begun", "report", "ended", "finished"
 _NO_TESTS: list[int] = []
 
 
@@ -81,7 +81,7 @@ class _Processes:
             for connection, process in self._processes.items():
                 with contextlib.suppress(OSError, EOFError):
                     connection.send(_NO_TESTS)
-                    while connection.recv() != (_ENDED, None):
+                    while connection.recv() != (_FINISHED, None):
                         pass
                 os.waitpid(process.pid, 0)
 
@@ -115,11 +115,11 @@ class _Processes:
         elif kind == _REPORT:
             report = hook.pytest_report_from_serializable(config=self._config, data=content)
             hook.pytest_runtest_logreport(report=report)
-        elif kind == _ENDED and content is None:
-            process.is_finished = True
         elif kind == _ENDED:
             item = self._session.items[process.tests.popleft()]
             hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        elif kind == _FINISHED:
+            process.is_finished = True
 
     def _bury(self, connection: Connection) -> None:
         """Of a process that is no more. If it did not say so, the test that it was in has failed."""
@@ -132,22 +132,27 @@ class _Processes:
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         if process.tests:
             item = self._session.items[process.tests.popleft()]
-            report = pytest.TestReport(
-                nodeid=item.nodeid,
-                location=item.location,
-                keywords={},
-                outcome="failed",
-                longrepr=f"its process {how}",
-                when="call",
-            )
-            self._config.hook.pytest_runtest_logreport(report=report)
-            self._config.hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+            self._fail(item.nodeid, item.location, when="call", why=f"its process {how}")
         else:
-            self._session.shouldfail = f"a process of tests {how}"
+            place = ("tests/processes.py", None, "after its tests")
+            why = f"a process {how} after its tests; what it said of that is above"
+            self._fail("::".join((place[0], place[2])), place, when="teardown", why=why)
         if process.tests:
             self._waiting.appendleft(list(process.tests))
         if self._waiting:
             self._begin()
+
+    def _fail(
+        self,
+        nodeid: str,
+        location: tuple[str, int | None, str],
+        *,
+        when: Literal["call", "teardown"],
+        why: str,
+    ) -> None:
+        report = pytest.TestReport(nodeid, location, {}, "failed", why, when)
+        self._config.hook.pytest_runtest_logreport(report=report)
+        self._config.hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
 
 
 def _be_process(session: pytest.Session, connection: Connection) -> NoReturn:
@@ -163,7 +168,7 @@ def _be_process(session: pytest.Session, connection: Connection) -> NoReturn:
                     break  # all fixtures are taken down already
         finally:
             session.config.hook.pytest_sessionfinish(session=session, exitstatus=pytest.ExitCode.OK)
-        connection.send((_ENDED, None))
+        connection.send((_FINISHED, None))
         status = 0
     except KeyboardInterrupt:
         pass  # the one that forked this has it too, and tells of it
@@ -207,18 +212,20 @@ def _be_silent(config: pytest.Config) -> None:
 
 
 class _SilentReporter(pytest.TerminalReporter):
-    """Writes nothing, but is there: failed assertions are coloured as it would."""
+    """Tells nothing, but is there: failed assertions are coloured as it would."""
 
-    def pytest_runtest_logstart(self) -> None:  # type: ignore[override]
+    # A hook may leave out arguments, and tests are not type-checked.
+
+    def pytest_runtest_logstart(self) -> None:
         pass
 
-    def pytest_runtest_logreport(self) -> None:  # type: ignore[override]
+    def pytest_runtest_logreport(self) -> None:
         pass
 
-    def pytest_runtest_logfinish(self) -> None:  # type: ignore[override]
+    def pytest_runtest_logfinish(self) -> None:
         pass
 
-    def pytest_sessionfinish(self) -> None:  # type: ignore[override]
+    def pytest_sessionfinish(self) -> None:
         pass
 
 
@@ -259,6 +266,6 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     session.config.pluginmanager.getplugin("terminalreporter").showfspath = False
     # One folder for the files of all tests, or each process would leave one that nobody removes. A private
     # name: fixtures are the public way to it, and none is made here.
-    session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    session.config._tmp_path_factory.getbasetemp()
     _Processes(session, number).run()
     return True

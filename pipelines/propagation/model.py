@@ -27,9 +27,9 @@ from pipelines.propagation.network import (
     shuffle_ratio,
     unshuffle_ratio,
 )
-from pipelines.propagation.noise_reduction import reduce_noise
+from pipelines.propagation.noise_reduction import FrameAt, reduce_noise
 from pipelines.propagation.quantized import can_quantize, quantize_body
-from pipelines.propagation.streamed import FrameAt, estimate_levels, find_motion, stream_residuals
+from pipelines.propagation.streamed import estimate_levels, find_motion, stream_residuals
 
 # Lucas-Kanade on four levels finds motion up to about so many body pixels.
 LONGEST_MOTION = 16

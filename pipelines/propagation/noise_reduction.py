@@ -35,16 +35,16 @@ _QUIET_SHARE = 0.25
 _MOST_OF_ESTIMATE, _MOST_BESIDE = 2.5, 0.5 / 255
 _LEAST_VARIANCE = 1e-7
 
-FramesAt = Callable[[int], Tensor]
-"""Frames of clips by their number: (B, 3, h, w), float32, [0, 1]."""
+FrameAt = Callable[[int], Tensor]
+"""A frame of each of B clips by its number: (B, 3, h, w), float32, [0, 1], on the device of all else."""
 
 
 @torch.no_grad()
-def reduce_noise(frames_at: FramesAt, flow: Tensor, noise: Tensor) -> list[Tensor]:
+def reduce_noise(frame_at: FrameAt, flow: Tensor, noise: Tensor) -> list[Tensor]:
     """Averages what stands still.
 
     Args:
-        frames_at: Gives the frames.
+        frame_at: Gives the frames.
         flow: (B, F - 1, 2, h', w'), from each frame but the last to the next one, in pixels of that size,
             which may be smaller than the frames.
         noise: (B,), estimated standard deviation of the noise in [0, 1].
@@ -53,15 +53,15 @@ def reduce_noise(frames_at: FramesAt, flow: Tensor, noise: Tensor) -> list[Tenso
         F frames (B, 3, h, w). What moves or changes is as it was.
     """
     last = flow.shape[1]
-    height, width = frames_at(0).shape[-2:]
+    height, width = frame_at(0).shape[-2:]
     still = [_stillness(part, (height, width)) for part in flow.unbind(1)]
-    variance = _noise_variance(frames_at, last + 1, noise.clamp(min=0))
-    forward = list(_recursive_means(map(frames_at, range(last + 1)), still, variance))
-    backward = _recursive_means(map(frames_at, range(last, -1, -1)), still[::-1], variance)
+    variance = _noise_variance(frame_at, last + 1, noise.clamp(min=0))
+    forward = list(_recursive_means(map(frame_at, range(last + 1)), still, variance))
+    backward = _recursive_means(map(frame_at, range(last, -1, -1)), still[::-1], variance)
     for index, (mean, count) in zip(range(last, -1, -1), backward, strict=True):
         other, other_count = forward[index]
         # Both means have this frame.
-        total = other.mul_(other_count).addcmul_(mean, count).sub_(frames_at(index))
+        total = other.mul_(other_count).addcmul_(mean, count).sub_(frame_at(index))
         total.div_(other_count.add_(count).sub_(1))
     return [mean for mean, _ in forward]
 
@@ -75,11 +75,13 @@ def _stillness(flow: Tensor, size: tuple[int, int]) -> Tensor:
     return cast(Tensor, still)
 
 
-def _noise_variance(frames_at: FramesAt, num_frames: int, noise: Tensor) -> Tensor:
+def _noise_variance(frame_at: FrameAt, num_frames: int, noise: Tensor) -> Tensor:
     """(B, 1, 1, 1), for clips of noise (B,): at least as estimated, more where all of the clip shows more."""
-    seen = torch.zeros_like(noise)
-    for index in range(num_frames - 1):
-        difference = (frames_at(index + 1) - frames_at(index)).square().mean(dim=1, keepdim=True)
+    seen, before = torch.zeros_like(noise), frame_at(0)
+    for index in range(1, num_frames):
+        after = frame_at(index)
+        difference = (after - before).square_().mean(dim=1, keepdim=True)
+        before = after
         windows = F.avg_pool2d(difference, 8, ceil_mode=True, count_include_pad=False).flatten(1)
         seen += windows.quantile(_QUIET_SHARE, dim=1) / 2 / (num_frames - 1)
     most = _MOST_OF_ESTIMATE * noise + _MOST_BESIDE

@@ -8,7 +8,7 @@ leave as soon as they are rendered. 16 frames to 720p take 0.29 GB in float32, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -18,9 +18,7 @@ from torch import Tensor, nn
 from pipelines.propagation.layers import SLOPE, modulate, trusted
 from pipelines.propagation.motion import estimate_flow, match_confidence, warp
 from pipelines.propagation.network import PropagationNet, shuffle_ratio, unshuffle_clip, unshuffle_ratio
-
-FrameAt = Callable[[int], Tensor]
-"""A frame of a chunk by its number: (1, 3, h, w), float32, [0, 1], on the network's device."""
+from pipelines.propagation.noise_reduction import FrameAt
 
 
 def estimate_levels(network: PropagationNet, frame_at: FrameAt, num_frames: int) -> Tensor:
