@@ -2,7 +2,7 @@
 
 Importing takes seconds of processor time. After `install`, these are forked when `subprocess` starts them:
 
-- `python -m` one of `MODULES`, and one of `LEAVES` where a forked program starts it,
+- `python -m` one of `MODULES` or `LEAVES`,
 - `python -X forked -c CODE`: where a test asks for it.
 
 All else begins as ever: other commands, those whose environment has other variables that are read early, and
@@ -47,7 +47,7 @@ MODULES = (
     "tests.workers.tasks.holder",
     "tests.workers.tasks.poisoned_worker",
 )
-# They start no programs, and one waits for any child. Some tests are about how they begin, so those are real.
+# They start no programs, and one waits for any child.
 LEAVES = ("workers.keeper", "media.sandbox")
 
 _PRELOADED = (
@@ -60,6 +60,10 @@ _READ_EARLY = (
     *("CUDA_VISIBLE", "HF_", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "OMP_", "OPENBLAS_", "PROMETHEUS_"),
     "PYTHON",
 )
+
+# Of servers. No threads of OpenBLAS, which a fork would lose, and little address space for each of others: as
+# sandboxed processes have it.
+_SETTINGS = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 
 _SET_CHILD_SUBREAPER = 36
 _MAX_MESSAGE, _MAX_FILES = 1 << 18, 64
@@ -113,17 +117,12 @@ class Program:
     def _position(self) -> int:
         return next((n for n, word in enumerate(self.words[:-1]) if word in ("-m", "-c")), 0)
 
-    def is_forkable(self, modules: Sequence[str], known: Mapping[str, str]) -> bool:
-        """Whether a fork does as well.
-
-        Args:
-            modules: That may be forked.
-            known: The environment in which modules were imported.
-        """
+    def is_forkable(self, known: Mapping[str, str]) -> bool:
+        """Whether a fork does as well, where modules were imported in a known environment."""
         if self.words[0] != sys.executable or self._position == 0:
             return False
         is_wanted = self.options == ["-X", "forked"]
-        is_known = self.module in modules and self.options in ([], ["-P"])
+        is_known = self.module in (*MODULES, *LEAVES) and self.options in ([], ["-P"])
         return (is_wanted or is_known) and _settled(self.environment) <= _settled(known)
 
 
@@ -149,13 +148,10 @@ class ForkServer:
     def start(cls) -> ForkServer:
         """One that begins with its imports."""
         own, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # No threads of OpenBLAS, which a fork would lose, and little address space for each of others, as
-        # sandboxed processes want it.
-        settings = {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
         with far:
             server = subprocess.Popen(
                 [sys.executable, "-P", "-m", __name__, str(far.fileno()), _ROOM],
-                env={**os.environ, **settings},
+                env={**os.environ, **_SETTINGS, "PYTHONPATH": str(ROOT)},
                 pass_fds=[far.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -187,16 +183,13 @@ class _Hook:
     """Stands for the function with which `subprocess` has the system start a program.
 
     Args:
-        modules: To have forked.
         known: The environment in which the server imports.
         server: That is there already.
     """
 
-    def __init__(
-        self, modules: Sequence[str], known: Mapping[str, str], server: ForkServer | None = None
-    ) -> None:
+    def __init__(self, known: Mapping[str, str], server: ForkServer | None = None) -> None:
         self.is_off = False
-        self._modules, self._known, self._server = modules, known, server
+        self._known, self._server = known, server
         self._lock = threading.Lock()
         self._execute = subprocess._fork_exec
 
@@ -213,7 +206,7 @@ class _Hook:
             process_group=group,
         )
         is_plain = (*other_user, prepare) == (None, None, None, -1, None)
-        if self.is_off or not is_plain or not program.is_forkable(self._modules, self._known):
+        if self.is_off or not is_plain or not program.is_forkable(self._known):
             return int(self._execute(words, *how))
         with self._lock:
             self._server = self._server or ForkServer.start()
@@ -231,7 +224,7 @@ def _as_dict(environment: Sequence[bytes] | None) -> dict[str, str]:
 
 def install() -> None:
     """From now on, in this process. The server begins with the first program."""
-    _put(_Hook(MODULES, dict(os.environ)))
+    _put(_Hook({**os.environ, **_SETTINGS}))
 
 
 @contextmanager
@@ -275,7 +268,7 @@ def main(control: socket.socket) -> None:
             control.close()
             with own:
                 high = socket.socket(fileno=fcntl.fcntl(own, fcntl.F_DUPFD_CLOEXEC, _HIGH))
-            _put(_Hook((*MODULES, *LEAVES), known, ForkServer(high)))
+            _put(_Hook(known, ForkServer(high)))
             break
         own.close()
         _close(files)

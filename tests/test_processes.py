@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,7 @@ def run(folder: Path, *options: str) -> tuple[str, list[str]]:
     finished = subprocess.run(
         [*command, "--rootdir", str(folder), "-c", "/dev/null", *options, str(folder)],
         cwd=ROOT,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # which would be imported first
         capture_output=True,
         text=True,
         check=False,

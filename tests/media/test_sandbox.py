@@ -31,6 +31,7 @@ from media.info import (
 from media.sandbox import READ_MODULES, Sandbox, SandboxLimits, _landlock, _seccomp
 from media.sandbox._messages import LENGTH, MAX_ANSWER_BYTES
 from media.sandbox._wire import encode
+from tests.forked_python import real_programs
 from tests.media import sandbox_acts as acts
 
 MIB = 1 << 20
@@ -331,9 +332,9 @@ def test_a_kernel_that_lacks_a_protection_is_reported_once(
 
 
 def test_only_preloaded_modules_are_there() -> None:
-    with Sandbox() as probing:
+    with real_programs(), Sandbox() as probing:
         assert probing.call(acts.loaded_modules, timeout=TIMEOUT) == ["av", "numpy"]
-    with Sandbox(preload=READ_MODULES) as reading:
+    with real_programs(), Sandbox(preload=READ_MODULES) as reading:
         assert reading.call(acts.loaded_modules, timeout=TIMEOUT) == ["av", "torch", "numpy"]
         with pytest.raises(InputMemoryError):  # torch has words of its own for it
             reading.call(
