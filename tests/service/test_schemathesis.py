@@ -10,15 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.installation import Installation
 from jobs.api_keys import Scope
 from jobs.settings import ServiceSettings
-from tests.service.conftest import redis_url, running_api, settings, valkey
+from tests.service.conftest import Api, running_api
 from tests.thorough import IS_THOROUGH, sized
 
-__all__ = ["redis_url", "settings", "valkey"]  # fixtures
-
-HOOKS = "tests.whole.schemathesis_hooks"
+HOOKS = "tests.service.schemathesis_hooks"
 # What a description cannot promise: that random bytes are a video, that a random host may be fetched from.
 # Without keys there is nobody to turn away either.
 UNPROMISED = "positive_data_acceptance"
@@ -31,8 +28,8 @@ LONG_ANSWERS = r"/(events|stream)$"
 @pytest.mark.skipif(
     not IS_THOROUGH, reason="where keys are used more is promised; make test-thorough does both"
 )
-def test_schemathesis_finds_nothing(installation: Installation, tmp_path: Path) -> None:
-    check_with_schemathesis(installation.url, tmp_path, left_out=f"{UNPROMISED},ignored_auth")
+def test_schemathesis_finds_nothing(api: Api, tmp_path: Path) -> None:
+    check_with_schemathesis(api.url, tmp_path, left_out=f"{UNPROMISED},ignored_auth")
 
 
 @pytest.mark.slow
@@ -52,7 +49,8 @@ def check_with_schemathesis(
         *(str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json"),
         *("--checks", "all", "--exclude-checks", left_out, "--exclude-path-regex", LONG_ANSWERS),
         *(part for name, value in (headers or {}).items() for part in ("--header", f"{name}: {value}")),
-        *("--phases", "examples,coverage,fuzzing", "--max-examples", sized("25", brief="3"), "--seed", "1"),
+        *("--phases", sized("examples,coverage,fuzzing", brief="examples,fuzzing"), "--seed", "1"),
+        *("--max-examples", sized("25", brief="6")),
         *("--request-timeout", "30", "--workers", "1", "--no-color"),
     ]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": HOOKS, "PYTHONPATH": str(Path.cwd())}
