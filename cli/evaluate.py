@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import upscale_options as options
+from cli.compared_models import Comparison, common_scale, load_models, score_clips
 from cli.errors import UsageError, reported_errors
 from cli.store_folder import store_folder
 
 if TYPE_CHECKING:
-    import torch
-
-    from pipelines.model import Model
-    from training.evaluation import Score, Upscale
+    from training.evaluation import Score
 
 
 def evaluate(
@@ -47,6 +44,9 @@ def evaluate(
             help="Score models that look at neighbouring frames with every frame given alone too.",
         ),
     ] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Clips scored at once; each process loads the models.")
+    ] = 1,
     pictures: Annotated[Path | None, typer.Option(help="Folder for side-by-side pictures.")] = None,
     use_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of tables.")] = False,
 ) -> None:
@@ -57,29 +57,26 @@ def evaluate(
     tells how it is measured.
     """
     with reported_errors(as_json=use_json):
-        from pipelines.interpolation import METHODS
-        from pipelines.loaders import load_model
-        from training.evaluation import evaluate_clip, format_report, list_clips, report_json
+        from training.evaluation import format_report, list_clips, report_json
 
-        chosen = choose_recipes(recipes)
-        load = partial(load_model, device=device, dtype=dtype, models_dir=store_folder())
-        models = [load(name) for name in model or (None,)]
-        scale = common_scale(models)
-        entries = {entry.name: entry for entry in (*map(load_model, METHODS), *models)}
-        methods = make_methods(list(entries.values()), use_one_frame=use_one_frame)
+        comparison = Comparison(
+            names=tuple(model or (None,)),
+            models_dir=store_folder(),
+            device=device,
+            dtype=dtype,
+            recipes=choose_recipes(recipes),
+            max_frames=max_frames,
+            use_one_frame=use_one_frame,
+            pictures=pictures,
+        )
+        common_scale(load_models(comparison))  # before clips are read
+        paths = list_clips(folder)
         scores: list[Score] = []
-        for path in list_clips(folder):
-            typer.echo(f"scoring {path.name}", err=True)
-            scores += evaluate_clip(
-                path, methods, scale=scale, max_frames=max_frames, recipes=chosen, pictures=pictures
-            )
+        for path, found in zip(paths, score_clips(comparison, paths, processes), strict=True):
+            typer.echo(f"scored {path.name}", err=True)
+            scores += found
         if use_json:
-            head = {
-                "models": [{"name": entry.name, **entry.identity()} for entry in models],
-                "scale": scale,
-                "max_frames": max_frames,
-            }
-            typer.echo(json.dumps(head | report_json(scores), indent=2))
+            typer.echo(json.dumps(comparison.head() | report_json(scores), indent=2))
         else:
             typer.echo(format_report(scores))
 
@@ -99,48 +96,3 @@ def choose_recipes(names: list[str] | None) -> tuple[str, ...]:
     if not names:
         return RECIPES
     return ALL_RECIPES if "all" in names else tuple(name for name in ALL_RECIPES if name in names)
-
-
-def common_scale(models: list[Model]) -> int:
-    """The factor of models that get the same input; interpolation takes that of the others.
-
-    Raises:
-        UsageError: If they have different ones.
-    """
-    networks = [model for model in models if model.card.kind != "interpolation"]
-    scales = {model.name: model.card.scale for model in networks or models}
-    if len(set(scales.values())) > 1:
-        listed = ", ".join(f"{name} x{scale}" for name, scale in scales.items())
-        raise UsageError(f"models of one factor can be compared, these have several: {listed}")
-    return next(iter(scales.values()))
-
-
-def make_methods(models: list[Model], *, use_one_frame: bool) -> dict[str, Upscale]:
-    """What is scored, by name; kinds that look at one frame anyway are not scored twice."""
-    methods: dict[str, Upscale] = {}
-    for model in models:
-        methods[model.name] = frames_of(model)
-        if use_one_frame and model.card.kind not in ("interpolation", "per_frame"):
-            methods[f"{model.name}, one frame"] = one_frame(methods[model.name])
-    return methods
-
-
-def frames_of(model: Model) -> Upscale:
-    """A model as a function from LQ frames to frames of the target size."""
-    from pipelines.clips import restore_clip
-
-    def upscale(lq: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        return restore_clip(model, lq, (height, width))
-
-    return upscale
-
-
-def one_frame(upscale: Upscale) -> Upscale:
-    """Gives every frame alone: what is lost is what neighbours bring."""
-
-    def upscale_alone(lq: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        import torch
-
-        return torch.cat([upscale(frame[None], height, width) for frame in lq])
-
-    return upscale_alone

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from cli.evaluate import one_frame
+from cli.compared_models import one_frame
 from cli.main import app
 from tests.training.conftest import textured_picture
 from training.evaluation import ALL_RECIPES
@@ -30,7 +30,7 @@ def test_several_models_are_scored_with_every_recipe_and_with_single_frames(stil
         app, ["evaluate", stills, *models, "--recipes", "all", "--one-frame", "--json"]
     )
     assert result.exit_code == 0, result.output
-    assert "scoring still.png" in result.stderr
+    assert "scored still.png" in result.stderr
     report = json.loads(result.stdout)
     methods = ["bicubic", "lanczos"]
     for name in ("standin:", "standin:sleep=0.05"):
@@ -69,6 +69,18 @@ def test_interpolation_takes_the_factor_of_the_model_beside_it(stills: str) -> N
     result = CliRunner().invoke(app, ["evaluate", stills, *models, "--recipes", "bicubic", "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["scale"] == 2
+
+
+def test_several_processes_find_what_one_does(stills: str) -> None:
+    Image.fromarray(textured_picture(6, 64, 96)).save(Path(stills) / "another.png")
+    found = []
+    for processes in ("1", "2"):
+        arguments = ["-m", "standin:", "--recipes", "bicubic", "--processes", processes, "--json"]
+        result = CliRunner().invoke(app, ["evaluate", stills, *arguments])
+        assert result.exit_code == 0, result.output
+        assert result.stderr.splitlines() == ["scored another.png", "scored still.png"]
+        found.append([(s["clip"], s["method"], s["values"]) for s in json.loads(result.stdout)["clips"]])
+    assert found[0] == found[1]
 
 
 def test_one_frame_hides_the_neighbours() -> None:

@@ -1,0 +1,157 @@
+"""Models that `dovetail evaluate` scores beside interpolation, in one process or several."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipelines.devices import DtypeName
+    from pipelines.model import Model
+    from training.evaluation import Score, Upscale
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is scored on every clip.
+
+    Attributes:
+        names: Of the models, as `--model` takes them; None is the embedded one.
+        models_dir: Where pulled models are.
+        device: For the models.
+        dtype: For the models.
+        recipes: Which ones.
+        max_frames: Frames of a clip that are used.
+        use_one_frame: Whether models that look at neighbours are also given every frame alone.
+        pictures: Folder for side-by-side pictures.
+    """
+
+    names: tuple[str | None, ...]
+    models_dir: Path
+    device: str
+    dtype: DtypeName
+    recipes: tuple[str, ...]
+    max_frames: int
+    use_one_frame: bool
+    pictures: Path | None
+
+    def head(self) -> dict[str, Any]:
+        """What a report says of it."""
+        models = load_models(self)
+        return {
+            "models": [{"name": model.name, **model.identity()} for model in models],
+            "scale": common_scale(models),
+            "max_frames": self.max_frames,
+        }
+
+
+@cache
+def load_models(comparison: Comparison) -> tuple[Model, ...]:
+    """Its models, once in a process."""
+    from pipelines.loaders import load_model
+
+    load = partial(
+        load_model, device=comparison.device, dtype=comparison.dtype, models_dir=comparison.models_dir
+    )
+    return tuple(load(name) for name in comparison.names)
+
+
+def score_clips(comparison: Comparison, paths: Sequence[Path], processes: int) -> Iterator[list[Score]]:
+    """Scores of each clip, in order.
+
+    Args:
+        comparison: What is scored.
+        paths: The clips.
+        processes: Clips that are scored at once, each by a process that shares the cores with the others.
+    """
+    if processes == 1:
+        yield from map(partial(_score_clip, comparison), paths)
+        return
+    from pipelines.planning.host import usable_cpus
+
+    processes = min(processes, len(paths))
+    with ProcessPoolExecutor(
+        processes,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_set_threads,
+        initargs=(max(1, usable_cpus() // processes),),
+    ) as pool:
+        yield from pool.map(partial(_score_clip, comparison), paths)
+
+
+def _set_threads(number: int) -> None:
+    import torch
+
+    torch.set_num_threads(number)
+
+
+def _score_clip(comparison: Comparison, path: Path) -> list[Score]:
+    from pipelines.interpolation import METHODS
+    from pipelines.loaders import load_model
+    from training.evaluation import evaluate_clip
+
+    models = load_models(comparison)
+    entries = {entry.name: entry for entry in (*map(load_model, METHODS), *models)}
+    scores = evaluate_clip(
+        path,
+        make_methods(list(entries.values()), use_one_frame=comparison.use_one_frame),
+        scale=common_scale(models),
+        max_frames=comparison.max_frames,
+        recipes=comparison.recipes,
+        pictures=comparison.pictures,
+    )
+    return list(scores)
+
+
+def common_scale(models: Sequence[Model]) -> int:
+    """The factor of models that get the same input; interpolation takes that of the others.
+
+    Raises:
+        UsageError: If they have different ones.
+    """
+    networks = [model for model in models if model.card.kind != "interpolation"]
+    scales = {model.name: model.card.scale for model in networks or models}
+    if len(set(scales.values())) > 1:
+        listed = ", ".join(f"{name} x{scale}" for name, scale in scales.items())
+        raise UsageError(f"models of one factor can be compared, these have several: {listed}")
+    return next(iter(scales.values()))
+
+
+def make_methods(models: Sequence[Model], *, use_one_frame: bool) -> dict[str, Upscale]:
+    """What is scored, by name; kinds that look at one frame anyway are not scored twice."""
+    methods: dict[str, Upscale] = {}
+    for model in models:
+        methods[model.name] = frames_of(model)
+        if use_one_frame and model.card.kind not in ("interpolation", "per_frame"):
+            methods[f"{model.name}, one frame"] = one_frame(methods[model.name])
+    return methods
+
+
+def frames_of(model: Model) -> Upscale:
+    """A model as a function from LQ frames to frames of the target size."""
+    from pipelines.clips import restore_clip
+
+    def upscale(lq: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        return restore_clip(model, lq, (height, width))
+
+    return upscale
+
+
+def one_frame(upscale: Upscale) -> Upscale:
+    """Gives every frame alone: what is lost is what neighbours bring."""
+
+    def upscale_alone(lq: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        import torch
+
+        return torch.cat([upscale(frame[None], height, width) for frame in lq])
+
+    return upscale_alone
