@@ -38,11 +38,13 @@ class _Process:
 
     Attributes:
         pid: Its number.
+        begins_at_end: Whether it takes the last of the waiting groups, not the first.
         tests: Places of those that it was given and has not ended.
         is_finished: Whether it has said that it ends.
     """
 
     pid: int
+    begins_at_end: bool
     tests: deque[int] = field(default_factory=deque)
     is_finished: bool = False
 
@@ -96,7 +98,9 @@ class _Processes:
                 connection.close()
             _be_process(self._session, far)
         far.close()
-        self._processes[own] = _Process(pid)
+        # The first groups wait more than they compute: others compute beside them.
+        num_at_end = sum(process.begins_at_end for process in self._processes.values())
+        self._processes[own] = _Process(pid, begins_at_end=3 * num_at_end < len(self._processes) - 1)
 
     def _hear(self, connection: Connection) -> None:
         process = self._processes[connection]
@@ -107,7 +111,8 @@ class _Processes:
             return
         hook = self._config.hook
         if kind == _IDLE:
-            process.tests.extend(self._waiting.popleft() if self._waiting else ())
+            take = self._waiting.pop if process.begins_at_end else self._waiting.popleft
+            process.tests.extend(take() if self._waiting else ())
             connection.send(list(process.tests))
         elif kind == _BEGUN:
             item = self._session.items[content]
