@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cli.errors import UsageError
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from pipelines.devices import DtypeName
     from pipelines.model import Model
     from training.evaluation import Score, Upscale
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,62 +49,57 @@ class Comparison:
     use_one_frame: bool
     pictures: Path | None
 
-    def head(self) -> dict[str, Any]:
-        """What a report says of it."""
-        models = load_models(self)
-        return {
-            "models": [{"name": model.name, **model.identity()} for model in models],
-            "scale": common_scale(models),
-            "max_frames": self.max_frames,
-        }
 
-
-@cache
-def load_models(comparison: Comparison) -> tuple[Model, ...]:
-    """Its models, once in a process."""
-    from pipelines.loaders import load_model
-
-    load = partial(
-        load_model, device=comparison.device, dtype=comparison.dtype, models_dir=comparison.models_dir
-    )
-    return tuple(load(name) for name in comparison.names)
-
-
-def score_clips(comparison: Comparison, paths: Sequence[Path], processes: int) -> Iterator[list[Score]]:
-    """Scores of each clip, in order.
+@contextmanager
+def mapping(processes: int) -> Iterator[Callable[[Callable[[S], T], Iterable[S]], Iterator[T]]]:
+    """Gives `map` over clips: in this process, or in several at once that share its cores. Results in order.
 
     Args:
-        comparison: What is scored.
-        paths: The clips.
-        processes: Clips that are scored at once, each by a process that shares the cores with the others.
+        processes: How many.
+
+    Raises:
+        OutOfMemoryError: If one of several is killed.
     """
     if processes == 1:
-        yield from map(partial(_score_clip, comparison), paths)
+        yield map
         return
+    from pipelines.errors import OutOfMemoryError
     from pipelines.planning.host import usable_cpus
 
-    processes = min(processes, len(paths))
-    with ProcessPoolExecutor(
-        processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_set_threads,
-        initargs=(max(1, usable_cpus() // processes),),
-    ) as pool:
-        yield from pool.map(partial(_score_clip, comparison), paths)
+    context, threads = multiprocessing.get_context("spawn"), max(1, usable_cpus() // processes)
+    try:
+        with ProcessPoolExecutor(
+            processes, mp_context=context, initializer=_limit_threads, initargs=(threads,)
+        ) as pool:
+            yield pool.map
+    except BrokenProcessPool as error:
+        raise OutOfMemoryError(
+            f"one of {processes} processes that scored clips was killed, as the system does where memory "
+            "runs out: each loads all models; give fewer --processes, or fewer frames by --max-frames"
+        ) from error
 
 
-def _set_threads(number: int) -> None:
-    import torch
+def describe(comparison: Comparison) -> dict[str, Any]:
+    """What a report says of the models.
 
-    torch.set_num_threads(number)
+    Raises:
+        UsageError: If they have different factors.
+    """
+    models = _load_models(comparison)
+    return {
+        "models": [{"name": model.name, **model.identity()} for model in models],
+        "scale": common_scale(models),
+        "max_frames": comparison.max_frames,
+    }
 
 
-def _score_clip(comparison: Comparison, path: Path) -> list[Score]:
+def score_clip(comparison: Comparison, path: Path) -> list[Score]:
+    """Scores of every method with every recipe."""
     from pipelines.interpolation import METHODS
     from pipelines.loaders import load_model
     from training.evaluation import evaluate_clip
 
-    models = load_models(comparison)
+    models = _load_models(comparison)
     entries = {entry.name: entry for entry in (*map(load_model, METHODS), *models)}
     scores = evaluate_clip(
         path,
@@ -110,6 +110,23 @@ def _score_clip(comparison: Comparison, path: Path) -> list[Score]:
         pictures=comparison.pictures,
     )
     return list(scores)
+
+
+@lru_cache(maxsize=1)
+def _load_models(comparison: Comparison) -> tuple[Model, ...]:
+    """Once in a process, however many clips it scores."""
+    from pipelines.loaders import load_model
+
+    load = partial(
+        load_model, device=comparison.device, dtype=comparison.dtype, models_dir=comparison.models_dir
+    )
+    return tuple(load(name) for name in comparison.names)
+
+
+def _limit_threads(number: int) -> None:
+    import torch
+
+    torch.set_num_threads(min(number, torch.get_num_threads()))
 
 
 def common_scale(models: Sequence[Model]) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import upscale_options as options
-from cli.compared_models import Comparison, common_scale, load_models, score_clips
+from cli.compared_models import Comparison, describe, mapping, score_clip
 from cli.errors import UsageError, reported_errors
 from cli.store_folder import store_folder
 
@@ -69,14 +70,15 @@ def evaluate(
             use_one_frame=use_one_frame,
             pictures=pictures,
         )
-        common_scale(load_models(comparison))  # before clips are read
         paths = list_clips(folder)
         scores: list[Score] = []
-        for path, found in zip(paths, score_clips(comparison, paths, processes), strict=True):
-            typer.echo(f"scored {path.name}", err=True)
-            scores += found
+        with mapping(min(processes, len(paths))) as apply:
+            (head,) = apply(describe, [comparison])
+            for path, found in zip(paths, apply(partial(score_clip, comparison), paths), strict=True):
+                typer.echo(f"scored {path.name}", err=True)
+                scores += found
         if use_json:
-            typer.echo(json.dumps(comparison.head() | report_json(scores), indent=2))
+            typer.echo(json.dumps(head | report_json(scores), indent=2))
         else:
             typer.echo(format_report(scores))
 

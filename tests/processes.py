@@ -98,9 +98,8 @@ class _Processes:
                 connection.close()
             _be_process(self._session, far)
         far.close()
-        # The first groups wait more than they compute: others compute beside them.
-        num_at_end = sum(process.begins_at_end for process in self._processes.values())
-        self._processes[own] = _Process(pid, begins_at_end=3 * num_at_end < len(self._processes) - 1)
+        # The first groups wait more than they compute: a third of the processes compute beside them.
+        self._processes[own] = _Process(pid, begins_at_end=len(self._processes) % 3 == 2)
 
     def _hear(self, connection: Connection) -> None:
         process = self._processes[connection]

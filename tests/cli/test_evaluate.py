@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from cli.compared_models import one_frame
+from cli.compared_models import mapping, one_frame
 from cli.main import app
+from pipelines.errors import OutOfMemoryError
 from tests.training.conftest import textured_picture
 from training.evaluation import ALL_RECIPES
 
@@ -81,6 +83,22 @@ def test_several_processes_find_what_one_does(stills: str) -> None:
         assert result.stderr.splitlines() == ["scored another.png", "scored still.png"]
         found.append([(s["clip"], s["method"], s["values"]) for s in json.loads(result.stdout)["clips"]])
     assert found[0] == found[1]
+
+
+def test_an_error_of_one_of_several_processes_is_told_as_that_of_one(stills: str) -> None:
+    Image.fromarray(textured_picture(6, 64, 96)).save(Path(stills) / "another.png")
+    models = ["-m", "standin:", "-m", "standin:scale=2"]
+    results = [
+        CliRunner().invoke(app, ["evaluate", stills, *models, "--processes", processes])
+        for processes in ("1", "2")
+    ]
+    assert [result.exit_code for result in results] == [2, 2]
+    assert results[0].stderr == results[1].stderr
+
+
+def test_a_process_that_is_killed_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(OutOfMemoryError, match=r"one of 2 processes .* give fewer"), mapping(2) as apply:
+        list(apply(os._exit, [9]))
 
 
 def test_one_frame_hides_the_neighbours() -> None:
