@@ -38,13 +38,11 @@ class _Process:
 
     Attributes:
         pid: Its number.
-        begins_at_end: Whether it takes the last of the waiting groups, not the first.
         tests: Places of those that it was given and has not ended.
         is_finished: Whether it has said that it ends.
     """
 
     pid: int
-    begins_at_end: bool
     tests: deque[int] = field(default_factory=deque)
     is_finished: bool = False
 
@@ -98,8 +96,7 @@ class _Processes:
                 connection.close()
             _be_process(self._session, far)
         far.close()
-        # The first groups wait more than they compute: a third of the processes compute beside them.
-        self._processes[own] = _Process(pid, begins_at_end=len(self._processes) % 3 == 2)
+        self._processes[own] = _Process(pid)
 
     def _hear(self, connection: Connection) -> None:
         process = self._processes[connection]
@@ -110,8 +107,7 @@ class _Processes:
             return
         hook = self._config.hook
         if kind == _IDLE:
-            take = self._waiting.pop if process.begins_at_end else self._waiting.popleft
-            process.tests.extend(take() if self._waiting else ())
+            process.tests.extend(self._waiting.popleft() if self._waiting else ())
             connection.send(list(process.tests))
         elif kind == _BEGUN:
             item = self._session.items[content]
