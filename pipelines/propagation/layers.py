@@ -18,8 +18,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = conv3x3(channels, channels)
-        self.conv2 = conv3x3(channels, channels)
+        self.conv1 = Conv3x3(channels, channels)
+        self.conv2 = Conv3x3(channels, channels)
         shrink_(self.conv2, 0.1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -48,9 +48,22 @@ def trusted(carried: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
     return cast(torch.Tensor, carried * share.to(carried.dtype))
 
 
-def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """Repeats the border: the loss leaves out that of crops, and zeros would leave a line around frames."""
-    return nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="replicate")
+class Conv3x3(nn.Conv2d):
+    """Repeats the border: zeros would leave a line around frames."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1, padding_mode="replicate")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, h, w) -> (N, C', h, w)."""
+        kind = x.device.type
+        if not torch.is_autocast_enabled(kind):
+            return super().forward(x)
+        # Autocast would repeat the border in float32, and copy twice for that: a fifth of a training step.
+        dtype = torch.get_autocast_dtype(kind)
+        with torch.autocast(kind, enabled=False):
+            padded = F.pad(x.to(dtype), (1, 1, 1, 1), mode="replicate")
+            return F.conv2d(padded, self.weight.to(dtype), cast(torch.Tensor, self.bias).to(dtype))
 
 
 def blocks(number: int, channels: int) -> nn.Sequential:

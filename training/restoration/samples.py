@@ -168,7 +168,7 @@ def _draw_crop(
     num_frames: int,
     rng: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One clip's crop: HR and LR in 8-bit levels, and the levels of its degradation."""
+    """One clip's crop: HR and LR, uint8, and the levels of its degradation."""
     hrs, lqs = block[f"hr{scale}"], block[f"lq{scale}"]
     index = int(rng.integers(len(hrs)))
     # A block that was begun for the stage before may be of single frames.
@@ -178,14 +178,15 @@ def _draw_crop(
     side = stage.body_size * unshuffle_ratio(scale)
     y, x = (int(rng.integers(size - side + 1)) for size in lqs.shape[-2:])
     hr_side, hr_y, hr_x = side * scale, y * scale, x * scale
-    hr = torch.from_numpy(hrs[index, frames, :, hr_y : hr_y + hr_side, hr_x : hr_x + hr_side]).float()
+    # 8 bits until the batch is whole: flips of floats took a tenth of a step.
+    hr = torch.from_numpy(hrs[index, frames, :, hr_y : hr_y + hr_side, hr_x : hr_x + hr_side])
     # At factor 1, clean input leaves nothing to do; the network has to know that, seldom.
     is_clean = rng.random() < (stage.clean_probability if scale > 1 else 0.2)
     if is_clean:
-        lq = F.interpolate(hr, size=(side, side), mode="bicubic", antialias=True).round().clamp(0, 255)
+        lq = F.interpolate(hr, size=(side, side), mode="bicubic", antialias=True)
         level = torch.zeros(3)
     else:
-        lq = torch.from_numpy(lqs[index, frames, :, y : y + side, x : x + side]).float()
+        lq = torch.from_numpy(lqs[index, frames, :, y : y + side, x : x + side])
         level = torch.from_numpy(block[f"levels{scale}"][index])
     if rng.random() < 0.5:
         hr, lq = hr.flip(-1), lq.flip(-1)

@@ -89,7 +89,9 @@ class RestorationTrainer(TrainingLoop[PropagationNet, Batch]):
         """Pixel loss and the estimator's; `baseline<s>` is the pixel loss of bicubic interpolation at s."""
         stage = self.config.stage_at(self.step)
         hr, lq = batch.hr.to(self.device), batch.lq.to(self.device)
-        restored = self.network(lq, scale=batch.scale)
+        is_half = self.config.dtype == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
+            restored = self.network(lq, scale=batch.scale)
         target = inner(hr, stage.border, batch.scale)
         frames = inner(restored.frames, stage.border, batch.scale)
         pixel = F.l1_loss(frames, target)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pipelines.errors import InvalidOptionError
 from pipelines.loaders import load_model
 from pipelines.propagation import PropagationDescription, PropagationNet, save_propagation
-from pipelines.propagation.layers import conv3x3
+from pipelines.propagation.layers import Conv3x3
 from pipelines.propagation.model import PropagationModel
 from pipelines.propagation.quantized import (
     Int8Conv,
@@ -63,7 +63,7 @@ def test_a_convolution_is_that_of_the_nearest_codes(
     seed: int, channels: tuple[int, int], size: tuple[int, int], low: float, high: float
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    conv = conv3x3(*channels)
+    conv = Conv3x3(*channels)
     with torch.no_grad():
         for weight in conv.parameters():
             weight.copy_(torch.randn(weight.shape, generator=generator))
