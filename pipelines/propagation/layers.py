@@ -31,7 +31,7 @@ class ResidualBlock(nn.Module):
 def modulate(x: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
     """Scales and shifts the channels of (N, C, h, w) by (N, 2, C)."""
     scale, shift = modulation[..., None, None].unbind(1)
-    return x * scale + shift
+    return torch.addcmul(shift, x, scale)
 
 
 def trusted(carried: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
@@ -41,11 +41,10 @@ def trusted(carried: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
     tenfold with each one, until the picture was gone. Below the limit nothing changes.
     """
     with torch.no_grad():
-        own_norm, norm = (
-            torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32) for x in (own, carried)
-        )
-        share = (_MOST_CARRIED * own_norm / norm.clamp(min=1e-12)).square_().clamp_(max=1)
-    return cast(torch.Tensor, carried * share.to(carried.dtype))
+        own_norm, norm = (torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (own, carried))
+        # Clamped before it is squared, which float16 could not hold.
+        share = (own_norm / norm.clamp(min=1e-6)).mul_(_MOST_CARRIED).clamp_(max=1).square_()
+    return carried * share
 
 
 class Conv3x3(nn.Conv2d):

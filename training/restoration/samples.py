@@ -183,7 +183,8 @@ def _draw_crop(
     # At factor 1, clean input leaves nothing to do; the network has to know that, seldom.
     is_clean = rng.random() < (stage.clean_probability if scale > 1 else 0.2)
     if is_clean:
-        lq = F.interpolate(hr, size=(side, side), mode="bicubic", antialias=True)
+        small = F.interpolate(hr.float(), size=(side, side), mode="bicubic", antialias=True)
+        lq = small.round().clamp(0, 255).to(torch.uint8)
         level = torch.zeros(3)
     else:
         lq = torch.from_numpy(lqs[index, frames, :, y : y + side, x : x + side])
