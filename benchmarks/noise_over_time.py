@@ -21,7 +21,7 @@ from benchmarks.results_file import write_results
 from pipelines.clips import restore_clip
 from pipelines.loaders import load_model
 from pipelines.model import Model
-from pipelines.propagation.network import enlarge
+from pipelines.propagation.interpolation import enlarge
 from training.config import read_yaml, validate_config
 from training.evaluation import ALL_RECIPES, STILL_SUFFIXES, load_hr, make_lq
 from training.restoration.config import RestorationConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.propagation.network import enlarge
+from pipelines.propagation.interpolation import enlarge
 from training.config import DataConfig, ValidationConfig
 from training.degradation import from_uint8, to_uint8
 from training.errors import TrainingDataError

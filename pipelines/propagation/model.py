@@ -19,11 +19,11 @@ from pipelines.planning.plan import ChunkPlan
 from pipelines.planning.spans import Span
 from pipelines.propagation.checkpoint import DESCRIPTION_NAME, WEIGHTS_NAME, load_propagation
 from pipelines.propagation.conditioning import LEVEL_NAMES, check_strength, with_strength
+from pipelines.propagation.interpolation import enlarge
 from pipelines.propagation.network import (
     SMALLEST_SIDE,
     PropagationConfig,
     PropagationNet,
-    enlarge,
     shuffle_ratio,
     unshuffle_ratio,
 )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.nano2_ablation import VARIANTS, WindowTransformer, config_of
-from pipelines.propagation.network import enlarge
+from pipelines.propagation.interpolation import enlarge
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -18,7 +18,7 @@ from pipelines.propagation import (
     save_propagation,
 )
 from pipelines.propagation.checkpoint import load_propagation
-from pipelines.propagation.network import enlarge
+from pipelines.propagation.interpolation import enlarge
 from pipelines.propagation.quantized import measure_ranges
 from training.data import BlockMaker, ensure_block, load_block
 from training.errors import TrainingConfigError

@@ -30,8 +30,9 @@ from pipelines.propagation import (
     load_propagation,
     save_propagation,
 )
+from pipelines.propagation.interpolation import enlarge
 from pipelines.propagation.model import PropagationModel, load_propagation_model
-from pipelines.propagation.network import enlarge, unshuffle_ratio
+from pipelines.propagation.network import unshuffle_ratio
 from tests.pipelines.propagation.test_motion import texture
 from tests.pipelines.propagation.test_network import tiny_network
 from tests.workers.made import decode, make_video

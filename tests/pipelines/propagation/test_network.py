@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pipelines.errors import InvalidOptionError, UnsupportedSizeError
 from pipelines.propagation import SCALES, PropagationConfig, PropagationNet
-from pipelines.propagation.network import enlarge
+from pipelines.propagation.interpolation import enlarge
 
 
 def tiny_network(*, is_trained: bool = True, seed: int = 0) -> PropagationNet:
@@ -147,11 +147,19 @@ def test_arithmetic_stays_within_its_budget() -> None:
     assert weights < 500_000
 
 
-def test_interpolation_is_torchs_bicubic() -> None:
-    clip = random_clip(1)
-    expected = F.interpolate(clip[0], scale_factor=4, mode="bicubic", align_corners=False)
-    assert torch.equal(enlarge(clip, 4)[0], expected)
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_interpolation_is_torchs_bicubic(scale: int) -> None:
+    clip = random_clip(2)
+    expected = F.interpolate(clip[0], scale_factor=scale, mode="bicubic", align_corners=False)
+    torch.testing.assert_close(enlarge(clip, scale)[0], expected, rtol=0, atol=1e-5)
     assert torch.equal(enlarge(clip, 1), clip)
+
+
+def test_interpolation_stays_in_float32_under_autocast() -> None:
+    clip = random_clip(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        within = enlarge(clip, 4)
+    assert torch.equal(within, enlarge(clip, 4))
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3])

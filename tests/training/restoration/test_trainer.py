@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from pipelines.propagation import PropagationNet, load_propagation
-from pipelines.propagation.network import enlarge
+from pipelines.propagation.interpolation import enlarge
 from training.curves import plot_curves
 from training.data import SourceLibrary
 from training.errors import TrainingConfigError, TrainingDataError
