@@ -44,7 +44,7 @@ def trusted(carried: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         own_norm, norm = (torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (own, carried))
         # Clamped before it is squared, which float16 could not hold.
         share = (own_norm / norm.clamp(min=1e-6)).mul_(_MOST_CARRIED).clamp_(max=1).square_()
-    return carried * share
+    return cast(torch.Tensor, carried * share)
 
 
 class Conv3x3(nn.Conv2d):

@@ -97,7 +97,7 @@ class PropagationNet(nn.Module):
         self.backward_blocks = blocks(config.backward_blocks, channels)
         self.forward_fusion = nn.Conv2d(channels, channels, 1)
         self.forward_blocks = blocks(config.forward_blocks, channels)
-        self.conv_mid = Conv3x3(channels, channels)
+        self.conv_mid: nn.Conv2d = Conv3x3(channels, channels)
         self.tails = nn.ModuleDict(
             {str(r): Conv3x3(channels, 3 * r**2) for r in shuffle_ratios(config.scales)}
         )
@@ -146,7 +146,7 @@ class PropagationNet(nn.Module):
                 cleaned = with_strength(self.estimator(clip).detach(), strength)
         modulation = self.modulation(cleaned)
         entry = unshuffle_clip(clip, unshuffle_ratio(scale))
-        # On a CPU, inference is faster with channels last (0.85 of the time), training in float32 without (0.8).
+        # On a CPU, inference is faster with channels last (0.85 of the time), training in float32 without.
         is_half = torch.is_autocast_enabled(clip.device.type)
         layout = torch.contiguous_format if self.training and not is_half else torch.channels_last
         entry = entry.flatten(0, 1).contiguous(memory_format=layout)
