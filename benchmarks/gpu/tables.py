@@ -88,7 +88,7 @@ def source(folder: Path) -> str:
     """Which machine and commit the numbers are of."""
     content = read(folder, "sizes") or read(folder, "items")
     if not content:
-        return "None of this has been measured yet: no GPU was at hand."
+        return f"On a GPU: {NOT_MEASURED} yet."
     machine = content["machine"]
     return (
         f"{machine['card']}, driver {machine['driver']}, torch {machine['torch']}, cuDNN {machine['cudnn']}, "
