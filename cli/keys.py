@@ -64,11 +64,20 @@ def create(
         list[str] | None,
         typer.Option(help="high, normal or low, that its jobs may have; may be repeated. Default: all."),
     ] = None,
+    s3_prefix: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="s3://bucket/prefix/ below which its sources and deliveries lie, of the buckets that the "
+            "server allows; may be repeated. Default: all."
+        ),
+    ] = None,
     use_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
     data_dir: DataDir = _DEFAULT_DATA_DIR,
 ) -> None:
     """Create a key and show it, once."""
     with reported_errors(), _store(data_dir) as store:
+        from pydantic import ValidationError
+
         from jobs.api_keys import KeyLimits
         from jobs.specs import Priority
 
@@ -76,10 +85,8 @@ def create(
             priorities = tuple(Priority(text) for text in priority or ())
         except ValueError as error:
             raise UsageError(f"{error}; priorities are {', '.join(Priority)}") from error
-        key, secret = store.create(
-            name,
-            scopes=_scopes(scope),
-            limits=KeyLimits(
+        try:
+            limits = KeyLimits(
                 requests_per_minute=requests_per_minute,
                 max_unfinished_jobs=max_unfinished_jobs,
                 max_upload_bytes=max_upload_bytes,
@@ -90,7 +97,17 @@ def create(
                 max_stored_bytes=max_stored_bytes,
                 weight=weight,
                 priorities=priorities,
-            ),
+                s3_prefixes=tuple(s3_prefix or ()),
+            )
+        except ValidationError as error:  # of the prefixes: the ranges of the others are the options' own
+            received = error.errors()[0]["input"]
+            raise UsageError(
+                f"--s3-prefix takes s3://bucket/ or s3://bucket/prefix/, received {received!r}"
+            ) from error
+        key, secret = store.create(
+            name,
+            scopes=_scopes(scope),
+            limits=limits,
             expires_at=None if days is None else datetime.now(UTC) + timedelta(days=days),
         )
     if use_json:

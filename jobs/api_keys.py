@@ -21,6 +21,7 @@ MAX_WEIGHT = 100
 
 # Strict, or false would be 0.
 Count = Annotated[int, Field(ge=0, strict=True)]
+S3Prefix = Annotated[str, Field(pattern=r"^s3://[^/\s]+/([^\s]+/)?$", max_length=1100)]
 
 
 class Scope(StrEnum):
@@ -48,6 +49,8 @@ class KeyLimits(Value):
         weight: Share of the workers beside other keys: one of weight 3 gets three times what one of weight 1
             gets, as long as both have work of one priority.
         priorities: That its jobs may have; empty for all.
+        s3_prefixes: Addresses, s3://bucket/ or s3://bucket/prefix/, below which sources may lie and results
+            may be delivered, of the buckets that the server allows; empty for all of them.
     """
 
     requests_per_minute: Count = 0
@@ -60,6 +63,7 @@ class KeyLimits(Value):
     max_stored_bytes: Count = 0
     weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT, strict=True)] = 1
     priorities: tuple[Priority, ...] = ()
+    s3_prefixes: tuple[S3Prefix, ...] = ()
 
 
 class ApiKey(Value):

@@ -1,4 +1,4 @@
-"""What a key may have at all: bytes that are stored, and priorities."""
+"""What a key may have at all: bytes that are stored, priorities, and places in buckets."""
 
 from __future__ import annotations
 
@@ -35,6 +35,21 @@ def check_priority(caller: Caller, priority: Priority) -> None:
     if allowed and priority not in allowed:
         raise ForbiddenError(
             f"this API key's jobs may not have the priority {priority}, only {', '.join(allowed)}"
+        )
+
+
+def check_prefix(caller: Caller, url: str) -> None:
+    """Checks that a key's sources and deliveries may lie at an address; other than s3:// is not its matter.
+
+    Raises:
+        ForbiddenError: If they may not.
+    """
+    allowed = caller.limits.s3_prefixes
+    if not allowed or not url.startswith("s3://"):
+        return
+    if not url.startswith(allowed) or ".." in url.split("/"):
+        raise ForbiddenError(
+            f"this API key's sources and deliveries may only lie below {', '.join(allowed)}, received {url!r}"
         )
 
 

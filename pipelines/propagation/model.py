@@ -162,10 +162,10 @@ def load_propagation_model(
         folder: With the two files of a checkpoint.
         name: What to call it; None for the folder's name.
         device: Where it runs.
-        dtype: "auto" for the fastest that is good enough on the device.
+        dtype: "auto" for the fastest that is good enough on the device; float32 where 8 bits are asked for.
         quantize: `int8` has the body in 8 bits where the device is an x86 processor, the dtype float32 and
-            ranges are in the checkpoint; `auto` the same where the dtype is "auto" as well. Otherwise nothing
-            changes.
+            ranges are in the checkpoint; `auto` the same where the dtype is "auto" as well and the processor
+            has no bfloat16. Otherwise nothing changes.
         licence: Of the weights, where the checkpoint does not say.
         strength: As in `PropagationModel`.
 
@@ -173,7 +173,8 @@ def load_propagation_model(
         CheckpointError: If a file is missing or damaged.
         InvalidOptionError: If strength or dtype have no such value.
     """
-    chosen = choose_dtype(dtype, device)
+    needs_float32 = dtype == "auto" and quantize == "int8" and can_quantize(device)
+    chosen = torch.float32 if needs_float32 else choose_dtype(dtype, device)
     check_strength(strength)
     network, description = load_propagation(folder, dtype=chosen)
     is_wanted = quantize == "int8" or (quantize == "auto" and dtype == "auto")

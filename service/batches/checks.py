@@ -17,7 +17,7 @@ from service.deliveries.targets import check_shared_target
 from service.deliveries.targets import check_target as check_delivery
 from service.errors import InvalidRequestError, ServiceError
 from service.jobs.submissions import JobSettings
-from service.quotas import check_priority
+from service.quotas import check_prefix, check_priority
 from service.sources.fetching import SourceFailedError, check_source_url, open_bucket, parse_s3
 from service.sources.service import require_completed
 from service.webhooks.targets import check_target
@@ -35,6 +35,7 @@ def check_shared(context: ServiceContext, caller: Caller, settings: JobSettings)
     if settings.webhook is not None:
         check_target(settings.webhook.url, allow_private=context.settings.allow_private_targets)
     if settings.deliver_to is not None:
+        check_prefix(caller, settings.deliver_to)
         check_shared_target(context.settings, settings.deliver_to)
 
 
@@ -63,8 +64,10 @@ def accepted_inputs(
         source = item.source or {}
         try:
             if item.form.get("deliver_to"):
+                check_prefix(caller, item.form["deliver_to"])
                 check_delivery(context.settings, item.form["deliver_to"])
             if source.get("type") == "url":
+                check_prefix(caller, source["url"])
                 check_source_url(context.settings, source["url"])
             else:
                 upload = uploads.get(source["upload_id"])
@@ -93,10 +96,11 @@ def _uploads_of(context: ServiceContext, caller: Caller, inputs: list[BatchInput
     return {upload.id: upload for upload in found if upload is not None and upload.owner == caller.owner}
 
 
-def lines_below(context: ServiceContext, prefix: str) -> list[Line]:
+def lines_below(context: ServiceContext, caller: Caller, prefix: str) -> list[Line]:
     """An input for each object below a prefix.
 
     Raises:
+        ForbiddenError: If the caller's key may not read there.
         SourceRefusedError: If the bucket is not an allowed one.
         SourceFailedError: If it cannot be listed.
         InvalidRequestError: If there are more objects than a batch takes.
@@ -106,6 +110,7 @@ def lines_below(context: ServiceContext, prefix: str) -> list[Line]:
             f"prefix is {prefix!r}; give s3://bucket/prefix/",
             errors=[{"loc": ["body", "prefix"], "message": "s3://bucket/prefix/", "received": prefix}],
         )
+    check_prefix(caller, prefix)
     bucket, key = parse_s3(context.settings, prefix)
     lines: list[Line] = []
     try:

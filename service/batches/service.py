@@ -47,7 +47,7 @@ def create_batch(context: ServiceContext, caller: Caller, submission: Submission
     check_shared(context, caller, settings)
     lines = submission.lines
     if submission.prefix is not None:
-        lines = lines_below(context, submission.prefix)
+        lines = lines_below(context, caller, submission.prefix)
     check_count(context, len(lines))
     inputs: list[BatchInput] = []
     rejected: list[RejectedInput] = []

@@ -17,6 +17,7 @@ from service.jobs.requests import read_json, validate
 from service.jobs.schemas import JobSchema
 from service.openapi import json_body
 from service.problems import responses
+from service.quotas import check_prefix
 from service.results.service import require_output
 from service.tasks import enqueue_task
 
@@ -48,6 +49,7 @@ def _ask(context: ServiceContext, caller: Caller, job: Job, deliver_to: str | No
     url = job.delivery.url if deliver_to is None and job.delivery is not None else deliver_to
     if url is None:
         raise ConflictError(f"job {job.id} was not to be delivered; give deliver_to")
+    check_prefix(caller, url)
     target = target_of_job(context.settings, url, job_id=job.id, options=job.spec.options)
     context.store.ask_delivery(job.id, target)
     enqueue_task(context, QUEUE, TASK, job.id, owner=caller.owner, weight=job.spec.weight)

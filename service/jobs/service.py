@@ -26,7 +26,7 @@ from service.errors import from_media_error
 from service.filenames import clean_filename
 from service.jobs.checks import check_found, decide_container, find_model
 from service.jobs.submissions import JobForm
-from service.quotas import check_priority
+from service.quotas import check_prefix, check_priority
 from service.webhooks.targets import check_target
 
 _log = structlog.get_logger(__name__)
@@ -159,6 +159,8 @@ def make_spec(
         ServiceError: If the options or the caller's quota do not allow it.
     """
     check_priority(caller, form.priority)
+    if form.deliver_to:
+        check_prefix(caller, form.deliver_to)
     options, model = form.options, find_model(context, form.options.model)
     if form.webhook is not None:
         check_target(form.webhook.url, allow_private=context.settings.allow_private_targets)

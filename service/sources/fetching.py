@@ -38,6 +38,7 @@ from service.outgoing import (
     SourceRefusedError,
     check_url,
 )
+from service.quotas import check_prefix
 from service.room import check_incoming_room
 from service.sources.download import Download
 
@@ -114,8 +115,10 @@ def describe_address(
     """What is kept of an address that is to be fetched.
 
     Raises:
+        ForbiddenError: If the caller's key may not read there.
         SourceRefusedError: If it may not be fetched.
     """
+    check_prefix(caller, url)
     check_source_url(context.settings, url)
     end = unquote(urlsplit(url).path.rsplit("/", 1)[-1])
     return FetchedSource(

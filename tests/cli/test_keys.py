@@ -187,14 +187,24 @@ def test_limits_of_a_key_are_kept_and_listed(keys: ApiKeyStore, dovetail: Doveta
         "weight": 5,
     }
     options = [item for name, value in limits.items() for item in (f"--{name.replace('_', '-')}", str(value))]
-    priorities = ["--priority", "low", "--priority", "normal"]
-    made = dovetail("keys", "create", "archive", *options, *priorities, "--json")
+    options += ["--priority", "low", "--priority", "normal", "--s3-prefix", "s3://films/archive/"]
+    made = dovetail("keys", "create", "archive", *options, "--json")
     assert made.exit_code == 0, made.output
     found = keys.find(json.loads(made.stdout)["key"])
     assert found is not None
-    assert found.limits == KeyLimits(**limits, priorities=(Priority.LOW, Priority.NORMAL))
+    assert found.limits == KeyLimits(
+        **limits, priorities=(Priority.LOW, Priority.NORMAL), s3_prefixes=("s3://films/archive/",)
+    )
     listed = dovetail("keys", "list").stdout
     assert "weight=5, priorities=low+normal" in listed
+
+
+@pytest.mark.parametrize("prefix", ["films/archive/", "s3://films", "s3://films/archive", "https://films/"])
+def test_what_is_no_prefix_is_refused(dovetail: Dovetail, keys: ApiKeyStore, prefix: str) -> None:
+    made = dovetail("keys", "create", "archive", "--s3-prefix", prefix)
+    assert made.exit_code == ExitCode.USAGE
+    assert f"s3://bucket/prefix/, received {prefix!r}" in " ".join(made.stderr.split())
+    assert keys.list() == []
 
 
 def test_an_unknown_priority_is_said_with_the_known_ones(keys: ApiKeyStore, dovetail: Dovetail) -> None:

@@ -19,7 +19,7 @@ from jobs.specs import Priority
 from jobs.stored_bytes import StoredBytes
 from service.room import GuardedFile
 from tests.service.conftest import Api, running_api, wait_until
-from tests.service.made import make_job
+from tests.service.made import complete, make_job
 from tests.service.test_uploads import BODY, TUS
 
 MIB = 1 << 20
@@ -202,3 +202,41 @@ def test_a_key_may_be_kept_from_priorities(api_with_keys: Api, clip: Path) -> No
     earlier = make_job(api_with_keys.context, owner=key.id, priority=Priority.HIGH)
     post(f"/v1/jobs/{earlier.id}/cancel", headers=headers)
     assert code_of(post(f"/v1/jobs/{earlier.id}/retry", headers=headers)) == (403, "forbidden")
+
+
+def test_a_key_reads_and_writes_only_below_its_prefixes(settings: ServiceSettings, clip: Path) -> None:
+    shared = {"source_buckets": ("films", "other"), "target_buckets": ("films", "other")}
+    mine, jobs = "s3://films/mine/", "/v1/jobs"
+    with running_api(settings.model_copy(update=shared), uses_keys=True) as api:
+        _, headers = api.make_key(limits=KeyLimits(s3_prefixes=(mine, "s3://other/")))
+
+        def ask(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+            answer = api.http.post(path, json=body, headers=headers)
+            return answer.status_code, answer.json()
+
+        def source(url: str) -> dict[str, Any]:
+            return {"source": {"type": "url", "url": url}}
+
+        for url in ("s3://films/b.mp4", "s3://films/mine/../b.mp4", "s3://films/mine2/b.mp4"):
+            for path, body in (
+                (jobs, source(url)),
+                (jobs, source(f"{mine}a.mp4") | {"deliver_to": url}),
+                ("/v1/batches", {"prefix": url.removesuffix("b.mp4")}),
+                ("/v1/batches", {"inputs": [source(f"{mine}a.mp4")], "deliver_to": url}),
+            ):
+                status, said = ask(path, body)
+                assert (status, said["code"]) == (403, "forbidden"), (path, body)
+                assert "may only lie below s3://films/mine/, s3://other/, received" in said["detail"]
+            # One input of a batch does not keep the others back.
+            inputs = [source(f"{mine}a.mp4"), source(url), source(f"{mine}a.mp4") | {"deliver_to": url}]
+            status, batch = ask("/v1/batches", {"inputs": inputs})
+            assert status == 202
+            assert [(item["index"], item["error"]["code"]) for item in batch["rejected"]] == [
+                (1, "forbidden"),
+                (2, "forbidden"),
+            ]
+        status, job = ask(jobs, source(f"{mine}a.mp4") | {"deliver_to": "s3://other/b.mp4"})
+        assert (status, job["delivery"]["url"]) == (202, "s3://other/b.mp4")
+        done = make_job(api.context, owner=job["owner"]).id
+        complete(api.context, done, b"result")
+        assert ask(f"{jobs}/{done}/deliver", {"deliver_to": "s3://films/b.mp4"})[0] == 403

@@ -103,7 +103,7 @@ def test_ranges_are_means_of_what_a_convolution_was_given_and_nothing_stays_behi
 
 def test_the_embedded_model_restores_nearly_the_same_frames_in_8_bits() -> None:
     clip = make_clip(3, 48, 64)
-    exact = restore(load("dovetail-nano-2", quantize="none"), clip, (192, 256))
+    exact = restore(load("dovetail-nano-2", dtype="float32"), clip, (192, 256))
     found = restore(load("dovetail-nano-2", quantize="int8"), clip, (192, 256))
     difference = (found - exact).abs()
     assert 0 < difference.mean() < 1 / 255
@@ -123,6 +123,8 @@ def test_8_bits_are_the_default_where_nothing_else_is_asked_for(tmp_path: Path) 
     assert load(name, dtype="float32").card.fingerprint == plain
     assert load(name, dtype="float32", quantize="int8").card.fingerprint == f"{plain}+int8"
     assert load(name, dtype="bfloat16", quantize="int8").card.fingerprint == plain
+    # A processor with bfloat16 would take that.
+    assert load(name, quantize="int8").card.fingerprint == f"{plain}+int8"
     # float32 is what "auto" means on a processor without bfloat16.
     by_default = load(name)
     is_float32 = by_default.dtype == torch.float32
