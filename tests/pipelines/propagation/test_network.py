@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pipelines.errors import InvalidOptionError, UnsupportedSizeError
 from pipelines.propagation import SCALES, PropagationConfig, PropagationNet
 from pipelines.propagation.interpolation import enlarge
+from pipelines.propagation.layers import Conv3x3
 
 
 def tiny_network(*, is_trained: bool = True, seed: int = 0) -> PropagationNet:
@@ -103,6 +104,34 @@ def test_strength_counts_once_the_modulation_is_trained() -> None:
     clip = random_clip(2)
     weak, strong = (network(clip, scale=4, strength=strength).frames for strength in (0.0, 1.0))
     assert (weak - strong).abs().max() > 1e-4
+
+
+def test_the_body_is_told_noise_and_compression_but_not_the_blur() -> None:
+    network = tiny_network()
+    torch.nn.init.normal_(network.modulation.out.weight)
+    plain = network.modulation(torch.tensor([[2.0, 0.1, 0.3]]))
+    assert torch.equal(network.modulation(torch.tensor([[2.0, 0.9, 0.3]])), plain)
+    assert not torch.equal(network.modulation(torch.tensor([[5.0, 0.1, 0.3]])), plain)
+    assert not torch.equal(network.modulation(torch.tensor([[2.0, 0.1, 0.8]])), plain)
+
+
+def test_levels_beyond_those_of_training_count_as_its_worst() -> None:
+    network = tiny_network()
+    torch.nn.init.normal_(network.modulation.out.weight)
+    worst, beyond = (
+        network.modulation(torch.tensor([levels])) for levels in ([15.0, 0, 1.5], [40.0, 0, 9.0])
+    )
+    assert torch.equal(beyond, worst)
+    none, below = (network.modulation(torch.tensor([levels])) for levels in ([0.0, 0, 0], [-3.0, 0, -0.2]))
+    assert torch.equal(below, none)
+
+
+def test_under_autocast_convolutions_repeat_the_border_in_its_dtype() -> None:
+    conv, x = Conv3x3(4, 5), torch.rand(1, 4, 7, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = conv(x)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), conv(x), rtol=0.02, atol=0.02)
 
 
 def test_the_estimate_does_not_depend_on_brightness() -> None:

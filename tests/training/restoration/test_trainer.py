@@ -69,6 +69,26 @@ def test_training_reduces_the_loss(
     assert losses[-1]["level"] < losses[0]["level"]
 
 
+def test_bfloat16_trains_as_float32_does_up_to_rounding(
+    training_data: Path, restoration_config: RestorationConfig, tmp_path: Path
+) -> None:
+    stage = restoration_config.stages[1]
+    block = make_block(restoration_config, SourceLibrary(training_data, restoration_config.data), 0)
+    batch = draw_batch(block, stage, 3, np.random.default_rng(0))
+    steps = {}
+    for dtype in ("float32", "bfloat16"):
+        config = restoration_config.model_copy(update={"dtype": dtype})
+        trainer = RestorationTrainer(config, data_dir=training_data, run_dir=tmp_path / dtype)
+        before = weights(trainer.network)
+        first = trainer.train_step(batch)
+        steps[dtype] = first["loss"], weights(trainer.network) - before
+        assert weights(trainer.network).dtype == torch.float32
+    (exact, wanted), (loss, found) = steps["float32"], steps["bfloat16"]
+    assert loss != exact
+    assert loss == pytest.approx(exact, rel=0.02)
+    assert torch.nn.functional.cosine_similarity(found, wanted, dim=0) > 0.9
+
+
 @pytest.mark.usefixtures("inline_pool")
 def test_clean_input_at_x1_that_leaves_nothing_to_do_is_logged_and_drawn(
     training_data: Path, restoration_config: RestorationConfig, tmp_path: Path
