@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from pipelines.devices import choose_dtype
 from pipelines.propagation import (
     LEVEL_UNITS,
     PropagationConfig,
@@ -89,8 +90,8 @@ class RestorationTrainer(TrainingLoop[PropagationNet, Batch]):
         """Pixel loss and the estimator's; `baseline<s>` is the pixel loss of bicubic interpolation at s."""
         stage = self.config.stage_at(self.step)
         hr, lq = batch.hr.to(self.device), batch.lq.to(self.device)
-        is_half = self.config.dtype == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
+        dtype = choose_dtype(self.config.dtype, self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
             restored = self.network(lq, scale=batch.scale)
         target = inner(hr, stage.border, batch.scale)
         frames = inner(restored.frames, stage.border, batch.scale)
