@@ -23,8 +23,9 @@ from pipelines.propagation.network import PropagationNet
 Ranges = Mapping[str, tuple[float, float]]
 """Least and largest input of each convolution of the body, by its name."""
 
-# Beyond what the clips of the training had.
-_HEADROOM = 1.1
+# Of the measured ranges: what lies beyond is rare, and finer steps are worth more. On held-out clips 8 bits
+# lost 0.036 dB with 1.1, 0.019 with 0.85, 0.020 with 0.55.
+_KEPT_RANGE = 0.85
 # Of 7 bits: processors without VNNI add two products in 16 bits, where 255 * 127 twice is cut off.
 _LARGEST_CODE = 127
 _X86 = ("x86_64", "AMD64")
@@ -116,8 +117,8 @@ class Int8Conv(nn.Module):
         self._weight_scales = weight.abs().amax((1, 2, 3)).clamp(min=1e-8) / 127
         self._weight_zeros = torch.zeros(len(weight), dtype=torch.int32)
         codes = (weight / self._weight_scales[:, None, None, None]).round().to(torch.int8)
-        self._scale = max((high - low) * _HEADROOM, 1e-6) / _LARGEST_CODE
-        self._zero = min(max(round(-low * _HEADROOM / self._scale), 0), _LARGEST_CODE)
+        self._scale = max((high - low) * _KEPT_RANGE, 1e-6) / _LARGEST_CODE
+        self._zero = min(max(round(-low * _KEPT_RANGE / self._scale), 0), _LARGEST_CODE)
         self._bias = None if conv.bias is None else conv.bias.detach()
         self._weight = torch.ops.onednn.qconv_prepack(
             codes, self._weight_scales, self._scale, self._zero, [1, 1], [0, 0], [1, 1], 1
