@@ -15,9 +15,9 @@ LEVEL_NAMES = ("noise", "blur", "compression")
 # editor has sharpened more than was soft; 0 (none) to 1 (JPEG quality 40, or x264 at crf 32). Divided by
 # these, the values of ordinary uploads are about 0 to 1, of sharpened ones -1 to 1.
 LEVEL_UNITS = (10.0, 0.5, 1.0)
-# What the body is told, and the most of it that training saw, in these units.
-_TOLD = (LEVEL_NAMES.index("noise"), LEVEL_NAMES.index("compression"))
-_MOST = 1.5
+# What the body is told, in these units: outside of what training saw, the nearest that it saw; of the blur only
+# what is below 0, sharpening.
+_LEAST, _MOST = (0.0, -1.5, 0.0), (1.5, 0.0, 1.5)
 
 
 class DegradationEstimator(nn.Module):
@@ -58,11 +58,11 @@ class DegradationEstimator(nn.Module):
 
 
 class Modulation(nn.Module):
-    """A scale and a shift per channel for each part of the body, from noise and compression.
+    """A scale and a shift per channel for each part of the body, from noise, sharpening and compression.
 
-    The last layer starts at zero: scale 1 and shift 0, whatever the levels. The body is not told the blur: of
-    crisp pictures too little is estimated, which cost up to 0.45 dB, and each place shows its own (decision
-    0018).
+    The last layer starts at zero: scale 1 and shift 0, whatever the levels. The body is not told how soft its
+    input is: of crisp pictures too little is estimated, which cost up to 0.45 dB, and each place shows its
+    own. That input was sharpened it cannot see as well (decision 0018).
 
     Args:
         channels: Width of the body.
@@ -70,20 +70,24 @@ class Modulation(nn.Module):
     """
 
     units: torch.Tensor
+    least: torch.Tensor
+    most: torch.Tensor
 
     def __init__(self, channels: int, num_parts: int) -> None:
         super().__init__()
         self.shape = (num_parts, 2, channels)
-        self.hidden = nn.Linear(len(_TOLD), 32)
+        self.hidden = nn.Linear(len(LEVEL_NAMES), 32)
         self.out = nn.Linear(32, num_parts * 2 * channels)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(cast(torch.Tensor, self.out.bias))
         self.register_buffer("units", torch.tensor(LEVEL_UNITS), persistent=False)
+        self.register_buffer("least", torch.tensor(_LEAST), persistent=False)
+        self.register_buffer("most", torch.tensor(_MOST), persistent=False)
 
     def forward(self, levels: torch.Tensor) -> torch.Tensor:
         """(B, 3) -> (B, parts, 2, C): scales, then shifts."""
-        known = (levels / self.units)[:, _TOLD].clamp(0, _MOST)
-        hidden = F.leaky_relu(self.hidden(known), 0.1)
+        told = (levels / self.units).clamp(self.least, self.most)
+        hidden = F.leaky_relu(self.hidden(told), 0.1)
         values = self.out(hidden).reshape(-1, *self.shape)
         one = values.new_tensor([1.0, 0.0])[:, None]
         return cast(torch.Tensor, values + one)
