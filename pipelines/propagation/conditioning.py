@@ -15,8 +15,8 @@ LEVEL_NAMES = ("noise", "blur", "compression")
 # editor has sharpened more than was soft; 0 (none) to 1 (JPEG quality 40, or x264 at crf 32). Divided by
 # these, the values of ordinary uploads are about 0 to 1, of sharpened ones -1 to 1.
 LEVEL_UNITS = (10.0, 0.5, 1.0)
-# What the body is told, in these units: outside of what training saw, the nearest that it saw; of the blur only
-# what is below 0, sharpening.
+# What the body is told, in these units: outside of what training saw, the nearest that it saw; of the blur
+# only what is below 0, sharpening.
 _LEAST, _MOST = (0.0, -1.5, 0.0), (1.5, 0.0, 1.5)
 
 
