@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import redis
 import redis.asyncio
@@ -125,10 +125,10 @@ class SentinelAddress:
         Raises:
             ValueError: If it is none.
         """
-        parts = urlsplit(url)
-        credentials, _, hosts = parts.netloc.rpartition("@")
+        netloc, path = _split_sentinels(url)
+        credentials, _, hosts = netloc.rpartition("@")
         user, _, password = credentials.partition(":")
-        service, _, database = parts.path.strip("/").partition("/")
+        service, _, database = path.strip("/").partition("/")
         try:
             sentinels = tuple(_host_and_port(host) for host in hosts.split(","))
             login = {"db": int(database or 0)}
@@ -144,8 +144,8 @@ class SentinelAddress:
 
     def with_next_database(self, url: str) -> str:
         """The same address with the next database."""
-        parts = urlsplit(url)
-        return parts._replace(path=f"/{self.service}/{self.login['db'] + 1}").geturl()
+        netloc, _ = _split_sentinels(url)
+        return f"{SENTINEL_SCHEME}://{netloc}/{self.service}/{self.login['db'] + 1}"
 
 
 class _Client(redis.Redis):
@@ -264,10 +264,21 @@ class _AsyncMasterConnection(redis.asyncio.Connection):
 
 def _pool(kind: Any, connection_to_master: Any, url: str, **options: Any) -> Any:
     """Connections; who finds all of them taken waits."""
-    if urlsplit(url).scheme != SENTINEL_SCHEME:
+    if not names_sentinels(url):
         return kind.from_url(url, **options)
     address = SentinelAddress.parse(url)
     return kind(connection_class=connection_to_master, address=address, **address.login, **options)
+
+
+def names_sentinels(url: str) -> bool:
+    """Whether an address is of Sentinels."""
+    return url.lower().startswith(f"{SENTINEL_SCHEME}://")
+
+
+def _split_sentinels(url: str) -> tuple[str, str]:
+    """Hosts with credentials, and the path. Newer Pythons' `urlsplit` takes one host in brackets alone."""
+    netloc, _, path = url.partition("://")[2].partition("/")
+    return netloc, path.partition("?")[0]
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

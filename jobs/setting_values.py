@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import BeforeValidator
 from pydantic_settings import NoDecode
 
-from jobs.connections import SENTINEL_SCHEME, SentinelAddress
+from jobs.connections import SentinelAddress, names_sentinels
 from jobs.queue import TaskKind
 
 
@@ -58,11 +58,11 @@ def next_database(url: str) -> str:
     Raises:
         ValueError: If the address has no number of a database.
     """
+    if names_sentinels(url):
+        return SentinelAddress.parse(url).with_next_database(url)
     parts = urlsplit(url)
     if parts.scheme == "unix":
         return url
-    if parts.scheme == SENTINEL_SCHEME:
-        return SentinelAddress.parse(url).with_next_database(url)
     number = parts.path.strip("/") or "0"
     if not number.isdigit():
         raise ValueError(f"redis_url {url!r} has no database number; write redis://host:port/0")

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from jobs.connections import SENTINEL_SCHEME, SentinelAddress
+from jobs.connections import SentinelAddress, names_sentinels
 from jobs.queue import SEGMENT, TASK_KINDS, TaskKind
 from jobs.setting_values import Duration, Names, TaskKinds, is_loopback, next_database, split_name
 
@@ -83,7 +83,7 @@ class CommonSettings(BaseSettings):
     @field_validator("redis_url", "queue_redis_url")
     @classmethod
     def _check_sentinels(cls, value: str | None) -> str | None:
-        if value is not None and urlsplit(value).scheme == SENTINEL_SCHEME:
+        if value is not None and names_sentinels(value):
             SentinelAddress.parse(value)
         return value
 
@@ -122,6 +122,8 @@ class CommonSettings(BaseSettings):
 
     def _is_local(self) -> bool:
         """Whether inputs come from this machine only."""
+        if names_sentinels(self.redis_url):
+            return all(is_loopback(host) for host, _ in SentinelAddress.parse(self.redis_url).sentinels)
         parts = urlsplit(self.redis_url)
         return parts.scheme == "unix" or is_loopback(parts.hostname or "localhost")
 

@@ -150,3 +150,9 @@ def test_a_wrong_address_of_sentinels_does_not_show_the_password() -> None:
 def test_the_queue_is_in_the_next_database() -> None:
     settings = CommonSettings(redis_url="redis+sentinel://me:p%40ss@one:1,[::1]:2/dovetail/3")
     assert settings.effective_queue_redis_url == "redis+sentinel://me:p%40ss@one:1,[::1]:2/dovetail/4"
+
+
+def test_inputs_come_from_elsewhere_unless_all_sentinels_are_on_this_machine() -> None:
+    for hosts, requires in (("127.0.0.1:1,[::1]:2", False), ("127.0.0.1:1,[2001:db8::1]:2", True)):
+        settings = CommonSettings(redis_url=f"redis+sentinel://{hosts}/dovetail/0")
+        assert settings.requires_sandbox is requires
