@@ -181,6 +181,7 @@ class RunConfig(StrictModel):
     Attributes:
         seed: Of everything.
         num_threads: Of torch.
+        dtype: Of the arithmetic; weights are float32. `auto`: bfloat16 where the device multiplies it.
         grad_clip: Largest gradient norm.
         muon_rate_ratio: Muon's rate by Adam's, where Muon is used.
         ema_decay: Of the averaged weights.
@@ -192,6 +193,7 @@ class RunConfig(StrictModel):
 
     seed: int = 0
     num_threads: int | None = None
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     grad_clip: float = Field(default=0.5, gt=0)
     muon_rate_ratio: float = Field(default=10.0, gt=0)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
@@ -211,7 +213,6 @@ class TrainingConfig(RunConfig):
 
     Attributes:
         card: Copied into the checkpoint's `dovetail.json` (licence, source).
-        dtype: Of the arithmetic; weights are float32.
         optimizer: `muon` is for the matrices of blocks; Adam has the rest.
         weight_decay: Adam's.
         betas: Adam's.
@@ -222,7 +223,6 @@ class TrainingConfig(RunConfig):
     """
 
     card: dict[str, str | int] = {}
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
     optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)

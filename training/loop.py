@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipelines.devices import choose_dtype
 from training.config import RunConfig
 from training.curves import plot_curves
 from training.data import BlockMaker, SamplePool
@@ -166,6 +167,11 @@ class TrainingLoop(ABC, Generic[Network, Batch]):
             raise TrainingConfigError(f"{start} is neither the folder of a run nor of a checkpoint")
         if decay_steps is not None:
             self.decay = (self.step, self.step + decay_steps)
+
+    def autocast(self) -> torch.autocast:
+        """The configuration's dtype, for what is computed within."""
+        dtype = choose_dtype(self._config.dtype, self.device)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
 
     @property
     def last_step(self) -> int:

@@ -59,8 +59,7 @@ class Trainer(TrainingLoop[OneStepModel, CropBatch]):
     def _losses(self, batch: CropBatch) -> dict[str, torch.Tensor]:
         """Of the stage; `baseline` is the pixel loss of bicubic upsampling of the same batch."""
         stage = self.config.stage_at(self.step)
-        use_bfloat16 = self.config.dtype == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bfloat16):
+        with self.autocast():
             return self._latent_losses(batch) if stage.kind == "latent" else self._pixel_losses(stage, batch)
 
     def _latent_losses(self, batch: CropBatch) -> dict[str, torch.Tensor]:

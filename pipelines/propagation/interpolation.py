@@ -18,7 +18,7 @@ def enlarge(clip: torch.Tensor, scale: int) -> torch.Tensor:
         return clip.float()
     frames = clip.float().flatten(0, 1)
     if frames.device.type == "cpu":
-        # Autocast would have the picture itself in 8 bits.
+        # Autocast would round the picture itself to bfloat16, which has 8 bits.
         with torch.autocast("cpu", enabled=False):
             large = _by_convolution(frames, scale)
     else:  # where convolutions may multiply with fewer bits (TF32)

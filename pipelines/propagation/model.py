@@ -17,7 +17,12 @@ from pipelines.model import Model, ModelCard
 from pipelines.planning.clip_plan import ClipPlan, ClipShape
 from pipelines.planning.plan import ChunkPlan
 from pipelines.planning.spans import Span
-from pipelines.propagation.checkpoint import DESCRIPTION_NAME, WEIGHTS_NAME, load_propagation
+from pipelines.propagation.checkpoint import (
+    DESCRIPTION_NAME,
+    WEIGHTS_NAME,
+    load_propagation,
+    read_description,
+)
 from pipelines.propagation.conditioning import LEVEL_NAMES, check_strength, with_strength
 from pipelines.propagation.interpolation import enlarge
 from pipelines.propagation.network import (
@@ -162,7 +167,7 @@ def load_propagation_model(
         folder: With the two files of a checkpoint.
         name: What to call it; None for the folder's name.
         device: Where it runs.
-        dtype: "auto" for the fastest that is good enough on the device; float32 where 8 bits are asked for.
+        dtype: "auto" for the fastest that is good enough on the device; float32 where 8 bits are asked.
         quantize: `int8` has the body in 8 bits where the device is an x86 processor, the dtype float32 and
             ranges are in the checkpoint; `auto` the same where the dtype is "auto" as well and the processor
             has no bfloat16. Otherwise nothing changes.
@@ -173,14 +178,14 @@ def load_propagation_model(
         CheckpointError: If a file is missing or damaged.
         InvalidOptionError: If strength or dtype have no such value.
     """
-    needs_float32 = dtype == "auto" and quantize == "int8" and can_quantize(device)
-    chosen = torch.float32 if needs_float32 else choose_dtype(dtype, device)
     check_strength(strength)
+    can_be_int8 = can_quantize(device) and bool(read_description(folder).activation_ranges)
+    chosen = choose_dtype(dtype, device)
+    if dtype == "auto" and quantize == "int8" and can_be_int8:
+        chosen = torch.float32
     network, description = load_propagation(folder, dtype=chosen)
     is_wanted = quantize == "int8" or (quantize == "auto" and dtype == "auto")
-    is_int8 = (
-        is_wanted and chosen == torch.float32 and can_quantize(device) and bool(description.activation_ranges)
-    )
+    is_int8 = is_wanted and can_be_int8 and chosen == torch.float32
     if is_int8:
         quantize_body(network, description.activation_ranges)
     scales = tuple(sorted(network.config.scales))

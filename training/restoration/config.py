@@ -113,8 +113,6 @@ class RestorationConfig(RunConfig):
         name: Name of the checkpoint.
         licence: Of the checkpoint.
         source: Where it comes from, in words.
-        dtype: Of the convolutions; weights are float32. `auto` is bfloat16 where the device multiplies it,
-            which takes half of the time there, else float32.
         adam_betas: Adam's.
         warmup_steps: After every start from weights alone.
         upload: The degraded share of samples.
@@ -126,7 +124,6 @@ class RestorationConfig(RunConfig):
     name: str
     licence: str = "Apache-2.0"
     source: str = ""
-    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
     adam_betas: tuple[float, float] = (0.9, 0.99)
     warmup_steps: int = Field(default=200, ge=1)
     save_every: int = Field(default=250, ge=1)

@@ -178,7 +178,7 @@ def _draw_crop(
     side = stage.body_size * unshuffle_ratio(scale)
     y, x = (int(rng.integers(size - side + 1)) for size in lqs.shape[-2:])
     hr_side, hr_y, hr_x = side * scale, y * scale, x * scale
-    # 8 bits until the batch is whole: flips of floats took a tenth of a step.
+    # 8 bits until the batch is whole: flips move a quarter of the bytes.
     hr = torch.from_numpy(hrs[index, frames, :, hr_y : hr_y + hr_side, hr_x : hr_x + hr_side])
     # At factor 1, clean input leaves nothing to do; the network has to know that, seldom.
     is_clean = rng.random() < (stage.clean_probability if scale > 1 else 0.2)

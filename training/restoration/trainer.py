@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pipelines.devices import choose_dtype
 from pipelines.propagation import (
     LEVEL_UNITS,
     PropagationConfig,
@@ -90,8 +89,7 @@ class RestorationTrainer(TrainingLoop[PropagationNet, Batch]):
         """Pixel loss and the estimator's; `baseline<s>` is the pixel loss of bicubic interpolation at s."""
         stage = self.config.stage_at(self.step)
         hr, lq = batch.hr.to(self.device), batch.lq.to(self.device)
-        dtype = choose_dtype(self.config.dtype, self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with self.autocast():
             restored = self.network(lq, scale=batch.scale)
         target = inner(hr, stage.border, batch.scale)
         frames = inner(restored.frames, stage.border, batch.scale)

@@ -133,7 +133,9 @@ def test_8_bits_are_the_default_where_nothing_else_is_asked_for(tmp_path: Path) 
 
 def test_a_checkpoint_without_ranges_stays_as_it_is(tmp_path: Path) -> None:
     name = save(tmp_path / "tiny", has_ranges=False)
-    assert "+" not in load(name, quantize="int8").card.fingerprint
+    model = load(name, quantize="int8")
+    assert "+" not in model.card.fingerprint
+    assert model.dtype == load(name, quantize="none").dtype
 
 
 def test_a_quantisation_that_does_not_exist_is_refused_by_every_kind(tmp_path: Path) -> None:

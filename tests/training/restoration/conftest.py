@@ -16,6 +16,7 @@ def raw_config() -> dict[str, Any]:
         "name": "tiny",
         "seed": 3,
         "num_threads": 1,
+        "dtype": "float32",
         "warmup_steps": 2,
         "save_every": 2,
         "log_every": 2,

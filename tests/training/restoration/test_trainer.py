@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from cli.main import app
+from pipelines.devices import choose_dtype
 from pipelines.propagation import PropagationNet, load_propagation
 from pipelines.propagation.interpolation import enlarge
 from training.curves import plot_curves
@@ -67,6 +68,16 @@ def test_training_reduces_the_loss(
     losses = [trainer.train_step(batch) for _ in range(40)]
     assert losses[-1]["pixel4"] < 0.9 * losses[0]["pixel4"]
     assert losses[-1]["level"] < losses[0]["level"]
+
+
+def test_auto_is_what_inference_would_take(
+    training_data: Path, restoration_config: RestorationConfig, tmp_path: Path
+) -> None:
+    config = restoration_config.model_copy(update={"dtype": "auto"})
+    trainer = RestorationTrainer(config, data_dir=training_data, run_dir=tmp_path)
+    with trainer.autocast():
+        is_half = torch.is_autocast_enabled("cpu")
+    assert is_half is (choose_dtype("auto", torch.device("cpu")) == torch.bfloat16)
 
 
 def test_bfloat16_trains_as_float32_does_up_to_rounding(
