@@ -91,6 +91,16 @@ def test_the_psnr_loss_weighs_decibels_of_each_clip() -> None:
     assert np.isfinite(float(psnr_loss(hr, hr)))
 
 
+def test_the_psnr_loss_counts_a_quarter_of_the_errors_of_colour() -> None:
+    hr = torch.full((1, 1, 3, 8, 8), 0.5)
+    # The same energy in all channels: of brightness, and of colour alone, whose luma is 0.
+    gray = torch.full((3,), 0.2)
+    colour = torch.linalg.cross(torch.tensor([0.299, 0.587, 0.114]), torch.tensor([1.0, 0.0, 0.0]))
+    colour = colour / colour.norm() * gray.norm()
+    of_gray, of_colour = (float(psnr_loss(hr + error[:, None, None], hr)) for error in (gray, colour))
+    assert of_gray - of_colour == pytest.approx(np.log(4), abs=1e-3)
+
+
 def test_the_frequency_loss_weighs_detail_where_little_noise_is_left() -> None:
     x = torch.arange(64)[None].expand(64, 64)
     slow, fast = (torch.cos(2 * torch.pi * x * cycles / 64)[None] * 0.1 for cycles in (4, 20))
