@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipelines.errors import InvalidOptionError
+from pipelines.propagation.motion import box_mean
 
 LEVEL_NAMES = ("noise", "blur", "compression")
 # Units: standard deviation in 8-bit levels; Gaussian sigma in input pixels, below 0 where a camera or an
@@ -17,24 +18,34 @@ LEVEL_NAMES = ("noise", "blur", "compression")
 LEVEL_UNITS = (10.0, 0.5, 1.0)
 # What the body is told, in these units: outside of what training saw, the nearest that it saw; of the blur
 # only what is below 0, sharpening.
-_LEAST, _MOST = (0.0, -1.5, 0.0), (1.5, 0.0, 1.5)
+_LEAST, _MOST = (0.0, -1.5, 0.0), (1.5, 1.2, 1.5)
+_LARGEST_GATE = 8.0  # of logarithms: a place may weigh 3,000 times as much as another
 
 
 class DegradationEstimator(nn.Module):
-    """Levels of noise, blur and compression of a clip, from statistics of small features over all frames.
+    """Levels of noise, blur and compression of a clip, from small features pooled over all frames.
+
+    How soft a lens is shows at edges, sharpening in the halos beside them, noise where nothing else is: gates
+    weigh the places that each of several pools looks at. Differences are seen as they are, and beside them in
+    proportion to those around, for the profile of an edge says more than its height.
 
     Args:
-        channels: Width of the first convolution; the second has twice as many.
+        channels: Width of the first convolution; the others have twice as many.
+        num_gates: Pools with places of their own.
     """
 
     units: torch.Tensor
 
-    def __init__(self, channels: int = 16) -> None:
+    def __init__(self, channels: int = 24, num_gates: int = 4) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, channels, 5, stride=2)
-        self.conv2 = nn.Conv2d(channels, 2 * channels, 3, stride=2)
-        self.hidden = nn.Linear(4 * channels, 2 * channels)
-        self.out = nn.Linear(2 * channels, len(LEVEL_NAMES))
+        width = 2 * channels
+        self.conv1 = nn.Conv2d(6, channels, 5, stride=2)
+        self.conv2 = nn.Conv2d(channels, width, 3, stride=2)
+        self.conv3 = nn.Conv2d(width, width, 3, padding=1, padding_mode="replicate")
+        self.gate = nn.Conv2d(width, num_gates, 1)
+        self.sizes = (width, width, num_gates * width, num_gates)
+        self.hidden = nn.Linear(sum(self.sizes), 64)
+        self.out = nn.Linear(64, len(LEVEL_NAMES))
         self.register_buffer("units", torch.tensor(LEVEL_UNITS), persistent=False)
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
@@ -43,18 +54,38 @@ class DegradationEstimator(nn.Module):
         return self.levels(statistics.reshape(*clip.shape[:2], -1).mean(dim=1))
 
     def statistics(self, frames: torch.Tensor) -> torch.Tensor:
-        """(N, 3, h, w) in [0, 1] -> (N, S); their mean over a clip's frames is what `levels` needs."""
-        # Every statistic sought is in differences to the neighbourhood, none in brightness.
-        detail = 10 * (frames - F.avg_pool2d(frames, 5, stride=1, padding=2, count_include_pad=False))
-        features = F.leaky_relu(self.conv2(F.leaky_relu(self.conv1(detail), 0.1)), 0.1)
-        mean = features.mean(dim=(-2, -1))
-        deviation = (features.var(dim=(-2, -1), correction=0) + 1e-6).sqrt()
-        return torch.cat([mean, deviation], dim=1)
+        """(N, 3, h, w) in [0, 1] -> (N, S), means over places: their mean over a clip's frames is what
+        `levels` needs."""
+        # Squares, and what is divided by small numbers, need all bits.
+        with torch.autocast(frames.device.type, enabled=False):
+            features = self._features(frames.float())
+            gates = self.gate(features).clamp(-_LARGEST_GATE, _LARGEST_GATE).exp()
+            gated = torch.einsum("nkhw,nchw->nkc", gates, features) / gates[0, 0].numel()
+            means = [
+                features.mean(dim=(-2, -1)),
+                features.square().mean(dim=(-2, -1)),
+                gated.flatten(1),
+                gates.mean(dim=(-2, -1)),
+            ]
+            return torch.cat(means, dim=1)
 
     def levels(self, statistics: torch.Tensor) -> torch.Tensor:
         """(B, S) -> (B, 3) levels in their units."""
-        levels = self.out(F.leaky_relu(self.hidden(statistics), 0.1))
-        return cast(torch.Tensor, levels * self.units)
+        with torch.autocast(statistics.device.type, enabled=False):
+            mean, squares, gated, gates = torch.split(statistics.float(), list(self.sizes), dim=1)
+            deviation = (squares - mean.square()).clamp_min(1e-6).sqrt()
+            pooled = gated.reshape(*gates.shape, -1) / (gates[..., None] + 1e-4)
+            seen = torch.cat([mean, deviation, pooled.flatten(1), (gates + 1e-4).log()], dim=1)
+            levels = self.out(F.leaky_relu(self.hidden(seen), 0.1))
+            return cast(torch.Tensor, levels * self.units)
+
+    def _features(self, frames: torch.Tensor) -> torch.Tensor:
+        """(N, 3, h, w) -> (N, C, h / 4, w / 4)."""
+        # Every level sought is in differences to the neighbourhood, none in brightness.
+        detail = 10 * (frames - box_mean(frames, 5))
+        contrast = (box_mean(detail.square().mean(dim=1, keepdim=True), 7) + 0.01).sqrt()
+        x = F.leaky_relu(self.conv1(torch.cat([detail, detail / contrast], dim=1)), 0.1)
+        return F.leaky_relu(self.conv3(F.leaky_relu(self.conv2(x), 0.1)), 0.1)
 
 
 class Modulation(nn.Module):

@@ -132,9 +132,8 @@ class PropagationNet(nn.Module):
         self._check(clip, scale)
         check_strength(strength)
         batch_size, num_frames, _, height, width = clip.shape
-        found = self.estimator(clip) if levels is None else levels
-        # The body must not bend the estimate to its ends.
-        cleaned = with_strength(found.detach(), strength)
+        found = self._estimate(clip) if levels is None else levels
+        cleaned = with_strength(found, strength)
         luma = unshuffle_clip(clip, unshuffle_ratio(scale)).mean(dim=2, keepdim=True).float()
         to_next = motion(luma[:, :-1], luma[:, 1:])
         if num_frames > 1:
@@ -143,7 +142,7 @@ class PropagationNet(nn.Module):
                 reduce_noise(lambda index: source[:, index].float(), to_next[0], cleaned[:, 0] / 255), dim=1
             )
             if levels is None:
-                cleaned = with_strength(self.estimator(clip).detach(), strength)
+                cleaned = with_strength(self._estimate(clip), strength)
         modulation = self.modulation(cleaned)
         entry = unshuffle_clip(clip, unshuffle_ratio(scale))
         # On a CPU, inference is faster with channels last (0.85 of the time), training in float32 without.
@@ -181,6 +180,11 @@ class PropagationNet(nn.Module):
         if ratio != 4:
             end.weight.copy_(resample_exit(last.weight, ratio))
             cast(torch.Tensor, end.bias).copy_(resample_exit(cast(torch.Tensor, last.bias), ratio))
+
+    @torch.no_grad()
+    def _estimate(self, clip: torch.Tensor) -> torch.Tensor:
+        """The estimator's levels; the body must not bend them to its ends."""
+        return cast(torch.Tensor, self.estimator(clip))
 
     def _propagate_backward(
         self,

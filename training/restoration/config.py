@@ -87,6 +87,7 @@ class RestorationStage(StrictModel):
         clean_probability: Share of samples degraded by bicubic alone.
         loss: `l1`, or `psnr`: every clip's own decibels (`training.losses.psnr_loss`).
         level_weight: Weight of the estimator's error.
+        level_samples: Samples of a step for the estimator at x4 and x3; at other factors as many pixels.
     """
 
     steps: int = Field(ge=1)
@@ -99,6 +100,7 @@ class RestorationStage(StrictModel):
     clean_probability: float = Field(default=0.5, ge=0, le=1)
     loss: Literal["l1", "psnr"] = "l1"
     level_weight: float = Field(default=0.02, ge=0)
+    level_samples: int = Field(default=24, ge=1)
 
     def frames_of_block(self, index: int) -> int:
         """Frames of a clip while block `index` is used."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +31,14 @@ class Batch:
         scale: The factor.
         hr: (B, F, 3, H, W), float32, [0, 1].
         lq: (B, F, 3, h, w), float32, [0, 1].
-        levels: (B, 3), noise, blur and compression of each clip.
+        level_lq: (N, 1, 3, h, w), float32, [0, 1]: the estimator's samples.
+        levels: (N, 3), their noise, blur and compression.
     """
 
     scale: int
     hr: torch.Tensor
     lq: torch.Tensor
+    level_lq: torch.Tensor
     levels: torch.Tensor
 
 
@@ -146,36 +148,44 @@ def draw_batch(
 ) -> Batch:
     """Crops of one factor, `num_frames` long, at random places, times and flips.
 
-    A share of `stage.clean_probability` gets the bicubic LR of its HR crop in place of the degraded one.
+    A share of `stage.clean_probability` gets the bicubic LR of its HR crop in place of the degraded one. The
+    estimator's samples are as large as the block has them: in use it sees whole frames.
     """
     # A block that was begun for the stage before may lack the factors that are new.
     scales = [scale for scale in stage.scales if f"hr{scale}" in block]
     shares = np.array([stage.scales[scale] for scale in scales])
     scale = scales[rng.choice(len(scales), p=shares / shares.sum())]
-    hrs, lqs, levels = [], [], []
-    for _ in range(max(1, stage.batch_frames // num_frames)):
-        hr, lq, level = _draw_crop(block, stage, scale, num_frames, rng)
-        hrs.append(hr)
-        lqs.append(lq)
-        levels.append(level)
-    return Batch(scale, torch.stack(hrs) / 255, torch.stack(lqs) / 255, torch.stack(levels))
+    area = unshuffle_ratio(scale) ** 2
+    side = block[f"lq{scale}"].shape[-1]
+    hr, lq = _stacked(
+        _draw_crop(block, stage, scale, stage.body_size * unshuffle_ratio(scale), num_frames, rng)[:2]
+        for _ in range(max(1, stage.batch_frames // num_frames))
+    )
+    level_lq, levels = _stacked(
+        _draw_crop(block, stage, scale, side, 1, rng)[1:] for _ in range(max(1, stage.level_samples // area))
+    )
+    return Batch(scale, hr / 255, lq / 255, level_lq / 255, levels)
+
+
+def _stacked(samples: Iterable[tuple[torch.Tensor, ...]]) -> list[torch.Tensor]:
+    return [torch.stack(parts) for parts in zip(*samples, strict=True)]
 
 
 def _draw_crop(
     block: Mapping[str, np.ndarray],
     stage: RestorationStage,
     scale: int,
+    side: int,
     num_frames: int,
     rng: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One clip's crop: HR and LR, uint8, and the levels of its degradation."""
+    """One clip's crop, `side` LR pixels wide: HR and LR, uint8, and the levels of its degradation."""
     hrs, lqs = block[f"hr{scale}"], block[f"lq{scale}"]
     index = int(rng.integers(len(hrs)))
     # A block that was begun for the stage before may be of single frames.
     num_frames = min(num_frames, hrs.shape[1])
     first = int(rng.integers(hrs.shape[1] - num_frames + 1))
     frames = slice(first, first + num_frames)
-    side = stage.body_size * unshuffle_ratio(scale)
     y, x = (int(rng.integers(size - side + 1)) for size in lqs.shape[-2:])
     hr_side, hr_y, hr_x = side * scale, y * scale, x * scale
     # 8 bits until the batch is whole: flips move a quarter of the bytes.

@@ -29,6 +29,7 @@ from training.restoration.optimizer import make_optimizers
 from training.restoration.samples import Batch, draw_batch, inner, restoration_maker
 from training.validation import SCALE, Restore
 
+_LEVEL_BETA = 0.2  # of a unit: smaller errors count by their square
 # Of all factors, the rare ones too.
 _NUM_RANGE_BATCHES = 64
 
@@ -95,7 +96,8 @@ class RestorationTrainer(TrainingLoop[PropagationNet, Batch]):
         frames = inner(restored.frames, stage.border, batch.scale)
         pixel = F.l1_loss(frames, target)
         units = torch.tensor(LEVEL_UNITS, device=self.device)
-        level = F.smooth_l1_loss(restored.levels / units, batch.levels.to(self.device) / units)
+        levels = self.network.estimator(batch.level_lq.to(self.device))
+        level = F.smooth_l1_loss(levels / units, batch.levels.to(self.device) / units, beta=_LEVEL_BETA)
         with torch.no_grad():
             baseline = F.l1_loss(inner(enlarge(lq, batch.scale), stage.border, batch.scale), target)
         return {
