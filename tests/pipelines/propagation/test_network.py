@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from pipelines.errors import InvalidOptionError, UnsupportedSizeError
 from pipelines.propagation import SCALES, PropagationConfig, PropagationNet
+from pipelines.propagation.conditioning import DegradationEstimator
 from pipelines.propagation.interpolation import enlarge
 from pipelines.propagation.layers import Conv3x3
 
@@ -106,20 +107,21 @@ def test_strength_counts_once_the_modulation_is_trained() -> None:
     assert (weak - strong).abs().max() > 1e-4
 
 
-def test_the_body_is_told_noise_and_compression_but_not_the_blur() -> None:
+@pytest.mark.parametrize("level", range(3))
+def test_the_body_is_told_noise_blur_and_compression(level: int) -> None:
     network = tiny_network()
     torch.nn.init.normal_(network.modulation.out.weight)
-    plain = network.modulation(torch.tensor([[2.0, 0.1, 0.3]]))
-    assert torch.equal(network.modulation(torch.tensor([[2.0, 0.9, 0.3]])), plain)
-    assert not torch.equal(network.modulation(torch.tensor([[5.0, 0.1, 0.3]])), plain)
-    assert not torch.equal(network.modulation(torch.tensor([[2.0, 0.1, 0.8]])), plain)
+    levels = torch.tensor([[2.0, 0.1, 0.3]])
+    other = levels.clone()
+    other[0, level] += 0.3
+    assert not torch.equal(network.modulation(other), network.modulation(levels))
 
 
 def test_levels_beyond_those_of_training_count_as_its_worst() -> None:
     network = tiny_network()
     torch.nn.init.normal_(network.modulation.out.weight)
     worst, beyond = (
-        network.modulation(torch.tensor([levels])) for levels in ([15.0, 0, 1.5], [40.0, 0, 9.0])
+        network.modulation(torch.tensor([levels])) for levels in ([15.0, 0.6, 1.5], [40.0, 2.0, 9.0])
     )
     assert torch.equal(beyond, worst)
     none, below = (network.modulation(torch.tensor([levels])) for levels in ([0.0, 0, 0], [-3.0, 0, -0.2]))
@@ -139,6 +141,28 @@ def test_the_estimate_does_not_depend_on_brightness() -> None:
     clip = random_clip(2) * 0.4
     levels = network(clip, scale=4).levels
     assert torch.allclose(network(clip + 0.3, scale=4).levels, levels, atol=1e-4)
+
+
+def test_the_estimate_of_a_clip_is_of_the_statistics_of_its_frames() -> None:
+    estimator = DegradationEstimator()
+    clip = random_clip(3)
+    each = torch.cat([estimator.statistics(frame[None]) for frame in clip[0]])
+    assert torch.allclose(estimator.levels(each.mean(dim=0, keepdim=True)), estimator(clip), atol=1e-5)
+
+
+def test_the_estimate_keeps_its_bits_under_autocast() -> None:
+    estimator = DegradationEstimator()
+    clip = random_clip(2)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = estimator(clip)
+    assert torch.equal(found, estimator(clip))
+
+
+def test_the_body_does_not_teach_the_estimator() -> None:
+    network = tiny_network().requires_grad_(True)
+    torch.nn.init.normal_(network.modulation.out.weight)
+    network(random_clip(2), scale=4).frames.square().mean().backward()
+    assert all(weight.grad is None for weight in network.estimator.parameters())
 
 
 def test_a_restorer_with_one_factor_refuses_others() -> None:
