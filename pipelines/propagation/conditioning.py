@@ -19,6 +19,7 @@ LEVEL_UNITS = (10.0, 0.5, 1.0)
 # What the body is told, in these units: outside of what training saw, the nearest that it saw; of the blur
 # only what is below 0, sharpening.
 _LEAST, _MOST = (0.0, -1.5, 0.0), (1.5, 1.2, 1.5)
+_MOST_FRAMES_SEEN = 6
 _LARGEST_GATE = 8.0  # of logarithms: a place may weigh 3,000 times as much as another
 
 
@@ -50,12 +51,13 @@ class DegradationEstimator(nn.Module):
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
         """(B, F, 3, h, w) in [0, 1], sides at least 16 -> (B, 3) levels in their units."""
-        statistics = self.statistics(clip.flatten(0, 1))
-        return self.levels(statistics.reshape(*clip.shape[:2], -1).mean(dim=1))
+        seen = clip[:, frames_seen(clip.shape[1])]
+        statistics = self.statistics(seen.flatten(0, 1))
+        return self.levels(statistics.reshape(*seen.shape[:2], -1).mean(dim=1))
 
     def statistics(self, frames: torch.Tensor) -> torch.Tensor:
-        """(N, 3, h, w) in [0, 1] -> (N, S), means over places: their mean over a clip's frames is what
-        `levels` needs."""
+        """(N, 3, h, w) in [0, 1] -> (N, S), means over places: their mean over the frames that are seen is
+        what `levels` needs."""
         # Squares, and what is divided by small numbers, need all bits.
         with torch.autocast(frames.device.type, enabled=False):
             features = self._features(frames.float())
@@ -86,6 +88,12 @@ class DegradationEstimator(nn.Module):
         contrast = (box_mean(detail.square().mean(dim=1, keepdim=True), 7) + 0.01).sqrt()
         x = F.leaky_relu(self.conv1(torch.cat([detail, detail / contrast], dim=1)), 0.1)
         return F.leaky_relu(self.conv3(F.leaky_relu(self.conv2(x), 0.1)), 0.1)
+
+
+def frames_seen(num_frames: int) -> list[int]:
+    """Frames of a clip that its levels are estimated from: a few, spread over it."""
+    count = min(num_frames, _MOST_FRAMES_SEEN)
+    return [(2 * index + 1) * num_frames // (2 * count) for index in range(count)]
 
 
 class Modulation(nn.Module):

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipelines.propagation.conditioning import frames_seen
 from pipelines.propagation.layers import SLOPE, modulate, trusted
 from pipelines.propagation.motion import estimate_flow, match_confidence, warp
 from pipelines.propagation.network import PropagationNet, shuffle_ratio, unshuffle_clip, unshuffle_ratio
@@ -24,7 +25,7 @@ from pipelines.propagation.noise_reduction import FrameAt
 def estimate_levels(network: PropagationNet, frame_at: FrameAt, num_frames: int) -> Tensor:
     """Noise, blur and compression of a chunk: (1, 3), float32, in the units of `LEVEL_UNITS`."""
     estimator = network.estimator
-    statistics = torch.cat([estimator.statistics(frame_at(index)) for index in range(num_frames)])
+    statistics = torch.cat([estimator.statistics(frame_at(index)) for index in frames_seen(num_frames)])
     return estimator.levels(statistics.mean(dim=0, keepdim=True))
 
 
