@@ -16,8 +16,7 @@ LEVEL_NAMES = ("noise", "blur", "compression")
 # editor has sharpened more than was soft; 0 (none) to 1 (JPEG quality 40, or x264 at crf 32). Divided by
 # these, the values of ordinary uploads are about 0 to 1, of sharpened ones -1 to 1.
 LEVEL_UNITS = (10.0, 0.5, 1.0)
-# What the body is told, in these units: outside of what training saw, the nearest that it saw; of the blur
-# only what is below 0, sharpening.
+# What the body is told, in these units: outside of what training saw, the nearest that it saw.
 _LEAST, _MOST = (0.0, -1.5, 0.0), (1.5, 1.2, 1.5)
 _MOST_FRAMES_SEEN = 6
 _LARGEST_GATE = 8.0  # of logarithms: a place may weigh 3,000 times as much as another
@@ -97,11 +96,9 @@ def frames_seen(num_frames: int) -> list[int]:
 
 
 class Modulation(nn.Module):
-    """A scale and a shift per channel for each part of the body, from noise, sharpening and compression.
+    """A scale and a shift per channel for each part of the body, from noise, blur and compression.
 
-    The last layer starts at zero: scale 1 and shift 0, whatever the levels. The body is not told how soft its
-    input is: of crisp pictures too little is estimated, which cost up to 0.45 dB, and each place shows its
-    own. That input was sharpened it cannot see as well (decision 0018).
+    The last layer starts at zero: scale 1 and shift 0, whatever the levels.
 
     Args:
         channels: Width of the body.
