@@ -103,7 +103,8 @@ class JobOptions(BaseModel):
         ),
     ] = None
     pix_fmt: Annotated[
-        str | None, Field(max_length=20, description="yuv420p, yuv422p or yuv444p, or these with 10le (not vp9).")
+        str | None,
+        Field(max_length=20, description="yuv420p, yuv422p or yuv444p, or these with 10le (not vp9)."),
     ] = None
     encoder: Annotated[
         Encoder,
@@ -119,8 +120,8 @@ class JobOptions(BaseModel):
             description="File of the result. auto is mp4, and for a still its own kind: png, jpg, webp, "
             "avif, tiff or bmp. These are for stills only; pictures in them are upright, with the source's "
             "transparency and colour profile. mkv keeps what MP4 cannot: sound of any codec, bitmap "
-            "subtitles, attachments, all tags. webm holds av1 or vp9, and Opus. What is played while it grows is "
-            "always MP4."
+            "subtitles, attachments, all tags. webm holds av1 or vp9, and Opus. What is played while it "
+            "grows is always MP4."
         ),
     ] = "auto"
     keep_matrix: Annotated[

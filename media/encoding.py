@@ -39,7 +39,8 @@ class EncodeOptions:
     crf: float | None = None
     """Constant quality, lower is better: 0-51 for h264 (default 18) and h265 (20), whole numbers 0-63 for
     av1 (25; 25 looks about like 18 of h264) and vp9 (27, likewise). 0 is lossless in all four: the Y'CbCr
-    planes come back bit for bit. With the codec "auto" it is h264's, and another codec gets what looks about like it."""
+    planes come back bit for bit. With the codec "auto" it is h264's, and another codec gets what
+    looks about like it."""
     preset: str | None = None
     """"ultrafast" ... "placebo", in each encoder's own terms (default "veryfast" for h264, "fast" for h265);
     also "0" (slowest) ... "13" for av1 ("8") and "0" ... "5" for vp9 ("3")."""

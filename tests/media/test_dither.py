@@ -84,7 +84,7 @@ def encoded_luma(path: Path, codec: Codec) -> NDArray[np.float64]:
         return plane.numpy().astype(np.float64)
 
 
-@pytest.mark.parametrize("codec", ["h264", "h265", "av1"])
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1", "vp9"])
 def test_a_gradient_has_no_bands_at_the_usual_quality(tmp_path: Path, codec: Codec) -> None:
     assert mean_run(luma_of(slow_gradient())) > 20
     assert mean_run(encoded_luma(tmp_path / "a.mp4", codec)) < 8

@@ -133,7 +133,7 @@ def test_sample_entry_tags_and_pixel_shape_survive(tmp_path: Path, plain: MediaI
     ).path
     join_segments([segment], tmp_path / "final.mp4", source=plain)
     found = mp4.read_boxes(tmp_path / "final.mp4")
-    assert mp4.find(found, {"h264": "avc1", "h265": "hvc1", "av1": "av01"}[codec])
+    assert mp4.find(found, {"h264": "avc1", "h265": "hvc1", "av1": "av01", "vp9": "vp09"}[codec])
     assert mp4.nclx(mp4.find(found, "colr")[0]) == (1, 1, 1, False)
     assert mp4.pixel_aspect(mp4.find(found, "pasp")[0]) == (64, 45)
 
