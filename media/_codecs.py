@@ -17,9 +17,10 @@ _SVTAV1_NUMBERS = tuple(str(number) for number in range(14))
 # Those of about the speed that x265 has with the name.
 _SVTAV1_PRESETS = dict(zip(PRESETS, ("12", "11", "10", "9", "8", "7", "5", "4", "2", "0"), strict=True))
 
-# What libvpx calls cpu-used; above 5 are speeds for live encoding.
+# What libvpx calls cpu-used; above 5 are speeds for live encoding. 3 and 4 encode the pattern that luma is
+# dithered with away: gradients have bands (runs of one code of 15 and 24 pixels, not 3).
 _LIBVPX_NUMBERS = tuple(str(number) for number in range(6))
-_LIBVPX_PRESETS = dict(zip(PRESETS, ("5", "5", "5", "4", "4", "3", "2", "1", "1", "0"), strict=True))
+_LIBVPX_PRESETS = dict(zip(PRESETS, ("5", "5", "5", "5", "5", "2", "1", "1", "0", "0"), strict=True))
 
 _PRESET_NUMBERS: dict[Codec, dict[str, str]] = {"av1": _SVTAV1_PRESETS, "vp9": _LIBVPX_PRESETS}
 
@@ -54,7 +55,7 @@ TRAITS: dict[Codec, CodecTraits] = {
     ),
     # The wheel's libvpx is built without the profiles of more than 8 bits.
     "vp9": CodecTraits(
-        "libvpx-vp9", "VP9", 27, 63, "3", PRESETS + _LIBVPX_NUMBERS, ("yuv420p", "yuv422p", "yuv444p"), 2
+        "libvpx-vp9", "VP9", 27, 63, "2", PRESETS + _LIBVPX_NUMBERS, ("yuv420p", "yuv422p", "yuv444p"), 2
     ),
     # Every frame by itself, with one quality: 422 HQ, and 4444 for what has full colour.
     "prores": CodecTraits("prores_ks", "ProRes", 0, 0, "", (), ("yuv422p10le", "yuv444p10le"), 16, "mov"),

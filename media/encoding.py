@@ -43,7 +43,7 @@ class EncodeOptions:
     looks about like it."""
     preset: str | None = None
     """"ultrafast" ... "placebo", in each encoder's own terms (default "veryfast" for h264, "fast" for h265);
-    also "0" (slowest) ... "13" for av1 ("8") and "0" ... "5" for vp9 ("3")."""
+    also "0" (slowest) ... "13" for av1 ("8") and "0" ... "5" for vp9 ("2")."""
     pix_fmt: str | None = None
     """"yuv420p", "yuv422p", "yuv444p" or the same with "10le"; av1 takes 4:2:0 only, vp9 8 bits only.
     Default: 4:2:0, 10 bits when the source has more than 8 or is HDR. ProRes takes "yuv422p10le" (default)

@@ -42,9 +42,10 @@ def fast(codec: Any, **changes: Any) -> EncodeOptions:
     )
 
 
-def read(path: Path) -> tuple[list[Any], Any]:
+def read(path: Path, codec: str = "") -> tuple[list[Any], Any]:
     """All frames of a file and its video stream's time base."""
-    with av.open(str(path)) as container:
+    # FFmpeg's parser of VP9 loses durations.
+    with av.open(str(path), options={"fflags": "noparse"} if codec == "vp9" else {}) as container:
         stream = container.streams.video[0]
         return list(container.decode(stream)), stream.time_base
 
@@ -58,7 +59,7 @@ def test_variable_frame_times_and_the_last_duration_are_exact(tmp_path: Path, co
     info = write_segment(
         tmp_path / "a.mp4", pts, last_duration=4321, options=fast(codec), time_base=Fraction(1, 90_000)
     )
-    frames, time_base = read(info.path)
+    frames, time_base = read(info.path, codec)
     assert [frame.pts for frame in frames] == pts
     assert time_base == Fraction(1, 90_000)
     assert frames[-1].duration == 4321
