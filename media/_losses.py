@@ -53,7 +53,7 @@ def describe_output_losses(
         tags: Of the source.
     """
     container = None if is_frame_pattern(destination) else container_of(destination)
-    yield from describe_lost_views(video, container and container.muxer)
+    yield from describe_lost_views(video, None if container is None else container.muxer)
     if container is not None:
         yield from describe_lost_tags(tags or {}, container)
     if video.has_captions and codec not in CAPTION_CODECS:
