@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-Stage = Literal["read", "encode", "transformer", "decode", "model", "write", "join"]
+TimedStage = Literal["read", "encode", "transformer", "decode", "model", "write", "join"]
 
 
 class StageClock:
@@ -26,17 +26,17 @@ class StageClock:
 
     def __init__(self, *, synchronize: torch.device | None = None) -> None:
         self._device = synchronize if synchronize is not None and synchronize.type == "cuda" else None
-        self._seconds: dict[Stage, float] = {}
+        self._seconds: dict[TimedStage, float] = {}
         self._lock = threading.Lock()
 
     @property
-    def seconds(self) -> dict[Stage, float]:
+    def seconds(self) -> dict[TimedStage, float]:
         """What each stage took so far."""
         with self._lock:
             return dict(self._seconds)
 
     @contextmanager
-    def measure(self, stage: Stage) -> Iterator[None]:
+    def measure(self, stage: TimedStage) -> Iterator[None]:
         """Counts the time of a `with` block."""
         start = self.now()
         try:
@@ -44,7 +44,7 @@ class StageClock:
         finally:
             self.add(stage, self.now() - start)
 
-    def iterate(self, stage: Stage, items: Iterator[Any]) -> Iterator[Any]:
+    def iterate(self, stage: TimedStage, items: Iterator[Any]) -> Iterator[Any]:
         """Passes items on, counting only the time that it takes to make them."""
         while True:
             with self.measure(stage):
@@ -53,7 +53,7 @@ class StageClock:
                 return
             yield item
 
-    def add(self, stage: Stage, seconds: float) -> None:
+    def add(self, stage: TimedStage, seconds: float) -> None:
         with self._lock:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
 
