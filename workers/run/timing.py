@@ -19,15 +19,19 @@ class StageClock:
     Stages run at the same time in several threads, so their sum may exceed the time that passed.
 
     Args:
-        synchronize: A GPU to wait for at both ends of each stage. Without it, times of a model's parts are
-            those of launching work (the model's as a whole is true, for its frames are copied to the host);
-            with it, all are true and the whole is slower. A CPU needs none.
+        synchronize: A GPU to wait for at both ends of each stage, which makes the whole slower. Without it,
+            parts of a model there cannot be timed: what passes between them is the launching of work. (The
+            model as a whole can: its frames are copied to the host.) A CPU needs none.
     """
 
     def __init__(self, *, synchronize: torch.device | None = None) -> None:
         self._device = synchronize if synchronize is not None and synchronize.type == "cuda" else None
         self._seconds: dict[TimedStage, float] = {}
         self._lock = threading.Lock()
+
+    def can_time_parts_on(self, device: torch.device) -> bool:
+        """Whether what it would count for a model's parts there is the time that they take."""
+        return device.type == "cpu" or self._device == device
 
     @property
     def seconds(self) -> dict[TimedStage, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from tests.workers.made import FAST, StandIn
 from workers.run import stages
 from workers.run.decisions import queued_frames
 from workers.run.options import UpscaleOptions
+from workers.run.threads import Channel
 from workers.run.timing import StageClock
 from workers.run.upscaler import upscale_file
 
@@ -70,6 +72,23 @@ def test_a_clock_waits_for_the_device_that_it_was_given(monkeypatch: pytest.Monk
     with StageClock(synchronize=torch.device("cpu")).measure("model"):
         pass
     assert len(waited) == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "synchronize", "is_timed"),
+    [("cpu", None, True), ("cuda:1", None, False), ("cuda:1", "cuda:0", False), ("cuda:1", "cuda:1", True)],
+)
+def test_parts_of_a_model_are_timed_only_where_their_times_are_true(
+    device: str, synchronize: str | None, is_timed: bool
+) -> None:
+    """Segment tasks do not wait for a GPU: what passes between its parts is the launching of their work."""
+    model, timed = StandIn(), list[StageClock]()
+    model.device = torch.device(device)
+    model.timed = lambda clock: nullcontext(timed.append(clock))  # type: ignore[assignment,method-assign,arg-type,return-value]
+    clock = StageClock(synchronize=torch.device(synchronize) if synchronize else None)
+    restorer: Any = SimpleNamespace(run=list)
+    stages.run_stages(restorer, Channel(4), read=list, write=list, model=model, clock=clock)
+    assert timed == ([clock] if is_timed else [])
 
 
 def test_the_models_time_includes_the_copy_to_the_host(
