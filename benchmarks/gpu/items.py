@@ -56,6 +56,17 @@ def channels_last(model: DoveModel) -> None:
             parameter.data = parameter.data.contiguous(memory_format=layout)
 
 
+def larger_steps(model: DoveModel) -> None:
+    """Twice as many frames at once through the decoder; its group norms span them, so frames differ."""
+    model.pipeline.vae.num_latent_frames_batch_size *= 2
+
+
+def larger_steps_channels_last(model: DoveModel) -> None:
+    """Both."""
+    larger_steps(model)
+    channels_last(model)
+
+
 def compile_vae(model: DoveModel) -> None:
     """Compiles the residual blocks of the VAE alone."""
     compile_vae_blocks(model.pipeline.vae)
@@ -78,6 +89,8 @@ ITEMS = (
     Item("use_compile", "blocks of the transformer and the VAE compiled", {"use_compile": True}),
     Item("compiled VAE", "blocks of the VAE alone compiled", prepare=compile_vae),
     Item("channels last", "kernels of the VAE in NDHWC", prepare=channels_last),
+    Item("larger steps", "16 frames at once through the VAE's decoder", prepare=larger_steps),
+    Item("larger steps, channels last", "both", prepare=larger_steps_channels_last),
     Item("use_cudnn_benchmark=False", "cuDNN guesses the fastest kernels", {"use_cudnn_benchmark": False}),
     Item("no colour matching", "color_match='none'", options=DoveOptions(color_match="none")),
     Item("uint8 to the host", "8 bits through pinned memory", deliver=to_host_uint8),
