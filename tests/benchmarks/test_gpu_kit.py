@@ -81,7 +81,7 @@ def test_all_tests_that_need_a_gpu_are_run() -> None:
 
 def test_no_question_but_training_needs_what_training_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lent card comes with few packages."""
-    for name in ("benchmarks.gpu.training", "matplotlib", "scipy", "torchmetrics", "yaml"):
+    for name in ("benchmarks.gpu.training", "av", "matplotlib", "torchmetrics"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delattr("benchmarks.gpu.training")
     runpy.run_module("benchmarks.gpu.__main__", run_name="kit")
