@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,12 +82,17 @@ def test_parts_of_a_model_are_timed_only_where_their_times_are_true(
     device: str, synchronize: str | None, is_timed: bool
 ) -> None:
     """Segment tasks do not wait for a GPU: what passes between its parts is the launching of their work."""
-    model, timed = StandIn(), list[StageClock]()
-    model.device = torch.device(device)
-    model.timed = lambda clock: nullcontext(timed.append(clock))  # type: ignore[assignment,method-assign,arg-type,return-value]
-    clock = StageClock(synchronize=torch.device(synchronize) if synchronize else None)
+    timed: list[StageClock] = []
+
+    def time_parts(clock: StageClock) -> AbstractContextManager[None]:
+        timed.append(clock)
+        return nullcontext()
+
+    model: Any = SimpleNamespace(device=torch.device(device), timed=time_parts)
     restorer: Any = SimpleNamespace(run=list)
-    stages.run_stages(restorer, Channel(4), read=list, write=list, model=model, clock=clock)
+    write: Any = list
+    clock = StageClock(synchronize=torch.device(synchronize) if synchronize else None)
+    stages.run_stages(restorer, Channel(4), read=list, write=write, model=model, clock=clock)
     assert timed == ([clock] if is_timed else [])
 
 
