@@ -91,7 +91,8 @@ class JobOptions(BaseModel):
             ge=0,
             le=63,
             description="Constant quality, lower is better: 0-51 for h264 and h265, 0-63 for av1 and vp9. "
-            "With the codec auto it is h264's, and another codec gets what looks about like it.",
+            "With the codec auto it is h264's, and another codec gets what looks about like it; in "
+            "webm it is av1's.",
         ),
     ] = None
     preset: Annotated[
