@@ -17,10 +17,10 @@ from cli.store_folder import store_folder
 
 if TYPE_CHECKING:
     from workers.bench import BenchReport, PathResult
-    from workers.run.timing import Stage
+    from workers.run.timing import TimedStage
 
-STAGES: tuple[Stage, ...] = ("read", "model", "encode", "transformer", "decode", "write", "join")
-PARTS_OF_MODEL: tuple[Stage, ...] = ("encode", "transformer", "decode")
+STAGES: tuple[TimedStage, ...] = ("read", "model", "encode", "transformer", "decode", "write", "join")
+PARTS_OF_MODEL: tuple[TimedStage, ...] = ("encode", "transformer", "decode")
 
 
 def bench(

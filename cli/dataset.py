@@ -36,7 +36,7 @@ def build(
         typer.Option(min=0.001, max=1, help="Share of the scenes within all limits that is kept, the best."),
     ] = None,
     licence: Annotated[
-        str, typer.Option(help="Licence of all sources that --licences does not name; for the manifest.")
+        str, typer.Option(help="Licence of all sources that --licences does not name; for the decisions.")
     ] = "",
     licences: Annotated[
         Path | None,
@@ -47,7 +47,7 @@ def build(
     """Choose clips to train on as DOVE's HQ-VSR was chosen: metadata, scenes, quality, motion.
 
     Run it again with the same folder to go on after an interruption, or after sources or limits have
-    changed. OUT/manifest.jsonl says of every source and scene what became of it and why, and
+    changed. OUT/decisions.jsonl says of every source and scene what became of it and why, and
     OUT/contact-sheet-01.png shows it. `dovetail train --data OUT` takes the result.
     """
     with reported_errors():
@@ -75,6 +75,6 @@ def build(
     typer.echo(f"dovetail train will hold {summary.memory_bytes / 1e9:.1f} GB of them in memory")
     if summary.num_unlicensed:
         typer.echo(f"{summary.num_unlicensed} clips are of sources without a licence (--licence, --licences)")
-    typer.echo(f"manifest: {out / 'manifest.jsonl'}")
+    typer.echo(f"decisions: {out / 'decisions.jsonl'}")
     for sheet in summary.sheets:
         typer.echo(f"contact sheet: {sheet}")

@@ -40,7 +40,7 @@ VIDEO_SUFFIXES = frozenset({
 
 
 @dataclass(frozen=True)
-class Job:
+class FilePair:
     """An input and where its output goes.
 
     Attributes:
@@ -54,13 +54,13 @@ class Job:
     pictures: tuple[Path, ...] = ()
 
 
-def plan_jobs(
+def pair_files(
     arguments: Sequence[str],
     *,
     stdin: BinaryIO | None = None,
     takes_pictures: bool = False,
     on_skip: Callable[[Path], None] = lambda path: None,
-) -> list[Job]:
+) -> list[FilePair]:
     """Pairs inputs with outputs; makes the output folder if there is to be one.
 
     Args:
@@ -79,16 +79,16 @@ def plan_jobs(
         raise UsageError("give at least one input and the output: dovetail upscale IN... OUT")
     pictures = _pictures_of_video(inputs, output) if takes_pictures else ()
     if pictures:
-        return [Job(Path(inputs[0]), Path(output), pictures)]
+        return [FilePair(Path(inputs[0]), Path(output), pictures)]
     sources, is_single = expand_inputs(inputs, stdin=stdin, takes_pictures=takes_pictures, on_skip=on_skip)
     if is_single and not is_folder_name(output):
-        jobs = [Job(sources[0], _output_name(output, sources[0], takes_pictures=takes_pictures))]
+        pairs = [FilePair(sources[0], _output_name(output, sources[0], takes_pictures=takes_pictures))]
     else:
         folder = _output_folder(output)
         names = output_names(sources, takes_pictures=takes_pictures)
-        jobs = [Job(source, folder / name) for source, name in zip(sources, names, strict=True)]
-    _refuse_to_replace_inputs(jobs)
-    return jobs
+        pairs = [FilePair(source, folder / name) for source, name in zip(sources, names, strict=True)]
+    _refuse_to_replace_inputs(pairs)
+    return pairs
 
 
 def _pictures_of_video(inputs: Sequence[str], output: str) -> tuple[Path, ...]:
@@ -121,10 +121,10 @@ def expand_inputs(
     """Finds the input files; of folders the videos, and the pictures where they are taken.
 
     Args:
-        inputs: As for `plan_jobs`, without the output.
-        stdin: As for `plan_jobs`.
-        takes_pictures: As for `plan_jobs`.
-        on_skip: As for `plan_jobs`; hidden files are passed over in silence.
+        inputs: As for `pair_files`, without the output.
+        stdin: As for `pair_files`.
+        takes_pictures: As for `pair_files`.
+        on_skip: As for `pair_files`; hidden files are passed over in silence.
 
     Returns:
         The files, each once, and whether they were named as exactly one file.
@@ -223,12 +223,12 @@ def _output_folder(output: str) -> Path:
     return folder
 
 
-def _refuse_to_replace_inputs(jobs: Sequence[Job]) -> None:
-    sources = {job.source.resolve() for job in jobs}
-    for job in jobs:
-        if job.destination.resolve() in sources:
+def _refuse_to_replace_inputs(pairs: Sequence[FilePair]) -> None:
+    sources = {pair.source.resolve() for pair in pairs}
+    for pair in pairs:
+        if pair.destination.resolve() in sources:
             raise UsageError(
-                f"the output {job.destination} would replace an input; choose another name or folder"
+                f"the output {pair.destination} would replace an input; choose another name or folder"
             )
 
 

@@ -16,7 +16,7 @@ from cli._followed_results import cancel_unfinished, finish, follow_jobs
 from cli._following import Followed
 from cli.display import print_skipped
 from cli.errors import OutputExistsError, UsageError, reported_errors
-from cli.inputs import expand_inputs, plan_jobs
+from cli.inputs import expand_inputs, pair_files
 from media.derived_names import fitted_name
 from media.picture_files import is_frame_pattern, is_still, kind_of_name, still_suffix
 
@@ -195,21 +195,19 @@ def plan_submissions(
         by_name = {_name_of(url): url for url in urls}
         if len(by_name) < len(urls):
             raise UsageError("several URLs end in the same name; submit them one by one")
-        planned = plan_jobs(
-            [*names, *map(glob.escape, by_name), output], takes_pictures=True, on_skip=on_skip
-        )
-        if is_frame_pattern(Path(output)) or any(job.pictures for job in planned):
+        pairs = pair_files([*names, *map(glob.escape, by_name), output], takes_pictures=True, on_skip=on_skip)
+        if is_frame_pattern(Path(output)) or any(pair.pictures for pair in pairs):
             raise UsageError(
                 "a service takes and gives single files; frames as pictures are for dovetail upscale"
             )
         return [
             Followed(
-                name=job.source.name,
-                source=by_name.get(str(job.source), job.source),
-                destination=job.destination,
-                container=_container_of(job.destination),
+                name=pair.source.name,
+                source=by_name.get(str(pair.source), pair.source),
+                destination=pair.destination,
+                container=_container_of(pair.destination),
             )
-            for job in planned
+            for pair in pairs
         ]
     sources: list[Path] = expand_inputs(names, takes_pictures=True, on_skip=on_skip)[0] if names else []
     # Of a URL the name is all that there is.

@@ -16,7 +16,7 @@ from cli import upscale_options as options
 from cli.display import Display, Warnings, make_display, print_line, print_skipped, summarize
 from cli.errors import UsageError, print_error, reported_errors
 from cli.exit_codes import ExitCode, exit_code_for
-from cli.inputs import Job, plan_jobs
+from cli.inputs import FilePair, pair_files
 from cli.sandboxing import UseSandbox, media_access
 from cli.store_folder import store_folder
 
@@ -81,9 +81,9 @@ def upscale(
         if use_resume and use_overwrite:
             raise UsageError("--resume continues a run, --overwrite starts it again; choose one")
         skipped: list[Path] = []
-        jobs = plan_jobs(paths, takes_pictures=True, on_skip=skipped.append)
+        pairs = pair_files(paths, takes_pictures=True, on_skip=skipped.append)
         print_skipped(skipped, is_quiet=is_quiet)
-        if fps is not None and not any(job.pictures for job in jobs):
+        if fps is not None and not any(pair.pictures for pair in pairs):
             raise UsageError("--fps is for pictures that become a video; a video has its own time stamps")
 
         from media import EncodeError, EncodeOptions
@@ -93,7 +93,7 @@ def upscale(
 
         try:
             encode = EncodeOptions(
-                codec=codec_of(jobs, codec),
+                codec=codec_of(pairs, codec),
                 crf=crf,
                 preset=preset,
                 pix_fmt=pix_fmt,
@@ -134,8 +134,8 @@ def upscale(
                 strength=strength,
                 models_dir=store_folder(),
             )
-            reports = upscale_jobs(
-                jobs,
+            reports = upscale_pairs(
+                pairs,
                 model=loaded,
                 options=wanted,
                 existing=existing,
@@ -144,7 +144,7 @@ def upscale(
                 rate=fps or DEFAULT_RATE,
                 access=access,
             )
-    finish(jobs, reports, skipped=skipped, use_json=use_json, is_quiet=is_quiet)
+    finish(pairs, reports, skipped=skipped, use_json=use_json, is_quiet=is_quiet)
 
 
 def is_still_output(path: Path) -> bool:
@@ -154,17 +154,17 @@ def is_still_output(path: Path) -> bool:
     return is_picture_name(path) and not is_frame_pattern(path)
 
 
-def codec_of(jobs: list[Job], codec: CodecChoice) -> CodecChoice:
+def codec_of(pairs: list[FilePair], codec: CodecChoice) -> CodecChoice:
     """The codec that was asked for, or the one that the output's name asks for."""
     from media.containers import default_codec
 
-    if codec != "auto" or len(jobs) != 1 or is_still_output(jobs[0].destination):
+    if codec != "auto" or len(pairs) != 1 or is_still_output(pairs[0].destination):
         return codec
-    return default_codec(jobs[0].destination) or codec
+    return default_codec(pairs[0].destination) or codec
 
 
-def upscale_jobs(
-    jobs: list[Job],
+def upscale_pairs(
+    pairs: list[FilePair],
     *,
     model: Model,
     options: UpscaleOptions,
@@ -174,10 +174,10 @@ def upscale_jobs(
     rate: Fraction,
     access: MediaAccess,
 ) -> list[UpscaleReport]:
-    """Runs all jobs; one that fails does not keep the others from running, an interrupt does.
+    """Upscales all inputs; one that fails does not keep the others from running, an interrupt does.
 
     Args:
-        jobs: What to do, in order.
+        pairs: Inputs and outputs, in order.
         model: The model.
         options: What to make of the inputs.
         existing: What to do where an output exists.
@@ -187,7 +187,7 @@ def upscale_jobs(
         access: How inputs are read and outputs joined.
 
     Returns:
-        A report for each job that was begun.
+        A report for each that was begun.
     """
     from workers.run.packing import packed_source
     from workers.run.report import ErrorReport, UpscaleReport, error_code
@@ -195,24 +195,24 @@ def upscale_jobs(
     from workers.run.upscaler import upscale_file
 
     reports: list[UpscaleReport] = []
-    for job in jobs:
-        report = UpscaleReport(source=job.source, destination=job.destination)
+    for pair in pairs:
+        report = UpscaleReport(source=pair.source, destination=pair.destination)
         reports.append(report)
         warnings = Warnings(report, display)
         try:
-            is_still = is_still_output(job.destination)
+            is_still = is_still_output(pair.destination)
             packed = packed_source(
-                job.source, job.destination, pictures=job.pictures, rate=rate, access=access
+                pair.source, pair.destination, pictures=pair.pictures, rate=rate, access=access
             )
-            with nullcontext(job.source) if is_still else packed as source:
+            with nullcontext(pair.source) if is_still else packed as source:
                 (upscale_still if is_still else upscale_file)(
                     source,
-                    job.destination,
+                    pair.destination,
                     model=model,
                     options=options,
                     existing=existing,
                     use_sha256=use_sha256,
-                    on_progress=warnings.while_running(display.begin(job.source.name)),
+                    on_progress=warnings.while_running(display.begin(pair.source.name)),
                     report=report,
                     access=access,
                 )
@@ -230,7 +230,7 @@ def upscale_jobs(
 
 
 def finish(
-    jobs: list[Job],
+    pairs: list[FilePair],
     reports: list[UpscaleReport],
     *,
     skipped: list[Path],
@@ -242,12 +242,12 @@ def finish(
     Raises:
         typer.Exit: Always.
     """
-    code = overall_exit_code(len(jobs), reports)
+    code = overall_exit_code(len(pairs), reports)
     if use_json:
         typer.echo(json.dumps(results_json(reports, skipped, code), indent=2))
     for report in reports:
         if report.error is not None:
-            prefix = f"{report.source}: " if len(jobs) > 1 else ""
+            prefix = f"{report.source}: " if len(pairs) > 1 else ""
             print_error(
                 prefix + report.error.message,
                 list(report.error.hints),
@@ -255,18 +255,18 @@ def finish(
             )
         elif not is_quiet:
             print_line(summarize(report))
-    if len(jobs) > 1 and not is_quiet:
+    if len(pairs) > 1 and not is_quiet:
         num_good = sum(report.error is None for report in reports)
-        print_line(f"{num_good} of {len(jobs)} inputs finished")
+        print_line(f"{num_good} of {len(pairs)} inputs finished")
     raise typer.Exit(code)
 
 
-def overall_exit_code(num_jobs: int, reports: list[UpscaleReport]) -> ExitCode:
-    """The exit code for all jobs together."""
+def overall_exit_code(num_inputs: int, reports: list[UpscaleReport]) -> ExitCode:
+    """The exit code for all inputs together."""
     codes = [ExitCode.OK if r.error is None else exit_code_for(r.error.code) for r in reports]
     if ExitCode.INTERRUPTED in codes:
         return ExitCode.INTERRUPTED
-    if num_jobs == 1:
+    if num_inputs == 1:
         return codes[0]
     return ExitCode.OK if all(code is ExitCode.OK for code in codes) else ExitCode.PARTIAL
 

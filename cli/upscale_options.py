@@ -107,10 +107,11 @@ UseSceneCuts = Annotated[
     ),
 ]
 Codec = Annotated[
-    Literal["auto", "h264", "h265", "av1", "prores"],
+    Literal["auto", "h264", "h265", "av1", "vp9", "prores"],
     typer.Option(
         metavar="NAME",
-        help="auto, h264, h265, av1 or prores (.mov). auto: h264 to 4096x2304, h265 to 8192x4320, then av1.",
+        help="auto, h264, h265, av1, vp9 or prores (.mov). auto: h264 to 4096x2304, h265 to 8192x4320, then "
+        "av1.",
         rich_help_panel=_VIDEO,
     ),
 ]
@@ -134,19 +135,21 @@ UseKeepMatrix = Annotated[
 Crf = Annotated[
     float | None,
     typer.Option(
-        help="Quality: 0 (lossless) to 51, av1 to 63. Default: 18 for h264, 20 for h265, 25 for av1.",
+        help="Quality: 0 (lossless) to 51, av1 and vp9 to 63. Default: 18 for h264, 20 for h265, 25 for av1, "
+        "27 for vp9.",
         rich_help_panel=_VIDEO,
     ),
 ]
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="Speed of the encoder: ultrafast to placebo; av1 also 0 to 13.", rich_help_panel=_VIDEO
+        help="Speed of the encoder: ultrafast to placebo; av1 also 0 to 13, vp9 0 to 5.",
+        rich_help_panel=_VIDEO,
     ),
 ]
 PixFmt = Annotated[
     str | None,
-    typer.Option(help="yuv420p, yuv422p, yuv444p, or these with 10le.", rich_help_panel=_VIDEO),
+    typer.Option(help="yuv420p, yuv422p, yuv444p, or these with 10le (not vp9).", rich_help_panel=_VIDEO),
 ]
 Deinterlace = Annotated[
     bool | None,

@@ -15,9 +15,9 @@ class JobOptions(TypedDict, total=False):
         model: One of `models()`.
         scale: Factor for both sides; or `height` and/or `width` of the result, in pixels.
         codec: Of the result; "auto" goes by its size.
-        crf: Constant quality, lower is better: 0-51, for av1 0-63.
-        preset: Speed of the encoder: ultrafast ... placebo, for av1 also 0 ... 13.
-        pix_fmt: yuv420p, yuv422p, yuv444p, or these with 10le.
+        crf: Constant quality, lower is better: 0-51, for av1 and vp9 0-63.
+        preset: Speed of the encoder: ultrafast ... placebo, for av1 also 0 ... 13, for vp9 0 ... 5.
+        pix_fmt: yuv420p, yuv422p, yuv444p, or these with 10le (not vp9).
         encoder: Who encodes; "auto" is the workers' graphics processor where it works.
         container: Of the result; "auto" is mp4, and for a still its own kind. What grows while it is made is
             always MP4.
@@ -34,7 +34,7 @@ class JobOptions(TypedDict, total=False):
     scale: float | None
     height: int | None
     width: int | None
-    codec: Literal["auto", "h264", "h265", "av1"]
+    codec: Literal["auto", "h264", "h265", "av1", "vp9"]
     crf: float | None
     preset: str | None
     pix_fmt: str | None

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Codec = Literal["auto", "h264", "h265", "av1"]
+Codec = Literal["auto", "h264", "h265", "av1", "vp9"]
 Encoder = Literal["auto", "software", "nvenc", "qsv", "amf"]
 VideoContainer = Literal["mp4", "mkv", "mov", "webm"]
 PictureKind = Literal["png", "jpg", "webp", "avif", "tiff", "bmp"]
@@ -18,20 +18,24 @@ MAX_SCALE = 16
 MAX_SIDE = 16384
 """Pixels; what H.264 level 6.2 and the muxers around it can say."""
 
-_MAX_CRF: dict[str, int] = {"auto": 51, "h264": 51, "h265": 51, "av1": 63}
+_MAX_CRF: dict[str, int] = {"auto": 51, "h264": 51, "h265": 51, "av1": 63, "vp9": 63}
 _CONTAINER_CODECS: dict[str, tuple[Codec, ...]] = {
-    "mp4": ("auto", "h264", "h265", "av1"),
-    "mkv": ("auto", "h264", "h265", "av1"),
+    "mp4": ("auto", "h264", "h265", "av1", "vp9"),
+    "mkv": ("auto", "h264", "h265", "av1", "vp9"),
     "mov": ("auto", "h264", "h265"),
-    "webm": ("auto", "av1"),
+    "webm": ("auto", "av1", "vp9"),
 }
 _PICTURE_KINDS: dict[str, PictureKind] = {kind: kind for kind in get_args(PictureKind)}
 _PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
 )  # fmt: skip
-_AV1_PRESETS = _PRESETS + tuple(str(number) for number in range(14))
+_CODEC_PRESETS: dict[str, tuple[str, ...]] = {
+    "av1": _PRESETS + tuple(str(number) for number in range(14)),
+    "vp9": _PRESETS + tuple(str(number) for number in range(6)),
+}
 _PIX_FMTS = ("yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le")
-_AV1_PIX_FMTS = ("yuv420p", "yuv420p10le")
+_420_PIX_FMTS = ("yuv420p", "yuv420p10le")
+_CODEC_PIX_FMTS: dict[str, tuple[str, ...]] = {"av1": _420_PIX_FMTS, "vp9": _PIX_FMTS[:3]}
 
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 
@@ -78,7 +82,7 @@ class JobOptions(BaseModel):
         Codec,
         Field(
             description="Video codec of the result. auto is h264 up to 4096x2304, which hardware plays, "
-            "h265 up to 8192x4320, av1 above."
+            "h265 up to 8192x4320, av1 above; in webm always av1. vp9 has 8 bits and refuses HDR."
         ),
     ] = "auto"
     crf: Annotated[
@@ -86,8 +90,9 @@ class JobOptions(BaseModel):
         Field(
             ge=0,
             le=63,
-            description="Constant quality, lower is better: 0-51 for h264 and h265, 0-63 for av1. With the "
-            "codec auto it is h264's, and another codec gets what looks about like it.",
+            description="Constant quality, lower is better: 0-51 for h264 and h265, 0-63 for av1 and vp9. "
+            "With the codec auto it is h264's, and another codec gets what looks about like it; in "
+            "webm it is av1's.",
         ),
     ] = None
     preset: Annotated[
@@ -95,11 +100,12 @@ class JobOptions(BaseModel):
         Field(
             max_length=20,
             description="Speed of the encoder: ultrafast ... placebo, in each encoder's own terms; for av1 "
-            "also 0 ... 13.",
+            "also 0 ... 13, for vp9 0 ... 5.",
         ),
     ] = None
     pix_fmt: Annotated[
-        str | None, Field(max_length=20, description="yuv420p, yuv422p or yuv444p, or these with 10le.")
+        str | None,
+        Field(max_length=20, description="yuv420p, yuv422p or yuv444p, or these with 10le (not vp9)."),
     ] = None
     encoder: Annotated[
         Encoder,
@@ -115,8 +121,8 @@ class JobOptions(BaseModel):
             description="File of the result. auto is mp4, and for a still its own kind: png, jpg, webp, "
             "avif, tiff or bmp. These are for stills only; pictures in them are upright, with the source's "
             "transparency and colour profile. mkv keeps what MP4 cannot: sound of any codec, bitmap "
-            "subtitles, attachments, all tags. webm holds av1 and Opus. What is played while it grows is "
-            "always MP4."
+            "subtitles, attachments, all tags. webm holds av1 or vp9, and Opus. What is played while it "
+            "grows is always MP4."
         ),
     ] = "auto"
     keep_matrix: Annotated[
@@ -157,17 +163,17 @@ class JobOptions(BaseModel):
             raise ValueError(
                 f"crf {self.crf:g} is outside 0-{_MAX_CRF[self.codec]}, the range of {self.codec}"
             )
-        if self.crf is not None and self.codec == "av1" and self.crf != int(self.crf):
-            raise ValueError(f"crf {self.crf:g} is not whole; av1 takes whole numbers 0-63")
+        if self.crf is not None and self.codec in ("av1", "vp9") and self.crf != int(self.crf):
+            raise ValueError(f"crf {self.crf:g} is not whole; {self.codec} takes whole numbers 0-63")
         accepted = _CONTAINER_CODECS.get(self.container, (self.codec,))  # a still has none
         if self.codec not in accepted:
             raise ValueError(f"a {self.container} cannot hold {self.codec}; it takes {' or '.join(accepted)}")
-        presets = _AV1_PRESETS if self.codec == "av1" else _PRESETS
+        presets = _CODEC_PRESETS.get(self.codec, _PRESETS)
         if self.preset is not None and self.preset not in presets:
             raise ValueError(
                 f"preset {self.preset!r} is not one of codec {self.codec}'s: {', '.join(presets)}"
             )
-        pix_fmts = _AV1_PIX_FMTS if self.codec == "av1" else _PIX_FMTS
+        pix_fmts = _CODEC_PIX_FMTS.get(self.codec, _PIX_FMTS)
         if self.pix_fmt is not None and self.pix_fmt not in pix_fmts:
             raise ValueError(f"pix_fmt {self.pix_fmt!r} is not one of {self.codec}'s: {', '.join(pix_fmts)}")
         if self.encoder in ("nvenc", "qsv", "amf"):
@@ -185,9 +191,11 @@ class JobOptions(BaseModel):
         return self.model_copy(update={"container": picture or "mp4"})
 
     def _check_hardware(self) -> None:
+        if self.codec == "vp9":
+            raise ValueError(f"encoder {self.encoder} cannot do vp9; software can")
         if self.crf == 0:
             raise ValueError(f"encoder {self.encoder} cannot do crf 0 (lossless); software can")
-        if self.pix_fmt not in (None, *_AV1_PIX_FMTS):
+        if self.pix_fmt not in (None, *_420_PIX_FMTS):
             raise ValueError(f"encoder {self.encoder} cannot do pix_fmt {self.pix_fmt}; software can")
         if self.codec == "h264" and self.pix_fmt == "yuv420p10le":
             raise ValueError(f"encoder {self.encoder} cannot do H.264 with 10 bits; software can")

@@ -4,8 +4,8 @@ from typing import Literal, NamedTuple
 
 from media._plane_layouts import PLANE_LAYOUTS
 
-Codec = Literal["h264", "h265", "av1", "prores", "png", "tiff"]
-CodecChoice = Literal["auto", "h264", "h265", "av1", "prores", "png", "tiff"]
+Codec = Literal["h264", "h265", "av1", "vp9", "prores", "png", "tiff"]
+CodecChoice = Literal["auto", "h264", "h265", "av1", "vp9", "prores", "png", "tiff"]
 
 PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
@@ -17,9 +17,16 @@ _SVTAV1_NUMBERS = tuple(str(number) for number in range(14))
 # Those of about the speed that x265 has with the name.
 _SVTAV1_PRESETS = dict(zip(PRESETS, ("12", "11", "10", "9", "8", "7", "5", "4", "2", "0"), strict=True))
 
+# What libvpx calls cpu-used; above 5 are speeds for live encoding. 3 and 4 encode the pattern that luma is
+# dithered with away: gradients have bands (runs of one code of 15 and 24 pixels, not 3).
+_LIBVPX_NUMBERS = tuple(str(number) for number in range(6))
+_LIBVPX_PRESETS = dict(zip(PRESETS, ("5", "5", "5", "5", "5", "2", "1", "1", "0", "0"), strict=True))
+
+_PRESET_NUMBERS: dict[Codec, dict[str, str]] = {"av1": _SVTAV1_PRESETS, "vp9": _LIBVPX_PRESETS}
+
 # Long and short side of the largest picture that hardware decodes. H.264: level 5.2, and what decoders of all
-# makers stop at. H.265: level 6.2.
-_LARGEST: dict[Codec, tuple[int, int]] = {"h264": (4096, 2304), "h265": (8192, 4320)}
+# makers stop at. H.265 and VP9: level 6.2.
+_LARGEST: dict[Codec, tuple[int, int]] = {"h264": (4096, 2304), "h265": (8192, 4320), "vp9": (8192, 4320)}
 _SVTAV1_LARGEST = (16384, 8704)  # width and height that the library opens with
 
 
@@ -46,12 +53,19 @@ TRAITS: dict[Codec, CodecTraits] = {
     "av1": CodecTraits(
         "libsvtav1", "AV1", 25, 63, "8", PRESETS + _SVTAV1_NUMBERS, ("yuv420p", "yuv420p10le"), 16
     ),
+    # The wheel's libvpx is built without the profiles of more than 8 bits.
+    "vp9": CodecTraits(
+        "libvpx-vp9", "VP9", 27, 63, "2", PRESETS + _LIBVPX_NUMBERS, ("yuv420p", "yuv422p", "yuv444p"), 2
+    ),
     # Every frame by itself, with one quality: 422 HQ, and 4444 for what has full colour.
     "prores": CodecTraits("prores_ks", "ProRes", 0, 0, "", (), ("yuv422p10le", "yuv444p10le"), 16, "mov"),
     # Frames that become files of their own.
     "png": CodecTraits("png", "PNG", 0, 0, "", (), ("rgb24", "rgb48be"), 1, "mov"),
     "tiff": CodecTraits("tiff", "TIFF", 0, 0, "", (), ("rgb48le",), 1, "mov"),
 }
+
+WHOLE_CRF: frozenset[Codec] = frozenset({"av1", "vp9"})
+"""Codecs whose encoders take whole numbers."""
 
 
 def choose_codec(wanted: CodecChoice, *, width: int, height: int, pix_fmt: str) -> Codec:
@@ -99,13 +113,13 @@ def matching_crf(crf: float | None, *, wanted: CodecChoice, chosen: Codec) -> fl
     if wanted != "auto" or crf == 0:
         return crf
     matched = min(crf + traits.default_crf - TRAITS["h264"].default_crf, traits.max_crf)
-    return round(matched) if chosen == "av1" else matched
+    return round(matched) if chosen in WHOLE_CRF else matched
 
 
 def software_preset(preset: str | None, codec: Codec) -> str:
     """The preset as the codec's software encoder takes it."""
     chosen = preset or TRAITS[codec].default_preset
-    return _SVTAV1_PRESETS.get(chosen, chosen) if codec == "av1" else chosen
+    return _PRESET_NUMBERS.get(codec, {}).get(chosen, chosen)
 
 
 def _fits(width: int, height: int, codec: Codec) -> bool:

@@ -10,7 +10,7 @@ from av.video.codeccontext import VideoCodecContext
 from media._scheduling import ordinary_scheduling
 from media.encoding import ResolvedEncoding
 
-SOFTWARE_ENCODERS = ("libx264", "libx265", "libsvtav1", "prores_ks", "png", "tiff")
+SOFTWARE_ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "prores_ks", "png", "tiff")
 
 # SVT-AV1 prints a banner and its warnings to stderr, past FFmpeg's log; 1 leaves errors. Read at its first
 # use.

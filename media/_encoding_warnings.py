@@ -38,12 +38,11 @@ def encoding_warnings(
         found.append("10-bit H.264 plays in few browsers and devices; h265 or av1 play more widely")
     elif codec == "h264" and is_lossless:
         found.append("lossless H.264 plays in few browsers and devices")
-    if codec in ("h264", "h265", "av1") and (layout.horizontal == 1 or layout.vertical == 1):
+    if codec in ("h264", "h265", "av1", "vp9") and (layout.horizontal == 1 or layout.vertical == 1):
         found.append(f"{pix_fmt} plays in software players only; 4:2:0 plays everywhere")
     if video_format.bit_depth > 8 and layout.bit_depth == 8:
-        found.append(
-            f"a {video_format.bit_depth}-bit source is written with 8 bits, as pix_fmt {pix_fmt} asks"
-        )
+        reason = "which are all that VP9 is written with" if codec == "vp9" else f"as pix_fmt {pix_fmt} asks"
+        found.append(f"a {video_format.bit_depth}-bit source is written with 8 bits, {reason}")
     if codec == "prores" and video_format.has_static_metadata:
         found.append("ProRes is written without HDR10 mastering display and light levels")
     if is_hardware and video_format.has_static_metadata:

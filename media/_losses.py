@@ -1,10 +1,11 @@
 """What of a file does not come along, in words, as soon as its head is known. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from media._codecs import TRAITS, Codec
 from media._projections import has_place_for_spherical, has_place_for_stereo
+from media._tags import describe_lost_tags
 from media.containers import MP4, container_of
 from media.info import MediaInfo, VideoStreamInfo
 from media.picture_files import is_frame_pattern
@@ -40,17 +41,21 @@ def describe_lost_captions(codec: Codec) -> str:
     return f"closed captions inside the video are left out: {TRAITS[codec].name} has no place for them"
 
 
-def describe_output_losses(video: VideoStreamInfo, codec: Codec, destination: Path) -> Iterator[str]:
-    """What of the video does not come along in an output.
+def describe_output_losses(
+    video: VideoStreamInfo, codec: Codec, destination: Path, *, tags: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """What of the video and its file's tags does not come along in an output.
 
     Args:
         video: Of the source.
         codec: Of the output's video.
         destination: The output; only its name counts.
+        tags: Of the source.
     """
-    yield from describe_lost_views(
-        video, None if is_frame_pattern(destination) else container_of(destination).muxer
-    )
+    container = None if is_frame_pattern(destination) else container_of(destination)
+    yield from describe_lost_views(video, None if container is None else container.muxer)
+    if container is not None:
+        yield from describe_lost_tags(tags or {}, container)
     if video.has_captions and codec not in CAPTION_CODECS:
         yield describe_lost_captions(codec)
 

@@ -27,6 +27,8 @@ def software_options(
     if codec in builders:
         options = builders[codec](crf, site, video_format, num_threads)
         return {"preset": software_preset(preset, codec), **options}
+    if codec == "vp9":
+        return libvpx_options(crf, software_preset(preset, codec))
     if codec == "prores":
         if pix_fmt == "yuv422p10le":
             return {"profile": "hq", "vendor": "apl0"}
@@ -89,6 +91,21 @@ def svtav1_options(
             params.append(f"content-light={_content_light(video_format.content_light)}")
     quality = {} if crf == 0 else {"crf": f"{crf:g}"}
     return {**quality, "svtav1-params": ":".join(params)}
+
+
+def libvpx_options(crf: float, cpu_used: str) -> dict[str, str]:
+    """Constant quality in one pass. There the encoder makes no hidden frames, each frame is a packet, and the
+    number of threads changes no byte."""
+    return {
+        "deadline": "good",
+        "cpu-used": cpu_used,
+        "crf": f"{crf:g}",
+        "b": "0",  # else it is a ceiling for the quality's bits
+        "auto-alt-ref": "0",
+        "lag-in-frames": "0",  # 25 frames would wait for what one pass does not do; the bytes are the same
+        "row-mt": "0",  # with it, they depend on the number of threads
+        **({"lossless": "1"} if crf == 0 else {}),
+    }
 
 
 def _content_light(light: ContentLight) -> str:

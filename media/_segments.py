@@ -24,6 +24,11 @@ _IDENTITY_MATRIX = (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 _CODECS_WITH_TAGS = ("hevc", "prores")
 
 
+# FFmpeg's parser of VP9 loses the durations of packets, and that of the last one can be told from nothing
+# else.
+_CODECS_WITH_LOSSY_PARSERS = ("vp9",)
+
+
 class _Signature(NamedTuple):
     """What has to be equal for packets to share one track: it has a single header for all of them."""
 
@@ -98,7 +103,7 @@ class SegmentedVideo:
         """
         last_dts: int | None = None
         for path in self._segments:
-            with _open(path) as container:
+            with _open(path, is_parsed=self.codec not in _CODECS_WITH_LOSSY_PARSERS) as container:
                 for packet in container.demux(container.streams.video[0]):
                     if packet.pts is None or packet.dts is None or packet.size == 0:
                         continue
@@ -138,12 +143,13 @@ def scale_display_matrix(matrix: bytes, *, scale_x: Fraction, scale_y: Fraction)
     return tuple(values)
 
 
-def _open(path: Path, boxes: bytes = b"") -> InputContainer:
+def _open(path: Path, boxes: bytes = b"", *, is_parsed: bool = True) -> InputContainer:
     """A segment; its first fragment alone where its sample entry is to have more boxes."""
+    options = {"protocol_whitelist": "file"} | ({} if is_parsed else {"fflags": "noparse"})
     try:
         if boxes:
             return av.open(io.BytesIO(head_of_segment(path, boxes)), "r", format="mp4")
-        return av.open(str(path.absolute()), "r", format="mp4", options={"protocol_whitelist": "file"})
+        return av.open(str(path.absolute()), "r", format="mp4", options=options)
     except (av.FFmpegError, OSError) as error:
         raise SegmentMismatchError(f"segment {path} cannot be read: {error.strerror or error}") from error
 

@@ -54,7 +54,7 @@ class Container:
         """Makes sure that the video may be in it.
 
         Args:
-            codec: `h264`, `h265` or `av1`.
+            codec: As `EncodeOptions` calls it.
 
         Raises:
             EncodeError: If it may not.
@@ -94,7 +94,7 @@ MP4 = Container(
     name="MP4",
     suffix=".mp4",
     muxer="mp4",
-    video=frozenset({"h264", "h265", "av1"}),
+    video=frozenset({"h264", "h265", "av1", "vp9"}),
     # MP4 also accepts vorbis and dts, which hardly anything plays from MP4, and mp2, likewise.
     audio=frozenset({"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"}),
     audio_encoder="aac",
@@ -106,7 +106,7 @@ MKV = Container(
     name="MKV",
     suffix=".mkv",
     muxer="matroska",
-    video=frozenset({"h264", "h265", "av1"}),
+    video=frozenset({"h264", "h265", "av1", "vp9"}),
     audio=None,
     audio_encoder="aac",
     subtitles=frozenset({"subrip", "ass", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle", "dvb_subtitle"}),
@@ -119,7 +119,7 @@ WEBM = Container(
     name="WebM",
     suffix=".webm",
     muxer="webm",
-    video=frozenset({"av1"}),
+    video=frozenset({"av1", "vp9"}),
     default_video="av1",
     audio=frozenset({"opus", "vorbis"}),
     audio_encoder="libopus",

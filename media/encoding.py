@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from media._codecs import (
     TRAITS,
+    WHOLE_CRF,
     Codec,
     CodecChoice,
     choose_codec,
@@ -37,15 +38,16 @@ class EncodeOptions:
     """"auto" is h264 up to 4096x2304, which hardware plays; h265 up to 8192x4320; av1 above."""
     crf: float | None = None
     """Constant quality, lower is better: 0-51 for h264 (default 18) and h265 (20), whole numbers 0-63 for
-    av1 (25; 25 looks about like 18 of h264). 0 is lossless in all three: the Y'CbCr planes come back bit
-    for bit. With the codec "auto" it is h264's, and another codec gets what looks about like it."""
+    av1 (25; 25 looks about like 18 of h264) and vp9 (27, likewise). 0 is lossless in all four: the Y'CbCr
+    planes come back bit for bit. With the codec "auto" it is h264's, and another codec gets what
+    looks about like it."""
     preset: str | None = None
     """"ultrafast" ... "placebo", in each encoder's own terms (default "veryfast" for h264, "fast" for h265);
-    also "0" (slowest) ... "13" for av1 ("8")."""
+    also "0" (slowest) ... "13" for av1 ("8") and "0" ... "5" for vp9 ("2")."""
     pix_fmt: str | None = None
-    """"yuv420p", "yuv422p", "yuv444p" or the same with "10le"; av1 takes 4:2:0 only. Default: 4:2:0, 10
-    bits when the source has more than 8 or is HDR. ProRes takes "yuv422p10le" (default) and "yuv444p10le"
-    (default where the frames have alpha)."""
+    """"yuv420p", "yuv422p", "yuv444p" or the same with "10le"; av1 takes 4:2:0 only, vp9 8 bits only.
+    Default: 4:2:0, 10 bits when the source has more than 8 or is HDR. ProRes takes "yuv422p10le" (default)
+    and "yuv444p10le" (default where the frames have alpha)."""
     encoder: Encoder = "software"
     """Who encodes. "auto" is what works of nvenc, qsv and amf; `pin_encoder` finds out, and until then it is
     software, like for all that hardware does not do as well."""
@@ -64,8 +66,8 @@ class EncodeOptions:
         traits = TRAITS["h264" if self.codec == "auto" else self.codec]
         if self.crf is not None and not 0 <= self.crf <= traits.max_crf:
             raise EncodeError(f"crf {self.crf:g} is outside 0-{traits.max_crf}, the range of {traits.name}")
-        if self.crf is not None and self.codec == "av1" and self.crf != int(self.crf):
-            raise EncodeError(f"crf {self.crf:g} is not whole; av1 takes whole numbers 0-63")
+        if self.crf is not None and self.codec in WHOLE_CRF and self.crf != int(self.crf):
+            raise EncodeError(f"crf {self.crf:g} is not whole; {self.codec} takes whole numbers 0-63")
         if self.preset is not None and self.preset not in traits.presets:
             raise EncodeError(
                 f"preset {self.preset!r} is not one of {traits.name}'s: {', '.join(traits.presets)}"
@@ -117,8 +119,8 @@ def resolve_encoding(options: EncodeOptions, video_format: VideoFormat) -> Resol
     with 8, where the steps of the curve would show as bands.
 
     Raises:
-        EncodeError: An 8-bit pixel format was asked for an HDR source, or the picture is too small for the
-        encoder.
+        EncodeError: An 8-bit pixel format or codec was asked for an HDR source, or the picture is too small
+        for the encoder.
     """
     pix_fmt = _choose_pix_fmt(options, video_format)
     width, height = coded_size(video_format.width, video_format.height, pix_fmt)
@@ -215,8 +217,11 @@ def _choose_pix_fmt(options: EncodeOptions, video_format: VideoFormat) -> str:
         formats = TRAITS[options.codec].pix_fmts
         takes_last = video_format.has_alpha if options.codec == "prores" else is_deep
         return _with_alpha(formats[-1 if takes_last else 0], video_format)
+    if options.codec == "vp9" and is_hdr:
+        raise EncodeError("vp9 is written with 8 bits and the source is HDR; choose av1 or h265")
     if options.pix_fmt is None:
-        return _with_alpha("yuv420p10le" if is_deep else "yuv420p", video_format)
+        is_10_bits = is_deep and options.codec != "vp9"
+        return _with_alpha("yuv420p10le" if is_10_bits else "yuv420p", video_format)
     if is_hdr and layout_of(options.pix_fmt).bit_depth == 8:
         raise EncodeError(
             f"pix_fmt {options.pix_fmt!r} has 8 bits and the source is HDR; "

@@ -26,6 +26,7 @@ from media._sample_entry import MP4_MUXERS, add_to_file
 from media._segments import SegmentedVideo, scale_display_matrix
 from media._subtitles import ConvertedSubtitle, CopiedSubtitle
 from media._syncing import sync_directory
+from media._tags import describe_lost_tags, tags_for
 from media._tracks import (
     SOUND_BEHIND_PICTURE,
     OutputPart,
@@ -45,12 +46,6 @@ from media.picture_files import is_frame_pattern
 from media.writer import MOVIE_TIMESCALE
 
 __all__ = ["JoinReport", "StreamOutcome", "join_segments"]
-
-# Facts about the old file, not its content.
-_CONTAINER_METADATA = frozenset({
-    "major_brand", "minor_version", "compatible_brands", "encoder", "encoded_by", "software", "duration",
-    "handler_name",
-})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -283,11 +278,8 @@ def _describe(
     output: OutputContainer, source: MediaInfo, timeline: OutputRange, container: Container
 ) -> list[str]:
     """Write tags and chapters; before the header. Returns what had to be left out."""
-    tags = {key.lower(): value for key, value in source.metadata.items()}
-    kept = tags.keys() - _CONTAINER_METADATA
-    lost = [] if container.metadata is None else sorted(kept - container.metadata)
-    output.metadata.update({key: tags[key] for key in sorted(kept) if key not in lost})
-    warnings = [f"{container.name} has no place for these tags: {', '.join(lost)}"] if lost else []
+    output.metadata.update(tags_for(source.metadata, container))
+    warnings = list(describe_lost_tags(source.metadata, container))
     with open_input(str(source.path)) as opened:
         chapters = shift_chapters(opened.chapters(), timeline)
     if chapters:

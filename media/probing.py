@@ -255,8 +255,13 @@ def _other_streams(container: InputContainer, chosen: VideoStream) -> Iterator[O
             index=stream.index,
             kind=_kind(stream),
             codec=_codec_name(stream),
-            name=stream.metadata.get("filename") or _title(stream),
+            name=stream.metadata.get("filename") or _title(stream) or _timecode(stream),
         )
+
+
+def _timecode(stream: Stream) -> str | None:
+    start = stream.metadata.get("timecode")
+    return f"timecode {start}" if start else None
 
 
 def _kind(stream: Stream) -> Literal["video", "attached_picture", "data", "attachment", "unknown"]:

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,26 @@ def test_no_module_is_longer_than_300_lines() -> None:
     assert len(files) > 400
     lengths = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in files}
     assert {str(path): length for path, length in lengths.items() if length > 300} == {}
+
+
+def our_modules() -> list[Path]:
+    """Modules of the packages that this repository runs; its client has the service's words on purpose."""
+    folders = ("cli", "jobs", "media", "pipelines", "service", "training", "workers")
+    return [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+
+
+@pytest.mark.parametrize("word", ["Job", "Manifest", "Plan", "Stage"])
+def test_one_word_names_one_thing(word: str) -> None:
+    """What a customer submitted is a job and how far it is its stage; nothing else may be called so."""
+    definition = re.compile(rf"^(?:class )?{word}(?:\(| ?[:=])", re.MULTILINE)
+    found = [str(path.relative_to(ROOT)) for path in our_modules() if definition.search(path.read_text())]
+    assert found == (["jobs/records.py"] if word in ("Job", "Stage") else [])
+
+
+def test_no_two_modules_of_a_folder_have_nearly_one_name() -> None:
+    """Not by an underscore or an `s`: whoever looks for one would open the other."""
+    names = Counter((path.parent, path.stem.replace("_", "").removesuffix("s")) for path in our_modules())
+    assert [str(folder / name) for (folder, name), number in names.items() if number > 1] == []
 
 
 def test_libswscale_runs_in_one_thread() -> None:

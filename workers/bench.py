@@ -33,7 +33,7 @@ from pipelines.clips import restore_clip
 from pipelines.model import Model
 from workers.run.options import UpscaleOptions
 from workers.run.report import REPORT_VERSION, peak_device_bytes
-from workers.run.timing import Stage, StageClock
+from workers.run.timing import StageClock, TimedStage
 from workers.run.upscaler import upscale_file
 from workers.values import to_json_value
 
@@ -56,7 +56,7 @@ class PathResult:
 
     seconds: float
     frames_per_second: float
-    stage_seconds: dict[Stage, float]
+    stage_seconds: dict[TimedStage, float]
     peak_host_bytes: int | None
     peak_device_bytes: int | None
 

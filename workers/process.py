@@ -191,22 +191,27 @@ def _make_context(
         fleet=Fleet(store_client),
         models=ModelShelf(
             settings.model_sources if settings.makes_segments else {},
-            load=partial(
-                load,
-                device=settings.device,
-                dtype=settings.dtype,
-                attention_backend=settings.attention,
-                quantize=settings.quantize,
-                use_compile=settings.use_compile,
-                use_offload=settings.use_offload,
-                models_dir=settings.models_dir,
-            ),
+            load=with_settings(load, settings),
             allow_standins=settings.allow_standins and settings.makes_segments,
         ),
         inputs=inputs,
         sandbox=sandbox,
         keeper=keeper,
         work_dir=work_dir,
+    )
+
+
+def with_settings(load: Callable[..., Model], settings: WorkerSettings) -> Callable[[str], Model]:
+    """Loads a model by its name as the settings have it: where, how precise, with which kernels."""
+    return partial(
+        load,
+        device=settings.device,
+        dtype=settings.dtype,
+        attention_backend=settings.attention,
+        quantize=settings.quantize,
+        use_compile=settings.use_compile,
+        use_offload=settings.use_offload,
+        models_dir=settings.models_dir,
     )
 
 

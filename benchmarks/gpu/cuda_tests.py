@@ -14,8 +14,13 @@ from typing import Any
 from benchmarks.gpu.kit import ROOT, Kit, rounded
 
 NAME = "tests"
-# Not all of tests/: collecting the others needs packages of the service.
-FOLDERS = ("tests/gpu", "tests/pipelines/dove/test_pipeline.py")
+# Where tests are marked `needs_cuda`. Not all of tests/: collecting the others needs packages of the service.
+FOLDERS = (
+    "tests/gpu",
+    "tests/pipelines/test_execution.py",
+    "tests/pipelines/dove/test_pipeline.py",
+    "tests/pipelines/per_frame/test_model.py",
+)
 MAX_SECONDS = 480
 MAX_MESSAGE = 1500
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_type_hints
 
@@ -13,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.kit import Kit, rounded
-from benchmarks.gpu.models import Clip, cudnn_benchmark, load_random, measure, release, to_host
+from benchmarks.gpu.models import Clip, load_random, measure, release, to_host
 from pipelines.codecs.cogvideox_vae import compile_vae_blocks
 from pipelines.dove.model import DoveModel
 from pipelines.dove.options import DoveOptions
@@ -35,7 +33,6 @@ class Item:
         loading: As for `DovePipeline.from_checkpoint`.
         options: Of the call; None for the recommended ones.
         prepare: Changes the loaded model.
-        around: Entered around load and run.
         deliver: Brings finished frames to the host.
         num_frames: Of the chunk.
         overlap: Frames of it that the next chunk computes again.
@@ -46,7 +43,6 @@ class Item:
     loading: dict[str, Any] = field(default_factory=dict)
     options: DoveOptions | None = None
     prepare: Callable[[DoveModel], None] = lambda model: None
-    around: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
     deliver: Callable[[Tensor], Tensor] = to_host
     num_frames: int = 33
     overlap: int = 9
@@ -58,6 +54,17 @@ def channels_last(model: DoveModel) -> None:
         if parameter.ndim in (4, 5):
             layout = torch.channels_last if parameter.ndim == 4 else torch.channels_last_3d
             parameter.data = parameter.data.contiguous(memory_format=layout)
+
+
+def larger_steps(model: DoveModel) -> None:
+    """Twice as many frames at once through the decoder; its group norms span them, so frames differ."""
+    model.pipeline.vae.num_latent_frames_batch_size *= 2
+
+
+def larger_steps_channels_last(model: DoveModel) -> None:
+    """Both."""
+    larger_steps(model)
+    channels_last(model)
 
 
 def compile_vae(model: DoveModel) -> None:
@@ -82,7 +89,9 @@ ITEMS = (
     Item("use_compile", "blocks of the transformer and the VAE compiled", {"use_compile": True}),
     Item("compiled VAE", "blocks of the VAE alone compiled", prepare=compile_vae),
     Item("channels last", "kernels of the VAE in NDHWC", prepare=channels_last),
-    Item("cudnn.benchmark", "cuDNN tries its kernels", around=cudnn_benchmark),
+    Item("larger steps", "16 frames at once through the VAE's decoder", prepare=larger_steps),
+    Item("larger steps, channels last", "both", prepare=larger_steps_channels_last),
+    Item("use_cudnn_benchmark=False", "cuDNN guesses the fastest kernels", {"use_cudnn_benchmark": False}),
     Item("no colour matching", "color_match='none'", options=DoveOptions(color_match="none")),
     Item("uint8 to the host", "8 bits through pinned memory", deliver=to_host_uint8),
     Item("49 frames", "longer chunk, the same overlap", num_frames=49),
@@ -145,17 +154,16 @@ def _measure(kit: Kit, item: Item) -> dict[str, Any]:
     release(kit.device)
     model = None
     try:
-        with item.around():
-            model = load_random(kit, options=item.options, **item.loading)
-            item.prepare(model)
-            plan = model.plan(
-                num_frames=clip.num_frames,
-                size=clip.source,
-                out_size=(clip.height, clip.width),
-                tile=0,
-                chunk=clip.num_frames,
-            )
-            row, _ = measure(model, clip, plan, deliver=item.deliver)
+        model = load_random(kit, options=item.options, **item.loading)
+        item.prepare(model)
+        plan = model.plan(
+            num_frames=clip.num_frames,
+            size=clip.source,
+            out_size=(clip.height, clip.width),
+            tile=0,
+            chunk=clip.num_frames,
+        )
+        row, _ = measure(model, clip, plan, deliver=item.deliver)
     except (PipelineError, RuntimeError, ImportError, AttributeError, TypeError) as error:
         # What does not run here is an answer too; what is broken shows in the tests.
         return {"what": item.what, "error": f"{type(error).__name__}: {error}"[:500]}

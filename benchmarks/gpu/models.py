@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -144,8 +143,3 @@ def _run(
     if model.device.type == "cuda":
         torch.cuda.synchronize(model.device)  # copies may still be under way
     return torch.cat(delivered), rounded(time.perf_counter() - start), retries
-
-
-def cudnn_benchmark() -> AbstractContextManager[Any]:
-    """cuDNN tries its kernels for each shape and takes the fastest."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=True)

@@ -23,7 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from benchmarks.gpu.kit import ROOT, Kit, rounded
+from benchmarks.gpu.kit import Kit, rounded
 from training import loop
 from training.batches import CropBatch
 from training.config import DataConfig, StageConfig, TrainingConfig, load_config
@@ -293,8 +293,3 @@ def _tiny(config: TrainingConfig) -> TrainingConfig:
         "dtype": "float32",
     }
     return config.model_copy(update=update)
-
-
-def default_config() -> Path:
-    """Configuration of the embedded checkpoint."""
-    return ROOT / "configs" / "nano.yaml"

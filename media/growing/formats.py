@@ -16,8 +16,10 @@ VideoRange = Literal["SDR", "PQ", "HLG"]
 
 _VIDEO_RANGES: dict[int, VideoRange] = {16: "PQ", 18: "HLG"}
 
-# What a codec string without colour means: 4:2:0, BT.709, limited range (AV1 in ISOBMFF, section 5).
+# What a codec string without colour means: 4:2:0, BT.709, limited range (AV1 in ISOBMFF, section 5; VP in
+# ISOBMFF, "Codecs Parameter String").
 _AV1_DEFAULT_COLOR = "0.110.01.01.01.0"
+_VP9_DEFAULT_COLOR = "01.01.01.01.00"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +70,11 @@ def _read_video(data: bytes, entry: Box) -> TrackFormat:
         codec = _hevc_codec(data, entry.kind, only(boxes, "hvcC"))
     elif entry.kind == "av01":
         codec = _av1_codec(data, only(boxes, "av1C"), color)
+    elif entry.kind == "vp09":
+        codec = _vp9_codec(data, only(boxes, "vpcC"))
     else:
         raise MalformedSegmentError(
-            f"video sample entry {entry.kind!r}, accepted are avc1, avc3, hvc1, hev1 and av01"
+            f"video sample entry {entry.kind!r}, accepted are avc1, avc3, hvc1, hev1, av01 and vp09"
         )
     video_range: VideoRange = _VIDEO_RANGES.get(color[1], "SDR") if color else "SDR"
     return TrackFormat(kind="video", codec=codec, width=width, height=height, video_range=video_range)
@@ -115,6 +119,14 @@ def _av1_codec(data: bytes, config: Box, color: tuple[int, int, int, int] | None
     primaries, transfer, matrix, full_range = color
     details = f"{flags >> 4 & 1}.{sampling}.{primaries:02}.{transfer:02}.{matrix:02}.{full_range}"
     return codec if details == _AV1_DEFAULT_COLOR else f"{codec}.{details}"
+
+
+def _vp9_codec(data: bytes, config: Box) -> str:
+    """VP Codec ISO Media File Format Binding, https://www.webmproject.org/vp9/mp4/."""
+    profile, level, format_, primaries, transfer, matrix = unpack("6B", data, config, 4)
+    codec = f"vp09.{profile:02}.{level:02}.{format_ >> 4:02}"
+    details = f"{format_ >> 1 & 7:02}.{primaries:02}.{transfer:02}.{matrix:02}.{format_ & 1:02}"
+    return codec if details == _VP9_DEFAULT_COLOR else f"{codec}.{details}"
 
 
 def _read_audio(data: bytes, entry: Box) -> TrackFormat:

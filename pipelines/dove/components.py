@@ -99,6 +99,7 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
         use_lossless_savings: bool = True,
         use_compile: bool = False,
         use_offload: bool = False,
+        use_cudnn_benchmark: bool = True,
         revision: str | None = None,
         local_files_only: bool = False,
     ) -> Self:
@@ -118,6 +119,8 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
                 VAE; changes results by kernel noise.
             use_offload: Keep the transformer and the VAE in host memory and move each to the GPU while it
                 works; for GPUs that cannot hold both.
+            use_cudnn_benchmark: On a GPU, let cuDNN time its convolutions and take the fastest; changes
+                results by kernel noise, from process to process too.
             revision: Hub revision.
             local_files_only: Never download.
 
@@ -161,7 +164,7 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
             pipeline.enable_model_cpu_offload(device=device)
         else:
             pipeline.to(device)
-        tune_kernels(device)
+        tune_kernels(device, use_cudnn_benchmark=use_cudnn_benchmark)
         # Once the pipeline is there: the backend is checked against the device that it is on.
         pipeline.set_attention_backend(attention_backend)
         if use_compile:

@@ -31,10 +31,13 @@ def compile_blocks(transformer: Any, vae: Any) -> None:
     compile_vae_blocks(vae)
 
 
-def tune_kernels(device: torch.device) -> None:
-    """Lets cuDNN time its convolutions on a GPU: chunks have few shapes, each met many times."""
+def tune_kernels(device: torch.device, *, use_cudnn_benchmark: bool = True) -> None:
+    """Lets cuDNN time its convolutions on a GPU, or not: chunks have few shapes, each met many times.
+
+    A setting of the process, so the model that was loaded last decides.
+    """
     if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = use_cudnn_benchmark
 
 
 def free_memory(parts: Sequence[Any], device: torch.device) -> int:

@@ -37,7 +37,7 @@ from pipelines.store.records import LicenceOrigin, StoredFile, StoredModel
 from pipelines.store.remote import RemoteFile
 from pipelines.store.sources import WEIGHT_SUFFIXES, HubRepository, Source, WebFile, parse_source
 
-_MAX_MANIFEST_BYTES = 1 << 20
+_MAX_DESCRIPTION_BYTES = 1 << 20
 
 
 def pull(text: str, store: ModelStore, *, audience: Audience, options: PullOptions) -> StoredModel:
@@ -135,9 +135,9 @@ class _Pull:
 
     def _declared_licence(self, offer: Offer, listing: Listing) -> tuple[str | None, LicenceOrigin | None]:
         """`dovetail.json` speaks of the weights beside it, so it comes before the model card."""
-        manifests = [file for file in offer.files if file.path == DESCRIPTION_NAME]
-        if manifests:
-            self._fetch_one(manifests[0], max_bytes=_MAX_MANIFEST_BYTES)
+        descriptions = [file for file in offer.files if file.path == DESCRIPTION_NAME]
+        if descriptions:
+            self._fetch_one(descriptions[0], max_bytes=_MAX_DESCRIPTION_BYTES)
             if licence := usual_spelling(read_description(self._folder).licence):
                 return licence, "dovetail.json"
         licence = usual_spelling(listing.licence)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
+import runpy
+import sys
 import tarfile
 from pathlib import Path
 
@@ -12,11 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.gpu import items, tables, training
+from benchmarks.gpu import cuda_tests, items, sizes, tables, training
 from benchmarks.gpu.cuda_tests import read_junit
-from benchmarks.gpu.kit import Kit
+from benchmarks.gpu.kit import ROOT, Kit
 from benchmarks.gpu.models import Clip, load_random, measure
 from benchmarks.gpu.pack import pack
+from pipelines.dove.pipeline import DovePipeline
 from training.batches import CropBatch
 from training.config import TrainingConfig
 from training.trainer import Trainer
@@ -53,6 +57,34 @@ def test_every_switch_and_kernel_has_an_item() -> None:
     assert names[0] == items.BASELINE
     assert len(set(names)) == len(names)
     assert {"use_compile", "use_offload", "attention flash", "attention cudnn"} <= set(names)
+
+
+def test_what_an_item_switches_is_not_so_in_the_baseline() -> None:
+    switches = inspect.signature(DovePipeline.from_checkpoint).parameters
+    values = [pair for item in items.all_items() for pair in item.loading.items()]
+    assert [name for name, value in values if value == switches[name].default] == []
+    assert ("use_cudnn_benchmark", False) in values
+
+
+def test_paths_whose_bits_are_compared_leave_kernels_to_cudnns_guess() -> None:
+    loading = {path.name: path.loading for path in sizes.paths(is_tiled=False)}
+    assert [loading[name]["use_cudnn_benchmark"] for name in (sizes.PLAIN, sizes.EXACT)] == [False, False]
+
+
+def test_all_tests_that_need_a_gpu_are_run() -> None:
+    marked = [path for path in (ROOT / "tests").rglob("test_*.py") if "mark.needs_cuda" in path.read_text()]
+    folders = [ROOT / folder for folder in cuda_tests.FOLDERS]
+    assert all(folder.exists() for folder in folders)
+    missing = [path for path in marked if not {path, *path.parents} & set(folders)]
+    assert [path for path in missing if path != Path(__file__)] == []
+
+
+def test_no_question_but_training_needs_what_training_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lent card comes with few packages."""
+    for name in ("benchmarks.gpu.training", "av", "matplotlib", "torchmetrics"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delattr("benchmarks.gpu.training")
+    runpy.run_module("benchmarks.gpu.__main__", run_name="kit")
 
 
 def test_tables_say_what_is_not_measured(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import av
 import pytest
 
 from cli.errors import UsageError
-from cli.inputs import VIDEO_SUFFIXES, Job, expand_inputs, output_names, plan_jobs
+from cli.inputs import VIDEO_SUFFIXES, FilePair, expand_inputs, output_names, pair_files
 from media._open import _FORMATS
 
 SOUND_OR_PICTURE = {
@@ -26,19 +26,19 @@ def folder(tmp_path: Path) -> Path:
 
 def test_one_file_to_one_file(folder: Path) -> None:
     out = folder / "out.mp4"
-    assert plan_jobs([str(folder / "b.mkv"), str(out)]) == [Job(folder / "b.mkv", out)]
+    assert pair_files([str(folder / "b.mkv"), str(out)]) == [FilePair(folder / "b.mkv", out)]
 
 
 def test_one_file_to_a_folder(folder: Path) -> None:
-    jobs = plan_jobs([str(folder / "b.mkv"), f"{folder}/new/"])
-    assert jobs == [Job(folder / "b.mkv", folder / "new" / "b.mp4")]
+    pairs = pair_files([str(folder / "b.mkv"), f"{folder}/new/"])
+    assert pairs == [FilePair(folder / "b.mkv", folder / "new" / "b.mp4")]
     assert (folder / "new").is_dir()
 
 
 def test_a_folder_gives_its_videos_and_no_output_covers_another(folder: Path) -> None:
-    jobs = plan_jobs([str(folder), str(folder / "out")])
-    assert [job.source.name for job in jobs] == ["a.mov", "a.mp4", "b.mkv"]
-    assert [job.destination.name for job in jobs] == ["a-mov.mp4", "a-mp4.mp4", "b.mp4"]
+    pairs = pair_files([str(folder), str(folder / "out")])
+    assert [pair.source.name for pair in pairs] == ["a.mov", "a.mp4", "b.mkv"]
+    assert [pair.destination.name for pair in pairs] == ["a-mov.mp4", "a-mp4.mp4", "b.mp4"]
 
 
 def test_a_pattern_gives_what_matches(folder: Path) -> None:
@@ -130,11 +130,11 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=message):
-        plan_jobs(arguments, stdin=io.BytesIO())
+        pair_files(arguments, stdin=io.BytesIO())
 
 
 def test_an_input_is_never_replaced(folder: Path) -> None:
     with pytest.raises(UsageError, match="would replace an input"):
-        plan_jobs([str(folder / "a.mp4"), str(folder / "b.mkv"), str(folder)])
+        pair_files([str(folder / "a.mp4"), str(folder / "b.mkv"), str(folder)])
     with pytest.raises(UsageError, match="would replace an input"):
-        plan_jobs([str(folder / "a.mp4"), str(folder / "a.mp4")])
+        pair_files([str(folder / "a.mp4"), str(folder / "a.mp4")])

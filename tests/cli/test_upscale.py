@@ -43,7 +43,7 @@ def test_the_name_of_the_output_says_the_container(clip: Path, tmp_path: Path, d
     assert len(decode(tmp_path / "out.mkv").times) == 10
     refused = dovetail("upscale", clip, tmp_path / "out.webm", *FAST, "--codec", "h264")
     assert refused.exit_code != 0
-    assert "WebM cannot hold h264; choose av1" in refused.stderr
+    assert "WebM cannot hold h264; choose av1 or vp9" in refused.stderr
     assert not (tmp_path / "out.webm.dovetail").exists()
     assert dovetail("upscale", clip, tmp_path / "out.webm", *FAST, "--duration", "0.2").exit_code == 0
 

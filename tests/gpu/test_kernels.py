@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from pipelines.clips import restore_clip
 from pipelines.errors import BackendUnavailableError
+from pipelines.loaders import load_model
 from tests.gpu.models import BACKENDS, assert_close_in_half, frames_of, load, save
+from tests.pipelines.tiny import make_clip
 
 PATTERNS = ["full", "window"]
 # These come with torch, so on a GPU there is no excuse for them.
@@ -103,6 +106,17 @@ def test_two_clips_at_once_give_what_each_gives_alone(tmp_path: Path, device: to
         thread.join()
     for number in range(2):
         torch.testing.assert_close(together[number], expected[number], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("tile", [0, 64], ids=["whole", "tiled"])
+def test_the_propagating_restorer_gives_the_frames_of_the_cpu(tile: int, device: torch.device) -> None:
+    clip, size = make_clip(5, 40, 48), (160, 192)
+    frames = []
+    for place in ("cpu", str(device)):
+        model = load_model("dovetail-nano-2", device=place, dtype="float32", quantize="none")
+        plan = model.plan(num_frames=5, size=(40, 48), out_size=size, tile=tile)
+        frames.append(restore_clip(model, clip.to(model.device), size, plan=plan))
+    torch.testing.assert_close(frames[1], frames[0], atol=2e-3, rtol=0)
 
 
 @pytest.mark.needs_cuda

@@ -26,6 +26,15 @@ GIVEN: list[dict[str, Any]] = [
     {"codec": "av1", "crf": 63},
     {"codec": "av1", "crf": 20.5},
     {"codec": "av1", "pix_fmt": "yuv444p"},
+    {"codec": "vp9", "preset": "slow"},
+    {"codec": "vp9", "preset": "5"},
+    {"codec": "vp9", "preset": "6"},
+    {"codec": "vp9", "crf": 63},
+    {"codec": "vp9", "crf": 20.5},
+    {"codec": "vp9", "pix_fmt": "yuv444p"},
+    {"codec": "vp9", "pix_fmt": "yuv420p10le"},
+    {"codec": "vp9", "encoder": "amf"},
+    {"codec": "vp9", "encoder": "auto", "crf": 0},
     {"codec": "auto", "pix_fmt": "yuv444p"},
     {"encoder": "auto", "keep_matrix": True},
     {"encoder": "nvenc"},
@@ -63,6 +72,12 @@ def test_a_job_takes_what_the_encoder_takes(given: dict[str, Any]) -> None:
             JobOptions(**given)
     else:
         assert upscale_options(JobOptions(**given), segment_seconds=10).encode == expected
+
+
+def test_webm_is_av1_where_no_codec_is_named() -> None:
+    for codec, made in {"auto": "av1", "av1": "av1", "vp9": "vp9"}.items():
+        options = JobOptions.model_validate({"container": "webm", "codec": codec})
+        assert upscale_options(options, segment_seconds=10).encode.codec == made
 
 
 def test_the_api_describes_every_choice() -> None:

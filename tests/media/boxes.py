@@ -7,7 +7,7 @@ from pathlib import Path
 
 _PLAIN = {"moov", "trak", "mdia", "minf", "stbl", "moof", "traf", "edts", "udta"}
 # Bytes between the head of a box and its children.
-_WITH_FIELDS = {"stsd": 8, "avc1": 78, "hvc1": 78, "hev1": 78, "av01": 78, "tx3g": 38, "meta": 4}
+_WITH_FIELDS = {"stsd": 8, "avc1": 78, "hvc1": 78, "hev1": 78, "av01": 78, "vp09": 78, "tx3g": 38, "meta": 4}
 
 
 @dataclass(frozen=True)

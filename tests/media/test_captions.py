@@ -44,6 +44,14 @@ def test_captions_are_decoded_again_as_they_were_given(tmp_path: Path, codec: st
     assert captions_in(path) == by_time(GIVEN)
 
 
+def test_vp9_has_no_place_for_captions_and_says_so(tmp_path: Path) -> None:
+    with SegmentWriter(tmp_path / "a.mp4", video_format(), EncodeOptions(codec="vp9")) as writer:
+        writer.write(picture(0), 0, 1, captions=GIVEN[0])
+        assert writer.warnings == (
+            "closed captions inside the video are left out: VP9 has no place for them",
+        )
+
+
 @pytest.mark.parametrize("codec", ["h264", "h265"])
 def test_more_captions_than_one_message_takes_become_two(tmp_path: Path, codec: str) -> None:
     many = (b"", FULL + bytes(27))

@@ -14,7 +14,7 @@ import pytest
 
 from media import EncodeError, EncodeOptions, join_segments
 from media._matroska import children
-from media.containers import CONTAINERS, MKV, MP4, WEBM, container_of
+from media.containers import CONTAINERS, MKV, MOV, MP4, WEBM, container_of
 from media.probing import probe
 from tests.media.sources import Sound, Text, make_source, write_segment
 from tests.media.test_join import frames_of
@@ -39,16 +39,21 @@ def test_other_names_are_refused() -> None:
         container_of(Path("a.avi"))
 
 
-def test_webm_takes_av1_alone() -> None:
+def test_webm_takes_av1_and_vp9_alone() -> None:
     WEBM.check_video("av1")
-    with pytest.raises(EncodeError, match="WebM cannot hold h264; choose av1"):
+    WEBM.check_video("vp9")
+    with pytest.raises(EncodeError, match="WebM cannot hold h264; choose av1 or vp9"):
         WEBM.check_video("h264")
+    assert WEBM.default_video == "av1"
+    with pytest.raises(EncodeError, match="MOV cannot hold vp9"):
+        MOV.check_video("vp9")
 
 
+@pytest.mark.parametrize("codec", ["av1", "vp9"])
 @pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
-def test_frames_are_those_of_the_segments_to_the_millisecond(name: str, tmp_path: Path) -> None:
+def test_frames_are_those_of_the_segments_to_the_millisecond(name: str, codec: str, tmp_path: Path) -> None:
     source = make_source(tmp_path / "s.mp4", sounds=[Sound("aac")])
-    path = joined(tmp_path, source, name, codec="av1")
+    path = joined(tmp_path, source, name, codec=codec)
     wanted, got = frames_of(tmp_path / "segment.mp4"), frames_of(path)
     assert [digest for *_, digest in got] == [digest for *_, digest in wanted]
     for (start, _, _), (expected, _, _) in zip(got, wanted, strict=True):
@@ -161,11 +166,12 @@ def test_a_cover_becomes_an_attachment_of_mkv(tmp_path: Path) -> None:
     assert len(covers) == 1
 
 
+@pytest.mark.parametrize("codec", ["av1", "vp9"])
 @pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.mp4"])
-def test_the_same_join_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
+def test_the_same_join_gives_the_same_bytes(name: str, codec: str, tmp_path: Path) -> None:
     source = make_source(tmp_path / "s.mkv", sounds=[Sound("aac")], texts=[Text("subrip", CUES)])
     digests = {
-        hashlib.sha256(joined(tmp_path, source, name, codec="av1").read_bytes()).hexdigest() for _ in range(2)
+        hashlib.sha256(joined(tmp_path, source, name, codec=codec).read_bytes()).hexdigest() for _ in range(2)
     }
     assert len(digests) == 1
 
@@ -181,10 +187,10 @@ def test_every_container_says_what_it_leaves_out(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
-def test_matroska_says_the_shape_of_pixels_and_finds_its_parts(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "av1"), ("a.webm", "av1"), ("a.webm", "vp9")])
+def test_matroska_says_the_shape_of_pixels_and_finds_its_parts(name: str, codec: Any, tmp_path: Path) -> None:
     source = make_source(tmp_path / "s.mkv", sounds=[Sound("libopus")], chapters=[(0, 1, "One")])
-    options = EncodeOptions(codec="av1", preset="12", num_threads=1)
+    options = EncodeOptions(codec=codec, preset="ultrafast", num_threads=1)
     segment = write_segment(
         tmp_path / "segment.mp4", [0, 1], options=options, sample_aspect_ratio=Fraction(64, 45)
     )

@@ -145,6 +145,7 @@ def test_a_driver_that_crashes_or_hangs_does_no_harm(
         ({"pix_fmt": "yuv444p"}, {}, "yuv444p"),
         ({"codec": "h264"}, {"bit_depth": 10}, "10 bits"),
         ({"codec": "av1", "preset": "8"}, {}, "preset 8"),
+        ({"codec": "vp9"}, {}, "codec vp9"),
     ],
 )
 @pytest.mark.usefixtures("devices")

@@ -41,7 +41,7 @@ def test_no_setting_ever_gives_b_frames(codec: Any) -> None:
 
 @pytest.mark.parametrize(
     ("codec", "crf"),
-    [("h264", -1), ("h264", 52), ("h265", 51.5), ("av1", 64), ("av1", 20.5), ("h264", float("nan"))],
+    [("h264", -1), ("h264", 52), ("h265", 51.5), ("av1", 64), ("av1", 20.5), ("vp9", 64), ("vp9", 20.5)],
 )
 def test_crf_outside_the_codecs_range_is_refused(codec: Any, crf: float) -> None:
     with pytest.raises(EncodeError, match="crf"):
@@ -51,13 +51,16 @@ def test_crf_outside_the_codecs_range_is_refused(codec: Any, crf: float) -> None
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"codec": "vp9"},
+        {"codec": "vp8"},
         {"preset": "turbo"},
         {"codec": "av1", "preset": "14"},
         {"codec": "auto", "preset": "8"},
         {"encoder": "videotoolbox"},
         {"pix_fmt": "rgb24"},
         {"codec": "av1", "pix_fmt": "yuv444p"},
+        {"codec": "vp9", "pix_fmt": "yuv420p10le"},
+        {"codec": "vp9", "preset": "6"},
+        {"codec": "vp9", "encoder": "qsv"},
         {"num_threads": 0},
     ],
 )
@@ -93,6 +96,29 @@ def test_ten_bit_sdr_source_stays_ten_bit_unless_asked() -> None:
 def test_eight_bits_for_an_hdr_source_are_refused() -> None:
     with pytest.raises(EncodeError, match="yuv420p10le"):
         resolve_encoding(EncodeOptions(codec="h265", pix_fmt="yuv420p"), video_format(color=HDR10))
+
+
+@pytest.mark.parametrize("pix_fmt", [None, "yuv444p"])
+@pytest.mark.parametrize("color", [HDR10, HLG])
+def test_vp9_of_an_hdr_source_is_refused(color: ColorTags, pix_fmt: str | None) -> None:
+    with pytest.raises(EncodeError, match=r"vp9 .* 8 bits and the source is HDR; choose av1 or h265"):
+        resolve_encoding(EncodeOptions(codec="vp9", pix_fmt=pix_fmt), video_format(color=color, bit_depth=10))
+
+
+def test_vp9_of_a_deep_source_has_eight_bits_with_a_warning() -> None:
+    resolved = resolve_encoding(EncodeOptions(codec="vp9"), video_format(bit_depth=10))
+    assert (resolved.pix_fmt, resolved.use_dither) == ("yuv420p", True)
+    assert resolved.warnings == (
+        "a 10-bit source is written with 8 bits, which are all that VP9 is written with",
+    )
+    assert resolve_encoding(EncodeOptions(codec="vp9"), video_format()).warnings == ()
+
+
+@pytest.mark.parametrize(("crf", "written"), [(None, "27"), (33, "33"), (0, "0")])
+def test_vp9_has_constant_quality_without_hidden_frames(crf: float | None, written: str) -> None:
+    options = resolve_encoding(EncodeOptions(codec="vp9", crf=crf), video_format()).private_options
+    assert options | {"crf": written, "b": "0", "auto-alt-ref": "0", "row-mt": "0"} == options
+    assert ("lossless" in options) == (crf == 0)
 
 
 @pytest.mark.parametrize("codec", ["h264", "h265", "av1"])
@@ -200,7 +226,12 @@ def test_the_codec_goes_by_what_hardware_plays(
 
 @pytest.mark.parametrize(
     ("codec", "size", "better"),
-    [("h264", (5120, 2880), "h265"), ("h264", (10240, 4320), "av1"), ("h265", (10240, 4320), "av1")],
+    [
+        ("h264", (5120, 2880), "h265"),
+        ("h264", (10240, 4320), "av1"),
+        ("h265", (10240, 4320), "av1"),
+        ("vp9", (10240, 4320), "av1"),
+    ],
 )
 def test_a_codec_that_is_named_is_used_with_a_warning(codec: Any, size: tuple[int, int], better: str) -> None:
     resolved = resolve_encoding(EncodeOptions(codec=codec), video_format(width=size[0], height=size[1]))
@@ -243,9 +274,10 @@ def test_presets_have_x264s_names_everywhere(codec: Any, preset: str, written: s
     assert resolved.private_options["preset"] == written
 
 
-def test_slower_presets_are_slower_for_svt_av1_too() -> None:
-    chosen = [EncodeOptions(codec="av1", preset=name) for name in PRESETS]
-    numbers = [int(resolve_encoding(each, video_format()).private_options["preset"]) for each in chosen]
+@pytest.mark.parametrize(("codec", "option"), [("av1", "preset"), ("vp9", "cpu-used")])
+def test_slower_presets_are_slower_where_they_are_numbers(codec: Any, option: str) -> None:
+    chosen = [EncodeOptions(codec=codec, preset=name) for name in PRESETS]
+    numbers = [int(resolve_encoding(each, video_format()).private_options[option]) for each in chosen]
     assert numbers == sorted(numbers, reverse=True)
 
 

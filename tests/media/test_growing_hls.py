@@ -174,6 +174,7 @@ def test_entry_never_begins_with_a_fragment_that_is_no_key(growing: Growing) -> 
         ("h265", HDR10, "hvc1.2.4.L30.90", "PQ"),
         ("h265", HLG, "hvc1.2.4.L30.90", "HLG"),
         ("av1", SDR, "av01.0.00M.08.0.111.01.01.01.0", "SDR"),
+        ("vp9", SDR, "vp09.00.10.08", "SDR"),
         ("av1", HDR10, "av01.0.00M.10.0.112.09.16.09.0", "PQ"),
         ("av1", HLG, "av01.0.00M.10.0.112.09.18.09.0", "HLG"),
     ],

@@ -80,17 +80,21 @@ class Case:
 H264 = Case(".mp4", "h264", "yuv420p", "avc1", options={"preset": "ultrafast"})
 H265 = Case(".mp4", "h265", "yuv420p10le", "hvc1", True, {"preset": "ultrafast"})
 AV1 = Case(".mp4", "av1", "yuv420p10le", "av01", True, {"preset": "12"})
+VP9 = Case(".mp4", "vp9", "yuv420p", "vp09", options={"preset": "ultrafast"})
 CASES = [
     H264,
     H265,
     AV1,
-    *(replace(case, suffix=".mkv") for case in (H264, H265, AV1)),
+    VP9,
+    *(replace(case, suffix=".mkv") for case in (H264, H265, AV1, VP9)),
     replace(H264, suffix=".mov"),
     replace(H265, suffix=".mov"),
     Case(".mov", "prores", "yuv422p10le", "apch"),
     # FFmpeg decodes 4444 with 12 bits, whatever it was made of.
     Case(".mov", "prores", "yuv444p12le", "ap4h", options={"pix_fmt": "yuv444p10le"}),
     replace(AV1, suffix=".webm"),
+    replace(VP9, suffix=".webm"),
+    replace(VP9, suffix=".webm", pix_fmt="yuv444p", options={"pix_fmt": "yuv444p"}),
 ]
 FRAME_CASES = [
     Case(".png", "png", "rgb24"),
@@ -205,7 +209,8 @@ def check_video(case: Case, found: dict[str, Any]) -> None:
         assert video["codec_tag_string"] == (case.tag if case.suffix in (".mp4", ".mov") else "[0][0][0][0]")
     names = video["color_space"], video["color_primaries"], video["color_transfer"], video["color_range"]
     assert names == (HDR_NAMES if case.is_hdr else SDR_NAMES)
-    if case.codec != "prores":  # which has one place for chroma only
+    # ProRes has one place for chroma only, and VP9 says none.
+    if case.codec not in ("prores", "vp9"):
         assert video["chroma_location"] == ("topleft" if case.is_hdr else "left")
     (turned,) = [data for data in video["side_data_list"] if data["side_data_type"] == "Display Matrix"]
     assert turned["rotation"] == -90

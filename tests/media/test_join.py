@@ -37,8 +37,9 @@ def frames_of(path: Path) -> list[tuple[Fraction, Fraction, str]]:
         return [(f.pts * base, f.duration * base, digest(f)) for f in container.decode(stream)]
 
 
-def packets_of(path: Path) -> list[tuple[int, int, int, bytes]]:
-    with av.open(str(path)) as container:
+def packets_of(path: Path, codec: str = "") -> list[tuple[int, int, int, bytes]]:
+    # FFmpeg's parser of VP9 loses durations.
+    with av.open(str(path), options={"fflags": "noparse"} if codec == "vp9" else {}) as container:
         return [
             (p.pts or 0, p.dts or 0, p.duration or 0, bytes(p))
             for p in container.demux(container.streams.video[0])
@@ -67,8 +68,8 @@ def test_joined_packets_are_those_of_the_segments(tmp_path: Path, plain: MediaIn
         for n, pts in enumerate(cuts)
     ]
     report = join_segments(segments, tmp_path / "final.mp4", source=plain)
-    expected = [packet for segment in segments for packet in packets_of(segment)]
-    found = packets_of(tmp_path / "final.mp4")
+    expected = [packet for segment in segments for packet in packets_of(segment, codec)]
+    found = packets_of(tmp_path / "final.mp4", codec)
     assert [packet[0] for packet in found] == [pts for cut in cuts for pts in cut]
     assert [(pts, dts, data) for pts, dts, _, data in found] == [(p, d, b) for p, d, _, b in expected]
     assert found[-1][2] == 77
@@ -133,7 +134,7 @@ def test_sample_entry_tags_and_pixel_shape_survive(tmp_path: Path, plain: MediaI
     ).path
     join_segments([segment], tmp_path / "final.mp4", source=plain)
     found = mp4.read_boxes(tmp_path / "final.mp4")
-    assert mp4.find(found, {"h264": "avc1", "h265": "hvc1", "av1": "av01"}[codec])
+    assert mp4.find(found, {"h264": "avc1", "h265": "hvc1", "av1": "av01", "vp9": "vp09"}[codec])
     assert mp4.nclx(mp4.find(found, "colr")[0]) == (1, 1, 1, False)
     assert mp4.pixel_aspect(mp4.find(found, "pasp")[0]) == (64, 45)
 

@@ -8,7 +8,7 @@ import pytest
 
 from media import AudioStreamInfo, OtherStreamInfo, SubtitleStreamInfo, probe
 from media._dolby_vision import find_profile
-from media._losses import describe_lost_streams
+from media._losses import describe_lost_streams, describe_output_losses
 from media.sandbox import sandboxed_probe
 from tests.media.breaks import end_to_end
 from tests.media.clips import moving_pictures, write_clip
@@ -121,3 +121,32 @@ def test_a_sandboxed_probe_finds_the_same(tmp_path: Path) -> None:
 )
 def test_reported_files(shared_dir: Path, name: str, words: str) -> None:
     assert any(words in warning for warning in probe(shared_dir / "clips" / name).warnings)
+
+
+def test_tags_without_a_place_are_named_before_the_work(tmp_path: Path) -> None:
+    info = probe(make_source(tmp_path / "a.mkv", tags={"title": "Film", "director": "A", "scanner": "B"}))
+    said = {
+        name: list(describe_output_losses(info.video, "h264", Path(name), tags=info.metadata))
+        for name in ("a.mp4", "a.mov", "a.mkv", "%d.png")
+    }
+    assert said.pop("a.mp4") == ["MP4 has no place for these tags: director, scanner"]
+    assert said == {
+        "a.mov": ["MOV has no place for these tags: director, scanner"],
+        "a.mkv": [],
+        "%d.png": [],
+    }
+
+
+def test_a_track_of_time_codes_is_called_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.mov"
+    with av.open(str(path), "w") as output:
+        output.metadata["timecode"] = "10:00:00:00"
+        video = output.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for number in range(3):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            frame.pts = number
+            output.mux(video.encode(frame))
+        output.mux(video.encode(None))
+    (words,) = probe(path).warnings
+    assert words.endswith("stream 1 (data timecode 10:00:00:00)")

@@ -18,7 +18,7 @@ def policies() -> set[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="scheduling is read from Linux's /proc")
-@pytest.mark.parametrize("codec", ["h264", "h265", "av1"])
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1", "vp9"])
 def test_encoding_leaves_no_thread_in_real_time_scheduling(codec: str, tmp_path: Path) -> None:
     before = policies()
     encoder_works.cache_clear()

@@ -80,7 +80,7 @@ def test_a_container_takes_the_codecs_it_can_hold(api: Api, clip: Path) -> None:
     assert (job["options"]["container"], job["options"]["codec"]) == ("webm", "auto")
     refused = submit(api, clip, request=json.dumps({"options": {"container": "webm", "codec": "h264"}}))
     assert refused.status_code == 422
-    assert "a webm cannot hold h264; it takes auto or av1" in refused.text
+    assert "a webm cannot hold h264; it takes auto or av1 or vp9" in refused.text
 
 
 def test_finished_upload_can_be_submitted_as_json(api: Api, clip: Path) -> None:

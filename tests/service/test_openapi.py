@@ -59,7 +59,7 @@ def test_forms_have_every_option_and_setting(document: Any) -> None:
     assert set(batch["properties"]) == {"file", "request"} | options | set(JobSettings.model_fields) - {
         "options"
     }
-    assert job["properties"]["codec"]["enum"] == ["auto", "h264", "h265", "av1"]
+    assert job["properties"]["codec"]["enum"] == ["auto", "h264", "h265", "av1", "vp9"]
     assert job["properties"]["crf"]["maximum"] == 63
     assert "null" not in str(job["properties"]["crf"].get("anyOf", ""))
 

@@ -38,8 +38,8 @@ def test_a_checkpoint_is_trained_found_and_scored(
     )
     assert trained.exit_code == 0, trained.output
     assert (run / "curves.png").stat().st_size > 10_000
-    manifest = json.loads((run / "checkpoint" / "dovetail.json").read_text())
-    assert manifest["training_steps"] == 8
+    description = json.loads((run / "checkpoint" / "dovetail.json").read_text())
+    assert description["training_steps"] == 8
 
     pictures = tmp_path / "pictures"
     arguments = ["evaluate", str(still), "--model", str(run / "checkpoint"), "--pictures", str(pictures)]

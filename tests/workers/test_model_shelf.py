@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from jobs.settings import WorkerSettings
 from pipelines.loaders import load_model
 from workers.model_shelf import ModelShelf, ModelUnavailableError
+from workers.process import with_settings
 
 
 def test_a_model_has_the_name_that_jobs_use_wherever_it_lies() -> None:
@@ -19,3 +25,22 @@ def test_a_model_has_the_name_that_jobs_use_wherever_it_lies() -> None:
     assert model.name == "house"
     with pytest.raises(ModelUnavailableError, match="'lanczos'; there are house, bicubic"):
         shelf.get("lanczos")
+
+
+def test_models_are_loaded_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {
+        "device": "cuda:1",
+        "dtype": "bfloat16",
+        "attention_backend": "cudnn",
+        "quantize": "int8",
+        "use_compile": True,
+        "use_offload": True,
+        "models_dir": Path("/models"),
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(f"DOVETAIL_{name.removesuffix('_backend').upper()}", str(value))
+    found: dict[str, Any] = {}
+    load: Any = lambda name, **options: found.update(options)  # noqa: E731 (typed, unlike a function)
+    with_settings(load, WorkerSettings())("house")
+    assert found == told
+    assert found.keys() <= inspect.signature(load_model).parameters.keys()

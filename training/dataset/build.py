@@ -17,10 +17,10 @@ from training.dataset.access import SourceAccess
 from training.dataset.clips import clip_name, write_clip
 from training.dataset.config import DatasetConfig
 from training.dataset.contact_sheet import Tile, draw_sheets, part_tile, source_tile
+from training.dataset.decisions import decision_lines
 from training.dataset.examining import examine, measured_with, thumbnail_name
-from training.dataset.folder import MANIFEST, DatasetFolder
+from training.dataset.folder import DECISIONS, DatasetFolder
 from training.dataset.licences import LicenceBook
-from training.dataset.manifest import manifest_lines
 from training.dataset.metadata import look_at
 from training.dataset.records import Examination, Reason, SourceFacts
 from training.dataset.selection import PartDecision, PartKey, SourceDecision, decide, source_reasons
@@ -86,8 +86,8 @@ def build_dataset(
     decisions = decide(read, config)
     decisions, clips, num_written = _write_clips(decisions, folder, access, on_progress)
     num_removed = folder.remove_other_clips(set(clips.values()))
-    with folder.writing(out / MANIFEST) as path, path.open("w", encoding="utf-8") as file:
-        file.writelines(manifest_lines(decisions, config, licences, clips))
+    with folder.writing(out / DECISIONS) as path, path.open("w", encoding="utf-8") as file:
+        file.writelines(decision_lines(decisions, config, licences, clips))
     sheets = _write_sheets(decisions, folder)
     kept = [part for source in decisions for part in source.parts if part.is_kept]
     return DatasetSummary(

@@ -18,7 +18,7 @@ from training.errors import DatasetDiskFullError, DatasetFolderError
 
 CLIPS = "video"
 """Where `dovetail train` looks for videos."""
-MANIFEST = "manifest.jsonl"
+DECISIONS = "decisions.jsonl"
 _EXAMINED, _PARTIAL = "examined", "partial"
 _OUR_CLIP = re.compile(r".+-[0-9a-f]{12}\.mkv")
 

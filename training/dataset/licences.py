@@ -1,4 +1,4 @@
-"""Under which licence each source may be used, and where it is from: said by people, kept in the manifest."""
+"""Under which licence each source may be used, and where it is from: said by people, kept with decisions."""
 
 from __future__ import annotations
 

@@ -153,7 +153,8 @@ def expected_warnings(decided: DecidedRun, destination: Path) -> list[str]:
         decided: The run.
         destination: The output; only its name counts.
     """
-    losses = describe_output_losses(decided.info.video, decided.encoding.codec, destination)
+    info = decided.info
+    losses = describe_output_losses(info.video, decided.encoding.codec, destination, tags=info.metadata)
     return [*decided.target.warnings, *decided.encoding.warnings, *losses]
 
 

@@ -18,7 +18,7 @@ from media import MediaError, MediaInfo, ResolvedEncoding, StreamOutcome
 from pipelines.errors import OutOfMemoryError, PipelineError, is_out_of_memory
 from pipelines.planning.plan import ChunkPlan
 from workers.errors import DiskFullError, UpscaleError, is_disk_full
-from workers.run.timing import Stage
+from workers.run.timing import TimedStage
 from workers.values import to_json_value
 
 REPORT_VERSION = 1
@@ -123,7 +123,7 @@ class UpscaleReport:
     num_resumed_frames: int = 0
     num_cuts: int = 0
     seconds: float = 0.0
-    stage_seconds: dict[Stage, float] = field(default_factory=dict)
+    stage_seconds: dict[TimedStage, float] = field(default_factory=dict)
     frames_per_second: float | None = None
     peak_host_bytes: int = 0
     peak_device_bytes: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 
 import torch
 
@@ -38,7 +39,7 @@ def run_stages(
         read: Begins to read; called in a thread of its own, like `write`.
         write: Takes what is finished.
         model: The restorer's, to be timed.
-        clock: Counts the time of its parts.
+        clock: Counts the time of its parts where it can.
         check: Called in this thread before each frame is taken and after the last; what it raises ends the
             run.
     """
@@ -61,8 +62,9 @@ def run_stages(
             yield frame
         check()
 
+    timed = model.timed(clock) if clock.can_time_parts_on(model.device) else nullcontext()
     try:
-        with StageThreads(source, finished) as threads, model.timed(clock):
+        with StageThreads(source, finished) as threads, timed:
             threads.start("reader", read_all)
             threads.start("writer", write_all)
             restorer.run(checked_source())

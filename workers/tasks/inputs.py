@@ -221,7 +221,7 @@ def upscale_options(options: JobOptions, *, segment_seconds: float) -> UpscaleOp
         keep_gaps=options.keep_gaps,
         force=options.force,
         encode=EncodeOptions(
-            codec="av1" if options.container == "webm" else options.codec,
+            codec="av1" if (options.container, options.codec) == ("webm", "auto") else options.codec,
             crf=options.crf,
             preset=options.preset,
             pix_fmt=options.pix_fmt,

@@ -8,6 +8,7 @@ const CRF = {
   h264: { max: 51, usual: 18 },
   h265: { max: 51, usual: 20 },
   av1: { max: 63, usual: 25 },
+  vp9: { max: 63, usual: 27 },
 };
 const SCALES = [1.5, 2, 3, 4];
 const HEIGHTS = [720, 1080, 1440, 2160];
@@ -79,7 +80,7 @@ function refresh() {
   form.duration.required = form.start.required = isCustom;
   const { max, usual } = CRF[form.codec.value];
   form.crf.max = String(max);
-  form.crf.step = form.codec.value === "av1" ? "1" : "any";
+  form.crf.step = ["av1", "vp9"].includes(form.codec.value) ? "1" : "any";
   form.crf.placeholder = `${usual}`;
   setText($("crf-hint"), `0 to ${max}; lower is better and larger`);
 }

@@ -91,12 +91,16 @@ def test_offloading_plans_for_the_time_when_the_largest_part_is_there(
     assert available_memory("cuda", arriving_bytes=2 * free) == 0
 
 
-def test_convolutions_are_tuned_where_a_gpu_runs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_convolutions_are_timed_where_a_gpu_runs_them_if_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     tune_kernels(torch.device("cpu"))
     assert not torch.backends.cudnn.benchmark
     tune_kernels(torch.device("cuda"))
     assert torch.backends.cudnn.benchmark
+    tune_kernels(torch.device("cuda"), use_cudnn_benchmark=False)
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_memory_of_the_host_is_a_share_of_what_is_free() -> None:

@@ -52,14 +52,14 @@ def build(sources: Path, out: Path, config: DatasetConfig, **arguments: Any) -> 
     return build_dataset([sources], out, config=config, **arguments)
 
 
-def read_manifest(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+def read_decisions(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "decisions.jsonl").read_text().splitlines()]
 
 
-def reasons_of(manifest: list[dict[str, Any]]) -> dict[str, set[str]]:
+def reasons_of(decisions: list[dict[str, Any]]) -> dict[str, set[str]]:
     """Codes of all reasons, of a file and of its scenes, by its name."""
     found: dict[str, set[str]] = {}
-    for entry in manifest[1:]:
+    for entry in decisions[1:]:
         codes = found.setdefault(Path(entry["source"]).name, set())
         codes.update(reason["code"] for reason in entry["reasons"])
     return found
@@ -76,7 +76,7 @@ def built(
 
 def test_every_film_is_decided_on_with_a_reason(footage: Path, built: tuple[Path, DatasetSummary]) -> None:
     out, summary = built
-    found = reasons_of(read_manifest(out))
+    found = reasons_of(read_decisions(out))
     assert set(found) == {path.name for path in footage.rglob("*") if path.is_file()}
     assert found.pop("two_scenes.mkv") == set()
     for name, codes in EXPECTED.items():
@@ -86,9 +86,9 @@ def test_every_film_is_decided_on_with_a_reason(footage: Path, built: tuple[Path
     assert (summary.num_clips, summary.num_written, summary.num_unlicensed) == (2, 2, 0)
 
 
-def test_manifest_has_numbers_limits_and_provenance(built: tuple[Path, DatasetSummary]) -> None:
+def test_decisions_have_numbers_limits_and_provenance(built: tuple[Path, DatasetSummary]) -> None:
     out, _ = built
-    head, *entries = read_manifest(out)
+    head, *entries = read_decisions(out)
     assert head["limits"]["metadata"]["min_side"] == 96
     sources = {Path(e["source"]).name: e for e in entries if e["kind"] == "source"}
     assert (sources["two_scenes.mkv"]["licence"], sources["two_scenes.mkv"]["provenance"]) == (
@@ -110,7 +110,7 @@ def test_clips_are_the_frames_of_their_scenes(footage: Path, built: tuple[Path, 
     out, _ = built
     info = probe(footage / "two_scenes.mkv")
     frames = [frame.image for frame in VideoReader(info).frames()]
-    kept = [entry for entry in read_manifest(out) if entry.get("clip")]
+    kept = [entry for entry in read_decisions(out) if entry.get("clip")]
     assert [(entry["first_frame"], entry["num_frames"]) for entry in kept] == [(2, 26), (32, 26)]
     for entry in kept:
         clip = decode_frames(out / "video" / entry["clip"], 1000)
@@ -183,7 +183,7 @@ def test_an_interrupted_build_goes_on_with_what_is_missing(
     build(two_films, out, small_limits, access=counting(IN_THIS_PROCESS, opened))
     assert opened == ["a.mkv", "b.mkv", "a.mkv", "b.mkv"][fail_after:]
     assert before[:fail_after] + opened == ["a.mkv", "b.mkv", "a.mkv", "b.mkv"]
-    assert read_manifest(out) == read_manifest(whole)
+    assert read_decisions(out) == read_decisions(whole)
     for clip in (whole / "video").iterdir():
         assert (out / "video" / clip.name).read_bytes() == clip.read_bytes()
 
@@ -201,7 +201,7 @@ def test_other_limits_read_nothing_anew_and_remove_what_they_refuse(
     assert opened == []
     assert (summary.num_clips, summary.num_removed) == (1, 1)
     assert others.exists()
-    assert "rank" in set().union(*reasons_of(read_manifest(out)).values())
+    assert "rank" in set().union(*reasons_of(read_decisions(out)).values())
 
 
 def test_a_changed_film_is_read_again(two_films: Path, small_limits: DatasetConfig, tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_film_that_vanishes_is_dropped_and_no_error(
     access = replace(IN_THIS_PROCESS, probe=probe_and_remove)
     summary = build(two_films, tmp_path / "out", small_limits, access=access)
     assert summary.num_clips == 1
-    assert reasons_of(read_manifest(tmp_path / "out"))["a.mkv"] == {"damaged"}
+    assert reasons_of(read_decisions(tmp_path / "out"))["a.mkv"] == {"damaged"}
     assert look_at(two_films / "a.mkv", probe).error_code == "unreadable_input"
 
 
@@ -252,7 +252,7 @@ def test_command_builds_in_a_sandbox_and_names_what_is_wrong(two_films: Path, tm
     built = CliRunner().invoke(app, [*arguments, "--min-side", "96", "--keep", "1", "--licence", "CC0-1.0"])
     assert built.exit_code == 0, built.output
     assert "2 clips of 2 scenes, from 2 of 2 sources" in built.stdout
-    assert {e["licence"] for e in read_manifest(out) if e["kind"] == "source"} == {"CC0-1.0"}
+    assert {e["licence"] for e in read_decisions(out) if e["kind"] == "source"} == {"CC0-1.0"}
     limits.write_text("metadata: {min_sides: 4000}\n")
     broken = CliRunner().invoke(app, arguments)
     assert broken.exit_code == 2

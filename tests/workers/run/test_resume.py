@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from media import EncodeOptions
 from media.sizes import SizeRequest
 from pipelines.loaders import load_model
 from pipelines.model import Model
@@ -64,6 +65,19 @@ def test_a_run_stopped_anywhere_and_continued_gives_the_same_packets(
         assert video_packets(out) == expected
         assert 0 <= report.num_resumed_frames <= num_frames
         assert not work_folder_path(out).exists()
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mkv", ".mp4"])
+def test_a_run_of_vp9_is_continued_to_the_same_bytes(
+    suffix: str, clip: Path, tmp_path: Path, bicubic: Model
+) -> None:
+    wanted = options(encode=EncodeOptions(codec="vp9", preset="ultrafast"))
+    upscale_file(clip, tmp_path / f"whole{suffix}", model=bicubic, options=wanted)
+    out = tmp_path / f"out{suffix}"
+    stop_after(clip, out, 61, model=bicubic, wanted=wanted)
+    report = upscale_file(clip, out, model=bicubic, options=wanted, existing="resume")
+    assert report.num_resumed_frames > 0
+    assert out.read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
 
 
 def test_a_run_over_a_lost_keyframe_is_continued_to_the_same_packets(tmp_path: Path, bicubic: Model) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from tests.workers.made import FAST, StandIn
 from workers.run import stages
 from workers.run.decisions import queued_frames
 from workers.run.options import UpscaleOptions
+from workers.run.threads import Channel
 from workers.run.timing import StageClock
 from workers.run.upscaler import upscale_file
 
@@ -70,6 +72,28 @@ def test_a_clock_waits_for_the_device_that_it_was_given(monkeypatch: pytest.Monk
     with StageClock(synchronize=torch.device("cpu")).measure("model"):
         pass
     assert len(waited) == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "synchronize", "is_timed"),
+    [("cpu", None, True), ("cuda:1", None, False), ("cuda:1", "cuda:0", False), ("cuda:1", "cuda:1", True)],
+)
+def test_parts_of_a_model_are_timed_only_where_their_times_are_true(
+    device: str, synchronize: str | None, is_timed: bool
+) -> None:
+    """Segment tasks do not wait for a GPU: what passes between its parts is the launching of their work."""
+    timed: list[StageClock] = []
+
+    def time_parts(clock: StageClock) -> AbstractContextManager[None]:
+        timed.append(clock)
+        return nullcontext()
+
+    model: Any = SimpleNamespace(device=torch.device(device), timed=time_parts)
+    restorer: Any = SimpleNamespace(run=list)
+    write: Any = list
+    clock = StageClock(synchronize=torch.device(synchronize) if synchronize else None)
+    stages.run_stages(restorer, Channel(4), read=list, write=write, model=model, clock=clock)
+    assert timed == ([clock] if is_timed else [])
 
 
 def test_the_models_time_includes_the_copy_to_the_host(

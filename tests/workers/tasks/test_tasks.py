@@ -72,12 +72,12 @@ def test_a_job_of_a_trained_model_gives_the_bytes_of_the_command_line(
     assert shape["native_scale"] == 4
 
 
-@pytest.mark.parametrize("container", ["mkv", "webm"])
+@pytest.mark.parametrize(("container", "codec"), [("mkv", "auto"), ("webm", "auto"), ("webm", "vp9")])
 def test_a_job_of_another_container_gives_the_bytes_of_the_command_line(
-    container: str, farm: Farm, clip: Path, tmp_path: Path
+    container: str, codec: str, farm: Farm, clip: Path, tmp_path: Path
 ) -> None:
     with farm.worker():
-        job_id = farm.submit(clip, container=container)
+        job_id = farm.submit(clip, container=container, codec=codec)
         job = farm.wait(job_id)
     assert job.output is not None
     assert job.output.key.endswith(f".{container}")

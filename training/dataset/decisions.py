@@ -1,4 +1,4 @@
-"""The manifest: every source and scene with all numbers, what became of it and why. A line of JSON each."""
+"""The decisions: every source and scene with all numbers, what became of it and why. A line of JSON each."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from training.dataset.config import DatasetConfig
 from training.dataset.licences import LicenceBook
 from training.dataset.selection import PartDecision, PartKey, SourceDecision
 
-MANIFEST_VERSION = 1
+DECISIONS_VERSION = 1
 
 
-def manifest_lines(
+def decision_lines(
     decisions: list[SourceDecision],
     config: DatasetConfig,
     licences: LicenceBook,
     clips: Mapping[PartKey, str],
 ) -> Iterator[str]:
-    """The lines of a manifest: one with the limits, then each source followed by its scenes.
+    """The lines of the file: one with the limits, then each source followed by its scenes.
 
     Args:
         decisions: What became of everything.
@@ -28,7 +28,7 @@ def manifest_lines(
         licences: What is said of sources.
         clips: Names of the clips.
     """
-    yield _line({"kind": "dataset", "version": MANIFEST_VERSION, "limits": config.model_dump(mode="json")})
+    yield _line({"kind": "dataset", "version": DECISIONS_VERSION, "limits": config.model_dump(mode="json")})
     for source in decisions:
         yield _line(_source_entry(source, licences))
         for part in source.parts:
