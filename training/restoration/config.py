@@ -65,10 +65,13 @@ class RestorationDataConfig(DataConfig):
         block_size: Clips of `num_frames` in one block; of single frames there are as many more.
         detail_candidates: Clips drawn for a sample; the one with the most detail is kept. Flat ones teach
             little.
+        smooth_probability: Share of samples of which the one with the least detail is kept: an estimator that
+            has not met them takes what is soft by itself for noise and damage.
         moving_picture_probability: Share of clips from pictures that also turn and zoom.
     """
 
     detail_candidates: int = Field(default=1, ge=1)
+    smooth_probability: float = Field(default=0.0, ge=0, le=1)
     moving_picture_probability: float = Field(default=0.0, ge=0, le=1)
 
 

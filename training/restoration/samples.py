@@ -83,7 +83,8 @@ def make_sample(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """HR clip, degraded LR clip (uint8) and the levels of its degradation."""
     candidates = [draw_clip(data, library, rng) for _ in range(data.detail_candidates)]
-    hr = max(candidates, key=detail_of)
+    keep = min if rng.random() < data.smooth_probability else max
+    hr = keep(candidates, key=detail_of)
     upload = draw_upload(uploads, scale, rng)
     side = data.hr_size // scale
     lq = apply_upload(hr, upload, (side, side), rng)

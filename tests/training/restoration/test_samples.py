@@ -12,7 +12,14 @@ import torch.nn.functional as F
 from pipelines.propagation.network import unshuffle_ratio
 from training.data import SourceLibrary
 from training.restoration.config import RestorationConfig, UploadConfig
-from training.restoration.samples import detail_of, draw_batch, inner, make_block, moving_picture
+from training.restoration.samples import (
+    detail_of,
+    draw_batch,
+    inner,
+    make_block,
+    make_sample,
+    moving_picture,
+)
 from training.restoration.uploads import Upload, apply_upload, draw_upload, gaussian_blur
 
 
@@ -79,6 +86,20 @@ def test_clean_samples_have_no_levels(library: SourceLibrary, restoration_config
     assert batch.levels.abs().max() == 0
     small = F.interpolate(batch.hr[:, 0], size=(16, 16), mode="bicubic", antialias=True).clamp(0, 1)
     assert (small - batch.lq[:, 0]).abs().max() <= 0.5 / 255 + 1e-6
+
+
+def test_smooth_samples_have_less_detail(
+    library: SourceLibrary, restoration_config: RestorationConfig
+) -> None:
+    data = restoration_config.data.model_copy(update={"detail_candidates": 4, "num_frames": 1})
+    detail = {}
+    for share in (0.0, 1.0):
+        wanted = data.model_copy(update={"smooth_probability": share})
+        made = (
+            make_sample(wanted, UploadConfig(), library, 4, np.random.default_rng(seed)) for seed in range(6)
+        )
+        detail[share] = [detail_of(torch.from_numpy(hr).float()) for hr, _, _ in made]
+    assert all(smooth < rich for smooth, rich in zip(detail[1.0], detail[0.0], strict=True))
 
 
 def test_a_moving_picture_moves_steadily_inside_the_picture(
