@@ -133,7 +133,7 @@ def test_kernels_of_a_gpu_can_be_chosen_for_one(
     folder = save_checkpoint(tmp_path / "dove")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
     monkeypatch.setattr(components, "choose_device", torch.device)
-    monkeypatch.setattr(components, "tune_kernels", lambda _: None)
+    monkeypatch.setattr(components, "tune_kernels", lambda _, **options: None)
     chosen: list[str] = []
     monkeypatch.setattr(
         components, "set_attention_kernel", lambda transformer, backend: chosen.append(backend)
