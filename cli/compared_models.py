@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -69,7 +72,7 @@ def mapping(processes: int) -> Iterator[Callable[[Callable[[S], T], Iterable[S]]
     context, threads = multiprocessing.get_context("spawn"), max(1, usable_cpus() // processes)
     try:
         with ProcessPoolExecutor(
-            processes, mp_context=context, initializer=_limit_threads, initargs=(threads,)
+            processes, mp_context=context, initializer=_begin_process, initargs=(threads,)
         ) as pool:
             yield pool.map
     except BrokenProcessPool as error:
@@ -123,10 +126,19 @@ def _load_models(comparison: Comparison) -> tuple[Model, ...]:
     return tuple(load(name) for name in comparison.names)
 
 
-def _limit_threads(number: int) -> None:
+def _begin_process(num_threads: int) -> None:
+    """In each of several processes; ends it where the command is killed, which nobody else would tell it."""
     import torch
 
-    torch.set_num_threads(min(number, torch.get_num_threads()))
+    torch.set_num_threads(min(num_threads, torch.get_num_threads()))
+    command = multiprocessing.parent_process()
+    assert command is not None
+    threading.Thread(target=_end_with, args=(command,), daemon=True).start()
+
+
+def _end_with(process: BaseProcess) -> None:
+    process.join()
+    os._exit(1)
 
 
 def common_scale(models: Sequence[Model]) -> int:

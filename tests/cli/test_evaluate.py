@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -99,6 +102,25 @@ def test_an_error_of_one_of_several_processes_is_told_as_that_of_one(stills: str
 def test_a_process_that_is_killed_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(OutOfMemoryError, match=r"one of 2 processes .* give fewer"), mapping(2) as apply:
         list(apply(os._exit, [9]))
+
+
+def test_processes_end_with_a_command_that_is_killed() -> None:
+    program = """
+import time
+from cli.compared_models import mapping
+with mapping(2) as apply:
+    list(apply(time.sleep, [0.5, 0.5]))
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None
+        assert command.stdout.readline() == "begun\n"
+        processes = psutil.Process(command.pid).children()
+        assert len(processes) >= 2
+        command.kill()
+    _, left = psutil.wait_procs(processes, timeout=30)
+    assert all(process.status() == psutil.STATUS_ZOMBIE for process in left)
 
 
 def test_one_frame_hides_the_neighbours() -> None:

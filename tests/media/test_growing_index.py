@@ -157,7 +157,7 @@ def _delayed(data: bytes) -> bytes:
         (lambda data: data[: index_segment(data).fragments[0].offset + 136], "and then 'nothing'"),
         (lambda data: data + data[index_segment(data).fragments[0].offset :], "follows one at"),
         (lambda data: data.replace(b"mdat", b"mdaX"), "expected 'moof' and then 'mdat'"),
-        (lambda data: data.replace(b"avc1\0", b"vp09\0"), "accepted are avc1"),
+        (lambda data: data.replace(b"avc1\0", b"vp08\0"), "accepted are avc1"),
         (lambda data: data.replace(b"vide", b"text"), "expected 'vide' or 'soun'"),
         (lambda data: data.replace(b"trex", b"free"), "'trex'"),
         (_absolute_offset, "absolute offset"),

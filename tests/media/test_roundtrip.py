@@ -45,7 +45,8 @@ def planes(path: Path) -> list[torch.Tensor]:
         return [from_dlpack(plane).to(torch.float32) for plane in frame.planes]
 
 
-@pytest.mark.parametrize("codec", CODECS)
+# Streams of VP9 say nothing of where chroma lies, and FFmpeg's scaler takes the centre.
+@pytest.mark.parametrize("codec", [codec for codec in CODECS if codec != "vp9"])
 @pytest.mark.parametrize("color", [SDR, BT601, HDR10, HLG])
 def test_colours_and_chroma_position_come_back(tmp_path: Path, codec: str, color: ColorTags) -> None:
     image = waves()
@@ -59,6 +60,11 @@ def test_colours_and_chroma_position_come_back(tmp_path: Path, codec: str, color
     # Half resolution of colour costs 1.3 levels on this pattern, a wrong chroma position 5.7.
     assert error.mean() < 1.5
     assert error.max() < 6
+
+
+def test_vp9_stores_the_codes_that_h264_does(tmp_path: Path) -> None:
+    files = (write(tmp_path / f"{codec}.mp4", [waves()], fast(codec, crf=0)) for codec in ("h264", "vp9"))
+    assert all(map(torch.equal, *map(planes, files)))
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv444p", "yuv444p10le"])
