@@ -10,6 +10,7 @@ import pytest
 
 from jobs.settings import WorkerSettings
 from pipelines.loaders import load_model
+from pipelines.model import Model
 from workers.model_shelf import ModelShelf, ModelUnavailableError
 from workers.process import with_settings
 
@@ -40,7 +41,11 @@ def test_models_are_loaded_as_the_environment_says(monkeypatch: pytest.MonkeyPat
     for name, value in told.items():
         monkeypatch.setenv(f"DOVETAIL_{name.removesuffix('_backend').upper()}", str(value))
     found: dict[str, Any] = {}
-    load: Any = lambda name, **options: found.update(options)  # noqa: E731 (typed, unlike a function)
-    with_settings(load, WorkerSettings())("house")
+
+    def load(name: str, **options: Any) -> Model:
+        found.update(options)
+        return load_model(name)
+
+    with_settings(load, WorkerSettings())("bicubic")
     assert found == told
     assert found.keys() <= inspect.signature(load_model).parameters.keys()
