@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 SLOPE = 0.1
-# How many times a frame's own features a neighbour may add: one pixel in 10,000 of held-out clips has more.
-_MOST_CARRIED = 3.0
+# How many times what a frame has a neighbour may add: the next one to the frame's own features (of held-out
+# clips one pixel in 10,000 has as much), the previous one to what these and the next one gave (one in 1,000).
+MOST_FROM_NEXT, MOST_FROM_PREVIOUS = 3.0, 1.0
 
 
 class ResidualBlock(nn.Module):
@@ -34,8 +35,8 @@ def modulate(x: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
     return torch.addcmul(shift, x, scale)
 
 
-def trusted(carried: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    """What a neighbour adds to a frame's own features, both (N, C, h, w): less, the more it outweighs them.
+def trusted(carried: torch.Tensor, own: torch.Tensor, *, most: float) -> torch.Tensor:
+    """What a neighbour adds to what a frame has, both (N, C, h, w): less where it is above `most` times that.
 
     Training sees a few frames. Over the frames of a chunk, states of hard edges and strong compression grew
     tenfold with each one, until the picture was gone. Below the limit nothing changes.
@@ -43,7 +44,7 @@ def trusted(carried: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         own_norm, norm = (torch.linalg.vector_norm(x, dim=1, keepdim=True) for x in (own, carried))
         # Clamped before it is squared, which float16 could not hold.
-        share = (own_norm / norm.clamp(min=1e-6)).mul_(_MOST_CARRIED).clamp_(max=1).square_()
+        share = (own_norm / norm.clamp(min=1e-6)).mul_(most).clamp_(max=1).square_()
     return cast(torch.Tensor, carried * share)
 
 

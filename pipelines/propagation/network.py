@@ -27,7 +27,16 @@ from pipelines.propagation.conditioning import (
     with_strength,
 )
 from pipelines.propagation.interpolation import enlarge
-from pipelines.propagation.layers import SLOPE, Conv3x3, blocks, modulate, shrink_, trusted
+from pipelines.propagation.layers import (
+    MOST_FROM_NEXT,
+    MOST_FROM_PREVIOUS,
+    SLOPE,
+    Conv3x3,
+    blocks,
+    modulate,
+    shrink_,
+    trusted,
+)
 from pipelines.propagation.motion import estimate_flow, match_confidence, warp
 from pipelines.propagation.noise_reduction import reduce_noise
 
@@ -199,7 +208,8 @@ class PropagationNet(nn.Module):
         for index in reversed(range(len(states))):
             x = states[index]
             if carried is not None:
-                x = x + trusted(self.backward_fusion(warp(carried, flow[:, index]) * confidence[:, index]), x)
+                fused = self.backward_fusion(warp(carried, flow[:, index]) * confidence[:, index])
+                x = x + trusted(fused, x, most=MOST_FROM_NEXT)
             carried = self.backward_blocks(modulate(x, modulation))
             out.append(carried)
         return out[::-1]
@@ -217,7 +227,7 @@ class PropagationNet(nn.Module):
         for index, x in enumerate(states):
             if carried is not None:
                 fused = self.forward_fusion(warp(carried, flow[:, index - 1]) * confidence[:, index - 1])
-                x = x + trusted(fused, x)
+                x = x + trusted(fused, x, most=MOST_FROM_PREVIOUS)
             carried = self.forward_blocks(modulate(x, modulation))
             out.append(carried)
         return out

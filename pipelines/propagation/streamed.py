@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.propagation.conditioning import frames_seen
-from pipelines.propagation.layers import SLOPE, modulate, trusted
+from pipelines.propagation.layers import MOST_FROM_NEXT, MOST_FROM_PREVIOUS, SLOPE, modulate, trusted
 from pipelines.propagation.motion import estimate_flow, match_confidence, warp
 from pipelines.propagation.network import PropagationNet, shuffle_ratio, unshuffle_clip, unshuffle_ratio
 from pipelines.propagation.noise_reduction import FrameAt
@@ -88,13 +88,15 @@ def stream_residuals(
     for index in reversed(range(num_frames)):
         x = network.feature_blocks(modulate(enter(index), gains[0]))
         if states:
-            x = x + trusted(network.backward_fusion(_carried(states[-1], motion[0, index])), x)
+            fused = network.backward_fusion(_carried(states[-1], motion[0, index]))
+            x = x + trusted(fused, x, most=MOST_FROM_NEXT)
         states.append(network.backward_blocks(modulate(x, gains[1])))
     state: Tensor | None = None
     for index in range(num_frames):
         x = states.pop()
         if state is not None:
-            x = x + trusted(network.forward_fusion(_carried(state, motion[1, index - 1])), x)
+            fused = network.forward_fusion(_carried(state, motion[1, index - 1]))
+            x = x + trusted(fused, x, most=MOST_FROM_PREVIOUS)
         state = cast(Tensor, network.forward_blocks(modulate(x, gains[2])))
         hidden = F.leaky_relu_(network.conv_mid(state).add_(enter(index)), SLOPE)
         height, width = frame_at(index).shape[-2:]

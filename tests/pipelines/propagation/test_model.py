@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from cli.models import list_models
+from media import VideoReader, probe
 from pipelines.clips import restore_clip
 from pipelines.devices import DtypeName
 from pipelines.dove.description import EMBEDDED_FOLDER, embedded_checkpoints
@@ -313,6 +315,22 @@ def test_states_of_hard_edges_do_not_run_away_over_a_chunk() -> None:
     network(clip[None], scale=4, levels=torch.tensor([[3.0, -0.2, 0.9]]))
     assert max(strongest) < 50  # more than a million without a limit
     assert strongest[-1] < 3 * max(strongest[:5])
+
+
+@torch.no_grad()
+def test_states_of_the_demos_clip_do_not_run_away(tmp_path: Path) -> None:
+    """Along a flag pole they did, with one limit for both directions."""
+    demo = runpy.run_path(str(Path(__file__).parents[3] / "scripts/demo.py"))
+    demo["make_clip"](tmp_path / "clip.mp4", num_frames=40)
+    with VideoReader(probe(tmp_path / "clip.mp4")) as reader:
+        clip = torch.stack([frame.image for frame in reader.frames()][16:])
+    network, _ = load_propagation(EMBEDDED_FOLDER / "dovetail-nano-2")
+    strongest: list[float] = []
+    network.forward_blocks.register_forward_hook(
+        lambda _, __, state: strongest.append(float(torch.linalg.vector_norm(state, dim=1).max()))
+    )
+    network(clip[None], scale=4)
+    assert max(strongest) < 2 * max(strongest[:5])
 
 
 def test_the_command_upscales_with_a_checkpoint_and_reports_what_it_found(tmp_path: Path) -> None:
