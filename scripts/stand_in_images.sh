@@ -3,19 +3,17 @@
 # Usage: DOCKER_HOST=... scripts/stand_in_images.sh
 #
 # debian:bookworm-slim is a minimal bookworm without documents; valkey/valkey:9 is the newest Valkey that Debian's
-# backports have, on it. Images that are there already are kept.
+# backports have, on it, prom/prometheus its Prometheus. Images that are there already are kept.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 base=debian:bookworm-slim
 valkey=valkey/valkey:9-bookworm
+prometheus=prom/prometheus:v3.5.0
 
 is_there() { docker image inspect "$1" >/dev/null 2>&1; }
 
 if ! is_there "$base"; then
-  if ! command -v mmdebstrap >/dev/null; then
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq
-    apt-get install -y -qq --no-install-recommends mmdebstrap
-  fi
+  command -v mmdebstrap >/dev/null || scripts/apt_install.sh mmdebstrap
   folder=$(mktemp -d)
   trap 'rm -rf "$folder"' EXIT
   exclude=()
@@ -35,5 +33,14 @@ RUN sed 's/bookworm main/bookworm-backports main/' /etc/apt/sources.list >/etc/a
 WORKDIR /data
 USER 999
 CMD ["valkey-server"]
+DOCKERFILE
+fi
+
+if ! is_there "$prometheus"; then
+  DOCKER_BUILDKIT=1 docker build --network host --tag "$prometheus" - <<DOCKERFILE
+FROM $base
+RUN apt-get update && cd /tmp && apt-get download prometheus && dpkg -x prometheus_*.deb unpacked \
+ && mv unpacked/usr/bin/prometheus /usr/bin/ && rm -rf /tmp/* /var/lib/apt/lists/*
+ENTRYPOINT ["prometheus"]
 DOCKERFILE
 fi

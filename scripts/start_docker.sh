@@ -2,34 +2,32 @@
 # Starts a Docker daemon of its own in a folder, for tests and for machines without one. Usage:
 #   scripts/start_docker.sh FOLDER     prints the DOCKER_HOST to use; the daemon ends by `kill $(cat FOLDER/docker.pid)`
 #
-# Installs Debian's docker.io where there is no dockerd (root and apt). While it runs, the machine's FORWARD chain drops
-# by default, as Docker does everywhere.
+# FOLDER/bin/docker is a client that can build images: newer ones need a plugin for that, and where it is missing
+# Debian's stands in. Installs Debian's docker.io where there is no dockerd. Exits with 3 where no daemon can run: without
+# root, or in a kernel that does not let it. While it runs, the machine's FORWARD chain drops by default, as Docker does
+# everywhere.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 folder=$(realpath -m "${1:?usage: scripts/start_docker.sh FOLDER}")
 socket="$folder/docker.sock"
 
-if ! command -v dockerd >/dev/null; then
-  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "dockerd is missing: sudo apt-get install docker.io" >&2
-    exit 1
-  fi
-  export DEBIAN_FRONTEND=noninteractive
-  apt-get update -qq >&2
-  apt-get install -y -qq --no-install-recommends docker.io containerd runc iptables >&2
-fi
+command -v dockerd >/dev/null || scripts/apt_install.sh docker.io containerd runc iptables >&2
+mkdir -p "$folder/bin"
+client=$(command -v docker)
+"$client" buildx version >/dev/null 2>&1 || [ ! -x /usr/bin/docker ] || client=/usr/bin/docker
+ln -sf "$client" "$folder/bin/docker"
 export DOCKER_HOST="unix://$socket"
-if ! docker info >/dev/null 2>&1; then
-  mkdir -p "$folder"
+if ! "$client" info >/dev/null 2>&1; then
   setsid nohup dockerd --data-root "$folder/data" --exec-root "$folder/exec" --host "$DOCKER_HOST" \
     --pidfile "$folder/docker.pid" >"$folder/dockerd.log" 2>&1 </dev/null &
-  for _ in $(seq 100); do
-    docker info >/dev/null 2>&1 && break
+  for _ in $(seq 150); do
+    "$client" info >/dev/null 2>&1 && break
     sleep 0.2
   done
-  if ! docker info >/dev/null 2>&1; then
+  if ! "$client" info >/dev/null 2>&1; then
     echo "dockerd does not start here; the last lines of $folder/dockerd.log:" >&2
     tail -n 5 "$folder/dockerd.log" >&2
-    exit 1
+    exit 3
   fi
 fi
 echo "$DOCKER_HOST"

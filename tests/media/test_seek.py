@@ -16,6 +16,7 @@ from media import reader as reader_module
 from media._entries import Entry, EntryFinder, h264_is_clean_entry, last_before
 from media._seek import PacketMismatchError
 from tests.media.clips import Clip, Planes, field_pictures, interlace, moving_pictures, remux, write_clip
+from tests.thorough import sized
 
 OPEN_GOP = {"x264-params": "open-gop=1:keyint=12:min-keyint=12:scenecut=0", "preset": "fast"}
 INTRA_REFRESH = {"x264-params": "intra-refresh=1:keyint=12"}
@@ -266,7 +267,7 @@ def test_frames_before_beside_and_behind_damage_are_those_of_a_full_read(tmp_pat
     whole = write_clip(tmp_path / f"whole-{name}", moving_pictures(60), DAMAGED[name]).read_bytes()
     path = tmp_path / name
     num_compared = 0
-    for seed in range(12):
+    for seed in range(num_damaged := sized(12, brief=6)):
         dice = random.Random(f"{name}{seed}")
         data, length = bytearray(whole), dice.choice([40, 400, 1500])
         start = int(len(data) * dice.uniform(0.1, 0.6))
@@ -289,7 +290,7 @@ def test_frames_before_beside_and_behind_damage_are_those_of_a_full_read(tmp_pat
             for number in (len(full) // 2, len(full) * 3 // 4, len(full) - 5):
                 assert contents(reader.frames(from_pts=full[number][0])) == full[number:]
                 num_compared += 1
-    assert num_compared >= 20
+    assert num_compared >= 1.5 * num_damaged
 
 
 @pytest.mark.parametrize("name", ["lost.mp4", "lost.ts"])

@@ -32,18 +32,11 @@ from tests.web.fake_api import FakeApi
 from tests.web.line import Line
 from tests.web.made import Clip, make_clip
 
-BROWSER = os.environ.get("DOVETAIL_BROWSER") or shutil.which("chromium") or shutil.which("chromium-browser")
-# Each window of Chromium would begin with two pages for its address bar: a second of processor time.
-# The switch replaces Playwright's own, so what that turns off stands here too.
-UNUSED_FEATURES = (
-    *("WebUIOmniboxPopup", "OmniboxWebUIPopup", "WebUIOmniboxAimPopup", "WebUIOmniboxFullPopup"),
-    *("AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades"),
-    *("HttpsFirstBalancedModeAutoEnable", "LensOverlay", "MediaRouter", "PaintHolding"),
-    *("ThirdPartyStoragePartitioning", "AvoidCorsURLLoaderRestartOnRedirect", "OptimizationHints"),
-    *("NetworkTimeServiceQuerying", "AimEnabled", "PreconnectToSearch"),
-)
+# The shell takes half of the processor time of the browser with its windows.
+_BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")
+BROWSER = os.environ.get("DOVETAIL_BROWSER") or next(filter(None, map(shutil.which, _BROWSERS)), None)
 ARGUMENTS = [
-    "--headless=new",
+    "--headless",
     "--no-sandbox",  # needed as root, which CI is
     "--disable-gpu",
     "--disable-quic",
@@ -51,7 +44,6 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    f"--disable-features={','.join(UNUSED_FEATURES)}",
 ]
 TIMEOUT_MS = 15_000
 expect.set_options(timeout=TIMEOUT_MS)
@@ -115,7 +107,7 @@ def playwright_driver() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="package")
 def browser(playwright_driver: Playwright) -> Iterator[Browser]:
-    """Debian's Chromium, which plays H.264."""
+    """Debian's, which plays H.264."""
     browser = playwright_driver.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
     yield browser
     browser.close()

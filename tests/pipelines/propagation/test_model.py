@@ -319,11 +319,11 @@ def test_states_of_hard_edges_do_not_run_away_over_a_chunk() -> None:
 
 @torch.no_grad()
 def test_states_of_the_demos_clip_do_not_run_away(tmp_path: Path) -> None:
-    """Along a flag pole they did, with one limit for both directions."""
+    """Along a flag pole, which stands on the left, they did with one limit for both directions."""
     demo = runpy.run_path(str(Path(__file__).parents[3] / "scripts/demo.py"))
     demo["make_clip"](tmp_path / "clip.mp4", num_frames=40)
     with VideoReader(probe(tmp_path / "clip.mp4")) as reader:
-        clip = torch.stack([frame.image for frame in reader.frames()][16:])
+        clip = torch.stack([frame.image[:, :80, :80] for frame in reader.frames()][16:])
     network, _ = load_propagation(EMBEDDED_FOLDER / "dovetail-nano-2")
     strongest: list[float] = []
     network.forward_blocks.register_forward_hook(

@@ -13,7 +13,7 @@ import pytest
 
 from dovetail_client import Dovetail
 from tests.deploy.chart import Manifest, component, of_kind, pods, projected_files, rendered, resolved, secret
-from tests.deploy.docker import HARDENED, docker, published_address, running
+from tests.deploy.containers.docker import HARDENED, docker, published_address, running
 
 pytestmark = [
     pytest.mark.needs_docker,

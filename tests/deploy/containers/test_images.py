@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from dovetail_client import Dovetail
-from tests.deploy.docker import HARDENED, docker, inspect, published_address, running, wait_until_healthy
+from media.sandbox import _landlock
+from tests.deploy.containers.docker import (
+    HARDENED,
+    ROOT,
+    docker,
+    inspect,
+    published_address,
+    running,
+    wait_until_healthy,
+)
 
 pytestmark = [
     pytest.mark.needs_docker,
@@ -86,3 +95,50 @@ def test_open_to_others_without_a_key_it_does_not_start(volume: str) -> None:
     )
     assert ran.returncode == 2
     assert "there are no API keys" in ran.stderr
+
+
+_ACTS = """
+import contextlib, json, sys
+from pathlib import Path
+from media.errors import SandboxError
+from media.sandbox import Sandbox
+from tests.media import sandbox_acts as acts
+
+secret = Path("/data/secret")
+secret.write_text("key")
+refused = []
+with Sandbox(preload=["tests.media.sandbox_acts"]) as sandbox:
+    assert sandbox.call(acts.add, 2, 3, timeout=60) == 5
+    for act, *arguments in (
+        (acts.open_socket, 2),
+        (acts.open_socket, 1),
+        (acts.execute,),
+        (acts.fork,),
+        (acts.signal_parent,),
+        (acts.trace_parent,),
+        (acts.read_file, str(secret)),
+        (acts.write_file, "/tmp/left"),
+    ):
+        with contextlib.suppress(SandboxError):
+            sandbox.call(act, *arguments, timeout=60)
+            sys.exit(f"{act.__name__}{arguments} was let through")
+        refused.append(act.__name__)
+    print(json.dumps([len(refused), sandbox.missing()]))
+"""
+
+
+@pytest.mark.parametrize("image", ["dovetail-api", "dovetail-worker"])
+def test_a_file_that_took_over_its_reader_reaches_nothing(image: str) -> None:
+    """Reading files is confined in a container without capabilities, by seccomp and, where the kernel has it,
+    Landlock."""
+    tests = ROOT / "tests"
+    ran = docker(
+        *("run", "--rm", *HARDENED, "--network", "none", "--tmpfs", "/data:uid=10001"),
+        *("--volume", f"{tests}:/checkout/tests:ro", "--env", "PYTHONPATH=/checkout"),
+        *("--entrypoint", "/opt/dovetail/bin/python", image, "-c", _ACTS),
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    count, missing = json.loads(ran.stdout)
+    assert count == 8
+    assert set(missing) <= ({"landlock"} if not _landlock.is_supported() else set())

@@ -8,12 +8,16 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
+import yaml
 
 from dovetail_client import Dovetail
-from tests.deploy.docker import ROOT, docker
+from media.probing import probe
+from tests.deploy.containers.docker import ROOT, docker
 
 pytestmark = [pytest.mark.needs_docker, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -26,13 +30,15 @@ class Compose:
     """`docker compose` with the project's file, on a free port."""
 
     def __init__(self, override: Path) -> None:
-        self._files = ("-f", str(ROOT / "deploy/compose/compose.yaml"), "-f", str(override))
+        files = [ROOT / "deploy/compose" / name for name in ("compose.yaml", "monitoring.yaml")]
+        self._files = [part for file in (*files, override) for part in ("-f", str(file))]
 
     def __call__(self, *arguments: str, timeout: float = 180) -> str:
         done = subprocess.run(
             ["docker", "compose", "-p", PROJECT, *self._files, *arguments],
             env=os.environ
-            | {"DOVETAIL_PORT": "0", "DOVETAIL_SEGMENT_SECONDS": "2", "DOVETAIL_MODELS": '["bicubic"]'},
+            | {"DOVETAIL_PORT": "0", "DOVETAIL_SEGMENT_SECONDS": "2", "DOVETAIL_MODELS": '["bicubic"]'}
+            | {"PROMETHEUS_PORT": "0"},
             capture_output=True,
             text=True,
             check=False,
@@ -42,11 +48,15 @@ class Compose:
         return done.stdout
 
     def up(self, *arguments: str) -> None:
-        self("up", "--no-build", "--detach", "--wait", *arguments)
+        """Service by service, for no package index has Grafana."""
+        self("up", "--no-build", "--detach", "--wait", *arguments, "api", "worker")
+
+    def address(self, service: str, port: int) -> str:
+        return "http://" + self("port", service, str(port)).strip()
 
     @property
     def url(self) -> str:
-        return "http://" + self("port", "api", "8000").strip()
+        return self.address("api", 8000)
 
     @property
     def key(self) -> str:
@@ -94,6 +104,62 @@ def test_a_job_survives_its_worker_and_two_make_the_same(compose: Compose, clip:
         assert time.monotonic() - begin < undisturbed + 30
         path = client.download(job.id, clip.with_name("killed.mp4"))
         assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+def test_upload_poll_and_download_with_curl(compose: Compose, clip: Path, tmp_path: Path) -> None:
+    """The README's lines, with the key that compose shows."""
+    script = """
+        set -euo pipefail
+        id=$(curl --fail -F file=@"$CLIP" -F scale=2 -F model=bicubic "$URL/v1/jobs" -H "$KEY" | jq -r .id)
+        for _ in $(seq 240); do
+          status=$(curl --fail "$URL/v1/jobs/$id" -H "$KEY" | jq -r .status)
+          [ "$status" != completed ] || break
+          sleep 0.5
+        done
+        curl --fail -o made.mp4 "$URL/v1/jobs/$id/content" -H "$KEY"
+        curl -o /dev/null -w '%{http_code}' "$URL/v1/jobs/$id"
+    """
+    environment = {"CLIP": str(clip), "URL": compose.url, "KEY": f"Authorization: Bearer {compose.key}"}
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "401"
+    old, new = probe(clip).video, probe(tmp_path / "made.mp4").video
+    assert (new.width, new.height) == (2 * old.width, 2 * old.height)
+
+
+def test_prometheus_of_the_overlay_sees_the_api_and_the_worker(compose: Compose) -> None:
+    compose("up", "--detach", "prometheus")
+    address = compose.address("prometheus", 9090)
+    waiting = {
+        'up{job="dovetail-api"} == 1',
+        'up{job="dovetail-worker"} == 1',
+        'dovetail_jobs{job="dovetail-api"}',
+        # Each worker's own.
+        '{__name__=~"dovetail_.+",job="dovetail-worker"}',
+    }
+    deadline = time.monotonic() + 90
+    while waiting:
+        assert time.monotonic() < deadline, (waiting, compose("logs", "prometheus"))
+        with suppress(httpx.TransportError):
+            waiting = {query for query in waiting if not asked(address, query)}
+        time.sleep(1)
+    found = httpx.get(f"{address}/api/v1/rules").json()["data"]["groups"][0]["rules"]
+    alerts = yaml.safe_load((ROOT / "deploy/alerts/dovetail.yaml").read_text())["groups"][0]["rules"]
+    assert [rule["name"] for rule in found] == [rule["alert"] for rule in alerts]
+
+
+def asked(address: str, query: str) -> list[object]:
+    """Series of a query, none while Prometheus is not ready."""
+    answer = httpx.get(f"{address}/api/v1/query", params={"query": query})
+    return answer.json()["data"]["result"] if answer.is_success else []
 
 
 def test_everything_is_kept_over_a_restart(compose: Compose, clip: Path) -> None:
