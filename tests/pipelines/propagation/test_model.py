@@ -319,7 +319,7 @@ def test_states_of_hard_edges_do_not_run_away_over_a_chunk() -> None:
 
 @torch.no_grad()
 def test_states_of_the_demos_clip_do_not_run_away(tmp_path: Path) -> None:
-    """Those of the weights of 48,650 steps did, along the flag pole on the left, with one limit for both ways."""
+    """After 48,650 steps they did along the flag pole, on the left, with one limit for both directions."""
     demo = runpy.run_path(str(Path(__file__).parents[3] / "scripts/demo.py"))
     demo["make_clip"](tmp_path / "clip.mp4", num_frames=40)
     with VideoReader(probe(tmp_path / "clip.mp4")) as reader:
