@@ -58,7 +58,7 @@ def images(docker_host: None) -> None:
 
 
 def _do(*command: str | Path) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
     assert done.returncode == 0, f"{command}: {done.stderr[-3000:]}"
 
 

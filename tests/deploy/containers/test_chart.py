@@ -18,7 +18,7 @@ from tests.deploy.containers.docker import HARDENED, docker, published_address, 
 pytestmark = [
     pytest.mark.needs_docker,
     pytest.mark.slow,
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(2400),
     pytest.mark.usefixtures("images", "helm_program"),
 ]
 

@@ -19,7 +19,7 @@ from dovetail_client import Dovetail
 from media.probing import probe
 from tests.deploy.containers.docker import ROOT, docker
 
-pytestmark = [pytest.mark.needs_docker, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.needs_docker, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 PROJECT = "dovetail-test"
 # Model that sleeps for each frame, so that there is a middle to be killed in.

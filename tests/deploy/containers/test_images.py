@@ -24,7 +24,7 @@ from tests.deploy.containers.docker import (
 pytestmark = [
     pytest.mark.needs_docker,
     pytest.mark.slow,
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(2400),
     pytest.mark.usefixtures("images"),
 ]
 
