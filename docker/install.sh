@@ -15,5 +15,5 @@ python3 -m pip --python /opt/dovetail/bin/python --disable-pip-version-check --n
 # Of the descriptions of all services of Amazon only these are asked for.
 find "$folder"/lib/python3*/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
   ! -name s3 ! -name sts ! -name 'sso*' -exec rm -rf {} + 2>/dev/null || true
-# 20 MB of numpy's own tests.
+# 16 MB of the image: numpy's own tests.
 find "$folder"/lib/python3*/site-packages/numpy -type d -name tests -prune -exec rm -rf {} + 2>/dev/null || true

@@ -3,9 +3,8 @@
 #   scripts/start_docker.sh FOLDER     prints the DOCKER_HOST to use; the daemon ends by `kill $(cat FOLDER/docker.pid)`
 #
 # FOLDER/bin/docker is a client that can build images: newer ones need a plugin for that, and where it is missing
-# Debian's stands in. Installs Debian's docker.io where there is no dockerd. Exits with 3 where no daemon can run: without
-# root, or in a kernel that does not let it. While it runs, the machine's FORWARD chain drops by default, as Docker does
-# everywhere.
+# Debian's stands in. Installs Debian's docker.io where there is no dockerd (root and apt). While it runs, the machine's
+# FORWARD chain drops by default, as Docker does everywhere.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=$(realpath -m "${1:?usage: scripts/start_docker.sh FOLDER}")
@@ -14,7 +13,7 @@ socket="$folder/docker.sock"
 command -v dockerd >/dev/null || scripts/apt_install.sh docker.io containerd runc iptables >&2
 mkdir -p "$folder/bin"
 client=$(command -v docker)
-"$client" buildx version >/dev/null 2>&1 || [ ! -x /usr/bin/docker ] || client=/usr/bin/docker
+if ! "$client" buildx version >/dev/null 2>&1 && [ -x /usr/bin/docker ]; then client=/usr/bin/docker; fi
 ln -sf "$client" "$folder/bin/docker"
 export DOCKER_HOST="unix://$socket"
 if ! "$client" info >/dev/null 2>&1; then
@@ -27,7 +26,7 @@ if ! "$client" info >/dev/null 2>&1; then
   if ! "$client" info >/dev/null 2>&1; then
     echo "dockerd does not start here; the last lines of $folder/dockerd.log:" >&2
     tail -n 5 "$folder/dockerd.log" >&2
-    exit 3
+    exit 1
   fi
 fi
 echo "$DOCKER_HOST"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -77,14 +76,6 @@ def test_interpolation_takes_the_factor_of_the_model_beside_it(stills: str) -> N
     assert json.loads(result.stdout)["scale"] == 2
 
 
-@pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes that need not import what this one has."""
-    fork = multiprocessing.get_context("fork")
-    monkeypatch.setattr("cli.compared_models.multiprocessing.get_context", lambda _: fork)
-
-
-@pytest.mark.usefixtures("forked")
 def test_several_processes_find_what_one_does(stills: str) -> None:
     Image.fromarray(textured_picture(6, 64, 96)).save(Path(stills) / "another.png")
     found = []
@@ -97,7 +88,6 @@ def test_several_processes_find_what_one_does(stills: str) -> None:
     assert found[0] == found[1]
 
 
-@pytest.mark.usefixtures("forked")
 def test_an_error_of_one_of_several_processes_is_told_as_that_of_one(stills: str) -> None:
     Image.fromarray(textured_picture(6, 64, 96)).save(Path(stills) / "another.png")
     models = ["-m", "standin:", "-m", "standin:scale=2"]

@@ -32,7 +32,7 @@ from tests.web.fake_api import FakeApi
 from tests.web.line import Line
 from tests.web.made import Clip, make_clip
 
-# The shell takes half of the processor time of the browser with its windows.
+# The shell takes 0.56 of the processor time of the browser with its windows.
 _BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser")
 BROWSER = os.environ.get("DOVETAIL_BROWSER") or next(filter(None, map(shutil.which, _BROWSERS)), None)
 ARGUMENTS = [

@@ -12,6 +12,7 @@ from pipelines.propagation import SCALES, PropagationConfig, PropagationNet
 from pipelines.propagation.conditioning import DegradationEstimator
 from pipelines.propagation.interpolation import enlarge
 from pipelines.propagation.layers import Conv3x3
+from tests.pipelines.propagation.test_motion import texture
 
 
 def tiny_network(*, is_trained: bool = True, seed: int = 0) -> PropagationNet:
@@ -226,3 +227,18 @@ def test_a_factor_starts_as_x4_on_averaged_pixels(scale: int) -> None:
     wanted = network(small, scale=4).frames - enlarge(small, 4)
     size = residual.shape[-2:]
     assert torch.allclose(F.interpolate(wanted[0], size=size, mode="area"), residual[0], atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_previous_frame_adds_no_more_than_a_frame_has() -> None:
+    torch.manual_seed(0)
+    network = PropagationNet(PropagationConfig(channels=8, scales=(4,))).eval()
+    torch.nn.init.eye_(network.forward_fusion.weight[..., 0, 0]).mul_(4)
+    wide = texture(32, 48 + 24).expand(-1, 3, -1, -1)
+    clip = torch.cat([wide[..., index : index + 48] for index in range(24)])
+    strongest: list[float] = []
+    network.forward_blocks.register_forward_hook(
+        lambda _, __, state: strongest.append(float(torch.linalg.vector_norm(state, dim=1).max()))
+    )
+    network(clip[None], scale=4)
+    assert max(strongest) < 2 * strongest[0]  # 3.3 times with the limit of the next frame, a billion without
