@@ -8,7 +8,7 @@ STEADY_MEMORY := MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=5368709
 # Hundreds of processes begin with the same modules: whatever the caller's environment says, compile them once.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-thorough test-tools own-programs compiled-tests install check format docs lock clean
+.PHONY: demo test test-thorough test-tools own-programs compiled-tests images install check format docs lock clean
 
 install: $(VENV)/.installed
 
@@ -19,9 +19,10 @@ $(VENV)/.installed: pyproject.toml requirements.lock scripts/install.sh
 demo: install
 	$(PYTHON) scripts/demo.py --output demo
 
-# Programs of tests are fetched while the environment is, and test files compiled while types are checked.
+# Programs of tests are fetched while the environment is, and test files compiled while types are checked. With
+# DOVETAIL_REQUIRE_DOCKER=1 images are built too, where a Docker daemon answers (scripts/start_docker.sh starts one).
 test:
-	$(MAKE) --jobs=3 --output-sync=target check own-programs compiled-tests
+	$(MAKE) --jobs=4 --output-sync=target check own-programs compiled-tests $(if $(DOVETAIL_REQUIRE_DOCKER),images)
 	$(STEADY_MEMORY) OMP_NUM_THREADS=1 $(PYTHON) -m pytest --processes $(TEST_PROCESSES)
 
 # Everything at full size: thousands of damaged uploads and manifest lines, more kills, more kernels.
@@ -40,6 +41,12 @@ own-programs: install test-tools
 # While types are checked and programs fetched one core is idle. What is wrong in them is for pytest to say.
 compiled-tests: install
 	-$(PYTHON) -m pytest --collect-only --quiet >/dev/null 2>&1
+
+# What tests of containers start. Debian's packages stand in for a registry's images that are not there.
+images: own-programs
+	scripts/install_compose.sh
+	scripts/stand_in_images.sh
+	$(PYTHON) scripts/build_images.py api worker all
 
 check: install
 	$(VENV)/bin/ruff format --check .

@@ -19,7 +19,8 @@ if ! is_there "$base"; then
   exclude=()
   for name in doc info man locale; do exclude+=(--dpkgopt="path-exclude=/usr/share/$name/*"); done
   mmdebstrap --quiet --variant=minbase --include=ca-certificates,netbase "${exclude[@]}" \
-    --dpkgopt='path-include=/usr/share/doc/*/copyright' bookworm "$folder/base.tar"
+    --dpkgopt='path-include=/usr/share/doc/*/copyright' --aptopt='Acquire::Languages "none"' \
+    bookworm "$folder/base.tar"
   docker import --change 'CMD ["bash"]' "$folder/base.tar" "$base" >/dev/null
 fi
 

@@ -37,7 +37,8 @@ def inspect(name: str) -> dict[str, Any]:
 @contextmanager
 def running(*arguments: str | Path) -> Iterator[str]:
     """A container in the background, `docker run ARGUMENTS`; removed after the block with its volumes."""
-    name = docker("run", "--detach", *arguments).stdout.strip()
+    # Docker asks about its health only after a first interval, else half a minute.
+    name = docker("run", "--detach", "--health-interval", "1s", *arguments).stdout.strip()
     try:
         yield name
     finally:

@@ -69,7 +69,9 @@ class Compose:
 @pytest.fixture(scope="module")
 def compose(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     override = tmp_path_factory.mktemp("compose") / "tests.yaml"
-    override.write_text("services:\n  worker:\n    environment:\n      DOVETAIL_ALLOW_STANDINS: 'true'\n")
+    soon = {"healthcheck": {"interval": "1s"}}
+    worker = {"environment": {"DOVETAIL_ALLOW_STANDINS": "true"}, **soon}
+    override.write_text(yaml.safe_dump({"services": {"valkey": soon, "api": soon, "worker": worker}}))
     compose = Compose(override)
     try:
         compose.up()
