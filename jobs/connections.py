@@ -24,6 +24,7 @@ import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.commands.core import Script
+from redis.driver_info import DriverInfo
 from redis.retry import Retry
 
 from jobs.errors import RedisClusterError, StoreUnavailableError
@@ -42,9 +43,12 @@ MAX_CONNECTIONS = 64
 WAIT_SECONDS = 10
 # Of one script in a row, each by another server.
 _MAX_LOADS = 3
+# What each connection tells of itself. redis-py would look its version up on the disk for each.
+_DRIVER = DriverInfo()
 # Of one Sentinel; there are others.
-_ASKING: dict[str, Any] = {"socket_connect_timeout": 1, "socket_timeout": 1}
+_ASKING: dict[str, Any] = {"socket_connect_timeout": 1, "socket_timeout": 1, "driver_info": _DRIVER}
 _OF_ANY: dict[str, Any] = {
+    "driver_info": _DRIVER,
     "max_connections": MAX_CONNECTIONS,
     "timeout": WAIT_SECONDS,
     "health_check_interval": 30,
