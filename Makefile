@@ -8,7 +8,7 @@ STEADY_MEMORY := MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=5368709
 # Hundreds of processes begin with the same modules: whatever the caller's environment says, compile them once.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-thorough test-tools own-programs compiled-tests images install check format docs lock clean
+.PHONY: demo test test-thorough test-tools own-programs compiled-tests images base-images install check format docs lock clean
 
 install: $(VENV)/.installed
 
@@ -42,11 +42,14 @@ own-programs: install test-tools
 compiled-tests: install
 	-$(PYTHON) -m pytest --collect-only --quiet >/dev/null 2>&1
 
-# What tests of containers start. Debian's packages stand in for a registry's images that are not there.
-images: own-programs
-	scripts/install_compose.sh
-	scripts/stand_in_images.sh
+# What tests of containers start.
+images: install base-images
 	$(PYTHON) scripts/build_images.py api worker all
+
+# Debian's packages stand in for a registry's images that are not there. Made while the environment is.
+base-images:
+	scripts/stand_in_images.sh
+	scripts/install_compose.sh
 
 check: install
 	$(VENV)/bin/ruff format --check .
