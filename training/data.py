@@ -234,7 +234,8 @@ def ensure_block(make_block: BlockMaker, directory: Path, index: int) -> None:
     if path.exists():
         return
     arrays: Any = dict(make_block(index))  # numpy's types take them for `allow_pickle` too
-    partial = path.with_suffix(".part")
+    # Several processes may be at the same block.
+    partial = path.with_suffix(f".{os.getpid()}.part")
     with partial.open("wb") as file:
         np.savez(file, **arrays)
     partial.rename(path)

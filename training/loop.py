@@ -198,14 +198,16 @@ class TrainingLoop(ABC, Generic[Network, Batch]):
     def _batches(self) -> Iterator[Batch]:
         """A batch for each step up to the last; which one is a function of the step alone."""
         per_block = self._config.data.steps_per_block
-        pool = SamplePool(self._block_maker(), self.run_dir / "pool", first_block=self.step // per_block)
-        with contextlib.closing(pool):
+        with contextlib.closing(self._open_pool(self.step // per_block)) as pool:
             block: Mapping[str, np.ndarray] | None = None
             while self.step < self.last_step:
                 index = self.step // per_block
                 if block is None or self.step % per_block == 0:
                     block = pool.get(index)
                 yield self._draw(block, index, np.random.default_rng((self._config.seed, 1, self.step)))
+
+    def _open_pool(self, first_block: int) -> SamplePool:
+        return SamplePool(self._block_maker(), self.run_dir / "pool", first_block=first_block)
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One optimiser step; counts it. Returns the terms of the loss."""

@@ -50,10 +50,8 @@ def train(
         config = validate_config(RestorationConfig, content, config_path)
         restorer = RestorationTrainer(config, data_dir=data_dir, run_dir=run_dir, device=device)
         restorer.prepare(start=start, decay_steps=decay_steps)
-        network = restorer.run()
-        ranges = {"activation_ranges": restorer.measure_ranges()}
-        description = restorer.description().model_copy(update=ranges)
-        save_propagation(network, folder, description, dtype=torch.float16)
+        restorer.run()
+        save_checkpoint(restorer, folder)
         return folder
     trainer = Trainer(
         validate_config(TrainingConfig, content, config_path),
@@ -65,3 +63,10 @@ def train(
     trainer.run().save(folder, card=trainer.card())
     plot_curves(run_dir)
     return folder
+
+
+def save_checkpoint(restorer: RestorationTrainer, folder: Path) -> None:
+    """Writes the averaged weights in half precision, with the ranges that 8 bits need."""
+    ranges = {"activation_ranges": restorer.measure_ranges()}
+    description = restorer.description().model_copy(update=ranges)
+    save_propagation(restorer.ema, folder, description, dtype=torch.float16)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu import cuda_tests, items, sizes
-from benchmarks.gpu.kit import ROOT, Kit
+from benchmarks.gpu.kit import Kit
 
 LETTERS = "abcd"
 # A question is not begun with less.
@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="toy sizes, to exercise the scripts")
     parser.add_argument("--commit", default="", help="where the copy of the repository has no history")
     parser.add_argument("--pack", type=Path, default=Path("training-pack.tar"))
-    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "nano.yaml")
+    parser.add_argument("--decay", type=int, metavar="STEPS", help="of training: let its rate fall to zero")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     kit = Kit(
@@ -51,7 +51,7 @@ def main() -> int:
         "a": ("tests that need a GPU", cuda_tests.answer),
         "b": ("real sizes", sizes.answer),
         "c": ("options one by one", items.answer),
-        "d": ("training", lambda kit: train(kit, pack=arguments.pack, config_path=arguments.config)),
+        "d": ("training", lambda kit: train(kit, pack=arguments.pack, decay_steps=arguments.decay)),
     }
     missing: list[str] = []
     for letter in arguments.only.split(","):
@@ -67,12 +67,12 @@ def main() -> int:
     return 3 if missing else 0
 
 
-def train(kit: Kit, *, pack: Path, config_path: Path) -> bool:
+def train(kit: Kit, *, pack: Path, decay_steps: int | None) -> bool:
     """See `benchmarks.gpu.training.answer`."""
     # Plots, metrics and degradations need packages that the other questions do not.
     from benchmarks.gpu import training
 
-    return training.answer(kit, pack=pack, config_path=config_path)
+    return training.answer(kit, pack=pack, decay_steps=decay_steps)
 
 
 if __name__ == "__main__":

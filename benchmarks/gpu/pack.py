@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path, help="folder with images/ and video/")
     parser.add_argument("--output", type=Path, default=Path("training-pack.tar"))
-    parser.add_argument("--megabytes", type=float, default=45.0)
+    parser.add_argument("--megabytes", type=float, default=35.0)
     arguments = parser.parse_args()
     size = pack(arguments.data, arguments.output, max_bytes=int(arguments.megabytes * 1e6))
     print(f"{arguments.output}: {size / 1e6:.1f} MB")

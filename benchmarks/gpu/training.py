@@ -1,105 +1,108 @@
-"""(d) Training of the embedded checkpoint in slices, each going on where the last one ended.
+"""(d) Training of the embedded model, dovetail-nano 2, in slices, each going on where the last one ended.
 
 What a slice leaves in the output folder is all that the next one needs, beside the packed data:
-`training-state-N.safetensors`, small enough to travel. Weights are exact; the optimiser's moments and the
-averaged weights' distance from the weights are bfloat16, which training does not notice.
+`training-state.pt` (5 MB, exact). A decay of the learning rate ends the run with a checkpoint to ship.
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import shutil
 import tarfile
 import tempfile
 import time
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from benchmarks.gpu.kit import Kit, rounded
-from training import loop
-from training.batches import CropBatch
-from training.config import DataConfig, StageConfig, TrainingConfig, load_config
-from training.data import Block, SamplePool, SourceLibrary, block_path, make_block
-from training.trainer import Trainer
+from benchmarks.gpu.kit import ROOT, Kit, rounded
+from training.config import read_yaml, validate_config
+from training.data import SamplePool, block_path, ensure_block
+from training.loop import RAW_NAME, STATE_NAME
+from training.restoration.config import RestorationConfig, RestorationStage
+from training.restoration.samples import Batch, restoration_maker
+from training.restoration.trainer import RestorationTrainer
+from training.run import CHECKPOINT_NAME, save_checkpoint
 
 NAME = "training"
-STATE = "training-state"
-# Some ways of bringing files home take none above 16 MiB.
-MAX_PART_BYTES = 15_000_000
+STATE = "training-state.pt"
+CONFIG = ROOT / "configs" / "nano2.yaml"
+RAW = ROOT / "configs" / "nano2-raw"
 MAX_LOGGED = 200
 # Saving the state and leaving.
 SECONDS_TO_END = 30
-# One process makes a block in half a minute; a GPU uses it up in less.
-NUM_MAKERS = 6
 
 
 class SliceEndedError(Exception):
     """Raised when the time of a slice is over."""
 
 
-class SlicedTrainer(Trainer):
-    """A trainer that stops between two steps when its time is over.
-
-    Args:
-        deadline: Moment of `time.monotonic`.
-        **arguments: As for `Trainer`.
-    """
-
-    def __init__(self, *, deadline: float, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.deadline = deadline
-
-    def train_step(self, batch: CropBatch) -> dict[str, float]:
-        """See `TrainingLoop.train_step`.
-
-        Raises:
-            SliceEndedError: If there is no time for another step.
-        """
-        if time.monotonic() > self.deadline:
-            raise SliceEndedError
-        return super().train_step(batch)
-
-
 class SlicedPool(SamplePool):
     """A pool that does not wait for a block beyond the deadline.
 
     Args:
-        deadline: Moment of `time.monotonic`.
         *arguments: As for `SamplePool`, like the rest.
+        deadline: Moment of `time.monotonic`.
     """
 
-    def __init__(self, deadline: float, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *arguments: Any, deadline: float, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.deadline = deadline
+        self._deadline = deadline
 
-    def get(self, index: int) -> dict[str, np.ndarray]:
+    def get(self, index: int) -> dict[str, Any]:
         """See `SamplePool.get`.
 
         Raises:
             SliceEndedError: If the block is not there in time.
         """
         while not block_path(self._dir, index).exists() and self._process.is_alive():
-            if time.monotonic() > self.deadline:
+            if time.monotonic() > self._deadline:
                 raise SliceEndedError
             time.sleep(0.1)
         return super().get(index)
 
 
-def answer(kit: Kit, *, pack: Path, config_path: Path) -> bool:
+class SlicedTrainer(RestorationTrainer):
+    """A trainer that stops between two steps when its time is over.
+
+    Args:
+        deadline: Moment of `time.monotonic`.
+        **arguments: As for `RestorationTrainer`.
+    """
+
+    def __init__(self, *, deadline: float, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._deadline = deadline
+
+    def _open_pool(self, first_block: int) -> SlicedPool:
+        return SlicedPool(
+            self._block_maker(), self.run_dir / "pool", first_block=first_block, deadline=self._deadline
+        )
+
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        """See `TrainingLoop.train_step`.
+
+        Raises:
+            SliceEndedError: If there is no time for another step.
+        """
+        if time.monotonic() > self._deadline:
+            raise SliceEndedError
+        return super().train_step(batch)
+
+
+def answer(kit: Kit, *, pack: Path, decay_steps: int | None = None) -> bool:
     """Trains until the deadline or the end.
 
     Args:
         kit: Where and how long.
         pack: File of `benchmarks.gpu.pack`.
-        config_path: Of the run.
+        decay_steps: Let the learning rate fall to zero over so many steps from here, in as many slices as it
+            takes; a decay that was begun goes on by itself.
 
     Returns:
         Whether the run is at its end.
@@ -110,52 +113,72 @@ def answer(kit: Kit, *, pack: Path, config_path: Path) -> bool:
     if not pack.is_file():
         print(f"no training: {pack} is not here; make it with python -m benchmarks.gpu.pack", flush=True)
         return False
+    config = validate_config(RestorationConfig, read_yaml(CONFIG), CONFIG)
+    if kit.is_tiny:
+        config, decay_steps = _tiny(config), 6
     with tempfile.TemporaryDirectory(prefix="dovetail-training-") as name:
         folder = Path(name)
         with tarfile.open(pack) as archive:
             archive.extractall(folder / "data", filter="data")
-        config = load_config(config_path)
-        config = _tiny(config) if kit.is_tiny else config
-        return _train_slice(kit, config, folder, before)
+        trainer = SlicedTrainer(
+            deadline=kit.deadline - SECONDS_TO_END,
+            config=config,
+            data_dir=folder / "data",
+            run_dir=folder / "run",
+            device=str(kit.device),
+        )
+        prepare(trainer, _found_state(kit), decay_steps)
+        return _train_slice(kit, trainer, before)
 
 
-def _train_slice(kit: Kit, config: TrainingConfig, folder: Path, before: dict[str, Any]) -> bool:
-    run_dir = folder / "run"
-    run_dir.mkdir()
-    _restore_state(kit, run_dir)
-    start, deadline = time.monotonic(), kit.deadline - SECONDS_TO_END
-    data_dir = folder / "data"
-    trainer = SlicedTrainer(
-        deadline=deadline, config=config, data_dir=data_dir, run_dir=run_dir, device=str(kit.device)
-    )
-    makers = _start_makers(
-        config, data_dir, run_dir, num_makers=0 if kit.device.type == "cpu" else NUM_MAKERS
-    )
+def prepare(trainer: RestorationTrainer, state: Path | None, decay_steps: int | None) -> None:
+    """Takes up the last slice's state, or else the committed raw weights.
+
+    Args:
+        trainer: Has no state of its own yet.
+        state: Of the last slice.
+        decay_steps: As for `answer`.
+    """
+    if state is None:
+        trainer.prepare(start=RAW, decay_steps=decay_steps)
+        return
+    shutil.copy(state, trainer.run_dir / STATE_NAME)
+    trainer.prepare()
+    if trainer.decay is None and decay_steps is not None:
+        trainer.decay = (trainer.step, trainer.step + decay_steps)
+
+
+def _found_state(kit: Kit) -> Path | None:
+    folders = [folder for folder in (kit.output, kit.previous) if folder is not None]
+    return next((folder / STATE for folder in folders if (folder / STATE).is_file()), None)
+
+
+def _train_slice(kit: Kit, trainer: SlicedTrainer, before: dict[str, Any]) -> bool:
+    start = time.monotonic()
+    kit.output.mkdir(parents=True, exist_ok=True)
     is_complete = False
-    try:
-        trainer.prepare()
-        with mock.patch.object(loop, "SamplePool", partial(SlicedPool, deadline)):
+    num_makers = 0 if kit.device.type == "cpu" else max((os.cpu_count() or 1) - 2, 1)
+    with _makers(trainer, num_makers):
+        try:
             trainer.run()
-        is_complete = True
-    except SliceEndedError:
-        trainer.save_state()
-    finally:
-        for maker in makers:
-            maker.terminate()
-            maker.join()
-    log = [*before.get("log", []), *_read_log(run_dir / "log.jsonl")]
-    slices = [
-        *before.get("slices", []),
-        {"end_step": trainer.step, "seconds": rounded(time.monotonic() - start)},
-    ]
-    _save_state(kit, run_dir / loop.STATE_NAME)
+            is_complete = True
+        except SliceEndedError:
+            trainer.save_state()
+    shutil.copy(trainer.run_dir / STATE_NAME, kit.output / STATE)
     if is_complete:
-        _export(kit, trainer)
+        save_checkpoint(trainer, kit.output / CHECKPOINT_NAME)
+        shutil.copytree(trainer.run_dir / RAW_NAME, kit.output / RAW_NAME, dirs_exist_ok=True)
+    log, validation = (_read_lines(trainer.run_dir / f"{name}.jsonl") for name in ("log", "validation"))
+    log = [*before.get("log", []), *log]
     values = {
         "is_complete": is_complete,
         "step": trainer.step,
-        "total_steps": trainer.last_step,
-        "slices": slices,
+        "last_step": trainer.last_step,
+        "slices": [
+            *before.get("slices", []),
+            {"end_step": trainer.step, "seconds": rounded(time.monotonic() - start)},
+        ],
+        "validation": [*before.get("validation", []), *({**line, "clips": None} for line in validation)],
         "log": log[:: max(len(log) // MAX_LOGGED, 1)],
     }
     kit.save(NAME, values)
@@ -163,131 +186,54 @@ def _train_slice(kit: Kit, config: TrainingConfig, folder: Path, before: dict[st
     return is_complete
 
 
-def _export(kit: Kit, trainer: Trainer) -> None:
-    """Writes the checkpoint as one file."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / trainer.config.model.name
-        trainer.ema.save(folder, card=trainer.card())
-        with tarfile.open(kit.output / f"{folder.name}.tar", "w") as archive:
-            archive.add(folder, folder.name)
-
-
-def _start_makers(
-    config: TrainingConfig, data_dir: Path, run_dir: Path, *, num_makers: int
-) -> list[multiprocessing.process.BaseProcess]:
-    """Processes that make blocks beside the pool's own one."""
+@contextmanager
+def _makers(trainer: RestorationTrainer, number: int) -> Iterator[None]:
+    """Processes that make blocks beside the pool's own one: a GPU uses them up faster."""
     context = multiprocessing.get_context("spawn")
-    makers: list[multiprocessing.process.BaseProcess] = [
-        context.Process(
-            target=_make_blocks, args=(config, data_dir, run_dir, number, num_makers), daemon=True
-        )
-        for number in range(num_makers)
+    first = trainer.step // trainer.config.data.steps_per_block + 1
+    arguments = (trainer.config, trainer.data_dir, trainer.run_dir / "pool", first)
+    makers = [
+        context.Process(target=_make_blocks, args=(*arguments, place, number), daemon=True)
+        for place in range(number)
     ]
     for maker in makers:
         maker.start()
-    return makers
+    try:
+        yield
+    finally:
+        for maker in makers:
+            maker.terminate()
+            maker.join()
 
 
-def _make_blocks(config: TrainingConfig, data_dir: Path, run_dir: Path, number: int, num_makers: int) -> None:
+def _make_blocks(
+    config: RestorationConfig, data_dir: Path, pool: Path, first: int, place: int, number: int
+) -> None:
     torch.set_num_threads(1)
-    library = SourceLibrary(data_dir, config.data)
-    pool = run_dir / "pool"
-    state = run_dir / loop.STATE_NAME
-    step = torch.load(state, weights_only=True, map_location="cpu")["step"] if state.exists() else 0
-    index = step // config.data.steps_per_block + 1 + number
+    pool.mkdir(parents=True, exist_ok=True)
+    make_block = restoration_maker(config, data_dir)
+    index = first + place
     while True:
         oldest = min((int(path.stem.split("-")[1]) for path in pool.glob("block-*.npz")), default=index)
-        path = block_path(pool, index)
-        if index - oldest > 2 * num_makers:
+        if index - oldest > 2 * number:
             time.sleep(0.5)
             continue
-        if not path.exists():
-            _write_block(path, make_block(config, library, index))
-        index += num_makers
+        ensure_block(make_block, pool, index)
+        index += number
 
 
-def _write_block(path: Path, block: Block) -> None:
-    # Not the pool's own name for unfinished files: both may be at the same block.
-    partial = path.with_suffix(".made")
-    with partial.open("wb") as file:
-        np.savez(file, hr=block.hr, lq=block.lq)
-    partial.rename(path)
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def _save_state(kit: Kit, path: Path) -> None:
-    state = torch.load(path, weights_only=True, map_location="cpu")
-    weights, averaged = state["network"], state["ema"]
-    packed: dict[str, Tensor] = {f"network/{name}": value for name, value in weights.items()}
-    packed |= {f"ema/{name}": (value - weights[name]).bfloat16() for name, value in averaged.items()}
-    optimizers = {
-        name: part for name, part in state.items() if isinstance(part, dict) and "param_groups" in part
-    }
-    for optimizer, part in optimizers.items():
-        for number, moments in part["state"].items():
-            for name, value in moments.items():
-                packed[f"moment/{optimizer}/{number}/{name}"] = value.bfloat16() if value.ndim else value
-    groups = json.dumps(
-        {name: state[name] for name in ("step", "warm_from", "decay")}
-        | {"groups": {name: part["param_groups"] for name, part in optimizers.items()}}
-    )
-    kit.output.mkdir(parents=True, exist_ok=True)
-    for old in kit.output.glob(f"{STATE}-*.safetensors"):
-        old.unlink()
-    for number, part in enumerate(_parts(packed)):
-        tensors = {name: value.contiguous() for name, value in part.items()}
-        save_file(tensors, kit.output / f"{STATE}-{number}.safetensors", metadata={"state": groups})
-
-
-def _parts(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    parts: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for name, value in tensors.items():
-        size += value.numel() * value.element_size()
-        if parts[-1] and size > MAX_PART_BYTES:
-            parts.append({})
-            size = value.numel() * value.element_size()
-        parts[-1][name] = value
-    return parts
-
-
-def _restore_state(kit: Kit, run_dir: Path) -> None:
-    folders = [folder for folder in (kit.output, kit.previous) if folder is not None]
-    paths = next((found for folder in folders if (found := sorted(folder.glob(f"{STATE}-*")))), [])
-    if not paths:
-        return
-    with safe_open(paths[0], framework="pt") as file:
-        described = json.loads(file.metadata()["state"])
-    tensors = {name: value for path in paths for name, value in load_file(path).items()}
-    network = {key.partition("/")[2]: value for key, value in tensors.items() if key.startswith("network/")}
-    optimizers: dict[str, Any] = {
-        name: {"state": {}, "param_groups": groups} for name, groups in described["groups"].items()
-    }
-    for key, value in tensors.items():
-        if key.startswith("moment/"):
-            _, optimizer, number, name = key.split("/")
-            optimizers[optimizer]["state"].setdefault(int(number), {})[name] = value.float()
-    state = {
-        **{name: described[name] for name in ("step", "warm_from", "decay")},
-        "network": network,
-        "ema": {name: value + tensors[f"ema/{name}"].to(value.dtype) for name, value in network.items()},
-        **optimizers,
-    }
-    torch.save(state, run_dir / loop.STATE_NAME)
-
-
-def _tiny(config: TrainingConfig) -> TrainingConfig:
+def _tiny(config: RestorationConfig) -> RestorationConfig:
     """A few steps of the same run, on the CPU."""
-    stage = config.stages[0].model_dump() | {"steps": 6, "batch_size": 1, "lq_size": 16, "num_frames": 2}
-    data = config.data.model_dump() | {"hr_size": 64, "num_frames": 2, "block_size": 2, "steps_per_block": 4}
+    stage = config.stages[0].model_dump() | {"batch_frames": 1, "body_size": 16}
+    data = config.data.model_dump() | {"hr_size": 96, "block_size": 2, "steps_per_block": 4}
     update = {
-        "stages": (StageConfig.model_validate(stage),),
-        "data": DataConfig.model_validate(data),
+        "stages": (RestorationStage.model_validate(stage),),
+        "data": type(config.data).model_validate(data),
+        "validation": None,
         "log_every": 2,
         "save_every": 4,
         "dtype": "float32",

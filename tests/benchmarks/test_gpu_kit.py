@@ -9,6 +9,7 @@ import runpy
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +21,11 @@ from benchmarks.gpu.cuda_tests import read_junit
 from benchmarks.gpu.kit import ROOT, Kit
 from benchmarks.gpu.models import Clip, load_random, measure
 from benchmarks.gpu.pack import pack
+from benchmarks.gpu.training import SlicedTrainer, SliceEndedError
 from pipelines.dove.pipeline import DovePipeline
-from training.batches import CropBatch
-from training.config import TrainingConfig
-from training.trainer import Trainer
+from pipelines.propagation import load_propagation
+from training.restoration.config import RestorationConfig
+from training.restoration.trainer import RestorationTrainer
 
 
 @pytest.fixture
@@ -139,26 +141,47 @@ def test_a_pack_is_as_small_as_it_must_be(tmp_path: Path) -> None:
         pack(tmp_path / "data", tmp_path / "none.tar", max_bytes=25_000)
 
 
-def test_a_state_that_travelled_is_the_one_that_was_saved(
-    kit: Kit, tiny_config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_training_goes_on_in_slices_and_ends_in_a_checkpoint(
+    kit: Kit, training_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "MAX_PART_BYTES", 200_000)
-    first, second = tmp_path / "first", tmp_path / "second"
-    trainer = Trainer(tiny_config, data_dir=tmp_path, run_dir=first)
-    batch = CropBatch(torch.rand(2, 3, 2, 48, 48), torch.rand(2, 3, 2, 12, 12))
-    for _ in range(2):
-        trainer.train_step(batch)
-    trainer.save_state()
-    training._save_state(kit, first / "state.pt")
-    assert len(list(kit.output.glob("training-state-*.safetensors"))) > 1
-    second.mkdir()
-    training._restore_state(kit, second)
-    resumed = Trainer(tiny_config, data_dir=tmp_path, run_dir=second)
-    resumed.prepare()
-    assert resumed.step == 2
-    for name, value in trainer.network.state_dict().items():
-        assert torch.equal(resumed.network.state_dict()[name], value)
-    for name, value in trainer.ema.state_dict().items():
-        torch.testing.assert_close(resumed.ema.state_dict()[name], value, atol=1e-4, rtol=0)
-    losses = [t.train_step(batch)["loss"] for t in (trainer, resumed)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    """A slice that is over in the middle, one on another machine that ends the decay, and one more."""
+    packed = tmp_path / "pack.tar"
+    pack(training_data, packed, max_bytes=3_000_000)
+    step = SlicedTrainer.train_step
+
+    def until_the_third(self: SlicedTrainer, batch: Any) -> dict[str, float]:
+        if self.step == self.last_step - 3:
+            raise SliceEndedError
+        return step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SlicedTrainer, "train_step", until_the_third)
+        assert not training.answer(kit, pack=packed)
+    first = kit.load("training")
+    later = dataclasses.replace(kit, output=tmp_path / "new", previous=kit.output)
+    assert training.answer(later, pack=packed)
+    found = later.load("training")
+    assert [part["end_step"] for part in found["slices"]] == [first["step"], first["last_step"]]
+    assert found["step"] == found["last_step"] == first["step"] + 3
+    _, description = load_propagation(later.output / "checkpoint")
+    assert description.training_steps == found["step"]
+    assert description.activation_ranges
+    assert load_propagation(later.output / "raw")[1].training_steps == found["step"]
+    assert training.answer(later, pack=tmp_path / "none.tar")
+
+
+def test_a_decay_begins_where_the_last_slice_ended(
+    training_data: Path, restoration_config: RestorationConfig, tmp_path: Path
+) -> None:
+    def made(name: str) -> RestorationTrainer:
+        return RestorationTrainer(restoration_config, data_dir=training_data, run_dir=tmp_path / name)
+
+    first, decaying, going_on = made("first"), made("decaying"), made("going on")
+    first.step = 5
+    first.save_state()
+    training.prepare(decaying, tmp_path / "first/state.pt", 30)
+    assert decaying.decay == (5, 35)
+    decaying.step = 11
+    decaying.save_state()
+    training.prepare(going_on, tmp_path / "decaying/state.pt", 90)
+    assert (going_on.step, going_on.decay) == (11, (5, 35))
