@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 VENV := .venv
-PYTHON := $(VENV)/bin/python
+VENV_PYTHON := $(VENV)/bin/python
 # Tests wait for processes of the service, so more than there are cores.
 TEST_PROCESSES ?= 6
 # Memory of tensors is kept for the next ones: fetching it from the kernel each time takes a tenth of the time.
@@ -12,18 +12,21 @@ export PYTHONDONTWRITEBYTECODE :=
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml requirements.lock scripts/install.sh
+$(VENV)/.installed: pyproject.toml requirements.lock scripts/install.sh | $(VENV_PYTHON)
 	scripts/install.sh $(VENV)
 	touch $@
 
+$(VENV_PYTHON):
+	scripts/create_environment.sh $(VENV)
+
 demo: install
-	$(PYTHON) scripts/demo.py --output demo
+	$(VENV_PYTHON) scripts/demo.py --output demo
 
 # Programs of tests are fetched while the environment is, and test files compiled while types are checked. With
 # DOVETAIL_REQUIRE_DOCKER=1 images are built too, where a Docker daemon answers (scripts/start_docker.sh starts one).
 test:
 	$(MAKE) --jobs=4 --output-sync=target check own-programs compiled-tests $(if $(DOVETAIL_REQUIRE_DOCKER),images)
-	$(STEADY_MEMORY) OMP_NUM_THREADS=1 $(PYTHON) -m pytest --processes $(TEST_PROCESSES)
+	$(STEADY_MEMORY) OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest --processes $(TEST_PROCESSES)
 
 # Everything at full size: thousands of damaged uploads and manifest lines, more kills, more kernels.
 test-thorough:
@@ -40,13 +43,13 @@ own-programs: install test-tools
 
 # While types are checked and programs fetched one core is idle. What is wrong in them is for pytest to say.
 compiled-tests: install
-	-$(PYTHON) -m pytest --collect-only --quiet >/dev/null 2>&1
+	-$(VENV_PYTHON) -m pytest --collect-only --quiet >/dev/null 2>&1
 
-# What tests of containers start.
-images: install base-images
-	$(PYTHON) scripts/build_images.py api worker all
+# What tests of containers start. Built while the environment is, of which it asks pip's configuration alone.
+images: base-images | $(VENV_PYTHON)
+	$(VENV_PYTHON) scripts/build_images.py api worker all
 
-# Debian's packages stand in for a registry's images that are not there. Made while the environment is.
+# Debian's packages stand in for a registry's images that are not there.
 base-images:
 	scripts/stand_in_images.sh
 	scripts/install_compose.sh
@@ -63,9 +66,9 @@ format: install
 
 # Writes the list of options in docs/cli.md, docs/settings.md, and the values in the Helm chart's README.
 docs: install
-	$(PYTHON) scripts/cli_docs.py
-	$(PYTHON) scripts/settings_docs.py
-	$(PYTHON) scripts/helm_docs.py
+	$(VENV_PYTHON) scripts/cli_docs.py
+	$(VENV_PYTHON) scripts/settings_docs.py
+	$(VENV_PYTHON) scripts/helm_docs.py
 
 # Writes requirements.lock from pyproject.toml, in a fresh environment; run it after a change of dependencies.
 lock:
