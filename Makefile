@@ -5,6 +5,9 @@ VENV_PYTHON := $(VENV)/bin/python
 TEST_PROCESSES ?= 6
 # Memory of tensors is kept for the next ones: fetching it from the kernel each time takes a tenth of the time.
 STEADY_MEMORY := MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=536870912
+PYTEST = $(STEADY_MEMORY) OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest
+# By themselves: a browser drops what it was loading whenever Docker makes or removes a network.
+CONTAINERS := tests/deploy/containers
 # Hundreds of processes begin with the same modules: whatever the caller's environment says, compile them once.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -26,7 +29,8 @@ demo: install
 # DOVETAIL_REQUIRE_DOCKER=1 images are built too, where a Docker daemon answers (scripts/start_docker.sh starts one).
 test:
 	$(MAKE) --jobs=4 --output-sync=target check own-programs compiled-tests $(if $(DOVETAIL_REQUIRE_DOCKER),images)
-	$(STEADY_MEMORY) OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest --processes $(TEST_PROCESSES)
+	$(PYTEST) --processes $(TEST_PROCESSES) --ignore $(CONTAINERS)
+	$(if $(DOVETAIL_REQUIRE_DOCKER),$(PYTEST) --processes 3 $(CONTAINERS))
 
 # Everything at full size: thousands of damaged uploads and manifest lines, more kills, more kernels.
 test-thorough:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# Tests that share something expensive: an installation, a browser, images.
-ONE_PROCESS = ("tests/deploy/containers/", "tests/whole/", "tests/web/")
+# Tests that share something expensive: an installation, a browser.
+ONE_PROCESS = ("tests/whole/", "tests/web/")
 # They wait more than they compute, so they begin first and leave time to those that compute.
 FIRST = (
     *ONE_PROCESS,

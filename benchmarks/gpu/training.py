@@ -118,8 +118,7 @@ def answer(kit: Kit, *, pack: Path, decay_steps: int | None = None) -> bool:
         config, decay_steps = _tiny(config), 6
     with tempfile.TemporaryDirectory(prefix="dovetail-training-") as name:
         folder = Path(name)
-        with tarfile.open(pack) as archive:
-            archive.extractall(folder / "data", filter="data")
+        unpack(pack, folder / "data")
         trainer = SlicedTrainer(
             deadline=kit.deadline - SECONDS_TO_END,
             config=config,
@@ -129,6 +128,19 @@ def answer(kit: Kit, *, pack: Path, decay_steps: int | None = None) -> bool:
         )
         prepare(trainer, _found_state(kit), decay_steps)
         return _train_slice(kit, trainer, before)
+
+
+def unpack(pack: Path, data_dir: Path) -> None:
+    """Writes the files of a pack below folders of their own; Python 3.11.2 has no filters for what archives name."""
+    with tarfile.open(pack) as archive:
+        for member in archive:
+            content = archive.extractfile(member)
+            if content is None:
+                continue
+            *_, folder, name = Path(member.name).parts
+            (data_dir / folder).mkdir(parents=True, exist_ok=True)
+            with content, (data_dir / folder / name).open("wb") as file:
+                shutil.copyfileobj(content, file)
 
 
 def prepare(trainer: RestorationTrainer, state: Path | None, decay_steps: int | None) -> None:

@@ -38,14 +38,15 @@ def inspect(name: str) -> dict[str, Any]:
 def running(*arguments: str | Path) -> Iterator[str]:
     """A container in the background, `docker run ARGUMENTS`; removed after the block with its volumes."""
     # Docker asks about its health only after a first interval, else half a minute.
-    name = docker("run", "--detach", "--health-interval", "1s", *arguments).stdout.strip()
+    soon = ("--health-interval", "1s", "--health-start-period", "5m")
+    name = docker("run", "--detach", *soon, *arguments).stdout.strip()
     try:
         yield name
     finally:
         docker("rm", "--force", "--volumes", name)
 
 
-def wait_until_healthy(name: str, *, seconds: float = 90) -> None:
+def wait_until_healthy(name: str, *, seconds: float = 300) -> None:
     """Until Docker's own health check is content.
 
     Raises:

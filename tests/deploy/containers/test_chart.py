@@ -81,7 +81,7 @@ class Node:
         return ["--volume", f"{target}:{path}"]
 
 
-def wait_for(name: str, command: list[str], *, seconds: float = 90) -> None:
+def wait_for(name: str, command: list[str], *, seconds: float = 300) -> None:
     """Until an exec probe is content."""
     deadline = time.monotonic() + seconds
     while docker("exec", name, *command, check=False).returncode != 0:

@@ -69,7 +69,7 @@ class Compose:
 @pytest.fixture(scope="module")
 def compose(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     override = tmp_path_factory.mktemp("compose") / "tests.yaml"
-    soon = {"healthcheck": {"interval": "1s"}}
+    soon = {"healthcheck": {"interval": "1s", "start_period": "5m"}}
     worker = {"environment": {"DOVETAIL_ALLOW_STANDINS": "true"}, **soon}
     override.write_text(yaml.safe_dump({"services": {"valkey": soon, "api": soon, "worker": worker}}))
     compose = Compose(override)
