@@ -131,7 +131,7 @@ def answer(kit: Kit, *, pack: Path, decay_steps: int | None = None) -> bool:
 
 
 def unpack(pack: Path, data_dir: Path) -> None:
-    """Writes the files of a pack below folders of their own; Python 3.11.2 has no filters for what archives name."""
+    """Writes the files of a pack, each below its own folder alone; Python 3.11.2 has no filters for that."""
     with tarfile.open(pack) as archive:
         for member in archive:
             content = archive.extractfile(member)
