@@ -30,7 +30,7 @@ demo: install
 test:
 	$(MAKE) --jobs=4 --output-sync=target check own-programs compiled-tests $(if $(DOVETAIL_REQUIRE_DOCKER),images)
 	$(PYTEST) --processes $(TEST_PROCESSES) --ignore $(CONTAINERS)
-	$(if $(DOVETAIL_REQUIRE_DOCKER),$(PYTEST) --processes 3 $(CONTAINERS))
+	$(if $(DOVETAIL_REQUIRE_DOCKER),$(PYTEST) $(CONTAINERS))
 
 # Everything at full size: thousands of damaged uploads and manifest lines, more kills, more kernels.
 test-thorough:
