@@ -4,7 +4,7 @@
 #
 # Bookworm has version 1 only. Trixie's program runs on it too, so its package is unpacked, not installed.
 set -euo pipefail
-docker compose version 2>/dev/null | grep -q "Compose version v2" && exit 0
+docker compose version 2>/dev/null | grep -Eq "Compose version v?[2-9]" && exit 0
 mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
   grep -v '^ *#' | grep -Eo 'https?://[^ ]+/debian/?( |$)' | head -n 1 | tr -d ' ') || true
 mirror=${mirror%/}
