@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Makes the virtual environment with exactly the locked versions, in CPU form. Usage: scripts/install.sh .venv
+# Installs exactly the locked versions, in CPU form, into an environment that scripts/create_environment.sh made.
+# Usage: scripts/install.sh .venv
 #
 # A GPU machine installs with pip itself (README, "On a GPU machine"): this script is for development, CI and the
 # demo, where several GB of CUDA libraries would be a waste.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:?usage: scripts/install.sh VENV_DIR}
-scripts/create_environment.sh "$venv"
 # Compiled is what is imported, when it is: pip would take more than a minute for all of it.
 install() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile "$@"; }
 # torch alone first: where pip's sources have a CPU build of the pinned version (its local tag +cpu sorts above the

@@ -178,29 +178,45 @@ class Block:
 
 
 class SamplePool:
-    """Blocks of samples made by a process of its own, handed out in order.
+    """Blocks of samples made by processes of their own, handed out in order.
 
     Args:
-        make_maker: Called once in that process; gives the function that makes blocks. Must be picklable.
+        make_maker: Called once in each process; gives the function that makes blocks. Must be picklable.
         pool_dir: Where blocks are kept until they are used up.
         first_block: Block that is asked for first (after a resume not 0).
+        num_processes: How many there are, each of which makes its share of the blocks.
     """
 
-    def __init__(self, make_maker: Callable[[], BlockMaker], pool_dir: Path, *, first_block: int) -> None:
+    def __init__(
+        self,
+        make_maker: Callable[[], BlockMaker],
+        pool_dir: Path,
+        *,
+        first_block: int,
+        num_processes: int = 1,
+    ) -> None:
         pool_dir.mkdir(parents=True, exist_ok=True)
         self._dir = pool_dir
         context = multiprocessing.get_context("spawn")
         self._wanted = context.Value("l", first_block)
-        self._process = context.Process(
-            target=_produce, args=(make_maker, pool_dir, self._wanted), daemon=True, name="sample-pool"
-        )
-        self._process.start()
+        arguments = (make_maker, pool_dir, self._wanted)
+        self._processes = [
+            context.Process(
+                target=_produce,
+                args=(*arguments, first_block + place, num_processes),
+                daemon=True,
+                name=f"sample-pool-{place}",
+            )
+            for place in range(num_processes)
+        ]
+        for process in self._processes:
+            process.start()
 
     def get(self, index: int) -> dict[str, np.ndarray]:
         """Waits for a block and drops those before it.
 
         Raises:
-            TrainingDataError: If the producing process has died.
+            TrainingDataError: If a producing process has died.
         """
         with self._wanted.get_lock():
             self._wanted.value = index
@@ -208,14 +224,20 @@ class SamplePool:
             if int(old.stem.split("-")[1]) < index:
                 old.unlink()
         while not block_path(self._dir, index).exists():
-            if not self._process.is_alive():
-                raise TrainingDataError("the process that degrades samples has died; its error stands above")
-            time.sleep(0.2)
+            if not all(process.is_alive() for process in self._processes):
+                raise TrainingDataError("a process that degrades samples has died; its error stands above")
+            self._wait()
         return load_block(self._dir, index)
 
+    def _wait(self) -> None:
+        """Between two looks for a block."""
+        time.sleep(0.2)
+
     def close(self) -> None:
-        self._process.terminate()
-        self._process.join()
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.join()
 
 
 def block_path(directory: Path, index: int) -> Path:
@@ -234,27 +256,28 @@ def ensure_block(make_block: BlockMaker, directory: Path, index: int) -> None:
     if path.exists():
         return
     arrays: Any = dict(make_block(index))  # numpy's types take them for `allow_pickle` too
-    # Several processes may be at the same block.
-    partial = path.with_suffix(f".{os.getpid()}.part")
+    partial = path.with_suffix(".part")
     with partial.open("wb") as file:
         np.savez(file, **arrays)
     partial.rename(path)
 
 
-def _produce(make_maker: Callable[[], BlockMaker], pool_dir: Path, wanted: object) -> None:
+def _produce(
+    make_maker: Callable[[], BlockMaker], pool_dir: Path, wanted: object, first: int, stride: int
+) -> None:
     torch.set_num_threads(1)
     os.nice(
         3
     )  # the trainer waits for this process only at the start; otherwise it should not be slowed by it
     make_block = make_maker()
-    index = wanted.value  # type: ignore[attr-defined]
+    index = first
     trainer = multiprocessing.parent_process()
     while trainer is not None and trainer.is_alive():  # a killed trainer must not leave this process behind
-        if index > wanted.value + _BLOCKS_AHEAD:  # type: ignore[attr-defined]
+        if index > wanted.value + _BLOCKS_AHEAD * stride:  # type: ignore[attr-defined]
             time.sleep(0.5)
             continue
         ensure_block(make_block, pool_dir, index)
-        index += 1
+        index += stride
 
 
 def one_step_maker(config: TrainingConfig, data_dir: Path) -> BlockMaker:

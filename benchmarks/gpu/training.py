@@ -7,25 +7,20 @@ What a slice leaves in the output folder is all that the next one needs, beside 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import shutil
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.gpu.kit import ROOT, Kit, rounded
+from pipelines.planning.host import usable_cpus
 from training.config import read_yaml, validate_config
-from training.data import SamplePool, block_path, ensure_block
+from training.data import SamplePool
 from training.loop import RAW_NAME, STATE_NAME
 from training.restoration.config import RestorationConfig, RestorationStage
-from training.restoration.samples import Batch, restoration_maker
+from training.restoration.samples import Batch
 from training.restoration.trainer import RestorationTrainer
 from training.run import CHECKPOINT_NAME, save_checkpoint
 
@@ -54,17 +49,10 @@ class SlicedPool(SamplePool):
         super().__init__(*arguments, **named)
         self._deadline = deadline
 
-    def get(self, index: int) -> dict[str, Any]:
-        """See `SamplePool.get`.
-
-        Raises:
-            SliceEndedError: If the block is not there in time.
-        """
-        while not block_path(self._dir, index).exists() and self._process.is_alive():
-            if time.monotonic() > self._deadline:
-                raise SliceEndedError
-            time.sleep(0.1)
-        return super().get(index)
+    def _wait(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise SliceEndedError
+        super()._wait()
 
 
 class SlicedTrainer(RestorationTrainer):
@@ -72,16 +60,21 @@ class SlicedTrainer(RestorationTrainer):
 
     Args:
         deadline: Moment of `time.monotonic`.
+        num_producers: Processes that degrade samples.
         **arguments: As for `RestorationTrainer`.
     """
 
-    def __init__(self, *, deadline: float, **arguments: Any) -> None:
+    def __init__(self, *, deadline: float, num_producers: int, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._deadline = deadline
+        self._deadline, self._num_producers = deadline, num_producers
 
     def _open_pool(self, first_block: int) -> SlicedPool:
         return SlicedPool(
-            self._block_maker(), self.run_dir / "pool", first_block=first_block, deadline=self._deadline
+            self._block_maker(),
+            self.run_dir / "pool",
+            first_block=first_block,
+            num_processes=self._num_producers,
+            deadline=self._deadline,
         )
 
     def train_step(self, batch: Batch) -> dict[str, float]:
@@ -121,6 +114,8 @@ def answer(kit: Kit, *, pack: Path, decay_steps: int | None = None) -> bool:
         unpack(pack, folder / "data")
         trainer = SlicedTrainer(
             deadline=kit.deadline - SECONDS_TO_END,
+            # A GPU uses blocks up faster than one process makes them.
+            num_producers=1 if kit.device.type == "cpu" else max(usable_cpus() - 2, 1),
             config=config,
             data_dir=folder / "data",
             run_dir=folder / "run",
@@ -169,13 +164,11 @@ def _train_slice(kit: Kit, trainer: SlicedTrainer, before: dict[str, Any]) -> bo
     start = time.monotonic()
     kit.output.mkdir(parents=True, exist_ok=True)
     is_complete = False
-    num_makers = 0 if kit.device.type == "cpu" else max((os.cpu_count() or 1) - 2, 1)
-    with _makers(trainer, num_makers):
-        try:
-            trainer.run()
-            is_complete = True
-        except SliceEndedError:
-            trainer.save_state()
+    try:
+        trainer.run()
+        is_complete = True
+    except SliceEndedError:
+        trainer.save_state()
     shutil.copy(trainer.run_dir / STATE_NAME, kit.output / STATE)
     if is_complete:
         save_checkpoint(trainer, kit.output / CHECKPOINT_NAME)
@@ -190,48 +183,12 @@ def _train_slice(kit: Kit, trainer: SlicedTrainer, before: dict[str, Any]) -> bo
             *before.get("slices", []),
             {"end_step": trainer.step, "seconds": rounded(time.monotonic() - start)},
         ],
-        "validation": [*before.get("validation", []), *({**line, "clips": None} for line in validation)],
+        "validation": [*before.get("validation", []), *validation],
         "log": log[:: max(len(log) // MAX_LOGGED, 1)],
     }
     kit.save(NAME, values)
     print(f"step {trainer.step} of {trainer.last_step}", flush=True)
     return is_complete
-
-
-@contextmanager
-def _makers(trainer: RestorationTrainer, number: int) -> Iterator[None]:
-    """Processes that make blocks beside the pool's own one: a GPU uses them up faster."""
-    context = multiprocessing.get_context("spawn")
-    first = trainer.step // trainer.config.data.steps_per_block + 1
-    arguments = (trainer.config, trainer.data_dir, trainer.run_dir / "pool", first)
-    makers = [
-        context.Process(target=_make_blocks, args=(*arguments, place, number), daemon=True)
-        for place in range(number)
-    ]
-    for maker in makers:
-        maker.start()
-    try:
-        yield
-    finally:
-        for maker in makers:
-            maker.terminate()
-            maker.join()
-
-
-def _make_blocks(
-    config: RestorationConfig, data_dir: Path, pool: Path, first: int, place: int, number: int
-) -> None:
-    torch.set_num_threads(1)
-    pool.mkdir(parents=True, exist_ok=True)
-    make_block = restoration_maker(config, data_dir)
-    index = first + place
-    while True:
-        oldest = min((int(path.stem.split("-")[1]) for path in pool.glob("block-*.npz")), default=index)
-        if index - oldest > 2 * number:
-            time.sleep(0.5)
-            continue
-        ensure_block(make_block, pool, index)
-        index += number
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import json
 import runpy
 import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from benchmarks.gpu.cuda_tests import read_junit
 from benchmarks.gpu.kit import ROOT, Kit
 from benchmarks.gpu.models import Clip, load_random, measure
 from benchmarks.gpu.pack import pack
-from benchmarks.gpu.training import SlicedTrainer, SliceEndedError
+from benchmarks.gpu.training import SlicedPool, SlicedTrainer, SliceEndedError
 from pipelines.dove.pipeline import DovePipeline
 from pipelines.propagation import load_propagation
+from tests.training.conftest import InlinePool, numbered_blocks
 from training.restoration.config import RestorationConfig
 from training.restoration.trainer import RestorationTrainer
 
@@ -141,10 +143,26 @@ def test_a_pack_is_as_small_as_it_must_be(tmp_path: Path) -> None:
         pack(tmp_path / "data", tmp_path / "none.tar", max_bytes=25_000)
 
 
+def inline_pool(trainer: SlicedTrainer, first_block: int) -> InlinePool:
+    folder = trainer.run_dir / "pool"
+    folder.mkdir()
+    return InlinePool(trainer._block_maker(), folder, first_block=first_block)
+
+
+def test_a_slice_does_not_wait_for_a_block_beyond_its_end(tmp_path: Path) -> None:
+    pool = SlicedPool(numbered_blocks, tmp_path, first_block=0, deadline=time.monotonic())
+    try:
+        with pytest.raises(SliceEndedError):
+            pool.get(0)
+    finally:
+        pool.close()
+
+
 def test_training_goes_on_in_slices_and_ends_in_a_checkpoint(
     kit: Kit, training_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slice that is over in the middle, one on another machine that ends the decay, and one more."""
+    monkeypatch.setattr(SlicedTrainer, "_open_pool", inline_pool)
     packed = tmp_path / "pack.tar"
     pack(training_data, packed, max_bytes=3_000_000)
     step = SlicedTrainer.train_step

@@ -40,6 +40,11 @@ class InlinePool:
         pass
 
 
+def numbered_blocks() -> Callable[[int], dict[str, np.ndarray]]:
+    """Makes blocks of their numbers."""
+    return lambda index: {"index": np.array(index)}
+
+
 @pytest.fixture
 def inline_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainers make their samples themselves: a process of its own takes seconds to start. The tests of the

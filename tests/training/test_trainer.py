@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from pipelines.errors import CheckpointError
+from tests.training.conftest import numbered_blocks
 from training.batches import CropBatch, draw_batch
 from training.config import ModelConfig, TrainingConfig, ValidationConfig, load_config
 from training.data import SamplePool, SourceLibrary, make_block, one_step_maker
@@ -103,6 +104,15 @@ def test_the_log_holds_every_term(training_data: Path, tiny_config: TrainingConf
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [r["step"] for r in records] == [2, 5, 7] or [r["step"] for r in records] == [2, 4, 6, 8]
     assert {"pixel", "perceptual", "temporal", "latent", "baseline", "grad_norm"} <= set(records[-1])
+
+
+def test_several_producers_make_each_its_share(tmp_path: Path) -> None:
+    pool = SamplePool(numbered_blocks, tmp_path, first_block=5, num_processes=2)
+    try:
+        assert [int(pool.get(index)["index"]) for index in range(5, 12)] == list(range(5, 12))
+        assert len(list(tmp_path.iterdir())) <= 1 + 2 * 3
+    finally:
+        pool.close()
 
 
 def test_a_dead_producer_is_an_error_not_a_hang(tiny_config: TrainingConfig, tmp_path: Path) -> None:

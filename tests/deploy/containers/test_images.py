@@ -57,40 +57,28 @@ def test_api_image_has_no_torch_and_explains_a_missing_model_package() -> None:
     assert ran.stdout.strip() == "[]"
 
 
-def test_everything_in_one_container(volume: str, clip: Path) -> None:
+@pytest.mark.parametrize(
+    "own",
+    [(), ("--user", "1234567:0", "--env", 'DOVETAIL_MODELS=["bicubic"]')],
+    ids=["its own user", "any user, few models"],
+)
+def test_everything_in_one_container(own: tuple[str, ...], volume: str, clip: Path) -> None:
     """As the Dockerfile says: the key is in the log, a job runs, and all is there after a restart."""
-    arguments = (*HARDENED, "--publish", "127.0.0.1::8000", "--volume", f"{volume}:/data")
+    arguments = (*HARDENED, "--publish", "127.0.0.1::8000", "--volume", f"{volume}:/data", *own)
     with running(*arguments, "dovetail-all") as name:
-        key, job = _done_in_one_container(name, clip)
+        wait_until_healthy(name)
+        key = docker("exec", name, "cat", "/data/api-key").stdout.strip()
         assert f"API key: {key}" in docker("logs", name).stderr
+        with Dovetail(published_address(name), api_key=key) as client:
+            job = client.wait(client.submit(clip, scale=2, model="bicubic").id, timeout=120)
+            assert job.status == "completed"
         docker("stop", "--time", "60", name, timeout=90)
         assert inspect(name)["State"]["ExitCode"] == 0
     with running(*arguments, "dovetail-all") as name:
         wait_until_healthy(name)
         assert "the API key is in /data/api-key" in docker("logs", name).stderr
         with Dovetail(published_address(name), api_key=key) as client:
-            assert client.get(job).status == "completed"
-
-
-def test_any_user_may_run_it(volume: str, clip: Path) -> None:
-    arguments = (*HARDENED, "--publish", "127.0.0.1::8000", "--volume", f"{volume}:/data")
-    quick = ("--env", 'DOVETAIL_MODELS=["bicubic"]')
-    with running(*arguments, "--user", "1234567:0", *quick, "dovetail-all") as name:
-        _done_in_one_container(name, clip)
-
-
-def _done_in_one_container(name: str, clip: Path) -> tuple[str, str]:
-    """Waits for it and has a job done.
-
-    Returns:
-        The API's key, and the job's id.
-    """
-    wait_until_healthy(name)
-    key = docker("exec", name, "cat", "/data/api-key").stdout.strip()
-    with Dovetail(published_address(name), api_key=key) as client:
-        job = client.wait(client.submit(clip, scale=2, model="bicubic").id, timeout=120)
-    assert job.status == "completed"
-    return key, job.id
+            assert client.get(job.id).status == "completed"
 
 
 def test_limits_of_the_container_are_those_of_the_plan() -> None:
