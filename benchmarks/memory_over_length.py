@@ -1,7 +1,7 @@
 """Peak memory of `dovetail upscale` for a short and a long video: it must not grow with length.
 
-    python benchmarks/memory_over_length.py                       # bicubic, 10 s and 10 min
-    python benchmarks/memory_over_length.py --model dovetail-nano --seconds 10 60 --size 32x32
+    python -m benchmarks.memory_over_length                       # bicubic, 10 s and 10 min
+    python -m benchmarks.memory_over_length --model dovetail-nano --seconds 10 60 --size 32x32
 
 Every run is a process of its own, and the peak is what the system says of that process when it has ended.
 """
@@ -11,20 +11,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.results_file import RESULTS, write_results
 from media import ColorTags, EncodeOptions, SegmentWriter, VideoFormat
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +38,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, nargs="+", default=[10, 600])
     parser.add_argument("--size", default="64x48")
     parser.add_argument("--scale", default="2")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     width, height = (int(side) for side in arguments.size.split("x"))
     runs: list[dict[str, Any]] = []
@@ -50,10 +49,6 @@ def main() -> None:
             print(json.dumps(runs[-1]), flush=True)
     growth = runs[-1]["peak_bytes"] / runs[0]["peak_bytes"] - 1
     report = {
-        "benchmark": "memory_over_length",
-        "command": shlex.join(["python", "benchmarks/memory_over_length.py", *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
         "torch": torch.__version__,
         "size": arguments.size,
         "scale": arguments.scale,
@@ -61,10 +56,8 @@ def main() -> None:
         "runs": runs,
         "growth": growth,
     }
-    arguments.results.mkdir(parents=True, exist_ok=True)
-    path = arguments.results / f"memory_over_length-{Path(arguments.model).name}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(f"{growth:+.1%} from {runs[0]['seconds']} s to {runs[-1]['seconds']} s; written to {path}")
+    write_results("memory_over_length", report, variant=Path(arguments.model).name, folder=arguments.results)
+    print(f"{growth:+.1%} from {runs[0]['seconds']} s to {runs[-1]['seconds']} s")
     sys.exit(growth > TOLERANCE)
 
 

@@ -1,7 +1,7 @@
 """What the sandbox costs: probing and reading in a confined process against the same in this one.
 
-    python benchmarks/sandboxed_reading.py
-    python benchmarks/sandboxed_reading.py --size 3840x2160 --frames 60
+    python -m benchmarks.sandboxed_reading
+    python -m benchmarks.sandboxed_reading --size 3840x2160 --frames 60
 
 Both ways of reading take turns over the same file, so that what else the machine does meets both.
 """
@@ -9,25 +9,18 @@ Both ways of reading take turns over the same file, so that what else the machin
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import shlex
 import statistics
-import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.results_file import RESULTS, write_results
 from media import ColorTags, EncodeOptions, SegmentWriter, VideoFormat, VideoReader, probe
 from media.sandbox import READ_MODULES, Sandbox, SandboxedReader, sandboxed_probe
-
-ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
@@ -36,17 +29,13 @@ def main() -> None:
     parser.add_argument("--size", default="1280x720")
     parser.add_argument("--frames", type=int, default=240)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     width, height = (int(side) for side in arguments.size.split("x"))
     torch.set_num_threads(1)  # as in the sandbox; more threads than free cores wait for each other
     with tempfile.TemporaryDirectory(prefix="dovetail-sandbox-") as name:
         source = make_video(Path(name) / "source.mp4", arguments.frames, width=width, height=height)
         report: dict[str, Any] = {
-            "benchmark": "sandboxed_reading",
-            "command": shlex.join(["python", "benchmarks/sandboxed_reading.py", *sys.argv[1:]]),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
             "size": arguments.size,
             "frames": arguments.frames,
             "probe_ms": measure_probing(source),
@@ -54,10 +43,7 @@ def main() -> None:
         }
     rates = report["frames_per_second"]
     report["ratio"] = rates["sandboxed"] / rates["plain"]
-    arguments.results.mkdir(parents=True, exist_ok=True)
-    path = arguments.results / "sandboxed_reading.json"
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report, indent=1))
+    write_results("sandboxed_reading", report, folder=arguments.results)
 
 
 def make_video(path: Path, num_frames: int, *, width: int, height: int) -> Path:

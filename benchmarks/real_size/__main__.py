@@ -81,7 +81,6 @@ def run(folder: Path, *, num_frames: int, width: int, height: int) -> dict[str, 
     assert report.plan is not None
     return {
         "torch": torch.__version__,
-        "cpu": _cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "num_threads": torch.get_num_threads(),
         "load_average": [round(value, 1) for value in psutil.getloadavg()],
@@ -107,11 +106,6 @@ def run(folder: Path, *, num_frames: int, width: int, height: int) -> dict[str, 
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "warnings": report.warnings,
     }
-
-
-def _cpu_name() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
 
 
 def _watch(model: DoveModel) -> list[bool]:
