@@ -48,12 +48,13 @@ def test_the_name_of_the_output_says_the_container(clip: Path, tmp_path: Path, d
     assert dovetail("upscale", clip, tmp_path / "out.webm", *FAST, "--duration", "0.2").exit_code == 0
 
 
-def test_frames_become_files_and_are_not_replaced_unasked(
+def test_frames_become_files_of_a_folder_that_is_made_and_are_not_replaced_unasked(
     clip: Path, tmp_path: Path, dovetail: Dovetail
 ) -> None:
-    arguments = ("upscale", clip, tmp_path / "%03d.png", "-m", "bicubic", "-s", "2", "--duration", "0.2")
+    frames = tmp_path / "made" / "frames"
+    arguments = ("upscale", clip, frames / "%03d.png", "-m", "bicubic", "-s", "2", "--duration", "0.2")
     assert dovetail(*arguments).exit_code == 0
-    assert [path.name for path in sorted(tmp_path.iterdir())] == [f"{n:03d}.png" for n in range(1, 6)]
+    assert [path.name for path in sorted(frames.iterdir())] == [f"{n:03d}.png" for n in range(1, 6)]
     assert "--overwrite" in dovetail(*arguments).stderr
     assert dovetail(*arguments, "--resume").exit_code == 0
     assert dovetail(*arguments, "--overwrite").exit_code == 0
@@ -82,6 +83,7 @@ def test_json_goes_to_stdout_alone(clip: Path, tmp_path: Path, dovetail: Dovetai
         (["{clip}", "{out}/a.mp4", "-m", "bicubic", "--start", "soon"], 2, "not a time"),
         (["{clip}", "{out}/a.avi", "-m", "bicubic"], 2, "should end in .mp4"),
         (["{clip}", "{out}/no/a.mp4", "-m", "bicubic"], 6, "does not exist"),
+        (["{clip}", "{clip}/%d.png", "-m", "bicubic"], 6, "cannot make the folder"),
         (["{clip}", "{out}/a.mp4", "-m", "bicubic", "--start", "99"], 3, "no frames from 99 s"),
         (["{clip}", "{out}/a.mp4", "--resume", "--overwrite"], 2, "choose one"),
         (["{clip}", "{out}/a.mp4", "-m", "bicubic", "--pix-fmt", "rgb24"], 2, "rgb24"),

@@ -75,12 +75,18 @@ def check_codec(destination: Path, codec: str, options: UpscaleOptions) -> None:
 
 
 def check_folder(destination: Path) -> None:
-    """Finds out before the work whether the output's folder can be written to.
+    """Finds out before the work whether the output's folder can be written to. That of numbered pictures, an
+    output itself, is made.
 
     Raises:
         OutputFolderError: If not.
     """
     folder = destination.parent
+    if is_frame_pattern(destination):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputFolderError(f"cannot make the folder {folder}: {error.strerror or error}") from error
     if not folder.is_dir():
         raise OutputFolderError(f"the folder {folder} does not exist; create it, or choose another output")
     if not os.access(folder, os.W_OK):
