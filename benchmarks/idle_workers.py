@@ -2,9 +2,9 @@
 
     python -m benchmarks.idle_workers
 
-First real worker processes: CPU time of Redis, of a worker and of the API while nothing happens, for each
-worker. Then what takes messages alone, in many threads, beside one that puts messages now and then. Times are
-of the processes themselves, so that other work on the machine matters little.
+First real worker processes: CPU time of Redis, of a worker and of the API while nothing happens, with one
+worker and with several. Then what takes messages alone, in many threads, beside one that puts messages now
+and then. Times are of the processes themselves, so that other work on the machine matters little.
 """
 
 from __future__ import annotations
@@ -30,25 +30,39 @@ _HOLD = timedelta(seconds=60)
 
 def real_workers(folder: Path, *, num_workers: int, seconds: float) -> dict[str, Any]:
     """CPU time of an idle installation in ms per second: of Redis, of its API, and of one worker."""
-    with Installation(
-        folder, num_workers=num_workers, environment={"DOVETAIL_MODELS": '["bicubic"]'}
-    ) as installation:
+    with (
+        Installation(
+            folder, num_workers=num_workers, environment={"DOVETAIL_MODELS": '["bicubic"]'}
+        ) as installation,
+        installation.redis_client() as client,
+    ):
         time.sleep(5)  # what is done once at the start
         parts: dict[Part, list[psutil.Process]] = {
-            part: installation.processes(part) for part in ("redis", "api", "worker")
+            part: installation.processes(part) for part in ("api", "worker")
         }
-        before = {part: sum(map(_cpu_seconds, processes)) for part, processes in parts.items()}
+
+        def spent() -> dict[str, float]:
+            own = {str(part): sum(map(_cpu_seconds, processes), 0.0) for part, processes in parts.items()}
+            return own | {"redis": _redis_cpu(client)}
+
+        before = spent()
         time.sleep(seconds)
-        spent = {
-            part: (sum(map(_cpu_seconds, processes)) - before[part]) / seconds * 1000
-            for part, processes in parts.items()
-        }
+        used = {part: (now - before[part]) / seconds * 1000 for part, now in spent().items()}
     return {
         "num_workers": num_workers,
-        "redis_ms_per_second": round(spent["redis"], 2),
-        "api_ms_per_second": round(spent["api"], 2),
-        "worker_ms_per_second": round(spent["worker"] / num_workers, 2),
+        "redis_ms_per_second": round(used["redis"], 2),
+        "api_ms_per_second": round(used["api"], 2),
+        "worker_ms_per_second": round(used["worker"] / num_workers, 2),
     }
+
+
+def added_by_workers(folder: Path, *, num_workers: int, seconds: float) -> dict[str, Any]:
+    """What each further worker costs Redis: an installation of one beside one of `num_workers`."""
+    one, many = (
+        real_workers(folder / str(number), num_workers=number, seconds=seconds) for number in (1, num_workers)
+    )
+    added = (many["redis_ms_per_second"] - one["redis_ms_per_second"]) / (num_workers - 1)
+    return {"installations": [one, many], "redis_ms_per_second_and_further_worker": round(added, 3)}
 
 
 def many_consumers(folder: Path, *, num_consumers: int, seconds: float, num_messages: int) -> dict[str, Any]:
@@ -119,7 +133,7 @@ def _redis_cpu(client: Any) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=9)
     parser.add_argument("--consumers", type=int, default=500, help="0 leaves them out")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--messages", type=int, default=200)
@@ -127,9 +141,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         values: dict[str, Any] = {
-            "installation": real_workers(
-                folder / "installation", num_workers=arguments.workers, seconds=arguments.seconds
-            ),
+            **added_by_workers(folder, num_workers=arguments.workers, seconds=arguments.seconds),
             "wanted_redis_ms_per_second_and_worker": _WANTED_MS_PER_SECOND,
         }
         if arguments.consumers:

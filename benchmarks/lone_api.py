@@ -64,9 +64,9 @@ def _run(port: int, settings: dict[str, Any], uses_keys: bool) -> None:
     import uvicorn
 
     from jobs.settings import ServiceSettings
-    from service.app import create_app
+    from service.app import create_app_of_process
 
-    app = create_app(ServiceSettings(**settings), uses_keys=uses_keys)
+    app = create_app_of_process(ServiceSettings(**settings), uses_keys=uses_keys)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="error")
 
 

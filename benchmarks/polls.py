@@ -68,8 +68,8 @@ def poll(
     return {
         "requests": float(_find(r"(\d+) requests in", output)),
         "requests_per_second": float(_find(r"Requests/sec:\s+([\d.]+)", output)),
-        "p50_ms": _milliseconds(_find(r"50%\s+(\S+)", output)),
-        "p99_ms": _milliseconds(_find(r"99%\s+(\S+)", output)),
+        "p50_ms": _milliseconds(_find(r"\s50%\s+([\d.]+\w+)", output)),
+        "p99_ms": _milliseconds(_find(r"\s99%\s+([\d.]+\w+)", output)),
     }
 
 

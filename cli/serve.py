@@ -177,9 +177,9 @@ def application_of_many() -> FastAPI:
 
 def _application(settings: ServiceSettings) -> FastAPI:
     from jobs.setting_values import is_loopback
-    from service.app import create_app
+    from service.app import create_app_of_process
 
-    return create_app(settings, uses_keys=not is_loopback(settings.host))
+    return create_app_of_process(settings, uses_keys=not is_loopback(settings.host))
 
 
 def _settings(host: str | None, port: int | None, data_dir: Path | None) -> ServiceSettings:
