@@ -57,10 +57,12 @@ def bench(
 
         from media.sizes import SizeRequest
         from pipelines.dove.options import DoveOptions
+        from pipelines.freed_memory import keep_freed_memory
         from pipelines.loaders import load_model
         from workers.bench import make_source, run_benchmark
         from workers.run.options import UpscaleOptions
 
+        keep_freed_memory()
         load = partial(
             load_model,
             model,

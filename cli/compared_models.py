@@ -118,8 +118,10 @@ def score_clip(comparison: Comparison, path: Path) -> list[Score]:
 @lru_cache(maxsize=1)
 def _load_models(comparison: Comparison) -> tuple[Model, ...]:
     """Once in a process, however many clips it scores."""
+    from pipelines.freed_memory import keep_freed_memory
     from pipelines.loaders import load_model
 
+    keep_freed_memory()
     load = partial(
         load_model, device=comparison.device, dtype=comparison.dtype, models_dir=comparison.models_dir
     )

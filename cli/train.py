@@ -34,8 +34,10 @@ def train(
     Run it again with the same folder to go on after an interruption.
     """
     with reported_errors():
+        from pipelines.freed_memory import keep_freed_memory
         from training.run import train as run_training
 
+        keep_freed_memory()
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
         folder = run_training(
             config, data_dir=data, run_dir=output, device=device, start=start, decay_steps=decay

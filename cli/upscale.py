@@ -88,9 +88,11 @@ def upscale(
 
         from media import EncodeError, EncodeOptions
         from media.sizes import SizeRequest
+        from pipelines.freed_memory import keep_freed_memory
         from pipelines.loaders import load_model
         from workers.run.options import UpscaleOptions
 
+        keep_freed_memory()
         try:
             encode = EncodeOptions(
                 codec=codec_of(pairs, codec),

@@ -28,6 +28,7 @@ from jobs.settings import WorkerSettings
 from jobs.storage import Storage
 from jobs.store import JobStore
 from media.sandbox import READ_MODULES, Sandbox
+from pipelines.freed_memory import keep_freed_memory
 from pipelines.loaders import load_model
 from pipelines.model import Model
 from workers.consumer import Consumer
@@ -72,6 +73,7 @@ def run_worker(
         StorageError: If the storage's address is none.
         OSError: If the work folder cannot be used.
     """
+    keep_freed_memory()
     signals = _Signals()
     with running_worker(settings, load=load, sandbox=sandbox, should_hurry=lambda: signals.count > 1):
         while not signals.count:

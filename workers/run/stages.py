@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import torch
 
+from pipelines.freed_memory import return_freed_memory
 from pipelines.model import Model
 from pipelines.planning.host import usable_cpus
 from workers.run.reading import SourceFrame
@@ -71,6 +72,7 @@ def run_stages(
             finished.finish()
     finally:
         _use_threads(_MODEL_THREADS)
+        return_freed_memory()
 
 
 def _use_threads(count: int) -> None:
