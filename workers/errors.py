@@ -73,12 +73,6 @@ class DiskFullError(UpscaleError):
     code = "disk_full"
 
 
-class InterruptedRunError(UpscaleError):
-    """Raised when a run was told to stop. Finished segments are kept."""
-
-    code = "interrupted"
-
-
 # ENOSPC: the disk; EDQUOT: the user's share of it; EFBIG: the largest file that the process may write.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
