@@ -23,6 +23,7 @@ import psutil
 
 from benchmarks.installation import Installation, Part
 from benchmarks.results_file import write_results
+from jobs.settings import CommonSettings
 
 _WANTED_MS_PER_SECOND = 0.2
 _HOLD = timedelta(seconds=60)
@@ -30,10 +31,15 @@ _HOLD = timedelta(seconds=60)
 
 def real_workers(folder: Path, *, num_workers: int, seconds: float) -> dict[str, Any]:
     """CPU time of an idle installation in ms per second: of Redis, of its API, and of one worker."""
+    usual = CommonSettings()
+    environment = {
+        "DOVETAIL_MODELS": '["bicubic"]',
+        # Benchmarks of kills look for the dead more often.
+        "DOVETAIL_HEARTBEAT_TIMEOUT": str(usual.heartbeat_timeout.total_seconds()),
+        "DOVETAIL_LEASE_TTL": str(usual.lease_ttl.total_seconds()),
+    }
     with (
-        Installation(
-            folder, num_workers=num_workers, environment={"DOVETAIL_MODELS": '["bicubic"]'}
-        ) as installation,
+        Installation(folder, num_workers=num_workers, environment=environment) as installation,
         installation.redis_client() as client,
     ):
         time.sleep(5)  # what is done once at the start
