@@ -74,7 +74,7 @@ def warp(frames: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
         flow: (N, 2, h, w) in pixels, x first, float32.
 
     Returns:
-        (N, C, h, w), as the frames.
+        (N, C, h, w), dtype and layout as the frames'.
     """
     height, width = flow.shape[-2:]
     x = torch.arange(width, device=flow.device, dtype=flow.dtype) + flow[:, 0]
@@ -82,7 +82,9 @@ def warp(frames: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     grid = torch.stack([2 * x / max(1, width - 1) - 1, 2 * y / max(1, height - 1) - 1], dim=-1)
     # Eight bits of a bfloat16 would place a pixel of a wide frame several pixels off.
     sampled = F.grid_sample(frames.to(grid.dtype), grid, padding_mode="border", align_corners=True)
-    return sampled.to(frames.dtype)
+    # Sampling gives planes. What follows is many times slower if layouts are mixed.
+    is_last = frames.shape[1] > 1 and frames.is_contiguous(memory_format=torch.channels_last)
+    return sampled.to(frames.dtype, memory_format=torch.channels_last if is_last else torch.contiguous_format)
 
 
 def match_confidence(reference: torch.Tensor, other: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
@@ -96,7 +98,7 @@ def match_confidence(reference: torch.Tensor, other: torch.Tensor, flow: torch.T
     """
     error = box_mean((warp(other, flow) - reference).abs(), 5)
     scale = 3 * error.mean(dim=(-2, -1), keepdim=True) + _ERROR_FLOOR
-    motion = box_mean(torch.linalg.vector_norm(flow, dim=1, keepdim=True), _MOTION_WINDOW)
+    motion = box_mean(torch.hypot(flow[:, :1], flow[:, 1:]), _MOTION_WINDOW)
     return (motion / _FULL_MOTION).clamp(max=1) / (1 + (error / scale).square())
 
 

@@ -68,7 +68,8 @@ def reduce_noise(frame_at: FrameAt, flow: Tensor, noise: Tensor) -> list[Tensor]
 
 def _stillness(flow: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, 2, h', w') -> (B, 1, h, w): 1 where nothing moves, falling to 0."""
-    motion = torch.linalg.vector_norm(box_mean(flow, _FLOW_WINDOW), dim=1, keepdim=True)
+    mean_flow = box_mean(flow, _FLOW_WINDOW)
+    motion = torch.hypot(mean_flow[:, :1], mean_flow[:, 1:])
     still = (1 - motion * (size[0] / flow.shape[-2] / _LEAST_MOTION)).clamp_(min=0)
     if still.shape[-2:] != size:
         still = F.interpolate(still, size=size, mode="bilinear", align_corners=False)

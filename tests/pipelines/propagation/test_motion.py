@@ -41,6 +41,15 @@ def test_states_in_half_precision_stay_where_they_are() -> None:
     assert (warp(frames, torch.zeros(1, 2, 16, 700)) - frames).abs().max() < 0.01
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_warping_keeps_the_layout(layout: torch.memory_format) -> None:
+    states = torch.rand(2, 8, 12, 16)
+    flow = torch.rand(2, 2, 12, 16)
+    warped = warp(states.contiguous(memory_format=layout), flow)
+    assert warped.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(warped, warp(states, flow))
+
+
 def test_warping_takes_the_pixel_the_flow_points_at() -> None:
     frames = torch.arange(20.0).reshape(1, 1, 4, 5)
     flow = torch.zeros(1, 2, 4, 5)
