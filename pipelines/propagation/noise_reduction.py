@@ -9,7 +9,6 @@ and Sabri 1984, IEEE Trans. Commun. 32(7)). States that the network carries coun
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +72,7 @@ def _stillness(flow: Tensor, size: tuple[int, int]) -> Tensor:
     still = (1 - motion * (size[0] / flow.shape[-2] / _LEAST_MOTION)).clamp_(min=0)
     if still.shape[-2:] != size:
         still = F.interpolate(still, size=size, mode="bilinear", align_corners=False)
-    return cast(Tensor, still)
+    return still
 
 
 def _noise_variance(frame_at: FrameAt, num_frames: int, noise: Tensor) -> Tensor:
