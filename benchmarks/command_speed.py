@@ -13,17 +13,14 @@ import argparse
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from benchmarks.earlier_commit import ROOT, extract_commit
 from benchmarks.results_file import RESULTS, write_results
 from workers.bench import make_source
-
-ROOT = Path(__file__).parents[1]
 
 
 def run_command(code: Path, source: Path, output: Path, model: str) -> dict[str, float]:
@@ -48,14 +45,9 @@ def run_command(code: Path, source: Path, output: Path, model: str) -> dict[str,
 
 def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Runs both in turns."""
-    archive = subprocess.run(
-        ["git", "archive", arguments.before], cwd=ROOT, check=True, capture_output=True
-    ).stdout
-    with tarfile.open(fileobj=BytesIO(archive)) as tar:
-        tar.extractall(folder / "before", filter="data")
     width, height = map(int, arguments.size.split("x"))
     source = make_source(folder / "clip.mp4", num_frames=arguments.frames, width=width, height=height)
-    sides = {"before": folder / "before", "after": ROOT}
+    sides = {"before": extract_commit(arguments.before, folder / "before"), "after": ROOT}
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for _ in range(arguments.rounds):
         for name, code in sides.items():

@@ -13,10 +13,8 @@ import os
 import resource
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-from io import BytesIO
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any
@@ -48,12 +46,12 @@ def main() -> None:
 
 def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Runs both processes in turns."""
-    archive = subprocess.run(["git", "archive", BEFORE], cwd=ROOT, check=True, capture_output=True).stdout
-    with tarfile.open(fileobj=BytesIO(archive)) as tar:
-        tar.extractall(folder / "before", filter="data")
+    from benchmarks.earlier_commit import extract_commit
+
+    before = extract_commit(BEFORE, folder / "before")
     torch.save(make_frames(arguments.frames, 180, 320), folder / "clip.pt")
     sides = {
-        "before": start(folder / "before", folder, arguments.threads),
+        "before": start(before, folder, arguments.threads),
         "after": start(ROOT, folder, arguments.threads),
     }
     runs = [("before", ""), *(("after", variant) for variant in VARIANTS)]
@@ -69,7 +67,7 @@ def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         connection.send(None)
     frames = [torch.load(folder / f"{name}.pt") for name in sides]
     best = {run: {key: min(r[key] for r in rounds) for key in rounds[0]} for run, rounds in seconds.items()}
-    before = best["before", ""]
+    least = best["before", ""]
     return {
         "before": BEFORE,
         "frames": arguments.frames,
@@ -79,7 +77,7 @@ def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "torch": torch.__version__,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "seconds": {" with ".join(filter(None, run)): values for run, values in best.items()},
-        "speedup": {key: round(before[key] / best["after", ""][key], 3) for key in ("wall", "processor")},
+        "speedup": {key: round(least[key] / best["after", ""][key], 3) for key in ("wall", "processor")},
         "worth": {
             variant: round(best["after", variant]["processor"] / best["after", ""]["processor"], 3)
             for variant in VARIANTS

@@ -39,9 +39,11 @@ def write_results(
         variant: Of several files of one benchmark: `<name>-<variant>.json`.
         folder: Where to write.
     """
+    # Where a folder lies on this machine says nothing to others.
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     content = {
         "benchmark": name,
-        "command": shlex.join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", f"benchmarks.{name}", *words]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         **values,

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
@@ -263,17 +264,15 @@ def ensure_block(make_block: BlockMaker, directory: Path, index: int) -> None:
 
 
 def _produce(
-    make_maker: Callable[[], BlockMaker], pool_dir: Path, wanted: object, first: int, stride: int
+    make_maker: Callable[[], BlockMaker], pool_dir: Path, wanted: Synchronized[int], first: int, stride: int
 ) -> None:
     torch.set_num_threads(1)
-    os.nice(
-        3
-    )  # the trainer waits for this process only at the start; otherwise it should not be slowed by it
+    os.nice(3)  # the trainer, which waits for this process only at the start, should not be slowed by it
     make_block = make_maker()
     index = first
     trainer = multiprocessing.parent_process()
     while trainer is not None and trainer.is_alive():  # a killed trainer must not leave this process behind
-        if index > wanted.value + _BLOCKS_AHEAD * stride:  # type: ignore[attr-defined]
+        if index > wanted.value + _BLOCKS_AHEAD * stride:
             time.sleep(0.5)
             continue
         ensure_block(make_block, pool_dir, index)

@@ -83,8 +83,9 @@ def warp(frames: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     # Eight bits of a bfloat16 would place a pixel of a wide frame several pixels off.
     sampled = F.grid_sample(frames.to(grid.dtype), grid, padding_mode="border", align_corners=True)
     # Sampling gives planes. What follows is many times slower if layouts are mixed.
-    is_last = frames.shape[1] > 1 and frames.is_contiguous(memory_format=torch.channels_last)
-    return sampled.to(frames.dtype, memory_format=torch.channels_last if is_last else torch.contiguous_format)
+    has_channels_last = frames.shape[1] > 1 and frames.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if has_channels_last else torch.contiguous_format
+    return sampled.to(frames.dtype, memory_format=layout)
 
 
 def match_confidence(reference: torch.Tensor, other: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
