@@ -3,8 +3,9 @@
     python -m benchmarks.idle_workers
 
 First real worker processes: CPU time of Redis, of a worker and of the API while nothing happens, with one
-worker and with several. Then what takes messages alone, in many threads, beside one that puts messages now
-and then. Times are of the processes themselves, so that other work on the machine matters little.
+worker and with several. Then what hundreds of workers do with Redis, in threads of one process, beside one
+who puts messages now and then. Times are of the processes themselves, so that other work on the machine
+matters little.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import statistics
 import tempfile
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,9 @@ def added_by_workers(folder: Path, *, num_workers: int, seconds: float) -> dict[
     return {"installations": [one, many], "redis_ms_per_second_and_further_worker": round(added, 3)}
 
 
-def many_consumers(folder: Path, *, num_consumers: int, seconds: float, num_messages: int) -> dict[str, Any]:
-    """Idle takers of messages on one Redis: its CPU time, and from putting a message to its being begun."""
+def many_workers(folder: Path, *, num_workers: int, seconds: float, num_messages: int) -> dict[str, Any]:
+    """What idle workers do with Redis, of many, in threads of this process: Redis's CPU time for taking and
+    for all of it, and from putting a message to its being begun."""
     from jobs.connections import patient_client
     from jobs.embedded_redis import EmbeddedRedis
     from jobs.messages import Delivery, Message, MessageQueue
@@ -89,18 +91,26 @@ def many_consumers(folder: Path, *, num_consumers: int, seconds: float, num_mess
         begun.set()
 
     wanted = tasks_for(["dovetail-nano-2"])
-    clients = [patient_client(server.url) for _ in range(num_consumers)]
-    consumers = [
-        Consumer(MessageQueue(client), wanted, work, hold=_HOLD, keeping=lambda delivery: nullcontext())
-        for client in clients
-    ]
-    with patient_client(server.url) as client:
+    with ExitStack() as stack:
+        client, *clients = (stack.enter_context(patient_client(server.url)) for _ in range(num_workers + 1))
+        consumers = [
+            Consumer(MessageQueue(own), wanted, work, hold=_HOLD, keeping=lambda delivery: nullcontext())
+            for own in clients
+        ]
+
+        def idle_ms() -> float:
+            """Redis's CPU time for a worker and second."""
+            time.sleep(5)
+            before = _redis_cpu(client)
+            time.sleep(seconds)
+            return 1000 * (_redis_cpu(client) - before) / seconds / num_workers
+
         for consumer in consumers:
             consumer.start()
-        time.sleep(5)
-        before = _redis_cpu(client)
-        time.sleep(seconds)
-        idle = (_redis_cpu(client) - before) / seconds
+        taking = idle_ms()
+        for number in range(num_workers):
+            _do_the_rest(stack, server.url, folder, number)
+        everything = idle_ms()
         messages = MessageQueue(client)
         for _ in range(num_messages):
             begun.clear()
@@ -111,20 +121,46 @@ def many_consumers(folder: Path, *, num_consumers: int, seconds: float, num_mess
             consumer.close()
         for consumer in consumers:
             consumer.stop(timeout=10)
-    for client in clients:
-        client.close()
     server.stop()
     waits.sort()
     return {
-        "num_consumers": num_consumers,
-        "redis_ms_per_second_and_consumer": round(1000 * idle / num_consumers, 4),
-        "core_share_of_2000": round(2000 * idle / num_consumers, 3),
+        "num_workers": num_workers,
+        "redis_ms_per_second_and_worker": {"taking": round(taking, 4), "all": round(everything, 4)},
+        "core_share_of_2000": round(2 * everything, 3),
         "begun_after_ms": {
             "median": round(1000 * statistics.median(waits), 1),
             "p99": round(1000 * waits[int(0.99 * len(waits))], 1),
             "most": round(1000 * waits[-1], 1),
         },
     }
+
+
+def _do_the_rest(stack: ExitStack, url: str, folder: Path, number: int) -> None:
+    """Signs of life and housekeeping of a worker, until the stack ends."""
+    import torch
+
+    from jobs.connections import impatient_client, patient_client
+    from jobs.fleet import Fleet
+    from jobs.housekeeping import housekeeping
+    from jobs.queue import TASK_KINDS, JobQueue
+    from jobs.storage import Storage
+    from jobs.store import JobStore
+    from workers.fleet_report import FleetReporter
+    from workers.tasks.stopping import StopSignal
+
+    reporter = FleetReporter(
+        Fleet(stack.enter_context(impatient_client(url))),
+        f"host-{number}-00000000",
+        torch.device("cpu"),
+        only=TASK_KINDS,
+        models=("dovetail-nano-2",),
+        stopping=StopSignal(),
+        task=lambda: None,
+    )
+    stack.enter_context(reporter)
+    client = stack.enter_context(patient_client(url))
+    storage = Storage(str(folder / "storage"))
+    stack.enter_context(housekeeping(JobStore(client), JobQueue(client), storage, CommonSettings()))
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
@@ -140,7 +176,7 @@ def _redis_cpu(client: Any) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=9)
-    parser.add_argument("--consumers", type=int, default=500, help="0 leaves them out")
+    parser.add_argument("--threads", type=int, default=300, help="workers in threads; 0 leaves them out")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--messages", type=int, default=200)
     arguments = parser.parse_args()
@@ -150,10 +186,10 @@ def main() -> None:
             **added_by_workers(folder, num_workers=arguments.workers, seconds=arguments.seconds),
             "wanted_redis_ms_per_second_and_worker": _WANTED_MS_PER_SECOND,
         }
-        if arguments.consumers:
-            values["consumers"] = many_consumers(
+        if arguments.threads:
+            values["in_threads"] = many_workers(
                 folder / "redis",
-                num_consumers=arguments.consumers,
+                num_workers=arguments.threads,
                 seconds=arguments.seconds,
                 num_messages=arguments.messages,
             )

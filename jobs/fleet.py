@@ -11,13 +11,21 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobs import keys
-from jobs.clock import redis_now
+from jobs.clock import LUA_NOW_MS
 from jobs.queue import TASK_KINDS, TaskKind
 from jobs.redis_store import RedisStore
 
 _ALIVE = timedelta(seconds=20)
 """A worker reports every few seconds, also while it works."""
 _SPEED_FADING = 0.9
+# ARGV: id, what it says of itself as a JSON object, to which the time is added.
+_REPORT = keys.with_keys(
+    LUA_NOW_MS
+    + """
+local open = string.sub(ARGV[2], 1, -2)
+redis.call('HSET', key_workers(), ARGV[1], string.format('%s,"reported_at":%.3f}', open, now_ms() / 1000))
+"""
+)
 # ARGV: id, what was read of it. It may have reported meanwhile.
 _FORGET = keys.with_keys("""
 if redis.call('HGET', key_workers(), ARGV[1]) == ARGV[2] then redis.call('HDEL', key_workers(), ARGV[1]) end
@@ -101,8 +109,7 @@ class Fleet(RedisStore):
 
     def report(self, worker: WorkerInfo) -> None:
         """Says that a worker is alive."""
-        seen = worker.model_copy(update={"reported_at": redis_now(self.client).timestamp()})
-        self.client.hset(keys.WORKERS(), worker.id, seen.model_dump_json())
+        self._run(_REPORT, worker.id, worker.model_dump_json(exclude={"reported_at"}))
 
     def sign_off(self, worker_id: str) -> None:
         """Says that a worker stops."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 import threading
 import time
@@ -22,12 +23,12 @@ _log: Any = structlog.get_logger(__name__)
 _STOP_SECONDS = 1.0
 _NEVER = float("-inf")
 
-# ARGV: lock, token, ttl in ms.
+# ARGV: lock, token, ttl in ms. Returns for how many ms it is still another's.
 _TAKE = """
 local holder = redis.call('GET', ARGV[1])
-if holder and holder ~= ARGV[2] then return 0 end
+if holder and holder ~= ARGV[2] then return math.max(1, redis.call('PTTL', ARGV[1])) end
 redis.call('SET', ARGV[1], ARGV[2], 'PX', ARGV[3])
-return 1
+return 0
 """
 _KEEP = """
 if redis.call('GET', ARGV[1]) ~= ARGV[2] then return 0 end
@@ -55,7 +56,11 @@ class Lock(RedisStore):
 
     def take(self) -> bool:
         """Holds it from now on, unless another does. Harmless to repeat."""
-        return bool(self._run(_TAKE, self.name, self.token, milliseconds(self.ttl)))
+        return self.attempt() == timedelta()
+
+    def attempt(self) -> timedelta:
+        """As `take`, and tells how long it is another's who neither keeps nor releases it: zero once held."""
+        return timedelta(milliseconds=self._run(_TAKE, self.name, self.token, milliseconds(self.ttl)))
 
     def keep(self) -> bool:
         """Holds it for as long again, unless it has been over or another's meanwhile."""
@@ -76,12 +81,16 @@ class Leadership:
         interval: Between two times. Another process takes over from one that has died after four, or after
             `shortest`; one leader sees several states in turn.
         shortest: For which it is held at least.
+
+    Attributes:
+        others_seconds: For which it was another's when it was last asked for, unless they go on.
     """
 
     def __init__(self, client: redis.Redis, name: str, *, interval: timedelta, shortest: timedelta) -> None:
         ttl = max(shortest, 4 * interval)
         self._lock = Lock(client, keys.LEADER(name), ttl=ttl)
         self._renew_at, self._renew_seconds = _NEVER, ttl.total_seconds() / 3
+        self.others_seconds = 0.0
 
     def holds(self) -> bool:
         """Whether this process leads. Takes over where nobody does.
@@ -93,7 +102,8 @@ class Leadership:
         if now < self._renew_at:
             return True
         self._renew_at = _NEVER
-        if not self._lock.take():
+        self.others_seconds = self._lock.attempt().total_seconds()
+        if self.others_seconds:
             return False
         self._renew_at = now + self._renew_seconds
         return True
@@ -109,6 +119,9 @@ class Leadership:
 def leading(client: redis.Redis, name: str, interval: timedelta, act: Callable[[], object]) -> Iterator[None]:
     """Acts every so often in a thread while the block runs, in one of all processes that would.
 
+    The others look again when the leader's time would be over, also where it hands over before: thousands of
+    them would ask Redis for nothing.
+
     Args:
         client: Of the store's database.
         name: Of what is done.
@@ -119,10 +132,15 @@ def leading(client: redis.Redis, name: str, interval: timedelta, act: Callable[[
     stopping = threading.Event()
 
     def run() -> None:
-        while not stopping.wait(interval.total_seconds()):
+        wait = interval.total_seconds()
+        while not stopping.wait(wait):
+            wait = interval.total_seconds()
             try:
                 if leadership.holds():
                     act()
+                else:
+                    # Not all of them in the same moment.
+                    wait = max(wait, leadership.others_seconds + random.uniform(0, wait))
             except Exception:
                 # Whatever it is: a thread that ended would be missed by nobody until jobs stand still.
                 _log.warning("leader.failed", name=name, exc_info=True)

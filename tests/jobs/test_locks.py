@@ -56,6 +56,24 @@ def test_one_leader_leads_until_it_stops(client: redis.Redis) -> None:
         assert handed_over.wait(10)
 
 
+def test_who_does_not_lead_does_not_keep_asking(client: redis.Redis) -> None:
+    interval = timedelta(milliseconds=10)
+    acted, did_not = threading.Semaphore(0), threading.Event()
+    with leading(client, "it", interval, acted.release):
+        assert acted.acquire(timeout=10)
+        with leading(client, "it", interval, did_not.set):
+            before = _calls(client, "evalsha")
+            for _ in range(50):
+                assert acted.acquire(timeout=10)
+            # The leader renews three times in its second, the other looks when that would be over.
+            assert _calls(client, "evalsha") - before < 25
+            assert not did_not.is_set()
+
+
+def _calls(client: redis.Redis, command: str) -> int:
+    return int(client.info("commandstats")[f"cmdstat_{command}"]["calls"])
+
+
 def test_a_leader_goes_on_after_an_error(client: redis.Redis) -> None:
     acted = threading.Semaphore(0)
 
