@@ -22,9 +22,9 @@ from torch import nn
 
 from benchmarks.results_file import write_results
 from pipelines.propagation import PropagationConfig, PropagationNet
-from training.config import read_yaml
 from training.restoration.config import RestorationConfig
 from training.restoration.trainer import RestorationTrainer
+from training.yaml_files import read_yaml
 
 _CONFIG = Path(__file__).parents[1] / "configs/nano2.yaml"
 _STAGE = {

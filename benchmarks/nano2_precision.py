@@ -22,10 +22,10 @@ from pipelines.propagation.checkpoint import load_propagation
 from pipelines.propagation.model import PropagationModel
 from pipelines.propagation.network import PropagationNet
 from pipelines.propagation.quantized import quantize_body
-from training.config import read_yaml, validate_config
 from training.evaluation import load_hr, make_lq
 from training.metrics import psnr_y
 from training.restoration.config import RestorationConfig
+from training.yaml_files import read_yaml, validate_config
 
 SCALE = 4
 RECIPES = ("bicubic", "real")

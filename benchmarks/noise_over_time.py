@@ -22,10 +22,10 @@ from pipelines.clips import restore_clip
 from pipelines.loaders import load_model
 from pipelines.model import Model
 from pipelines.propagation.interpolation import enlarge
-from training.config import read_yaml, validate_config
 from training.evaluation import ALL_RECIPES, STILL_SUFFIXES, load_hr, make_lq
 from training.restoration.config import RestorationConfig
 from training.validation import mean_psnr
+from training.yaml_files import read_yaml, validate_config
 
 SCALE = 4
 NUM_FRAMES, SCORED = 9, slice(2, 7)

@@ -4,91 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from pipelines.planning.attention import FULL_ATTENTION, AttentionSettings
 from pipelines.planning.view import ViewSettings
-from training.errors import TrainingConfigError
-
-
-class StrictModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-Config = TypeVar("Config", bound=StrictModel)
-
-
-class BlurConfig(StrictModel):
-    """Random blur kernels (Real-ESRGAN's families, as in DOVE's degradation.yaml)."""
-
-    probability: float = Field(default=1.0, ge=0, le=1)
-    kernel_sizes: tuple[int, ...] = (7, 9, 11, 13, 15, 17, 19, 21)
-    # iso, aniso, generalised iso, generalised aniso, plateau iso, plateau aniso, sinc
-    kernel_probabilities: tuple[float, float, float, float, float, float, float] = (
-        0.405, 0.225, 0.108, 0.027, 0.108, 0.027, 0.1,
-    )  # fmt: skip
-    sigma: tuple[float, float] = (0.2, 3.0)
-    sigma_step: float = 0.0
-    angle_step: float = 0.0
-    beta_gaussian: tuple[float, float] = (0.5, 4.0)
-    beta_gaussian_step: float = 0.0
-    beta_plateau: tuple[float, float] = (1.0, 2.0)
-    beta_plateau_step: float = 0.0
-    omega_step: float = 0.0
-
-
-class ResizeConfig(StrictModel):
-    """Random resampling; probabilities of up, down and keep."""
-
-    probabilities: tuple[float, float, float] = (0.2, 0.7, 0.1)
-    scale: tuple[float, float] = (0.15, 1.5)
-    scale_step: float = 0.0
-
-
-class NoiseConfig(StrictModel):
-    """Gaussian or Poisson noise; sigma in 8-bit levels."""
-
-    probability: float = Field(default=1.0, ge=0, le=1)
-    gaussian_probability: float = 0.5
-    sigma: tuple[float, float] = (1.0, 30.0)
-    sigma_step: float = 0.0
-    poisson_scale: tuple[float, float] = (0.05, 3.0)
-    poisson_scale_step: float = 0.0
-    gray_probability: float = 0.4
-
-
-class JpegConfig(StrictModel):
-    probability: float = Field(default=1.0, ge=0, le=1)
-    quality: tuple[float, float] = (30.0, 95.0)
-    quality_step: float = 3.0
-
-
-class CodecConfig(StrictModel):
-    """Video coding at the size the clip has at that point; bit rate relative to 160x320 at 25 fps as in
-    DOVE's yaml, scaled by the clip's own area so that bits per pixel stay comparable."""
-
-    probability: float = Field(default=1.0, ge=0, le=1)
-    codecs: tuple[str, ...] = ("libx264", "mpeg4")
-    crf: tuple[float, float] | None = None
-    bits_per_pixel: tuple[float, float] = (0.008, 0.3)
-
-
-class PassConfig(StrictModel):
-    blur: BlurConfig = BlurConfig()
-    resize: ResizeConfig | None = ResizeConfig()
-    noise: NoiseConfig = NoiseConfig()
-    jpeg: JpegConfig = JpegConfig()
-    codec: CodecConfig = CodecConfig()
-
-
-class DegradationConfig(StrictModel):
-    """One profile: passes in RealBasicVSR's order, then the resize to the LR size."""
-
-    passes: tuple[PassConfig, ...] = ()
-    final_sinc_probability: float = 0.0
+from training.degradation_profile import DegradationConfig
+from training.yaml_files import StrictModel, read_yaml, validate_config
 
 
 class DataConfig(StrictModel):
@@ -165,7 +88,10 @@ class StageConfig(StrictModel):
         min_length=1, description="profile -> weight among the samples of this stage"
     )
     clean_probability: float = Field(default=0.35, description="share of samples degraded by bicubic alone")
-    pixel_loss: Literal["charbonnier", "mse"] = "charbonnier"
+    pixel_loss: Literal["charbonnier", "mse", "psnr"] = "charbonnier"
+    teacher_weight: float = Field(
+        default=0.0, ge=0, le=1, description="share of the pixel loss that asks for the teacher's frames"
+    )
     perceptual_weight: float = 0.0
     temporal_weight: float = 0.0
     latent_weight: float = 0.0
@@ -214,6 +140,9 @@ class TrainingConfig(RunConfig):
     Attributes:
         card: Copied into the checkpoint's `dovetail.json` (licence, source).
         optimizer: `muon` is for the matrices of blocks; Adam has the rest.
+        teacher: A restorer's checkpoint, embedded or a folder: its frames are what a small network can learn
+            of HR frames, without what nobody could know.
+        compile_blocks: Compile the transformer's blocks, which takes a C++ compiler on a CPU.
         weight_decay: Adam's.
         betas: Adam's.
         start_parts: What is taken of a checkpoint to start from.
@@ -222,11 +151,13 @@ class TrainingConfig(RunConfig):
         stages: In order.
     """
 
-    card: dict[str, str | int] = {}
+    card: dict[str, str | int] = Field(default_factory=dict)
     optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.99)
     start_parts: tuple[Literal["transformer", "vae"], ...] = ("transformer", "vae")
+    teacher: str | None = None
+    compile_blocks: bool = False
     degradations: dict[str, DegradationConfig]
     model: ModelConfig
     stages: tuple[StageConfig, ...] = Field(min_length=1)
@@ -236,6 +167,8 @@ class TrainingConfig(RunConfig):
         for stage in self.stages:
             if stage.view_probability and self.model.view is None:
                 raise ValueError(f"view_probability is {stage.view_probability}, but the model has no view")
+            if stage.teacher_weight and self.teacher is None:
+                raise ValueError(f"teacher_weight is {stage.teacher_weight}, but there is no teacher")
             unknown = set(stage.degradations) - set(self.degradations)
             if unknown:
                 defined = sorted(self.degradations)
@@ -271,30 +204,3 @@ def load_config(path: Path) -> TrainingConfig:
         TrainingConfigError: If the file is missing or no YAML, or a field unknown, missing or out of range.
     """
     return validate_config(TrainingConfig, read_yaml(path), path)
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file.
-
-    Raises:
-        TrainingConfigError: If the file is missing or no YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise TrainingConfigError(f"cannot read the training configuration {path}: {error}") from error
-
-
-def validate_config(kind: type[Config], content: Any, path: Path) -> Config:
-    """The content of a file as a configuration of a kind.
-
-    Raises:
-        TrainingConfigError: If a field is unknown, missing or out of range; the message names the file.
-    """
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()
-        )
-        raise TrainingConfigError(f"{path}: {problems}") from error

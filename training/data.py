@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
-from training.config import DataConfig, DegradationConfig, TrainingConfig
+from training.config import DataConfig, TrainingConfig
 from training.degradation import degrade_clip, from_uint8
+from training.degradation_profile import DegradationConfig
 from training.drawings import draw_picture
 from training.errors import TrainingDataError
 from training.video_coding import ACCURATE

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from PIL import Image
 from scipy import special
 
-from training.config import (
+from training.degradation_profile import (
     BlurConfig,
     CodecConfig,
     DegradationConfig,

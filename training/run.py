@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 
 from pipelines.propagation import save_propagation
-from training.config import TrainingConfig, read_yaml, validate_config
+from training.config import TrainingConfig
 from training.curves import plot_curves
 from training.restoration.config import RestorationConfig
 from training.restoration.trainer import RestorationTrainer
 from training.trainer import Trainer
+from training.yaml_files import read_yaml, validate_config
 
 CHECKPOINT_NAME = "checkpoint"
 

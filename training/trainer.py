@@ -11,11 +11,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from pipelines.dove.description import EMBEDDED_FOLDER
+from pipelines.propagation import PropagationNet
+from pipelines.propagation.checkpoint import load_propagation
 from training.batches import CropBatch, draw_batch
 from training.config import StageConfig, TrainingConfig
 from training.data import Block, BlockMaker, one_step_maker
 from training.loop import TrainingLoop
-from training.losses import frequency_loss, perceptual_loss, pixel_loss, temporal_loss
+from training.losses import frequency_loss, perceptual_loss, pixel_loss, psnr_loss, temporal_loss
 from training.model import OneStepModel, upsample
 from training.muon import Muon
 from training.validation import Restore
@@ -36,6 +39,14 @@ class Trainer(TrainingLoop[OneStepModel, CropBatch]):
         super().__init__(
             config, lambda: OneStepModel(config.model), data_dir=data_dir, run_dir=run_dir, device=device
         )
+        self._teacher: PropagationNet | None = None
+        if config.teacher is not None:
+            folder = EMBEDDED_FOLDER / config.teacher
+            self._teacher, _ = load_propagation(folder if folder.is_dir() else Path(config.teacher))
+            self._teacher.float().to(self.device).eval()
+        if config.compile_blocks:
+            for block in self.network.transformer.transformer_blocks:
+                block.compile(dynamic=False)
 
     def _make_optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
         config = self.config
@@ -76,8 +87,15 @@ class Trainer(TrainingLoop[OneStepModel, CropBatch]):
             latents = self.network.restore_latents(lq, batch.whole)
         sr = self.network.vae.decode(latents, lq)
         sr01, hr01 = sr.float() * 0.5 + 0.5, hr * 0.5 + 0.5
-        losses = {"pixel": pixel_loss(sr01, hr01, stage.pixel_loss)}
-        loss = losses["pixel"]
+        # Decibels are no ratio to interpolation's.
+        logged = "charbonnier" if stage.pixel_loss == "psnr" else stage.pixel_loss
+        losses = {"pixel": pixel_loss(sr01, hr01, logged)}
+        loss = sr01.new_zeros(())
+        if stage.teacher_weight < 1:
+            loss = loss + (1 - stage.teacher_weight) * _fidelity(sr01, hr01, stage.pixel_loss)
+        if stage.teacher_weight:
+            wanted = self._taught(lq)
+            loss = loss + stage.teacher_weight * _fidelity(sr01, wanted, stage.pixel_loss)
         if stage.perceptual_weight:
             frames = [x.transpose(1, 2).flatten(0, 1) for x in (sr01, hr01)]
             losses["perceptual"] = perceptual_loss(*frames)
@@ -91,12 +109,23 @@ class Trainer(TrainingLoop[OneStepModel, CropBatch]):
             loss = loss + stage.frequency_weight * losses["frequency"]
         if stage.latent_weight:
             losses["latent"] = (latents.float() - self.network.vae.encode(hr)).square().mean()
-            loss = loss + stage.latent_weight * losses["latent"]
+            latent_loss = losses["latent"]
+            if stage.pixel_loss == "psnr":
+                latent_loss = _fidelity(self.network.vae.pictures(latents.float()) * 0.5 + 0.5, hr01, "psnr")
+            loss = loss + stage.latent_weight * latent_loss
         with torch.no_grad():
             lq01 = lq.transpose(1, 2).flatten(0, 1) * 0.5 + 0.5
             bicubic = F.interpolate(lq01, scale_factor=self.config.model.scale, mode="bicubic")
-            losses["baseline"] = pixel_loss(bicubic, hr01.transpose(1, 2).flatten(0, 1), stage.pixel_loss)
+            losses["baseline"] = pixel_loss(bicubic, hr01.transpose(1, 2).flatten(0, 1), logged)
         return losses | {"loss": loss}
+
+    @torch.no_grad()
+    def _taught(self, lq: torch.Tensor) -> torch.Tensor:
+        """The teacher's frames (B, 3, F, H, W), [0, 1], of LR clips in [-1, 1]."""
+        assert self._teacher is not None
+        restored = self._teacher((lq * 0.5 + 0.5).transpose(1, 2), scale=self.config.model.scale)
+        frames: torch.Tensor = restored.frames.float().transpose(1, 2)
+        return frames
 
     def _restorers(self) -> Mapping[str, Restore]:
         """The model, and the same without its transformer: what that is worth."""
@@ -130,6 +159,13 @@ class Trainer(TrainingLoop[OneStepModel, CropBatch]):
         steps, name = self.network.load(folder, parts=self.config.start_parts)
         # The raw weights of this checkpoint go on; another checkpoint is what this one is made of.
         return steps if name == self.config.model.name else 0
+
+
+def _fidelity(sr: torch.Tensor, wanted: torch.Tensor, kind: str) -> torch.Tensor:
+    """A stage's pixel loss of clips (B, 3, F, H, W), [0, 1]."""
+    if kind == "psnr":
+        return psnr_loss(sr.transpose(1, 2), wanted.transpose(1, 2))
+    return pixel_loss(sr, wanted, kind)
 
 
 def scheduled_rate(stage: StageConfig, step: int) -> float:

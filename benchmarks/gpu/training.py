@@ -16,13 +16,13 @@ from typing import Any
 
 from benchmarks.gpu.kit import ROOT, Kit, rounded
 from pipelines.planning.host import usable_cpus
-from training.config import read_yaml, validate_config
 from training.data import SamplePool
 from training.loop import RAW_NAME, STATE_NAME
 from training.restoration.config import RestorationConfig, RestorationStage
 from training.restoration.samples import Batch
 from training.restoration.trainer import RestorationTrainer
 from training.run import CHECKPOINT_NAME, save_checkpoint
+from training.yaml_files import read_yaml, validate_config
 
 NAME = "training"
 STATE = "training-state.pt"

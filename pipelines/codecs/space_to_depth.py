@@ -92,9 +92,13 @@ class SpaceToDepthAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
             sample: (B, 3, F, H, W) in [-1, 1]; H and W multiples of the compression ratio.
 
         Returns:
-            (B, 192, F, H / 8, W / 8), same dtype; the exact inverse of the rearrangement in `decode`.
+            (B, 192, F, H / 8, W / 8), same dtype.
         """
         return F.pixel_unshuffle(sample.transpose(1, 2), self.ratio).transpose(1, 2)
+
+    def pictures(self, latents: torch.Tensor) -> torch.Tensor:
+        """The inverse of `encode`: (B, 192, F, H / 8, W / 8) as frames (B, 3, F, H, W)."""
+        return F.pixel_shuffle(latents.transpose(1, 2), self.ratio).transpose(1, 2)
 
     def decode(self, latents: torch.Tensor, lq: torch.Tensor, *, lead: int = 0) -> torch.Tensor:
         """Renders frames from restored latents and the LR frames.

@@ -9,14 +9,6 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.config import (
-    BlurConfig,
-    CodecConfig,
-    DegradationConfig,
-    NoiseConfig,
-    PassConfig,
-    ResizeConfig,
-)
 from training.degradation import (
     code_video,
     degrade_clip,
@@ -28,6 +20,14 @@ from training.degradation import (
     random_resize,
     sinc_kernel,
     walk,
+)
+from training.degradation_profile import (
+    BlurConfig,
+    CodecConfig,
+    DegradationConfig,
+    NoiseConfig,
+    PassConfig,
+    ResizeConfig,
 )
 from training.metrics import psnr_y
 

@@ -11,7 +11,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from pipelines.dove.description import EMBEDDED_FOLDER
 from pipelines.errors import CheckpointError
+from pipelines.propagation.checkpoint import load_propagation
 from tests.training.conftest import numbered_blocks
 from training.batches import CropBatch, draw_batch
 from training.config import ModelConfig, TrainingConfig, ValidationConfig, load_config
@@ -96,6 +98,36 @@ def test_training_reduces_the_loss(training_data: Path, tiny_config: TrainingCon
     batch = draw_batch(block, stage, 4, np.random.default_rng(0))
     losses = [trainer.train_step(batch)["pixel"] for _ in range(30)]
     assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_teacher_is_learnt_from(training_data: Path, tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    """What asks for its frames alone comes nearer to them than what asks for the originals."""
+    stage = tiny_config.stages[1].model_copy(
+        update={"learning_rate": 3e-3, "schedule": "constant", "steps": 40, "pixel_loss": "psnr"}
+    )
+    plain = {"perceptual_weight": 0.0, "temporal_weight": 0.0, "frequency_weight": 0.0}
+    lq = torch.rand(1, 3, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    distances = []
+    for teacher_weight in (1.0, 0.0):
+        taught = stage.model_copy(update=plain | {"teacher_weight": teacher_weight})
+        config = tiny_config.model_copy(update={"stages": (taught,), "teacher": "dovetail-nano-2"})
+        trainer = Trainer(config, data_dir=training_data, run_dir=tmp_path / str(teacher_weight))
+        teacher, _ = load_propagation(EMBEDDED_FOLDER / "dovetail-nano-2")
+        wanted = teacher.float()((lq * 0.5 + 0.5).transpose(1, 2), scale=4).frames.transpose(1, 2) * 2 - 1
+        batch = CropBatch(torch.rand(1, 3, 1, 64, 64) * 2 - 1, lq)
+        for _ in range(40):
+            losses = trainer.train_step(batch)
+        assert {"pixel", "baseline", "latent"} <= set(losses)
+        restored, _ = trainer.network(lq)
+        distances.append((restored - wanted).square().mean().item())
+    assert distances[0] < 0.5 * distances[1]
+
+
+def test_a_stage_that_is_taught_needs_a_teacher(tiny_config: TrainingConfig) -> None:
+    content = tiny_config.model_dump(mode="json")
+    content["stages"][1]["teacher_weight"] = 0.5
+    with pytest.raises(ValidationError, match=r"teacher_weight is 0\.5, but there is no teacher"):
+        TrainingConfig.model_validate(content)
 
 
 @pytest.mark.usefixtures("inline_pool")

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from training.config import StrictModel, read_yaml, validate_config
+from training.yaml_files import StrictModel, read_yaml, validate_config
 
 
 class MetadataLimits(StrictModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from training.config import StrictModel, read_yaml, validate_config
+from training.yaml_files import StrictModel, read_yaml, validate_config
 
 
 class Licence(StrictModel):

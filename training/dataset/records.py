@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from training.config import StrictModel
+from training.yaml_files import StrictModel
 
 
 class SourceFacts(StrictModel):

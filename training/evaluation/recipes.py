@@ -23,7 +23,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from training.config import JpegConfig
 from training.degradation import (
     code_video,
     filter_frames,
@@ -33,6 +32,7 @@ from training.degradation import (
     resize,
     to_uint8,
 )
+from training.degradation_profile import JpegConfig
 from training.losses import luma
 from training.video_coding import FRAMES_PER_SECOND
 

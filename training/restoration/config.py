@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipelines.propagation import PropagationConfig
-from training.config import DataConfig, RunConfig, StrictModel, ValidationConfig
+from training.config import DataConfig, RunConfig, ValidationConfig
+from training.yaml_files import StrictModel
 
 Range = tuple[float, float]
 

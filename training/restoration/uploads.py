@@ -13,8 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from training.config import JpegConfig
 from training.degradation import code_video, random_jpeg, resize
+from training.degradation_profile import JpegConfig
 from training.restoration.config import UploadConfig
 
 # Rate factors of equal visible loss: x264's scale, then what x265's is shifted by (rough).
