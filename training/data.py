@@ -17,11 +17,9 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import torch
 import torch.nn.functional as F
-from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from training.config import DataConfig, TrainingConfig
@@ -29,7 +27,7 @@ from training.degradation import degrade_clip, from_uint8
 from training.degradation_profile import DegradationConfig
 from training.drawings import draw_picture
 from training.errors import TrainingDataError
-from training.video_coding import ACCURATE
+from training.video_coding import decode_frames
 
 _BLOCKS_AHEAD = 2
 
@@ -59,11 +57,13 @@ class SourceLibrary:
         self.pictures = [np.array(Image.open(path).convert("RGB")) for path in pictures]
         self.videos = [decode_frames(path, config.max_video_frames) for path in videos]
 
-    def sample(self, rng: np.random.Generator, num_frames: int) -> torch.Tensor:
-        """Draws an HR clip: (num_frames, 3, S, S), float32, [0, 1]."""
+    def sample(
+        self, rng: np.random.Generator, num_frames: int, *, downscale: tuple[float, float] | None = None
+    ) -> torch.Tensor:
+        """Draws an HR clip: (num_frames, 3, S, S), float32, [0, 1]; `downscale` in place of the usual one."""
         is_picture = not self.videos or (self.pictures and rng.random() < self.config.image_probability)
         draw = self._picture_clip if is_picture else self._video_clip
-        return self.flip(draw(rng, num_frames), rng)
+        return self.flip(draw(rng, num_frames, downscale or self.config.downscale), rng)
 
     def picture(self, rng: np.random.Generator) -> np.ndarray:
         """A picture (H, W, 3), uint8: of the folder, or drawn, half of these over one of the folder."""
@@ -81,11 +81,13 @@ class SourceLibrary:
             clip = clip.transpose(-1, -2)
         return clip
 
-    def _picture_clip(self, rng: np.random.Generator, num_frames: int) -> torch.Tensor:
+    def _picture_clip(
+        self, rng: np.random.Generator, num_frames: int, downscale: tuple[float, float]
+    ) -> torch.Tensor:
         """A camera pan over a picture (or a still): the picture is shrunk by a random factor, cropped."""
         config = self.config
         picture = self.picture(rng)
-        factor = self._shrink_factor(rng, picture.shape)
+        factor = self._shrink_factor(rng, picture.shape, downscale)
         is_static = rng.random() < config.static_probability
         velocity = np.zeros(2) if is_static else rng.uniform(-config.max_pan, config.max_pan, 2)
         reach = np.ceil(np.abs(velocity) * (num_frames - 1)).astype(int)
@@ -96,20 +98,23 @@ class SourceLibrary:
         size = config.hr_size
         return torch.stack([window[0, :, y : y + size, x : x + size] for y, x in offsets])
 
-    def _video_clip(self, rng: np.random.Generator, num_frames: int) -> torch.Tensor:
+    def _video_clip(
+        self, rng: np.random.Generator, num_frames: int, downscale: tuple[float, float]
+    ) -> torch.Tensor:
         config = self.config
         video = self.videos[rng.integers(len(self.videos))]
         first = int(rng.integers(max(1, len(video) - num_frames + 1)))
         index = np.minimum(first + np.arange(num_frames), len(video) - 1)
         if rng.random() < 0.5:
             index = index[::-1]
-        factor = self._shrink_factor(rng, video.shape[1:])
+        factor = self._shrink_factor(rng, video.shape[1:], downscale)
         return self._crop(video[index], np.full(2, config.hr_size), factor, rng)
 
-    def _shrink_factor(self, rng: np.random.Generator, shape: tuple[int, ...]) -> float:
+    def _shrink_factor(
+        self, rng: np.random.Generator, shape: tuple[int, ...], downscale: tuple[float, float]
+    ) -> float:
         smallest = (self.config.hr_size + 2) / min(shape[:2])
-        low, high = self.config.downscale
-        return float(max(rng.uniform(low, high), min(smallest, 1.0)))
+        return float(max(rng.uniform(*downscale), min(smallest, 1.0)))
 
     def _crop(
         self, frames: np.ndarray, span: np.ndarray, factor: float, rng: np.random.Generator
@@ -124,20 +129,6 @@ class SourceLibrary:
         return F.interpolate(window, size=size, mode="bicubic", align_corners=False, antialias=True).clamp(
             0, 1
         )
-
-
-def decode_frames(path: Path, max_frames: int) -> np.ndarray:
-    """The first frames of a video, (F, H, W, 3) uint8 RGB."""
-    reformatter = VideoReformatter()
-    frames: list[np.ndarray] = []
-    with av.open(str(path)) as container:
-        for frame in container.decode(video=0):
-            frames.append(
-                reformatter.reformat(frame, format="rgb24", interpolation=ACCURATE, threads=1).to_ndarray()
-            )
-            if len(frames) == max_frames:
-                break
-    return np.stack(frames)
 
 
 def make_sample(

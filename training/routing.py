@@ -14,8 +14,8 @@ from pipelines.dove.attention.calibration import LOCAL_ROUTES, RouteTable, agree
 from pipelines.dove.description import DESCRIPTION_NAME, transformer_digest
 from pipelines.dove.pipeline import DovePipeline
 from pipelines.planning.patterns import FullAttention, RoutedAttention, TokenGrid
-from training.data import decode_frames
 from training.errors import TrainingConfigError, TrainingDataError
+from training.video_coding import decode_frames
 
 RouteRule = Callable[[torch.Tensor, Sequence[float]], RouteTable]
 """Makes a table of heads' losses, (layers, routes, heads), and the share of keys of these local routes."""

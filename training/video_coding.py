@@ -1,10 +1,11 @@
-"""Frames through a video encoder and back, in memory."""
+"""Frames through a video encoder and back, in memory, and those of a file."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
 from fractions import Fraction
+from pathlib import Path
 from typing import cast
 
 import av
@@ -97,3 +98,17 @@ def decode_video(coded: bytes, num_frames: int) -> np.ndarray:
         ]
     decoded += [decoded[-1]] * (num_frames - len(decoded))
     return np.stack(decoded[:num_frames])
+
+
+def decode_frames(path: Path, max_frames: int) -> np.ndarray:
+    """The first frames of a video, (F, H, W, 3) uint8 RGB."""
+    reformatter = VideoReformatter()
+    frames: list[np.ndarray] = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            frames.append(
+                reformatter.reformat(frame, format="rgb24", interpolation=ACCURATE, threads=1).to_ndarray()
+            )
+            if len(frames) == max_frames:
+                break
+    return np.stack(frames)

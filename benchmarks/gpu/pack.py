@@ -19,7 +19,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from training.data import decode_frames
+from training.video_coding import decode_frames
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".mkv", ".mp4", ".mov"})
 PICTURE_SHARE = 0.6

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from training.data import decode_frames
 from training.degradation import from_uint8
 from training.errors import TrainingDataError
+from training.video_coding import decode_frames
 
 STILL_SUFFIXES = frozenset({".webp", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 

@@ -68,11 +68,14 @@ class RestorationDataConfig(DataConfig):
             little.
         smooth_probability: Share of samples of which the one with the least detail is kept: an estimator that
             has not met them takes what is soft by itself for noise and damage.
+        smooth_downscale: `downscale` of these: at their own size, films and photographs are soft by
+            themselves.
         moving_picture_probability: Share of clips from pictures that also turn and zoom.
     """
 
     detail_candidates: int = Field(default=1, ge=1)
     smooth_probability: float = Field(default=0.0, ge=0, le=1)
+    smooth_downscale: Range = (0.4, 1.0)
     moving_picture_probability: float = Field(default=0.0, ge=0, le=1)
 
 

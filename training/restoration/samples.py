@@ -82,8 +82,11 @@ def make_sample(
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """HR clip, degraded LR clip (uint8) and the levels of its degradation."""
+    is_smooth = rng.random() < data.smooth_probability
+    if is_smooth:
+        data = data.model_copy(update={"downscale": data.smooth_downscale})
     candidates = [draw_clip(data, library, rng) for _ in range(data.detail_candidates)]
-    keep = min if rng.random() < data.smooth_probability else max
+    keep = min if is_smooth else max
     hr = keep(candidates, key=detail_of)
     upload = draw_upload(uploads, scale, rng)
     side = data.hr_size // scale
@@ -102,7 +105,7 @@ def draw_clip(
     moving_share = config.moving_picture_probability * config.image_probability
     if config.num_frames > 1 and library.pictures and rng.random() < moving_share:
         return library.flip(moving_picture(config, library, rng), rng)
-    return library.sample(rng, config.num_frames)
+    return library.sample(rng, config.num_frames, downscale=config.downscale)
 
 
 def moving_picture(

@@ -21,11 +21,12 @@ from media.info import MediaInfo
 from media.reader import VideoReader
 from tests.training.dataset.conftest import pan, texture, write_film
 from training.config import DataConfig
-from training.data import SourceLibrary, decode_frames
+from training.data import SourceLibrary
 from training.dataset import DatasetConfig, DatasetSummary, LicenceBook, build_dataset
 from training.dataset.licences import Licence
 from training.dataset.metadata import look_at
 from training.errors import DatasetFolderError, TrainingDataError
+from training.video_coding import decode_frames
 from workers.run.access import IN_THIS_PROCESS, MediaAccess
 
 NO_LICENCES = LicenceBook(Licence(), {})

@@ -102,6 +102,22 @@ def test_smooth_samples_have_less_detail(
     assert all(smooth < rich for smooth, rich in zip(detail[1.0], detail[0.0], strict=True))
 
 
+def test_smooth_samples_are_shrunk_less(
+    library: SourceLibrary, restoration_config: RestorationConfig
+) -> None:
+    data = restoration_config.data.model_copy(
+        update={"smooth_probability": 1.0, "num_frames": 1, "image_probability": 0.0, "downscale": (0.6, 0.6)}
+    )
+    detail = []
+    for size in ((0.6, 0.6), (1.0, 1.0)):
+        wanted = data.model_copy(update={"smooth_downscale": size})
+        made = [
+            make_sample(wanted, UploadConfig(), library, 4, np.random.default_rng(seed)) for seed in range(6)
+        ]
+        detail.append(sum(detail_of(torch.from_numpy(hr).float()) for hr, _, _ in made))
+    assert detail[1] < detail[0]
+
+
 def test_a_moving_picture_moves_steadily_inside_the_picture(
     library: SourceLibrary, restoration_config: RestorationConfig
 ) -> None:
