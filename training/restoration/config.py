@@ -70,12 +70,17 @@ class RestorationDataConfig(DataConfig):
             has not met them takes what is soft by itself for noise and damage.
         smooth_downscale: `downscale` of these: at their own size, films and photographs are soft by
             themselves.
+        defocus_probability: Share of these whose original is defocused as well, all of it or one side.
+        defocus_sigma: Gaussian sigma of that in HR pixels, log-uniform. More than degradations blur: what is
+            softer than any of them could make it is soft by itself.
         moving_picture_probability: Share of clips from pictures that also turn and zoom.
     """
 
     detail_candidates: int = Field(default=1, ge=1)
     smooth_probability: float = Field(default=0.0, ge=0, le=1)
     smooth_downscale: Range = (0.4, 1.0)
+    defocus_probability: float = Field(default=0.0, ge=0, le=1)
+    defocus_sigma: Range = (1.5, 8.0)
     moving_picture_probability: float = Field(default=0.0, ge=0, le=1)
 
 
@@ -95,6 +100,7 @@ class RestorationStage(StrictModel):
         loss: `l1`, or `psnr`: every clip's own decibels (`training.losses.psnr_loss`).
         level_weight: Weight of the estimator's error.
         level_samples: Samples of a step for the estimator at x4 and x3; at other factors as many pixels.
+        trains: `all`, or `estimator`: the body stays as it is, and is not computed.
     """
 
     steps: int = Field(ge=1)
@@ -108,6 +114,7 @@ class RestorationStage(StrictModel):
     loss: Literal["l1", "psnr"] = "l1"
     level_weight: float = Field(default=0.02, ge=0)
     level_samples: int = Field(default=24, ge=1)
+    trains: Literal["all", "estimator"] = "all"
 
     def frames_of_block(self, index: int) -> int:
         """Frames of a clip while block `index` is used."""

@@ -20,7 +20,7 @@ from training.restoration.config import (
     RestorationStage,
     UploadConfig,
 )
-from training.restoration.uploads import apply_upload, draw_upload
+from training.restoration.uploads import apply_upload, draw_upload, gaussian_blur
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,8 @@ def make_sample(
     candidates = [draw_clip(data, library, rng) for _ in range(data.detail_candidates)]
     keep = min if is_smooth else max
     hr = keep(candidates, key=detail_of)
+    if is_smooth and rng.random() < data.defocus_probability:
+        hr = defocus(hr, data.defocus_sigma, rng)
     upload = draw_upload(uploads, scale, rng)
     side = data.hr_size // scale
     lq = apply_upload(hr, upload, (side, side), rng)
@@ -96,6 +98,22 @@ def make_sample(
         lq.numpy(),
         np.array(upload.levels(scale), np.float32),
     )
+
+
+def defocus(clip: torch.Tensor, sigma: tuple[float, float], rng: np.random.Generator) -> torch.Tensor:
+    """A clip (F, 3, H, W), part of which lies out of focus: across a plane that leans away, or all of it.
+
+    Args:
+        clip: float32, [0, 1].
+        sigma: Smallest and largest Gaussian sigma in pixels, drawn log-uniformly.
+        rng: Draws sigma and the plane.
+    """
+    height, width = clip.shape[-2:]
+    blurred = gaussian_blur(clip, math.exp(rng.uniform(*np.log(sigma))))
+    direction = rng.uniform(0, 2 * math.pi)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    distance = math.sin(direction) * y + math.cos(direction) * x + float(rng.uniform(-0.5, 2.0))
+    return torch.lerp(clip, blurred, (0.5 + 2 * distance).clamp(0, 1))
 
 
 def draw_clip(

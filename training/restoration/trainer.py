@@ -89,15 +89,17 @@ class RestorationTrainer(TrainingLoop[PropagationNet, Batch]):
     def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Pixel loss and the estimator's; `baseline<s>` is the pixel loss of bicubic interpolation at s."""
         stage = self.config.stage_at(self.step)
+        units = torch.tensor(LEVEL_UNITS, device=self.device)
+        levels = self.network.estimator(batch.level_lq.to(self.device))
+        level = F.smooth_l1_loss(levels / units, batch.levels.to(self.device) / units, beta=_LEVEL_BETA)
+        if stage.trains == "estimator":
+            return {"level": level, "loss": level}
         hr, lq = batch.hr.to(self.device), batch.lq.to(self.device)
         with self.autocast():
             restored = self.network(lq, scale=batch.scale)
         target = inner(hr, stage.border, batch.scale)
         frames = inner(restored.frames, stage.border, batch.scale)
         pixel = F.l1_loss(frames, target)
-        units = torch.tensor(LEVEL_UNITS, device=self.device)
-        levels = self.network.estimator(batch.level_lq.to(self.device))
-        level = F.smooth_l1_loss(levels / units, batch.levels.to(self.device) / units, beta=_LEVEL_BETA)
         with torch.no_grad():
             baseline = F.l1_loss(inner(enlarge(lq, batch.scale), stage.border, batch.scale), target)
         return {
@@ -114,7 +116,8 @@ class RestorationTrainer(TrainingLoop[PropagationNet, Batch]):
             for scale in self.config.network.scales
             if means.get(f"baseline{scale}")  # 0 where all at x1 was clean
         ]
-        return f"of bicubic's L1: {', '.join(ratios)}, level {means['level']:.3f}"
+        pixels = [f"of bicubic's L1: {', '.join(ratios)}"] if ratios else []
+        return ", ".join([*pixels, f"level {means['level']:.4f}"])
 
     def _restorers(self) -> Mapping[str, Restore]:
         def restore(lq: torch.Tensor) -> tuple[torch.Tensor, tuple[float, ...]]:

@@ -13,6 +13,7 @@ from pipelines.propagation.network import unshuffle_ratio
 from training.data import SourceLibrary
 from training.restoration.config import RestorationConfig, UploadConfig
 from training.restoration.samples import (
+    defocus,
     detail_of,
     draw_batch,
     inner,
@@ -116,6 +117,36 @@ def test_smooth_samples_are_shrunk_less(
         ]
         detail.append(sum(detail_of(torch.from_numpy(hr).float()) for hr, _, _ in made))
     assert detail[1] < detail[0]
+
+
+def test_what_is_out_of_focus_is_so_in_the_original_and_the_rest_stays_sharp() -> None:
+    clip = torch.rand(2, 3, 64, 64, generator=torch.manual_seed(0))
+    shares = []
+    for seed in range(8):
+        soft = defocus(clip, (3.0, 3.0), np.random.default_rng(seed))
+        kept = (soft == clip).all(dim=(0, 1))
+        shares.append(float(kept.float().mean()))
+        assert detail_of(soft) < detail_of(clip)
+        assert soft[:, :, ~kept].std() < clip[:, :, ~kept].std()
+    assert min(shares) < 0.1
+    assert 0.2 < max(shares) < 0.9
+
+
+def test_defocused_samples_tell_the_same_levels(
+    library: SourceLibrary, restoration_config: RestorationConfig
+) -> None:
+    uploads = UploadConfig(
+        blur_probability=0.0, noise_probability=0.0, jpeg_probability=0.0, codec_probability=0.0
+    )
+    made = []
+    for share in (0.0, 1.0):
+        data = restoration_config.data.model_copy(
+            update={"smooth_probability": 1.0, "num_frames": 1, "defocus_probability": share}
+        )
+        made.append(make_sample(data, uploads, library, 4, np.random.default_rng(3)))
+    (sharp, _, sharp_levels), (soft, _, soft_levels) = made
+    assert detail_of(torch.from_numpy(soft).float()) < 0.8 * detail_of(torch.from_numpy(sharp).float())
+    assert np.array_equal(sharp_levels, soft_levels)
 
 
 def test_a_moving_picture_moves_steadily_inside_the_picture(

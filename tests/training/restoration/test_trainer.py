@@ -121,6 +121,23 @@ def test_clean_input_at_x1_that_leaves_nothing_to_do_is_logged_and_drawn(
 
 
 @pytest.mark.usefixtures("inline_pool")
+def test_the_estimator_is_trained_alone_where_a_stage_says_so(
+    training_data: Path, restoration_config: RestorationConfig, tmp_path: Path
+) -> None:
+    stage = restoration_config.stages[0].model_copy(update={"trains": "estimator", "steps": 6})
+    config = restoration_config.model_copy(update={"stages": (stage,), "log_every": 2, "validation": None})
+    trainer = RestorationTrainer(config, data_dir=training_data, run_dir=tmp_path)
+    before = {name: weight.clone() for name, weight in trainer.network.state_dict().items()}
+    trainer.run()
+    changed = {
+        name for name, weight in trainer.network.state_dict().items() if not torch.equal(weight, before[name])
+    }
+    assert changed
+    assert all(name.startswith("estimator.") for name in changed)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert all(record["loss"] == record["level"] for record in log)
+
+
 def test_another_run_goes_on_from_committed_weights_with_a_warm_up(
     training_data: Path, restoration_config: RestorationConfig, tmp_path: Path
 ) -> None:
