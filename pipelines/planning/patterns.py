@@ -64,7 +64,7 @@ class WindowAttention(LayerCost):
 
     @property
     def token_elements(self) -> int:
-        """Windows gather copies of query, key and value (41 counted on dovetail-nano's configuration)."""
+        """Windows gather copies of query, key and value (41 counted with 6 heads of 32 channels)."""
         return 42
 
     def keys_per_token(self, grid: TokenGrid, head_dim: int) -> float:
@@ -203,12 +203,12 @@ class UnitAttention(LayerCost):
     of two units meet there (SimpleGVR, arXiv 2506.19838).
 
     Attributes:
-        unit: Frames of a unit, in tokens.
+        unit: Frames of a unit, in tokens; 1 leaves every frame alone.
         inside: Pattern inside a unit.
     """
 
     pattern: Literal["units"] = "units"
-    unit: Annotated[int, Field(ge=2)] = 5
+    unit: PositiveInt = 5
     inside: Annotated[
         Annotated[FullAttention | WindowAttention | SparseAttention, Field(discriminator="pattern")],
         BeforeValidator(layer_from_name),

@@ -58,7 +58,7 @@ def _fit_for(model: DiffusionShape, request: ChunkRequest) -> DiffusionFit:
     work = model.working_size(request.height, request.width, request.out_height, request.out_width)
     height, width = (round_up(side, model.alignment) for side in work)
     overlap = DEFAULT_OVERLAP if request.overlap is None else request.overlap
-    _, default_overlap = DEFAULT_CHUNK[model.autoencoder]
+    default_overlap = 0 if model.is_per_frame else DEFAULT_CHUNK[model.autoencoder][1]
     return DiffusionFit(
         num_frames=model.padded_frames(request.num_frames),
         height=height,

@@ -66,6 +66,7 @@ class DiffusionShape:
         latent_channels: Channels of a latent pixel.
         is_streamed: Whether whole frames pass the network without a tensor of the latents' size.
         view_tokens: Of a frame of the view that tiles get of the whole frame, at most; 0 for none.
+        decoder_sees_neighbours: Whether decoding a frame takes others.
         kind: Tells shapes apart where they are JSON.
     """
 
@@ -84,7 +85,15 @@ class DiffusionShape:
     latent_channels: int = 16
     is_streamed: bool = False
     view_tokens: int = 0
+    decoder_sees_neighbours: bool = True
     kind: Literal["diffusion"] = "diffusion"
+
+    @property
+    def is_per_frame(self) -> bool:
+        """Whether every frame is restored by itself, wherever a chunk begins."""
+        latent_frames = max(self.temporal_ratio, self.patch_size_t or 1)
+        alone = latent_frames == 1 and self.attention.frames_at_once(2) == 1
+        return alone and not self.decoder_sees_neighbours
 
     @property
     def alignment(self) -> int:
@@ -232,4 +241,5 @@ class DiffusionShape:
             head_dim=config.attention_head_dim,
             clip_length=clip_length,
             view_tokens=view_tokens,
+            decoder_sees_neighbours=is_cogvideox or vae_config.num_lq_frames > 1,
         )

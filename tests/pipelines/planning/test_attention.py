@@ -52,7 +52,7 @@ def test_every_form_is_read_and_the_shortest_complete_one_written(given: Any, wr
         {"window": [0, 8]},
         {"pattern": "full", "window": "x"},
         {"pattern": "window", "size": 8},
-        {"pattern": "units", "unit": 1},  # nothing to shift by
+        {"pattern": "units", "unit": 0},
         {"pattern": "units", "inside": "units"},
         {"pattern": "units", "inside": "linear"},
     ],

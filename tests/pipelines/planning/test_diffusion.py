@@ -271,11 +271,26 @@ def test_fixed_scale_networks_are_planned_at_their_own_size() -> None:
     assert (plan.tile_height, plan.tile_width) == (208, 240)
 
 
+ALONE = {
+    "attention": AttentionSettings.model_validate({"pattern": "units", "unit": 1, "inside": "window"}),
+    "patch_size_t": 1,
+    "decoder_sees_neighbours": False,
+}
+
+
+@pytest.mark.parametrize("left_out", [*ALONE, None])
+def test_chunks_share_no_frames_where_each_is_restored_alone(left_out: str | None) -> None:
+    alone: dict[str, Any] = {name: value for name, value in ALONE.items() if name != left_out}
+    plan = plan_for((128, 128), model=replace(NANO, **alone))
+    assert plan.chunk_overlap == (0 if left_out is None else 2)
+
+
 def test_model_shape_is_read_off_loaded_modules() -> None:
     shape = DiffusionShape.of(make_vae(), make_transformer())
     assert shape == DiffusionShape("cogvideox", 4, 32, patch_size_t=2, bytes_per_element=4, head_dim=16)
     nano = DiffusionShape.of(make_nano(), make_transformer(in_channels=192))
     assert (nano.native_scale, nano.temporal_ratio, nano.alignment) == (4, 1, 16)
+    assert nano.decoder_sees_neighbours
 
 
 def test_unaligned_reference_tiles_are_refused() -> None:
