@@ -13,7 +13,7 @@ from cli.errors import reported_errors
 
 def train(
     config: Annotated[
-        Path, typer.Argument(help="Training configuration (YAML), for example configs/nano.yaml.")
+        Path, typer.Argument(help="Training configuration (YAML), for example configs/dit-nano.yaml.")
     ],
     data: Annotated[Path, typer.Option(help="Folder with the picture and video folders to train on.")],
     output: Annotated[Path, typer.Option(help="Folder for log, state, curves and checkpoint.")] = Path(

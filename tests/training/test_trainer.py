@@ -199,8 +199,8 @@ def test_a_stage_with_an_unknown_degradation_is_refused(tiny_config: TrainingCon
 
 
 def test_shipped_configuration_is_valid_and_unknown_fields_are_refused(tmp_path: Path) -> None:
-    text = (REPOSITORY / "configs" / "nano.yaml").read_text()
-    load_config(REPOSITORY / "configs" / "nano.yaml")
+    text = (REPOSITORY / "configs" / "dit-nano.yaml").read_text()
+    load_config(REPOSITORY / "configs" / "dit-nano.yaml")
     broken = tmp_path / "broken.yaml"
     broken.write_text(text + "\nlerning_rate: 3\n")
     with pytest.raises(TrainingConfigError, match="lerning_rate"):
