@@ -1,7 +1,7 @@
 """Peak memory of `dovetail upscale` for a short and a long video: it must not grow with length.
 
     python -m benchmarks.memory_over_length                       # bicubic, 10 s and 10 min
-    python -m benchmarks.memory_over_length --model dovetail-nano --seconds 10 60 --size 32x32
+    python -m benchmarks.memory_over_length --model dovetail-dit-nano --seconds 10 60 --size 32x32
 
 Every run is a process of its own, and the peak is what the system says of that process when it has ended.
 """

@@ -1,8 +1,8 @@
-"""How much faster dovetail-nano became on a CPU: `python -m benchmarks.nano_speed`.
+"""How much faster the one-step pipeline became on a CPU: `python -m benchmarks.nano_speed`.
 
 Two processes, one with the code of an earlier commit and one with this one's, restore the same chunk in
-turns. Times are the least of a few rounds; on a machine that others use, the processor's seconds say more
-than the clock's.
+turns, with that commit's dovetail-nano (dovetail-dit-nano has taken its place). Times are the least of a few
+rounds; on a machine that others use, the processor's seconds say more than the clock's.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def serve(spec: str) -> None:
 
     folder, name, threads, address = spec.split("|")
     torch.set_num_threads(int(threads))
-    pipeline: Any = DovePipeline.from_checkpoint("dovetail-nano")
+    pipeline: Any = DovePipeline.from_checkpoint(f"{folder}/before/pipelines/checkpoints/dovetail-nano")
     clip = torch.load(f"{folder}/clip.pt")
     size = clip.shape[-2] * 4, clip.shape[-1] * 4
     connection = Client(address, "AF_UNIX")

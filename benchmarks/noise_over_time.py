@@ -2,7 +2,9 @@
 
 DATA is a folder of `dovetail train`. Scored is what configs/nano2.yaml holds out: videos as they move, and
 stills as scenes in which nothing does, with the noise and coding of each frame its own. Every clip is
-restored with the averaging and without it, and its middle frames are compared with the original.
+restored with the averaging and without it, and its middle frames are compared with the original. How steady
+they are is told beside bicubic interpolation: the warping error of `dovetail evaluate`, which for a scene in
+which nothing moves is the difference of its frames.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from pipelines.clips import restore_clip
 from pipelines.loaders import load_model
 from pipelines.model import Model
 from pipelines.propagation.interpolation import enlarge
+from training.degradation import from_uint8, to_uint8
 from training.evaluation import ALL_RECIPES, STILL_SUFFIXES, load_hr, make_lq
+from training.evaluation.warping import SourceMotion
 from training.restoration.config import RestorationConfig
 from training.validation import mean_psnr
 from training.yaml_files import read_yaml, validate_config
@@ -43,6 +47,8 @@ class Row:
         recipe: What was done to it.
         averaged: PSNR-Y over bicubic interpolation in dB, as the model restores.
         apart: The same without averaging.
+        warping_error: As the model restores, in 8-bit levels.
+        bicubic_warping_error: That of bicubic interpolation.
         seconds: Processor time of a frame in relation to that without averaging.
     """
 
@@ -51,6 +57,8 @@ class Row:
     recipe: str
     averaged: float
     apart: float
+    warping_error: float
+    bicubic_warping_error: float
     seconds: float
 
 
@@ -68,17 +76,29 @@ def measure(model: Model, name: str, hr: torch.Tensor, recipe: str, *, moves: bo
     """Restores a clip both ways."""
     lq = make_lq(hr, recipe, SCALE)
     size = (lq.shape[-2] * SCALE, lq.shape[-1] * SCALE)
-    bicubic = mean_psnr(enlarge(lq[None], SCALE)[0][SCORED], hr[SCORED])
+    motion = SourceMotion.of(hr[SCORED])
+    assert motion is not None
+    enlarged = enlarge(lq[None], SCALE)[0][SCORED]
+    bicubic = mean_psnr(enlarged, hr[SCORED])
 
-    def score() -> tuple[float, float]:
+    def restore() -> tuple[torch.Tensor, float]:
         started = time.process_time()
-        frames = restore_clip(model, lq, size)
-        return mean_psnr(frames[SCORED], hr[SCORED]) - bicubic, time.process_time() - started
+        frames = restore_clip(model, lq, size)[SCORED]
+        return frames, time.process_time() - started
 
-    averaged, seconds = score()
+    averaged, seconds = restore()
     with patch("pipelines.propagation.model.reduce_noise", _as_they_are):
-        apart, without = score()
-    return Row(name, moves, recipe, averaged, apart, seconds / without)
+        apart, without = restore()
+    return Row(
+        clip=name,
+        moves=moves,
+        recipe=recipe,
+        averaged=mean_psnr(averaged, hr[SCORED]) - bicubic,
+        apart=mean_psnr(apart, hr[SCORED]) - bicubic,
+        warping_error=motion.error(from_uint8(to_uint8(averaged))),
+        bicubic_warping_error=motion.error(from_uint8(to_uint8(enlarged.clamp(0, 1)))),
+        seconds=seconds / without,
+    )
 
 
 def _as_they_are(
@@ -111,7 +131,7 @@ def main() -> None:
         {"recipe": recipe, "moves": moves}
         | {
             key: fmean(getattr(row, key) for row in rows if (row.recipe, row.moves) == (recipe, moves))
-            for key in ("averaged", "apart", "seconds")
+            for key in ("averaged", "apart", "warping_error", "bicubic_warping_error", "seconds")
         }
         | {"worst_change": min(r.averaged - r.apart for r in rows if (r.recipe, r.moves) == (recipe, moves))}
         for recipe in ALL_RECIPES

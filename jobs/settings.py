@@ -68,7 +68,12 @@ class CommonSettings(BaseSettings):
     min_free_bytes: Annotated[int, Field(ge=0)] = 1 * GIB
     max_input_pixels: Annotated[int, Field(ge=1)] = 8192 * 4320
     max_input_seconds: Annotated[float, Field(gt=0)] = 24 * 3600
-    models: Annotated[Names, Field(min_length=1)] = ("dovetail-nano-2", "dovetail-nano", "bicubic", "lanczos")
+    models: Annotated[Names, Field(min_length=1)] = (
+        "dovetail-nano-2",
+        "dovetail-dit-nano",
+        "bicubic",
+        "lanczos",
+    )
     sandbox: Literal["require", "prefer"] | None = None
 
     @model_validator(mode="after")

@@ -106,7 +106,7 @@ class DoveComponents(DiffusionPipeline):  # type: ignore[misc]
         """Loads a pipeline that is ready to run.
 
         Args:
-            checkpoint: Folder, name of an embedded checkpoint ("dovetail-nano") or hub id ("owner/name").
+            checkpoint: Folder, name of an embedded checkpoint ("dovetail-dit-nano") or hub id ("owner/name").
             device: Where it runs.
             dtype: Dtype of weights and activations; None is bfloat16 on a GPU and float32 on the CPU.
             prompt: Text prompt; DOVE was trained with the empty one.

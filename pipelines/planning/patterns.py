@@ -216,6 +216,8 @@ class UnitAttention(LayerCost):
 
     def live_elements(self, grid: TokenGrid) -> int:
         """Those of one unit beside what every token needs, whatever is inside."""
+        if grid[0] <= self.unit:
+            return self.inside.live_elements(grid)
         return prod(grid) * super().token_elements + self.inside.live_elements(self._unit_grid(grid))
 
     def frames_at_once(self, num_frames: int) -> int:

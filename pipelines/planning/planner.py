@@ -21,6 +21,8 @@ MAX_BATCH_TOKENS = 42_000
 # better in 73/9 than in 33/9, no less steady (benchmarks/results/chunk_lengths.json). What one of billions
 # makes of them has not been measured, so only who asks for them gets them.
 DEFAULT_CHUNK: dict[str, tuple[int, int]] = {"cogvideox": (33, 9), "space_to_depth": (16, 2)}
+# Where every frame is restored alone: what more take is memory.
+PER_FRAME_CHUNK = (4, 0)
 DEFAULT_OVERLAP = 64
 MAX_TILE_BATCH = 4
 
@@ -37,7 +39,7 @@ def plan_diffusion(model: DiffusionShape, request: ChunkRequest) -> DiffusionPla
         OutOfMemoryError: If the smallest plan is estimated not to fit.
     """
     fit = _fit_for(model, request)
-    default_len, _ = DEFAULT_CHUNK[model.autoencoder]
+    default_len, _ = _default_chunk(model)
     wanted = request.chunk if request.chunk is not None else model.clip_length or default_len
     chunks = chunk_ladder(model, fit.num_frames, wanted)
     if request.chunk is not None:
@@ -60,7 +62,7 @@ def _fit_for(model: DiffusionShape, request: ChunkRequest) -> DiffusionFit:
     work = model.working_size(request.height, request.width, request.out_height, request.out_width)
     height, width = (round_up(side, model.alignment) for side in work)
     overlap = DEFAULT_OVERLAP if request.overlap is None else request.overlap
-    default_overlap = 0 if model.is_per_frame else DEFAULT_CHUNK[model.autoencoder][1]
+    _, default_overlap = _default_chunk(model)
     return DiffusionFit(
         num_frames=model.padded_frames(request.num_frames),
         height=height,
@@ -73,6 +75,10 @@ def _fit_for(model: DiffusionShape, request: ChunkRequest) -> DiffusionFit:
         source_pixels=request.height * request.width,
         out_size=(request.out_height, request.out_width),
     )
+
+
+def _default_chunk(model: DiffusionShape) -> tuple[int, int]:
+    return PER_FRAME_CHUNK if model.is_per_frame else DEFAULT_CHUNK[model.autoencoder]
 
 
 def _tile_for(wanted: TileSize | None, frame: TileSize, overlap: int, alignment: int) -> TileSize | None:

@@ -136,7 +136,7 @@ def test_licence_is_asked_for_on_a_terminal(
         (["http://example.com/a.pth"], ExitCode.USAGE, "https:// is accepted"),
         (["URL", "--name", "../x"], ExitCode.USAGE, "cannot be named"),
         (["URL", "--name", "bicubic"], ExitCode.USAGE, "needs no pull"),
-        (["URL", "--name", "dovetail-nano"], ExitCode.USAGE, "needs no pull"),
+        (["URL", "--name", "dovetail-dit-nano"], ExitCode.USAGE, "needs no pull"),
         (["URL", "--sha256", "abc"], ExitCode.USAGE, "64 hexadecimal digits"),
         (["URL", "--accept-licence", "--max-gb", "0.0001"], ExitCode.USAGE, "the limit is"),
         (["URL", "--licence", "?"], ExitCode.USAGE, "no SPDX identifier"),

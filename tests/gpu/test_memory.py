@@ -140,7 +140,7 @@ def test_the_embedded_pipeline_runs_at_the_size_of_uploads(
 ) -> None:
     """720p out on a GPU, a corner of it on the CPU."""
     model = load_model(
-        "dovetail-nano", device=str(device), dtype="bfloat16" if device.type == "cuda" else "float32"
+        "dovetail-dit-nano", device=str(device), dtype="bfloat16" if device.type == "cuda" else "float32"
     )
     assert isinstance(model, DoveModel)
     clip = Clip(720, 1280, 16) if device.type == "cuda" else Clip(64, 96, 4)

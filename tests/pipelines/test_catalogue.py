@@ -34,6 +34,6 @@ def test_a_damaged_description_is_told(tmp_path: Path) -> None:
 def test_descriptions_are_read_without_torch() -> None:
     code = (
         "import sys; from pipelines.catalogue import describe_model; "
-        "describe_model('dovetail-nano'); assert 'torch' not in sys.modules"
+        "describe_model('dovetail-dit-nano'); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

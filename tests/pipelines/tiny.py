@@ -116,7 +116,7 @@ def save_checkpoint(
 
 
 def save_nano(folder: Path, **manifest: Any) -> Path:
-    """A checkpoint like dovetail-nano: space-to-depth latents, window attention, scale 4."""
+    """A checkpoint like dovetail-dit-nano: space-to-depth latents, window attention, scale 4."""
     transformer = make_transformer(in_channels=192, temporal_compression_ratio=1)
     with torch.no_grad():  # 192 channels of small numbers are a picture; keep it one
         transformer.proj_out.weight.mul_(0.1)

@@ -37,13 +37,13 @@ def test_speed_and_workers_show_once_there_are_any(api: Api) -> None:
 
 
 def test_jobs_name_models_before_any_worker_has_lived(settings: ServiceSettings, clip: Path) -> None:
-    named = settings.model_copy(update={"models": ("dovetail-nano", "elsewhere=someone/else")})
+    named = settings.model_copy(update={"models": ("dovetail-dit-nano", "elsewhere=someone/else")})
     with running_api(named, models=[]) as api:
         first, second = api.http.get("/v1/models").json()["data"]
-        assert (first["id"], first["kind"], first["is_default"]) == ("dovetail-nano", "diffusion", True)
+        assert (first["id"], first["kind"], first["is_default"]) == ("dovetail-dit-nano", "diffusion", True)
         assert (second["id"], second["kind"], second["available"]) == ("elsewhere", "unknown", False)
         job = api.http.post("/v1/jobs", files={"file": ("clip.mp4", clip.read_bytes())}).json()
-        assert (job["status"], job["options"]["model"]) == ("queued", "dovetail-nano")
+        assert (job["status"], job["options"]["model"]) == ("queued", "dovetail-dit-nano")
         body = {"input": {"width": 64, "height": 48, "num_frames": 12}}
         estimate = api.http.post("/v1/estimate", json=body).json()
         assert (estimate["output"]["width"], estimate["memory_bytes"]) == (256, None)
@@ -51,10 +51,10 @@ def test_jobs_name_models_before_any_worker_has_lived(settings: ServiceSettings,
 
 
 def test_workers_add_to_the_models_of_the_settings(settings: ServiceSettings) -> None:
-    named = settings.model_copy(update={"models": ("lanczos", "dovetail-nano")})
+    named = settings.model_copy(update={"models": ("lanczos", "dovetail-dit-nano")})
     with running_api(named) as api:  # whose workers have told of bicubic, their default, and lanczos
         found = [(model["id"], model["is_default"]) for model in api.http.get("/v1/models").json()["data"]]
-        assert found == [("lanczos", True), ("dovetail-nano", False), ("bicubic", False)]
+        assert found == [("lanczos", True), ("dovetail-dit-nano", False), ("bicubic", False)]
         assert next(m for m in known_models(api.context) if m.name == "lanczos").is_measured
 
 

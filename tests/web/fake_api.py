@@ -65,7 +65,7 @@ class FakeJob:
             created_at=_time(number),
             updated_at=_time(number),
             input=example("JobSchema")["input"] | found,
-            options=JobOptions(model="dovetail-nano").of_source(None).to_json(),
+            options=JobOptions(model="dovetail-dit-nano").of_source(None).to_json(),
             labels={},
         )
         self.change("status", **changes)
@@ -348,7 +348,7 @@ class FakeApi:
 
         @router.get("/models")
         async def models() -> dict[str, Any]:
-            nano = example("ModelSchema", id="dovetail-nano", kind="diffusion", megapixels_per_second=1.2)
+            nano = example("ModelSchema", id="dovetail-dit-nano", kind="diffusion", megapixels_per_second=1.2)
             other = {"is_default": False, "available": False, "megapixels_per_second": None}
             return {"object": "list", "data": [nano, {**nano, "id": "dove", **other}]}
 

@@ -77,7 +77,7 @@ def test_options_and_estimate_reach_the_api(page: Page, fake: FakeApi, site: Sit
     expect(page.locator(".item-estimate")).to_contain_text("48 frames")
     submit(page)
     page.wait_for_url("**/#job_*")
-    wanted = {"model": "dovetail-nano", "scale": 3, "codec": "av1", "crf": 30}
+    wanted = {"model": "dovetail-dit-nano", "scale": 3, "codec": "av1", "crf": 30}
     assert fake.submitted[0]["options"] == wanted | {"start_seconds": 1.5, "duration_seconds": 2}
     assert fake.submitted[0]["priority"] == "high"
 

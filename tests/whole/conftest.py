@@ -19,7 +19,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     # bicubic by default: what is tested here is not the model.
     environment = {
         "DOVETAIL_SEGMENT_SECONDS": "1",
-        "DOVETAIL_MODELS": '["bicubic", "lanczos", "dovetail-nano"]',
+        "DOVETAIL_MODELS": '["bicubic", "lanczos", "dovetail-dit-nano"]',
     }
     with real_programs(), Installation(folder, num_workers=1, environment=environment) as running:
         yield running

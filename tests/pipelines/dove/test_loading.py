@@ -231,9 +231,9 @@ def test_embedded_names_resolve_to_package_data(
 ) -> None:
     for module in (description, loading):
         monkeypatch.setattr(module, "EMBEDDED_FOLDER", tmp_path)
-    shutil.copytree(good, tmp_path / "dovetail-nano")
-    assert embedded_checkpoints() == ["dovetail-nano"]
-    assert resolve_checkpoint("dovetail-nano") == tmp_path / "dovetail-nano"
+    shutil.copytree(good, tmp_path / "dovetail-dit-nano")
+    assert embedded_checkpoints() == ["dovetail-dit-nano"]
+    assert resolve_checkpoint("dovetail-dit-nano") == tmp_path / "dovetail-dit-nano"
 
 
 def test_from_checkpoint_refuses_what_cannot_run(folder: Path) -> None:

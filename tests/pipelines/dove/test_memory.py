@@ -26,7 +26,7 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DovePipelin
     return {
         "cogvideox": DovePipeline.from_checkpoint(save_checkpoint(folder / "dove")),
         "space_to_depth": DovePipeline.from_checkpoint(save_nano(folder / "nano")),
-        "embedded": DovePipeline.from_checkpoint("dovetail-nano"),
+        "embedded": DovePipeline.from_checkpoint("dovetail-dit-nano"),
     }
 
 

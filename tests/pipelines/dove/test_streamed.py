@@ -32,7 +32,7 @@ def units(tmp_path_factory: pytest.TempPathFactory) -> DovePipeline:
 
 @pytest.fixture(scope="module")
 def embedded() -> DovePipeline:
-    return DovePipeline.from_checkpoint("dovetail-nano")
+    return DovePipeline.from_checkpoint("dovetail-dit-nano")
 
 
 def restore(pipeline: DovePipeline, clip: torch.Tensor, **options: Any) -> torch.Tensor:

@@ -282,7 +282,7 @@ ALONE = {
 def test_chunks_share_no_frames_where_each_is_restored_alone(left_out: str | None) -> None:
     alone: dict[str, Any] = {name: value for name, value in ALONE.items() if name != left_out}
     plan = plan_for((128, 128), model=replace(NANO, **alone))
-    assert plan.chunk_overlap == (0 if left_out is None else 2)
+    assert (plan.chunk_len, plan.chunk_overlap) == ((4, 0) if left_out is None else (16, 2))
 
 
 def test_model_shape_is_read_off_loaded_modules() -> None:

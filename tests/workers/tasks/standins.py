@@ -49,7 +49,7 @@ def scripted(
     made: dict[str, RedisStore] = {}
 
     def load(name: str, **options: Any) -> Model:
-        if name in ("bicubic", "lanczos", "dovetail-nano") or name.startswith("standin:"):
+        if name in ("bicubic", "lanczos", "dovetail-dit-nano") or name.startswith("standin:"):
             return load_model(name, **options)
         return made.setdefault(name, RedisStore(before, name, shape))
 

@@ -20,7 +20,7 @@ from tests.workers.tasks.farm import Farm
 from workers.run.options import UpscaleOptions
 from workers.run.still import upscale_still
 
-MODEL = "dovetail-nano"
+MODEL = "dovetail-dit-nano"
 
 
 def result(farm: Farm, job: Job, path: Path) -> Path:

@@ -59,10 +59,10 @@ def test_a_job_gives_the_bytes_of_the_command_line(farm: Farm, clip: Path, tmp_p
 def test_a_job_of_a_trained_model_gives_the_bytes_of_the_command_line(
     make_farm: Callable[..., Farm], tmp_path: Path
 ) -> None:
-    farm = make_farm(models=("dovetail-nano",))
+    farm = make_farm(models=("dovetail-dit-nano",))
     clip = make_video(tmp_path / "clip.mp4", 40)
     with farm.worker():
-        job_id = farm.submit(clip, model="dovetail-nano", scale=2)
+        job_id = farm.submit(clip, model="dovetail-dit-nano", scale=2)
         job = farm.wait(job_id)
     assert job.num_segments > 1
     alone = by_command_line(farm, job_id, clip, tmp_path / "alone.mp4")
