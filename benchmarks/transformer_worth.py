@@ -22,7 +22,7 @@ from pipelines.dove.description import EMBEDDED_FOLDER
 from pipelines.loaders import load_model
 from pipelines.model import Model
 from training.config import load_config
-from training.evaluation import evaluate_clip, list_clips, summarize
+from training.evaluation import Upscale, evaluate_clip, list_clips, summarize
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--max-frames", type=int, default=5)
     args = parser.parse_args()
     model = load_model(str(args.checkpoint), device="cpu", dtype="float32")
-    methods = {
+    methods: dict[str, Upscale] = {
         "bicubic": functools.partial(_restore, load_model("bicubic")),
         "with": functools.partial(_restore, model),
         "without": without_transformer(load_config(args.config), args.checkpoint),
