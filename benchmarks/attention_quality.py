@@ -29,11 +29,10 @@ import yaml
 from av.video.reformatter import VideoReformatter
 
 from benchmarks.results_file import write_results
-from pipelines.clips import restore_clip
+from cli.compared_models import frames_of
 from pipelines.dove.attention.calibration import routes_within_budget
 from pipelines.dove.pipeline import DovePipeline
 from pipelines.loaders import load_model
-from pipelines.model import Model
 from training.config import TrainingConfig, load_config
 from training.data import ensure_block, one_step_maker
 from training.degradation import to_uint8
@@ -175,15 +174,6 @@ def tune(
     return folder
 
 
-def upscaler(model: Model) -> Upscale:
-    """A model as evaluation calls it."""
-
-    def upscale(lq: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        return restore_clip(model, lq, (height, width))
-
-    return upscale
-
-
 def without_transformer(config: TrainingConfig, checkpoint: Path) -> Upscale:
     """The decoder on latents as they come in, as the trainer validates it."""
     model = OneStepModel(config.model).eval()
@@ -246,7 +236,7 @@ def main() -> None:
     )
     models["routed 50 %, not tuned"] = load(str(untrained))
     models |= {name: load(str(folder)) for name, folder in tuned.items()}
-    methods = {name: upscaler(model) for name, model in models.items()}
+    methods = {name: frames_of(model) for name, model in models.items()}
     if "full" in tuned:
         methods["full, without its transformer"] = without_transformer(config, tuned["full"])
     clips = [path for path in sources if path.parent.name == config.data.videos and path.stem in held_out]

@@ -10,12 +10,12 @@ model has to look across frames. Crops of films are enough:
 from __future__ import annotations
 
 import argparse
-import functools
 from pathlib import Path
 
 import torch
 
 from benchmarks.results_file import write_results
+from cli.compared_models import frames_of
 from pipelines.clips import restore_clip
 from pipelines.loaders import load_model
 from pipelines.model import Model
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--max-frames", type=int, default=97)
     args = parser.parse_args()
     model, bicubic = load_model(args.model, device="cpu", dtype="float32"), load_model("bicubic")
-    methods = {"bicubic": functools.partial(_whole, bicubic)} | {
+    methods = {"bicubic": frames_of(bicubic)} | {
         f"{chunk or 'all'}/{overlap}": in_chunks(model, chunk, overlap) for chunk, overlap in LENGTHS
     }
     scores = [
@@ -71,10 +71,6 @@ def main() -> None:
         for row in summarize(scores)
     ]
     write_results("chunk_lengths", {"frames": frames, "lengths": rows})
-
-
-def _whole(model: Model, lq: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    return restore_clip(model, lq, (height, width))
 
 
 if __name__ == "__main__":

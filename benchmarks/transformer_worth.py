@@ -9,18 +9,14 @@ learnt beside it. A decoder that learns alone does more.
 from __future__ import annotations
 
 import argparse
-import functools
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from benchmarks.attention_quality import without_transformer
 from benchmarks.results_file import write_results
-from pipelines.clips import restore_clip
+from cli.compared_models import frames_of
 from pipelines.dove.description import EMBEDDED_FOLDER
 from pipelines.loaders import load_model
-from pipelines.model import Model
 from training.config import load_config
 from training.evaluation import Upscale, evaluate_clip, list_clips, summarize
 
@@ -35,8 +31,8 @@ def main() -> None:
     args = parser.parse_args()
     model = load_model(str(args.checkpoint), device="cpu", dtype="float32")
     methods: dict[str, Upscale] = {
-        "bicubic": functools.partial(_restore, load_model("bicubic")),
-        "with": functools.partial(_restore, model),
+        "bicubic": frames_of(load_model("bicubic")),
+        "with": frames_of(model),
         "without": without_transformer(load_config(args.config), args.checkpoint),
     }
     scores = [
@@ -45,10 +41,6 @@ def main() -> None:
         for score in evaluate_clip(path, methods, scale=model.card.scale, max_frames=args.max_frames)
     ]
     write_results("transformer_worth", {"summaries": [asdict(row) for row in summarize(scores)]})
-
-
-def _restore(model: Model, lq: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    return restore_clip(model, lq, (height, width))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python scripts/average_weights.py CHECKPOINT CHECKPOINT ... --estimator CHECKPOINT --output FOLDER
 
-For states of one training, some thousand steps apart: their mean restores better than each of them
-(docs/decisions/0018). One estimator is taken as it is: training one longer makes it another, not a better
-one. Ranges of activations are those of the first checkpoint.
+For states of one training, some thousand steps apart; what the means of two and of three were worth stands in
+docs/decisions/0018. One estimator is taken as it is: training one longer made it another, not a better one.
+Ranges of activations are those of the first checkpoint.
 """
 
 from __future__ import annotations
