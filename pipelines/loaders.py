@@ -76,7 +76,7 @@ def load_model(
     check_quantize(quantize)
     name = name or default_model()
     location, licence = _find_pulled(name, models_dir)
-    folder = _propagation_folder(name, location)
+    folder = propagation_folder(name, location)
     if folder is not None:
         return load_propagation_model(
             folder,
@@ -128,8 +128,13 @@ def _is_computed(name: str) -> bool:
     return name in METHODS or name.startswith(STANDIN_PREFIX)
 
 
-def _propagation_folder(name: str, location: Path | None) -> Path | None:
-    """The folder that a name leads to, if it is a propagating restorer's."""
+def propagation_folder(name: str, location: Path | None = None) -> Path | None:
+    """The folder that a name leads to, if it is a propagating restorer's.
+
+    Args:
+        name: A folder, or an embedded checkpoint.
+        location: Where the model lies, if that is known already.
+    """
     if _is_computed(name):
         return None
     if location is None:

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pipelines.dove.description import EMBEDDED_FOLDER
+from pipelines.loaders import propagation_folder
 from pipelines.propagation import PropagationNet
 from pipelines.propagation.checkpoint import load_propagation
 from training.batches import CropBatch, draw_batch
 from training.config import StageConfig, TrainingConfig
 from training.data import Block, BlockMaker, one_step_maker
+from training.errors import TrainingConfigError
 from training.loop import TrainingLoop
 from training.losses import frequency_loss, perceptual_loss, pixel_loss, psnr_loss, temporal_loss
 from training.model import OneStepModel, upsample
@@ -41,8 +42,13 @@ class Trainer(TrainingLoop[OneStepModel, CropBatch]):
         )
         self._teacher: PropagationNet | None = None
         if config.teacher is not None:
-            folder = EMBEDDED_FOLDER / config.teacher
-            self._teacher, _ = load_propagation(folder if folder.is_dir() else Path(config.teacher))
+            folder = propagation_folder(config.teacher)
+            if folder is None:
+                raise TrainingConfigError(
+                    f"the teacher {config.teacher!r} is neither an embedded checkpoint nor a folder of "
+                    "dovetail-nano-2's kind (with a propagation.json)"
+                )
+            self._teacher, _ = load_propagation(folder)
             self._teacher.float().to(self.device).eval()
         if config.compile_blocks:
             for block in self.network.transformer.transformer_blocks:

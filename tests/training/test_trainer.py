@@ -123,6 +123,14 @@ def test_a_teacher_is_learnt_from(training_data: Path, tiny_config: TrainingConf
     assert distances[0] < 0.5 * distances[1]
 
 
+def test_a_teacher_that_is_none_is_named(
+    training_data: Path, tiny_config: TrainingConfig, tmp_path: Path
+) -> None:
+    config = tiny_config.model_copy(update={"teacher": "dovetail-dit-nano"})
+    with pytest.raises(TrainingConfigError, match=r"'dovetail-dit-nano' is neither .* propagation\.json"):
+        Trainer(config, data_dir=training_data, run_dir=tmp_path)
+
+
 def test_a_stage_that_is_taught_needs_a_teacher(tiny_config: TrainingConfig) -> None:
     content = tiny_config.model_dump(mode="json")
     content["stages"][1]["teacher_weight"] = 0.5
