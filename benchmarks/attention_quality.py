@@ -1,14 +1,15 @@
 """What attention patterns and options of training do to quality: a checkpoint, fine-tuned into each.
 
     python -m benchmarks.attention_quality CHECKPOINT DATA RUNS [--config configs/dit-nano.yaml]
-        [--steps 200] [--patterns full window ...] [--max-frames 5]
+        [--steps 200] [--patterns window ...] [--max-frames 5]
 
-Every run starts from CHECKPOINT (full attention), sees the same batches for as many steps and has OASIS's two
-phases: degradations that are steady in time, then drifting. STAR's options are trained under full attention.
-Routed tables are made by calibration on clips that are trained on; the checkpoint itself is scored with half
-of its pairs as well, without any training. Scores are those of `dovetail evaluate` on the held-out videos of
-the configuration, all in one run, beside the checkpoint itself, and `full` without its transformer: what
-attention can bring. RUNS keeps what is done: a second call goes on.
+Every run starts from CHECKPOINT, sees the same batches of three frames for as many steps and has OASIS's two
+phases: degradations that are steady in time, then drifting. `own` keeps the checkpoint's pattern (windows in
+one frame), and STAR's options are trained under it. Routed tables are made by calibration of what `full` has
+become, on clips that are trained on; that one is scored with half of its pairs as well, not trained any
+further. Scores are those of `dovetail evaluate` on the held-out videos of the configuration, all in one run,
+beside the checkpoint itself, and `own` without its transformer: what attention can bring. RUNS keeps what is
+done: a second call goes on.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from training.run import train
 
 LINEAR = {"pattern": "linear", "blocks": [1, 4, 4], "use_lepe": True}
 PATTERNS: dict[str, Any] = {
+    "own": None,
     "full": "full",
     "window": {"pattern": "window", "window": [8, 8]},
     "window+global": {"pattern": "window+global", "window": [8, 8], "pool": 4},
@@ -52,27 +54,31 @@ PATTERNS: dict[str, Any] = {
     "routed 25 %": 0.25,
     "linear": LINEAR,
     "hybrid": ["full", LINEAR, LINEAR],
-    "full, local enhancement": "full",
-    "full, frequency loss": "full",
+    "own, local enhancement": None,
+    "own, frequency loss": None,
 }
 # Beside the pattern: of the model, and of its stages.
-MODEL_OPTIONS: dict[str, dict[str, Any]] = {"full, local enhancement": {"local_enhancement": True}}
-STAGE_OPTIONS: dict[str, dict[str, Any]] = {"full, frequency loss": {"frequency_weight": 1.0}}
+MODEL_OPTIONS: dict[str, dict[str, Any]] = {"own, local enhancement": {"local_enhancement": True}}
+STAGE_OPTIONS: dict[str, dict[str, Any]] = {"own, frequency loss": {"frequency_weight": 1.0}}
 UNTRAINED_BUDGET = 0.5
 # What the routes are measured on: enough for their order, and they are trained on.
 MAX_CALIBRATION_CLIPS = 4
 CALIBRATION_FRAMES = 6
 CALIBRATION_SIZE = (256, 384)
+# All that a sample has, so that patterns over time see some.
+NUM_FRAMES = 3
 SCALE = 4
 # One for each phase, and two that the pool makes ahead.
 _NUM_BLOCKS = 4
 
 
-def attention_of(wanted: Any, checkpoint: Path, clips: list[Path]) -> Any:
+def attention_of(wanted: Any, config: TrainingConfig, full: Path, clips: list[Path]) -> Any:
     """A pattern's settings; a number is the share of pairs that routed heads are left with."""
+    if wanted is None:
+        return config.model_dump(mode="json")["model"]["attention"]
     if not isinstance(wanted, float):
         return wanted
-    made = calibration(checkpoint, clips, budget=wanted)
+    made = calibration(full, clips, budget=wanted)
     return {"pattern": "routed", "heads": made.heads, "window": made.window, "tile": made.tile}
 
 
@@ -120,6 +126,7 @@ def tuned_config(config: TrainingConfig, name: str, attention: Any, steps: int) 
             "name": phase,
             "steps": steps // 2,
             "schedule": schedule,
+            "num_frames": NUM_FRAMES,
             "degradations": {phase: 0.5, "upload": 0.5},
         }
         for phase, schedule in (("steady", "constant"), ("drifting", "cosine"))
@@ -154,19 +161,20 @@ def tune(
     *,
     checkpoint: Path,
     data: Path,
-    run: Path,
+    runs: Path,
     steps: int,
     clips: list[Path],
 ) -> Path:
     """Fine-tunes into one pattern; the folder of what came out."""
+    run = runs / name.replace(" ", "")
     folder = run / "checkpoint"
     if not (folder / "model_index.json").exists():
         run.mkdir(parents=True, exist_ok=True)
         path = run / "config.yaml"
         if not path.exists():
-            attention = attention_of(PATTERNS[name], checkpoint, clips)
+            attention = attention_of(PATTERNS[name], config, runs / "full" / "checkpoint", clips)
             content = json.loads(json.dumps(tuned_config(config, name, attention, steps)))
-            pool = run.parent / "pool"
+            pool = runs / "pool"
             fill_pool(content, data, pool)
             shutil.copytree(pool, run / "pool", dirs_exist_ok=True)
             path.write_text(yaml.safe_dump(content))
@@ -204,7 +212,13 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("--config", type=Path, default=Path("configs/dit-nano.yaml"))
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--patterns", nargs="+", choices=PATTERNS, default=list(PATTERNS))
+    parser.add_argument(
+        "--patterns",
+        nargs="+",
+        choices=PATTERNS,
+        default=list(PATTERNS),
+        help="own and full are among them in any case",
+    )
     parser.add_argument("--max-frames", type=int, default=5)
     arguments = parser.parse_args()
     config = load_config(arguments.config)
@@ -223,22 +237,20 @@ def main() -> None:
             name,
             checkpoint=arguments.checkpoint,
             data=arguments.data,
-            run=arguments.runs / name.replace(" ", ""),
+            runs=arguments.runs,
             steps=arguments.steps,
             clips=videos[:MAX_CALIBRATION_CLIPS],
         )
-        for name in arguments.patterns
+        for name in PATTERNS
+        if name in ("own", "full", *arguments.patterns)
     }
+    untrained = route_untrained(tuned["full"], arguments.runs / "untrained", videos[:MAX_CALIBRATION_CLIPS])
     load = partial(load_model, device="cpu", dtype="float32")
-    models = {"bicubic": load_model("bicubic"), "full, not tuned": load(str(arguments.checkpoint))}
-    untrained = route_untrained(
-        arguments.checkpoint, arguments.runs / "untrained", videos[:MAX_CALIBRATION_CLIPS]
-    )
-    models["routed 50 %, not tuned"] = load(str(untrained))
+    models = {"bicubic": load_model("bicubic"), "not tuned": load(str(arguments.checkpoint))}
     models |= {name: load(str(folder)) for name, folder in tuned.items()}
+    models["full, routed 50 % without training"] = load(str(untrained))
     methods = {name: frames_of(model) for name, model in models.items()}
-    if "full" in tuned:
-        methods["full, without its transformer"] = without_transformer(config, tuned["full"])
+    methods["own, without its transformer"] = without_transformer(config, tuned["own"])
     clips = [path for path in sources if path.parent.name == config.data.videos and path.stem in held_out]
     scores = score(methods, clips, arguments.max_frames)
     values = {"steps": arguments.steps, "summaries": [asdict(summary) for summary in summarize(scores)]}
