@@ -26,18 +26,14 @@ import httpx
 
 from benchmarks.installation import Installation
 from benchmarks.made_clips import make_clip
-from benchmarks.orphans import Orphans, find_orphans
+from benchmarks.orphans import Orphans, orphans_at_rest
 from benchmarks.results_file import RESULTS, write_results
 from benchmarks.watched_pair import WatchedPair, watched_pair
 from dovetail_client import Dovetail, DovetailError
-from jobs.connections import impatient_client
-from jobs.queue import JobQueue
-from jobs.storage import Storage
 
 Fault = Literal["worker", "api", "redis", "failover", "answer"]
 # Workers die more often than servers, and an answer is soon lost; so it is here.
 WEIGHTS: dict[Fault, int] = {"worker": 6, "api": 2, "redis": 1, "failover": 1, "answer": 3}
-_REST_SECONDS = 60
 # So that a Redis that is started again at once is not taken for gone.
 _DOWN_MS = 3000
 
@@ -147,7 +143,7 @@ def run_chaos(
             report.num_published_twice += _count_twice(installation.url, job.id)
         listed = Counter(job.id for job in client.list())
         report.num_unasked = (listed - Counter(job.id for job in [*undisturbed, *jobs])).total()
-        report.orphans = _orphans_at_rest(installation)
+        report.orphans = orphans_at_rest(installation.settings)
         report.num_orphans = report.orphans.count
         report.states = dict(Counter(str(job.status) for job in jobs))
         report.num_attempts = dict(sorted(Counter(job.attempts for job in jobs).items()))
@@ -187,22 +183,6 @@ def _make(fault: Fault, installation: Installation, pair: WatchedPair, dice: ran
     else:
         return False
     return True
-
-
-def _orphans_at_rest(installation: Installation) -> Orphans:
-    """What nobody owns when messages of the killed have come back and been dropped."""
-    settings = installation.settings
-    deadline = time.monotonic() + _REST_SECONDS
-    with (
-        impatient_client(settings.redis_url) as client,
-        impatient_client(settings.effective_queue_redis_url) as queue_client,
-    ):
-        queue = JobQueue(queue_client)
-        while True:
-            found = find_orphans(client, Storage(settings.effective_storage_url), queue)
-            if not found.count or time.monotonic() > deadline:
-                return found
-            time.sleep(1)
 
 
 def _count_twice(url: str, job_id: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import redis
 
 from jobs.batch_store import BatchStore
+from jobs.connections import impatient_client
 from jobs.errors import JobNotFoundError
 from jobs.objects import SWEEPS_KEY, upload_id_of
 from jobs.queue import JobQueue
 from jobs.records import Job, JobState
+from jobs.settings import CommonSettings
 from jobs.storage import Storage
 from jobs.store import JobStore
 
@@ -36,6 +39,7 @@ _BATCH_PART = re.compile(r"dv:batch:([^:]+)(?::\w+)?")
 _UPLOAD_PART = re.compile(r"dv:upload:([^:]+)(?::parts)?")
 # The dispatcher empties it.
 _NOTES = "dv:webhooks:pending"
+_REST_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,27 @@ def find_orphans(client: redis.Redis, storage: Storage, queue: JobQueue | None =
         keys=tuple(sorted(records.orphaned_keys())),
         messages=tuple(sorted(messages)),
     )
+
+
+def orphans_at_rest(settings: CommonSettings, storage: Storage | None = None) -> Orphans:
+    """What nobody owns when messages of the killed have come back and been dropped.
+
+    Args:
+        settings: Of the installation.
+        storage: Its files, where they are not in its folder.
+    """
+    deadline = time.monotonic() + _REST_SECONDS
+    storage = storage or Storage(settings.effective_storage_url)
+    with (
+        impatient_client(settings.redis_url) as client,
+        impatient_client(settings.effective_queue_redis_url) as queue_client,
+    ):
+        queue = JobQueue(queue_client)
+        while True:
+            found = find_orphans(client, storage, queue)
+            if not found.count or time.monotonic() > deadline:
+                return found
+            time.sleep(1)
 
 
 class _Records:

@@ -37,7 +37,7 @@ from media._decoder import StreamDecoder, VideoPacket
 from media._entries import EntryFinder, last_before
 from media._notes import Notes
 from media.sandbox import READ_MODULES, Sandbox, SandboxedReader, sandboxed_probe
-from tests.s3_server import BUCKET, running_s3_server
+from tests.s3_server import BUCKET, running_s3_server, s3_environment
 from workers.input_cache import CachedInput, InputCache
 
 WIDTH, HEIGHT, RATE = 320, 192, 25
@@ -141,9 +141,8 @@ def measure_workers(path: Path, sandbox: Sandbox, folder: Path, *, num_workers: 
         tick_at(info, Fraction(number, 2 * num_workers + 1)) for number in range(1, 2 * num_workers + 1)
     ]
     entries = find_entries(replace(info, path=path), wanted)
-    os.environ |= {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
     with running_s3_server() as address:
-        os.environ["AWS_ENDPOINT_URL"] = address
+        os.environ |= s3_environment(address)
         storages = [CountingStorage(f"s3://{BUCKET}/reads") for _ in range(num_workers)]
         storages[0].put_file("film", path)
         for number, (pts, entry) in enumerate(zip(wanted, entries, strict=True)):

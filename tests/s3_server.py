@@ -60,8 +60,16 @@ def s3_url(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> s
 
 def make_s3_url(s3_server: str, name: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Address of a storage; puts access to it into the environment."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    for variable, value in s3_environment(s3_server).items():
+        monkeypatch.setenv(variable, value)
     return f"s3://{BUCKET}/{name}"
+
+
+def s3_environment(s3_server: str) -> dict[str, str]:
+    """Variables by which programs find the server."""
+    return {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }
