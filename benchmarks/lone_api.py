@@ -1,13 +1,15 @@
-"""The API in a process of its own with a Valkey server that keeps nothing: no worker, no supervisor."""
+"""`dovetail api` with a Valkey server that keeps nothing: no worker, no supervisor."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,11 @@ class LoneApi:
 
 
 @contextmanager
-def lone_api(*, uses_keys: bool = False, folder: Path | None = None, **settings: Any) -> Iterator[LoneApi]:
-    """Runs it while the block does.
+def lone_api(*, num_processes: int = 1, folder: Path | None = None, **settings: Any) -> Iterator[LoneApi]:
+    """Runs `dovetail api` while the block does.
 
     Args:
-        uses_keys: Whether requests need a key.
+        num_processes: That answer requests.
         folder: For its files; None is a temporary one.
         settings: Of `ServiceSettings`, besides where things are.
     """
@@ -46,28 +48,22 @@ def lone_api(*, uses_keys: bool = False, folder: Path | None = None, **settings:
     server = ValkeyServer(redis_port, config={"save": "", "appendonly": "no"})
     server.start()
     with tempfile.TemporaryDirectory(prefix="lone-api-", dir=folder) as name:
-        values = {"redis_url": redis_url, "data_dir": name, **settings}
-        process = get_context("spawn").Process(target=_run, args=(port, values, uses_keys))
-        process.start()
+        values = {"redis_url": redis_url, "data_dir": name, "log_level": "error", **settings}
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "cli.main", "api"),
+                *("--port", str(port), "--workers", str(num_processes)),
+            ],
+            env=os.environ | {f"DOVETAIL_{key.upper()}": str(value) for key, value in values.items()},
+        )
         try:
-            assert process.pid is not None
             url = f"http://127.0.0.1:{port}"
             _wait_for(url)
             yield LoneApi(url, redis_url, process.pid)
         finally:
             process.terminate()
-            process.join(30)
+            process.wait(30)
             server.stop()
-
-
-def _run(port: int, settings: dict[str, Any], uses_keys: bool) -> None:
-    import uvicorn
-
-    from jobs.settings import ServiceSettings
-    from service.app import create_app_of_process
-
-    app = create_app_of_process(ServiceSettings(**settings), uses_keys=uses_keys)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error")
 
 
 def _wait_for(url: str) -> None:

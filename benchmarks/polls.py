@@ -3,10 +3,10 @@
     apt-get install wrk
     python -m benchmarks.polls
 
-Starts a Valkey server and the API in a process of its own, stores 10,000 jobs, and polls them with wrk on the
-same machine: all of them in turn, and one whose newest state the client has (`If-None-Match`). A bare
-Starlette route that answers the same bytes is polled beside it. Besides requests per second, which depend on
-who else uses the machine, the processor time of the API and of the store per poll.
+Starts a Valkey server and `dovetail api`, stores 10,000 jobs, and polls them with wrk on the same machine:
+all of them in turn, and one whose newest state the client has (`If-None-Match`); then an API of two
+processes. A bare Starlette route that answers the same bytes is polled beside them. Besides requests per
+second, which depend on who else uses the machine, the processor time of the API and of the store per poll.
 """
 
 from __future__ import annotations
@@ -123,18 +123,9 @@ def _milliseconds(text: str) -> float:
     return float(match[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[match[2]]
 
 
-def main() -> None:
-    """Runs all of it and writes the numbers."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=10_000)
-    parser.add_argument("--seconds", type=int, default=10, help="of each run")
-    parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
-    if shutil.which("wrk") is None:
-        sys.exit("wrk is missing: apt-get install wrk")
-    with lone_api(uses_keys=True) as api, impatient_client(api.redis_url) as client:
+def measure(num_processes: int, arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Medians of what an API of so many processes bears, and a bare route beside it."""
+    with lone_api(num_processes=num_processes) as api, impatient_client(api.redis_url) as client:
         limits = KeyLimits(requests_per_minute=_UNLIMITED, max_requests_at_once=_UNLIMITED)
         key, secret = ApiKeyStore(client).create("polls", limits=limits)
         headers = {"Authorization": f"Bearer {secret}"}
@@ -149,12 +140,28 @@ def main() -> None:
                 different.append(poll_api(api, paths, headers, **run))
                 unchanged.append(poll_api(api, paths[:1], seen, **run))
                 bare.append(poll(bare_url, ["/poll"], {}, **run))
-    values: dict[str, Any] = {
-        "jobs": arguments.jobs,
-        "connections": arguments.connections,
+    return {
         "all_different": _medians(different),
         "unchanged": _medians(unchanged),
         "bare": _medians(bare),
+    }
+
+
+def main() -> None:
+    """Runs all of it and writes the numbers."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=10_000)
+    parser.add_argument("--seconds", type=int, default=10, help="of each run")
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is missing: apt-get install wrk")
+    values: dict[str, Any] = {
+        "jobs": arguments.jobs,
+        "connections": arguments.connections,
+        **{name: measure(number, arguments) for name, number in (("one_process", 1), ("two_processes", 2))},
     }
     write_results("polls", values, folder=arguments.results)
 

@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    with lone_api(uses_keys=True) as api:
+    with lone_api() as api:
         with redis.Redis.from_url(api.redis_url) as store_client:
             keys = ApiKeyStore(store_client)
             limits = KeyLimits(requests_per_minute=1_000_000)
