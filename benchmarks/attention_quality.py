@@ -67,6 +67,7 @@ CALIBRATION_FRAMES = 6
 CALIBRATION_SIZE = (256, 384)
 # All that a sample has, so that patterns over time see some.
 NUM_FRAMES = 3
+WARMUP_STEPS = 5
 SCALE = 4
 # One for each phase, and two that the pool makes ahead.
 _NUM_BLOCKS = 4
@@ -126,6 +127,7 @@ def tuned_config(config: TrainingConfig, name: str, attention: Any, steps: int) 
             "name": phase,
             "steps": steps // 2,
             "schedule": schedule,
+            "warmup_steps": WARMUP_STEPS,
             "num_frames": NUM_FRAMES,
             "degradations": {phase: 0.5, "upload": 0.5},
         }
@@ -178,6 +180,8 @@ def tune(
             fill_pool(content, data, pool)
             shutil.copytree(pool, run / "pool", dirs_exist_ok=True)
             path.write_text(yaml.safe_dump(content))
+        # Blocks are compiled anew for every pattern, and no code object may be too often.
+        torch.compiler.reset()
         train(path, data_dir=data, run_dir=run, start=checkpoint)
     return folder
 
