@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import struct
@@ -35,19 +36,21 @@ MIB = 1 << 20
 _DAY = timedelta(days=1)
 
 _BARE_APP = """
-import os, sys
+import itertools, os, sys
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 import uvicorn
 
 BODY = open(sys.argv[2], "rb").read()
+NUMBERS = itertools.count()
 
 async def poll(request):
     return Response(BODY, media_type="application/json")
 
 async def upload(request):
-    with open(sys.argv[3], "wb") as file:
+    # Each into a file of its own: one that is written again has its pages already.
+    with open(f"{sys.argv[3]}-{next(NUMBERS)}", "wb") as file:
         async for piece in request.stream():
             file.write(piece)
     return Response(status_code=202)
@@ -70,7 +73,8 @@ def make_large_clip(path: Path, size_mib: int) -> Path:
 
 
 def time_upload(url: str, clip: Path, *arguments: str) -> float:
-    """Seconds that curl takes to send a file as a form."""
+    """Seconds that curl takes to send a file as a form, to a disk that has nothing else to write."""
+    os.sync()
     command = ["curl", "-sS", "-f", "-o", "/dev/null", "-w", "%{time_total}", "-F", f"file=@{clip}"]
     finished = subprocess.run([*command, *arguments, url], capture_output=True, text=True, check=True)
     return float(finished.stdout)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from benchmarks.gpu.kit import Kit, rounded
 from benchmarks.gpu.models import Clip, load_random, measure, release, to_host
+from benchmarks.vae_steps import use_both, use_channels_last, use_larger_steps
 from pipelines.codecs.cogvideox_vae import compile_vae_blocks
-from pipelines.dove.model import DoveModel
 from pipelines.dove.options import DoveOptions
 from pipelines.dove.pipeline import DovePipeline
 from pipelines.errors import PipelineError
@@ -32,7 +32,7 @@ class Item:
         what: What it does, in a few words.
         loading: As for `DovePipeline.from_checkpoint`.
         options: Of the call; None for the recommended ones.
-        prepare: Changes the loaded model.
+        prepare: Changes the VAE of the loaded model.
         deliver: Brings finished frames to the host.
         num_frames: Of the chunk.
         overlap: Frames of it that the next chunk computes again.
@@ -42,34 +42,10 @@ class Item:
     what: str
     loading: dict[str, Any] = field(default_factory=dict)
     options: DoveOptions | None = None
-    prepare: Callable[[DoveModel], None] = lambda model: None
+    prepare: Callable[[Any], None] = lambda vae: None
     deliver: Callable[[Tensor], Tensor] = to_host
     num_frames: int = 33
     overlap: int = 9
-
-
-def channels_last(model: DoveModel) -> None:
-    """Kernels of the VAE with channels last; its activations follow them."""
-    for parameter in model.pipeline.vae.parameters():
-        if parameter.ndim in (4, 5):
-            layout = torch.channels_last if parameter.ndim == 4 else torch.channels_last_3d
-            parameter.data = parameter.data.contiguous(memory_format=layout)
-
-
-def larger_steps(model: DoveModel) -> None:
-    """Twice as many frames at once through the decoder; its group norms span them, so frames differ."""
-    model.pipeline.vae.num_latent_frames_batch_size *= 2
-
-
-def larger_steps_channels_last(model: DoveModel) -> None:
-    """Both."""
-    larger_steps(model)
-    channels_last(model)
-
-
-def compile_vae(model: DoveModel) -> None:
-    """Compiles the residual blocks of the VAE alone."""
-    compile_vae_blocks(model.pipeline.vae)
 
 
 def to_host_uint8(frames: Tensor) -> Tensor:
@@ -87,10 +63,10 @@ ITEMS = (
         "use_lossless_savings=False", "constants not folded, diffusers' VAE", {"use_lossless_savings": False}
     ),
     Item("use_compile", "blocks of the transformer and the VAE compiled", {"use_compile": True}),
-    Item("compiled VAE", "blocks of the VAE alone compiled", prepare=compile_vae),
-    Item("channels last", "kernels of the VAE in NDHWC", prepare=channels_last),
-    Item("larger steps", "16 frames at once through the VAE's decoder", prepare=larger_steps),
-    Item("larger steps, channels last", "both", prepare=larger_steps_channels_last),
+    Item("compiled VAE", "blocks of the VAE alone compiled", prepare=compile_vae_blocks),
+    Item("channels last", "kernels of the VAE in NDHWC", prepare=use_channels_last),
+    Item("larger steps", "16 frames at once through the VAE's decoder", prepare=use_larger_steps),
+    Item("larger steps, channels last", "both", prepare=use_both),
     Item("use_cudnn_benchmark=False", "cuDNN guesses the fastest kernels", {"use_cudnn_benchmark": False}),
     Item("no colour matching", "color_match='none'", options=DoveOptions(color_match="none")),
     Item("uint8 to the host", "8 bits through pinned memory", deliver=to_host_uint8),
@@ -155,7 +131,7 @@ def _measure(kit: Kit, item: Item) -> dict[str, Any]:
     model = None
     try:
         model = load_random(kit, options=item.options, **item.loading)
-        item.prepare(model)
+        item.prepare(model.pipeline.vae)
         plan = model.plan(
             num_frames=clip.num_frames,
             size=clip.source,
