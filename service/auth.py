@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
@@ -25,8 +24,14 @@ PUBLIC: dict[str, Any] = {"security": []}
 # A key that is revoked or expires is useless everywhere after so long.
 _KEPT_SECONDS = 3.0
 _MAX_KEPT = 10_000
-# Limits that keys have from the settings where they say nothing; a server without keys has none of them.
-_SET_BY_SERVER = ("requests_per_minute", "max_requests_at_once", "max_streams_at_once", "max_uploads_at_once")
+# Limits that keys have from the settings where they say nothing. Without keys only that of bytes holds.
+LimitName = Literal[
+    "max_upload_bytes",
+    "requests_per_minute",
+    "max_requests_at_once",
+    "max_streams_at_once",
+    "max_uploads_at_once",
+]
 
 
 @dataclass(frozen=True)
@@ -81,14 +86,19 @@ class KnownKeys:
         return key
 
 
+def effective_limit(context: ServiceContext, caller: Caller, name: LimitName) -> int:
+    """What holds for a caller: the key's own limit, else the server's; 0 is none."""
+    own: int = getattr(caller.limits, name)
+    if own or (caller.owner == LOCAL_OWNER and name != "max_upload_bytes"):
+        return own
+    found: int = getattr(context.settings, name)
+    return found
+
+
 def effective_limits(context: ServiceContext, caller: Caller) -> KeyLimits:
-    """What holds for a caller: the key's own limits, else the server's."""
-    limits, settings = caller.limits, context.settings
-    found = {"max_upload_bytes": limits.max_upload_bytes or settings.max_upload_bytes}
-    if caller.owner != LOCAL_OWNER:
-        for name in _SET_BY_SERVER:
-            found[name] = getattr(limits, name) or getattr(settings, name)
-    return limits.model_copy(update=found)
+    """All of these, and those that only keys have."""
+    found = {name: effective_limit(context, caller, name) for name in get_args(LimitName)}
+    return caller.limits.model_copy(update=found)
 
 
 async def identify(request: Request, context: Context) -> Caller:
@@ -101,7 +111,7 @@ async def identify(request: Request, context: Context) -> Caller:
         QuotaError: If it asks for too much at the same time.
     """
     caller = await _identify(request, context)
-    limit = effective_limits(context, caller).max_requests_at_once
+    limit = effective_limit(context, caller, "max_requests_at_once")
     until_answered(request).enter_context(context.in_flight.hold("requests", caller.owner, limit))
     return caller
 
@@ -137,7 +147,6 @@ async def _look_up(request: Request, context: ServiceContext, secret: str) -> Ca
     return Caller(key.id, key.name, key.scopes, key.limits)
 
 
-F = TypeVar("F", bound=Callable[..., Any])
 Identified = Annotated[Caller, Depends(identify)]
 
 
@@ -156,19 +165,8 @@ class Requires:
 
 
 async def reader_of(request: Request, context: ServiceContext) -> Caller:
-    """As the dependency `Reader`, for endpoints that are called so often that it counts; they say so to the
-    description by `asks_for`."""
+    """As the dependency `Reader`, for a route that is called so often that it counts."""
     return _require(await identify(request, context), Scope.READ)
-
-
-def asks_for(scope: Scope) -> Callable[[F], F]:
-    """Marks an endpoint that asks for a scope itself, rather than by a dependency."""
-
-    def mark(endpoint: F) -> F:
-        vars(endpoint)["asked_scope"] = scope
-        return endpoint
-
-    return mark
 
 
 def _require(caller: Caller, scope: Scope) -> Caller:
@@ -184,7 +182,7 @@ Admin = Annotated[Caller, Depends(Requires(Scope.ADMIN))]
 
 
 async def _count_stream(request: Request, context: Context, caller: Reader) -> None:
-    limit = effective_limits(context, caller).max_streams_at_once
+    limit = effective_limit(context, caller, "max_streams_at_once")
     until_answered(request).enter_context(context.in_flight.hold("streams", caller.owner, limit))
 
 

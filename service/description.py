@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -86,7 +86,7 @@ def describe(app: FastAPI, routers: Iterable[APIRouter], *, uses_keys: bool) -> 
         }
     }
     scopes = {
-        route.name: sorted(_scopes(route.dependant) | _own_scopes(route.endpoint))
+        route.name: sorted(_scopes(route.dependant))
         for router in routers
         for route in router.routes
         if isinstance(route, APIRoute)
@@ -114,9 +114,3 @@ def _scopes(dependant: Dependant) -> set[str]:
     """What the endpoint's dependencies ask of a key."""
     found = {dependant.call.scope.value} if isinstance(dependant.call, Requires) else set()
     return found.union(*(_scopes(child) for child in dependant.dependencies))
-
-
-def _own_scopes(endpoint: Callable[..., Any]) -> set[str]:
-    """What an endpoint asks for by itself (`service.auth.asks_for`)."""
-    scope = vars(endpoint).get("asked_scope")
-    return set() if scope is None else {scope.value}

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from jobs.errors import StorageFullError
-from service.auth import Caller, effective_limits
+from service.auth import Caller, effective_limit
 from service.context import ServiceContext
 from service.errors import InvalidRequestError, MalformedRequestError, TooLargeError
 from service.quotas import check_stored_bytes
@@ -78,14 +78,15 @@ async def receive_form(
     """
     # A body in chunks does not say how long it is; what comes is looked at then.
     announced = int(request.headers.get("content-length") or 0)
-    limits = effective_limits(context, caller)
-    with context.in_flight.hold("uploads", caller.owner, limits.max_uploads_at_once):
+    max_at_once = effective_limit(context, caller, "max_uploads_at_once")
+    max_bytes = effective_limit(context, caller, "max_upload_bytes")
+    with context.in_flight.hold("uploads", caller.owner, max_at_once):
         await run_in_threadpool(check_stored_bytes, context, caller, announced)
         await run_in_threadpool(check_incoming_room, context, announced)
         folder = context.incoming_dir / uuid4().hex
         await run_in_threadpool(folder.mkdir, parents=True)
         receiver = _Receiver(
-            context, folder, field_names=field_names, max_files=max_files, max_bytes=limits.max_upload_bytes
+            context, folder, field_names=field_names, max_files=max_files, max_bytes=max_bytes
         )
         try:
             yield await _receive(request, receiver, context, caller)

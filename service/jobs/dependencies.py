@@ -10,11 +10,10 @@ from jobs.records import Job
 from service.auth import Reader
 from service.context import Context
 
+JOB_ID_PATTERN = r"^job_[0-9a-z]{26}$"
 JobId = Annotated[
     str,
-    Path(
-        pattern=r"^job_[0-9a-z]{26}$", examples=["job_01k9zq3v5n8w2c7m4t6y1x0abc"], description="Of the job."
-    ),
+    Path(pattern=JOB_ID_PATTERN, examples=["job_01k9zq3v5n8w2c7m4t6y1x0abc"], description="Of the job."),
 ]
 
 

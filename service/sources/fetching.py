@@ -27,7 +27,7 @@ from starlette.concurrency import run_in_threadpool
 
 from jobs.settings import ServiceSettings
 from jobs.transfers import FetchedSource
-from service.auth import Caller, effective_limits
+from service.auth import Caller, effective_limit
 from service.context import ServiceContext
 from service.errors import InvalidRequestError
 from service.filenames import clean_filename
@@ -124,7 +124,7 @@ def describe_address(
     return FetchedSource(
         url=url,
         filename=clean_filename(filename or end),
-        max_bytes=effective_limits(context, caller).max_upload_bytes,
+        max_bytes=effective_limit(context, caller, "max_upload_bytes"),
         max_output_pixels=caller.limits.max_output_pixels,
     )
 

@@ -9,7 +9,7 @@ from jobs.objects import upload_key
 from jobs.specs import InputInfo
 from jobs.upload_records import Upload
 from jobs.uploads import UploadStore
-from service.auth import Caller, effective_limits
+from service.auth import Caller, effective_limit
 from service.context import ServiceContext
 from service.errors import ConflictError, GoneError
 from service.jobs.service import probe_file
@@ -53,7 +53,7 @@ async def look_into_address(context: ServiceContext, caller: Caller, url: str) -
     source = describe_address(context, caller, url, filename=None)
     path = context.incoming_dir / f"source-{uuid4().hex}"
     with context.in_flight.hold(
-        "uploads", caller.owner, effective_limits(context, caller).max_uploads_at_once
+        "uploads", caller.owner, effective_limit(context, caller, "max_uploads_at_once")
     ):
         try:
             await fetch_into(context, source, path, num_tries=1)
