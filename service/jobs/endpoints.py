@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.routing import APIRoute
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from jobs.api_keys import Scope
-from jobs.async_reader import Look
 from jobs.errors import JobNotFoundError
 from jobs.objects import input_key, job_prefix
 from jobs.records import Job
-from service.auth import OPEN_STREAM, Caller, Reader, Writer, reader_of
-from service.context import Context, ServiceContext, context_of
+from service.auth import OPEN_STREAM, Caller, Reader, Writer
+from service.context import Context, ServiceContext
 from service.errors import ForbiddenError, InvalidRequestError
 from service.forms import FILE_FIELD, is_form, receive_form
 from service.idempotency import IdempotentCall, fingerprint_of, hold_of, idempotent
 from service.jobs import service
-from service.jobs.dependencies import JOB_ID_PATTERN, JobId, OwnJob
+from service.jobs.dependencies import JobId, OwnJob
 from service.jobs.events import job_events
 from service.jobs.listing import ListQuery, list_page
+from service.jobs.polling import POLL_SECONDS, add_polled_route
 from service.jobs.requests import FORM_FIELDS, REQUEST_FIELD, file_fingerprint, parse_form, read_json_request
-from service.jobs.schemas import JobEventSchema, JobListSchema, JobSchema, job_json
+from service.jobs.schemas import JobEventSchema, JobListSchema, JobSchema
 from service.jobs.submissions import JobForm, JobRequest, UploadSource, UrlSource
 from service.openapi import form_schema, json_body, with_headers
 from service.problems import responses
@@ -45,7 +43,6 @@ IdempotencyKey = Annotated[
 ]
 # Redis takes two 64-bit numbers; ids are a time in milliseconds and a small number.
 _EVENT_ID_PATTERN = r"^\d{1,19}-\d{1,19}$|^$"
-_POLL_SECONDS = 2
 _BODY = json_body(JobRequest)
 _BODY["requestBody"]["content"]["multipart/form-data"] = {
     "schema": form_schema(
@@ -56,7 +53,6 @@ _BODY["requestBody"]["content"]["multipart/form-data"] = {
     )
 }
 _ACCEPTED: dict[int | str, dict[str, Any]] = {202: with_headers("Location", "Retry-After")}
-_POLLED = with_headers("ETag", "Retry-After")
 
 
 @router.post(
@@ -100,47 +96,7 @@ async def list_jobs(context: Context, caller: Reader, query: Annotated[ListQuery
     return JobListSchema(data=data, has_more=following is not None, next=following)
 
 
-async def get_job(
-    context: Context,
-    caller: Reader,
-    job_id: JobId,
-    if_none_match: Annotated[str | None, Header()] = None,
-) -> Response:
-    """State, progress and links. Cheap; `Retry-After` says when it is worth asking again."""
-    found = await context.reader.look(job_id, owner=caller.owner, seen=if_none_match or "")
-    headers = _poll_headers(found)
-    if found.job is None:
-        return Response(status_code=304, headers=headers)
-    # Straight to JSON: checking the response against its model takes several times as long as reading it.
-    return Response(job_json(found.job, found.queue_position), headers=headers, media_type="application/json")
-
-
-class _PolledRoute(APIRoute):
-    """The route of `get_job`, which is polled: it finds out the arguments itself, for which FastAPI takes a
-    sixth of the time. That describes them, and says what is wrong with an id that is none."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        by_fastapi = super().get_route_handler()
-
-        async def handle(request: Request) -> Response:
-            job_id = request.path_params["job_id"]
-            if re.fullmatch(JOB_ID_PATTERN, job_id) is None:
-                return await by_fastapi(request)
-            context, seen = context_of(request), request.headers.get("If-None-Match")
-            return await get_job(context, await reader_of(request, context), job_id, seen)
-
-        return handle
-
-
-router.add_api_route(
-    "/{job_id}",
-    get_job,
-    methods=["GET"],
-    summary="Look at a job",
-    response_model=JobSchema,
-    responses={**responses(404), 200: _POLLED, 304: {"description": "It has not changed.", **_POLLED}},
-    route_class_override=_PolledRoute,
-)
+add_polled_route(router)
 
 
 @router.post(
@@ -272,15 +228,8 @@ async def _made_before(context: ServiceContext, caller: Caller, call: Idempotent
     return None
 
 
-def _poll_headers(found: Look) -> dict[str, str]:
-    headers = {"ETag": found.tag, "Cache-Control": "private, no-cache"}
-    if not found.state.is_final:
-        headers["Retry-After"] = str(_POLL_SECONDS)
-    return headers
-
-
 async def _accepted(context: ServiceContext, response: Response, job: Job) -> JobSchema:
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    response.headers["Retry-After"] = str(_POLL_SECONDS)
+    response.headers["Retry-After"] = str(POLL_SECONDS)
     (position,) = await context.reader.queue_positions([job])
     return JobSchema.of(job, position)
