@@ -1,10 +1,10 @@
 """What each saving in CogVideoX's VAE is worth: the prepared VAE with one left out, beside diffusers' own;
-and what larger time batches and channels last, which are no options, would bring.
+and what larger time batches, channels last and tiles in batches, which are no options, would bring.
 
 Real channel widths, random weights. Seconds are the processor's, of 17 frames of 40x40 pixels in float32 on
 one thread (two time batches); peaks are bytes of live tensors at 33 frames of 256x256 (four), counted on the
-meta device. All numbers but those of diffusers' own VAE are ratios to it; "diffusers again" shows the clock's
-error.
+meta device. All numbers but those of diffusers' own VAE are ratios to it (two tiles at once: to one after the
+other); "diffusers again" shows the clock's error.
 
     python -m benchmarks.vae_steps
 """
@@ -89,9 +89,9 @@ def seconds(run: Callable[[], None]) -> float:
     return time.process_time() - start
 
 
-def decoding(vae: Any, device: str, num_frames: int, side: int) -> Callable[[], None]:
+def decoding(vae: Any, device: str, num_frames: int, side: int, batch_size: int = 1) -> Callable[[], None]:
     """A call that decodes and drops each batch."""
-    latents = torch.randn(1, 16, num_frames // 4 + 1, side // 8, side // 8, device=device)
+    latents = torch.randn(batch_size, 16, num_frames // 4 + 1, side // 8, side // 8, device=device)
 
     def run() -> None:
         for batch in decode_batches(vae, latents):
@@ -139,6 +139,26 @@ def measure_seconds(variants: dict[str, Variant]) -> dict[str, dict[str, float]]
     return times
 
 
+def measure_two_tiles() -> dict[str, float]:
+    """Decoding two tiles at once by decoding them one after the other."""
+    vae, counted = (prepared(make_vae(device), Variant()) for device in ("cpu", "meta"))
+    taken: dict[int, float] = {}
+    for _ in range(ROUNDS):
+        for size in (1, 2):
+            own = seconds(decoding(vae, "cpu", 17, 40, size)) * 2 / size
+            taken[size] = min(own, taken.get(size, own))
+    peaks = {}
+    for size in (1, 2):
+        run = decoding(counted, "meta", 33, 256, size)
+        with peak_memory(torch.device("meta")) as peak:
+            run()
+        peaks[size] = peak.num_bytes
+    return {
+        "decode_cpu_seconds": round(taken[2] / taken[1], 3),
+        "decode_peak_bytes": round(peaks[2] / peaks[1], 3),
+    }
+
+
 @torch.no_grad()
 def main() -> None:
     """Measures diffusers' VAE, ours, ours without each saving, and ours changed."""
@@ -159,7 +179,8 @@ def main() -> None:
         variant: {name: round(value / own[name], 3) for name, value in values.items()}
         for variant, values in measured.items()
     }
-    write_results("vae_steps", {"diffusers": own, "ratios": ratios})
+    values = {"diffusers": own, "ratios": ratios, "two tiles at once": measure_two_tiles()}
+    write_results("vae_steps", values)
 
 
 if __name__ == "__main__":
