@@ -86,11 +86,13 @@ class Followed:
     played: Played
 
 
-def follow(url: str, clip: Path, model: str) -> Followed:
-    """Uploads a clip in chunks, and listens to and plays what is made of it."""
+def follow(url: str, clip: Path, model: str, folder: Path) -> Followed:
+    """Uploads a clip in chunks, listens to and plays what is made of it, and downloads it into a folder."""
     with Dovetail(url, max_retries=60) as client, ThreadPoolExecutor() as threads:
         upload = client.upload(clip, chunk_size=_CHUNK_BYTES)
         job = client.submit(upload, model=model)
         playing = threads.submit(play, url, job.id)
         told = segments_told(client, job)
-        return Followed(client.wait(job, timeout=1800), told, playing.result())
+        job = client.wait(job, timeout=1800)
+        client.download(job, folder / f"{job.id}.mp4")  # which compares its digest
+        return Followed(job, told, playing.result())

@@ -4,8 +4,8 @@
     python -m benchmarks.replicas --jobs 4 --kills 2           # the short form that the tests run
 
 Each machine has an API and two workers. Clips are uploaded in small chunks, every one to the next API; their
-events are heard and their growing videos played to the end, while the APIs are killed in turns. Every clip is
-first upscaled undisturbed; each job's file must have the same bytes.
+events are heard, their growing videos played to the end and their results downloaded, while the APIs are
+killed in turns. Every clip is first upscaled undisturbed; each job's file must have the same bytes.
 """
 
 from __future__ import annotations
@@ -151,7 +151,8 @@ def run_replicas(
             try:
                 found = list(
                     customers.map(
-                        lambda number: follow(balancer.url, clips[number % num_clips], model), range(num_jobs)
+                        lambda number: follow(balancer.url, clips[number % num_clips], model, folder),
+                        range(num_jobs),
                     )
                 )
             finally:
