@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
-
-import typer
+from typing import TYPE_CHECKING, NoReturn
 
 from cli import upscale_options as options
-from cli.display import Display, Warnings, make_display, print_line, print_skipped, summarize
-from cli.errors import UsageError, print_error, reported_errors
-from cli.exit_codes import ExitCode, exit_code_for
+from cli.display import Display, Warnings, make_display, print_line, print_skipped
+from cli.errors import UsageError, reported_errors
 from cli.inputs import FilePair, pair_files
 from cli.sandboxing import UseSandbox, media_access
 from cli.store_folder import store_folder
+from cli.upscale_results import finish
 
 if TYPE_CHECKING:
     from media._codecs import CodecChoice
@@ -125,7 +123,8 @@ def upscale(
         existing: Existing = "resume" if use_resume else "overwrite" if use_overwrite else "refuse"
         with terminated_as_interrupt(), make_display(is_quiet=is_quiet) as display:
             access = media_access(use_sandbox=use_sandbox)
-            loaded = load_model(
+            load = partial(
+                load_model,
                 model,
                 device=device,
                 dtype=dtype,
@@ -138,7 +137,7 @@ def upscale(
             )
             reports = upscale_pairs(
                 pairs,
-                model=loaded,
+                load=load,
                 options=wanted,
                 existing=existing,
                 use_sha256=use_sha256,
@@ -146,7 +145,7 @@ def upscale(
                 rate=fps or DEFAULT_RATE,
                 access=access,
             )
-    finish(pairs, reports, skipped=skipped, use_json=use_json, is_quiet=is_quiet)
+    finish(reports, num_inputs=len(pairs), skipped=skipped, use_json=use_json, is_quiet=is_quiet)
 
 
 def is_still_output(path: Path) -> bool:
@@ -168,7 +167,7 @@ def codec_of(pairs: list[FilePair], codec: CodecChoice) -> CodecChoice:
 def upscale_pairs(
     pairs: list[FilePair],
     *,
-    model: Model,
+    load: Callable[[], Model],
     options: UpscaleOptions,
     existing: Existing,
     use_sha256: bool,
@@ -180,7 +179,7 @@ def upscale_pairs(
 
     Args:
         pairs: Inputs and outputs, in order.
-        model: The model.
+        load: Loads the model. Called once, when the first input is there whose output may be written.
         options: What to make of the inputs.
         existing: What to do where an output exists.
         use_sha256: Whether reports have digests.
@@ -190,16 +189,31 @@ def upscale_pairs(
 
     Returns:
         A report for each that was begun.
+
+    Raises:
+        PipelineError: If the model cannot be loaded.
     """
+    from media import MediaError, check_regular_file
+    from workers.errors import UpscaleError
+    from workers.run.outputs import check_destination
     from workers.run.packing import packed_source
     from workers.run.report import ErrorReport, UpscaleReport, error_code
     from workers.run.still import upscale_still
     from workers.run.upscaler import upscale_file
 
     reports: list[UpscaleReport] = []
+    model: Model | None = None
     for pair in pairs:
         report = UpscaleReport(source=pair.source, destination=pair.destination)
         reports.append(report)
+        try:
+            if not pair.pictures:
+                check_regular_file(str(pair.source))
+            check_destination(pair.destination, options, existing)
+        except (MediaError, UpscaleError) as error:
+            report.status, report.error = "failed", ErrorReport.of(error)
+            continue
+        model = model or load()
         warnings = Warnings(report, display)
         try:
             is_still = is_still_output(pair.destination)
@@ -229,59 +243,6 @@ def upscale_pairs(
         finally:
             warnings.show_new()
     return reports
-
-
-def finish(
-    pairs: list[FilePair],
-    reports: list[UpscaleReport],
-    *,
-    skipped: list[Path],
-    use_json: bool,
-    is_quiet: bool,
-) -> NoReturn:
-    """Tells how it went and ends the command.
-
-    Raises:
-        typer.Exit: Always.
-    """
-    code = overall_exit_code(len(pairs), reports)
-    if use_json:
-        typer.echo(json.dumps(results_json(reports, skipped, code), indent=2))
-    for report in reports:
-        if report.error is not None:
-            prefix = f"{report.source}: " if len(pairs) > 1 else ""
-            print_error(
-                prefix + report.error.message,
-                list(report.error.hints),
-                is_interrupt=report.status == "interrupted",
-            )
-        elif not is_quiet:
-            print_line(summarize(report))
-    if len(pairs) > 1 and not is_quiet:
-        num_good = sum(report.error is None for report in reports)
-        print_line(f"{num_good} of {len(pairs)} inputs finished")
-    raise typer.Exit(code)
-
-
-def overall_exit_code(num_inputs: int, reports: list[UpscaleReport]) -> ExitCode:
-    """The exit code for all inputs together."""
-    codes = [ExitCode.OK if r.error is None else exit_code_for(r.error.code) for r in reports]
-    if ExitCode.INTERRUPTED in codes:
-        return ExitCode.INTERRUPTED
-    if num_inputs == 1:
-        return codes[0]
-    return ExitCode.OK if all(code is ExitCode.OK for code in codes) else ExitCode.PARTIAL
-
-
-def results_json(reports: list[UpscaleReport], skipped: list[Path], code: ExitCode) -> dict[str, Any]:
-    """What `--json` writes."""
-    return {
-        "version": 1,
-        "exit_code": int(code),
-        "error": None,
-        "results": [report.to_json() for report in reports],
-        "skipped": [str(path) for path in skipped],
-    }
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from media._entries import Entry
     from media._losses import describe_output_losses
+    from media._open import check_regular_file
     from media.encoder_choice import maker_of, pin_encoder
     from media.encoding import EncodeOptions, ResolvedEncoding, resolve_encoding
     from media.errors import (
@@ -60,6 +61,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "Frame",
     "InputLimits",
     "VideoReader",
+    "check_regular_file",
     "probe",
     # Writing
     "EncodeOptions",
@@ -92,6 +94,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
 
 _HOMES = {
     "media._losses": ("describe_output_losses",),
+    "media._open": ("check_regular_file",),
     "media.encoder_choice": ("maker_of", "pin_encoder"),
     "media.encoding": (
         "EncodeOptions",

@@ -45,7 +45,7 @@ def open_input(
     """
     # With a leading slash FFmpeg sees no protocol in a name ("http://...", "concat:...").
     name = os.path.abspath(path)  # noqa: PTH100 - Path.resolve would follow links and make messages confusing
-    _check_regular_file(name)
+    check_regular_file(name)
     options = {
         "format_whitelist": _FORMATS,
         "protocol_whitelist": "file",
@@ -67,7 +67,12 @@ def open_input(
     return container
 
 
-def _check_regular_file(name: str) -> None:
+def check_regular_file(name: str) -> None:
+    """Finds out, without opening it, whether a path leads to a file with something in it.
+
+    Raises:
+        UnreadableInputError: If not.
+    """
     try:
         status = Path(name).stat()
     except OSError as error:

@@ -36,6 +36,24 @@ def test_a_checkpoint_folder_is_a_model(clip: Path, tmp_path: Path, dovetail: Do
     assert {"read", "transformer", "decode", "model", "write"} <= set(report["stage_seconds"])
 
 
+def test_what_needs_no_model_is_refused_before_one_is_loaded(
+    clip: Path, tmp_path: Path, dovetail: Dovetail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "pipelines.loaders.load_model", lambda *names, **options: pytest.fail("it was loaded")
+    )
+    (tmp_path / "there.mp4").write_bytes(b"mine")
+    for source, output, complaint in (
+        (clip, tmp_path / "there.mp4", "there.mp4 exists already"),
+        (clip, tmp_path / "folder" / "out.mp4", "folder does not exist"),
+        (tmp_path / "typed wrong.mp4", tmp_path / "out.mp4", "there is no such file"),
+    ):
+        result = dovetail("upscale", source, output, "-m", "bicubic")
+        assert result.exit_code != 0
+        assert complaint in result.stderr
+    assert (tmp_path / "there.mp4").read_bytes() == b"mine"
+
+
 def test_the_name_of_the_output_says_the_container(clip: Path, tmp_path: Path, dovetail: Dovetail) -> None:
     result = dovetail("upscale", clip, tmp_path / "out.mkv", *FAST, "--duration", "0.4")
     assert result.exit_code == 0, result.stderr

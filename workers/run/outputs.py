@@ -15,7 +15,7 @@ from media.picture_files import FIRST_FRAME, frame_path, is_frame_pattern
 from workers.errors import InvalidRequestError, OutputExistsError, OutputFolderError
 from workers.run.decisions import DecidedRun
 from workers.run.folder import WorkFolder
-from workers.run.options import UpscaleOptions
+from workers.run.options import Existing, UpscaleOptions
 from workers.run.record import RunRecord
 from workers.run.report import OutputReport
 
@@ -38,12 +38,25 @@ def compare_path(destination: Path, suffix: str) -> Path:
     return beside(destination.with_suffix(""), f".compare{suffix}")
 
 
-def refuse_existing(destination: Path, options: UpscaleOptions) -> None:
-    """Refuses to write over files.
+def check_destination(destination: Path, options: UpscaleOptions, existing: Existing) -> None:
+    """Finds out before the work whether the output may be written, and makes the folder of numbered pictures.
+
+    Args:
+        destination: The output.
+        options: What to make of the input.
+        existing: What to do where the output exists; "resume" keeps it.
 
     Raises:
-        OutputExistsError: If the output, or a comparison that is asked for, is there already.
+        OutputExistsError: If the output, or a comparison that is asked for, is there and shall stay.
+        OutputFolderError: If its folder cannot be written to.
     """
+    if existing == "refuse":
+        _refuse_existing(destination, options)
+    if not (existing == "resume" and is_there(destination)):
+        _check_folder(destination)
+
+
+def _refuse_existing(destination: Path, options: UpscaleOptions) -> None:
     wanted = [destination]
     if options.use_compare_video:
         wanted.append(compare_path(destination, ".mp4"))
@@ -52,6 +65,19 @@ def refuse_existing(destination: Path, options: UpscaleOptions) -> None:
     for path in wanted:
         if is_there(path):
             raise OutputExistsError(path)
+
+
+def _check_folder(destination: Path) -> None:
+    folder = destination.parent
+    if is_frame_pattern(destination):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputFolderError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+    if not folder.is_dir():
+        raise OutputFolderError(f"the folder {folder} does not exist; create it, or choose another output")
+    if not os.access(folder, os.W_OK):
+        raise OutputFolderError(f"the folder {folder} cannot be written to; choose another output")
 
 
 def is_there(destination: Path) -> bool:
@@ -72,25 +98,6 @@ def check_codec(destination: Path, codec: str, options: UpscaleOptions) -> None:
         raise InvalidRequestError(
             f"the comparison is an MP4, which cannot hold {codec}; ask for a comparison picture instead"
         )
-
-
-def check_folder(destination: Path) -> None:
-    """Finds out before the work whether the output's folder can be written to. That of numbered pictures, an
-    output itself, is made.
-
-    Raises:
-        OutputFolderError: If not.
-    """
-    folder = destination.parent
-    if is_frame_pattern(destination):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputFolderError(f"cannot make the folder {folder}: {error.strerror or error}") from error
-    if not folder.is_dir():
-        raise OutputFolderError(f"the folder {folder} does not exist; create it, or choose another output")
-    if not os.access(folder, os.W_OK):
-        raise OutputFolderError(f"the folder {folder} cannot be written to; choose another output")
 
 
 def join_run(

@@ -11,7 +11,6 @@ from pathlib import Path
 from media.derived_names import beside
 from media.picture_files import is_animated_webp, is_tiled_still
 from workers.run.access import IN_THIS_PROCESS, MediaAccess
-from workers.run.outputs import check_folder
 
 
 @contextmanager
@@ -27,13 +26,13 @@ def packed_source(
 
     Args:
         source: As it was named: a file, or a pattern or folder for `pictures`.
-        destination: The output. The packed file, as large as its pictures, lies beside it meanwhile.
+        destination: The output, in a folder that can be written to. The packed file, as large as its
+            pictures, lies beside it meanwhile.
         pictures: The frames, if the source is a row of pictures.
         rate: Of them, frames per second.
         access: How pictures are read.
 
     Raises:
-        OutputFolderError: If the output's folder cannot be written to.
         UnreadableInputError: If a picture cannot be read.
         EncodeError: If the file cannot be written.
     """
@@ -42,7 +41,6 @@ def packed_source(
     if not pictures and not is_animated_webp(source):
         yield source
         return
-    check_folder(destination)
     with tempfile.TemporaryDirectory(prefix=".dovetail-pictures-", dir=destination.parent) as temporary:
         # Named after the source: messages about the file name it.
         packed = beside(Path(temporary) / source.name.replace("%", "#"), ".mov")

@@ -18,7 +18,7 @@ from workers.run.access import IN_THIS_PROCESS, MediaAccess
 from workers.run.comparison import save_png, side_by_side
 from workers.run.disk import check_room
 from workers.run.options import Existing, UpscaleOptions
-from workers.run.outputs import check_folder, compare_path, file_sha256, refuse_existing
+from workers.run.outputs import check_destination, compare_path, file_sha256
 from workers.run.progress import Progress, ProgressCallback
 from workers.run.report import OutputReport, UpscaleReport, reported
 
@@ -59,10 +59,8 @@ def upscale_still(
         if existing == "resume" and destination.exists():
             report.status = "kept"
             return report
-        if existing == "refuse":
-            refuse_existing(destination, options)
+        check_destination(destination, options, existing)
         notify(Progress("planning"))
-        check_folder(destination)
         picture = access.read_picture(source)
         notify(Progress("upscaling", 0, 1, 0))
         restored = _restore(picture, model, options, report)

@@ -31,7 +31,7 @@ from workers.run.decisions import (
 from workers.run.disk import check_room
 from workers.run.folder import WorkFolder, work_folder_path
 from workers.run.options import Existing, UpscaleOptions
-from workers.run.outputs import check_codec, check_folder, file_sha256, is_there, join_run, refuse_existing
+from workers.run.outputs import check_codec, check_destination, file_sha256, is_there, join_run
 from workers.run.progress import Progress, ProgressCallback
 from workers.run.reading import SourceFrame, read_frames
 from workers.run.record import InputIdentity, RunRecord
@@ -122,14 +122,12 @@ class _Run:
         self.clock, self.access = clock, access
 
     def run(self) -> None:
-        if self.existing == "refuse":
-            refuse_existing(self.destination, self.options)
+        check_destination(self.destination, self.options, self.existing)
         is_finished = is_there(self.destination) and not work_folder_path(self.destination).exists()
         if self.existing == "resume" and is_finished:
             self.report.status = "kept"
             return
         self.on_progress(Progress("planning"))
-        check_folder(self.destination)
         if self.model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.model.device)
         identity = self._identify()
