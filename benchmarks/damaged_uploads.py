@@ -35,7 +35,7 @@ from benchmarks.results_file import write_results
 _SUFFIXES = ("mp4", "mkv", "ts", "avi", "flv", "mov")
 _SECONDS = 0.4
 _FINAL = {"completed", "failed", "cancelled"}
-_UNWORDED = {"internal_error", "worker_crashed"}
+UNWORDED = {"internal_error", "worker_crashed"}
 _AT_ONCE = 8
 _TELL_EACH = 500
 _END_SECONDS = 600
@@ -149,7 +149,7 @@ def _note(report: Report, number: int, answer: httpx.Response, job: dict[str, An
         report.faults.append(f"{number}: still {job['status']} after {_END_SECONDS} s")
     if job["error"]:
         report.errors[job["error"]["code"]] += 1
-        if job["error"]["code"] in _UNWORDED:
+        if job["error"]["code"] in UNWORDED:
             report.faults.append(f"{number}: {job['error']}")
     if job["started_at"] and job["completed_at"]:
         seconds = _timestamp(job["completed_at"]) - _timestamp(job["started_at"])

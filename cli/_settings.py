@@ -30,7 +30,8 @@ def read_settings(kind: type[SettingsT], given: Mapping[str, Any]) -> SettingsT:
 
 
 def _describe(place: tuple[int | str, ...], message: str, received: object) -> str:
+    message = message.removeprefix("Value error, ")
     if not place:
         # Values that contradict each other; what was received is all settings, passwords among them.
-        return message.removeprefix("Value error, ")
+        return message
     return f"DOVETAIL_{str(place[0]).upper()}: {message}, received {received!r}"

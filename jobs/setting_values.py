@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from datetime import timedelta
 from typing import Annotated
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from pydantic_settings import NoDecode
 
 from jobs.connections import SentinelAddress, names_sentinels
 from jobs.queue import TaskKind
 
+_SECONDS_OF = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_TIMEDELTA = TypeAdapter(timedelta)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 
-def _read_seconds(value: object) -> object:
-    """Takes "60" for 60 seconds; pydantic alone takes numbers as seconds, but no numbers in strings."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
+
+def _read_duration(value: object) -> object:
+    """Takes "60" and "60s" for 60 seconds, minutes, hours and days alike, and what pydantic takes."""
+    if not isinstance(value, str):
         return value
+    match = _DURATION.fullmatch(value.strip())
+    if match is not None:
+        return float(match[1]) * _SECONDS_OF[match[2]]
+    try:
+        return _TIMEDELTA.validate_python(value)
+    except ValidationError as error:
+        raise ValueError("is no duration; write seconds (90), or 90s, 15m, 36h, 7d, P7D") from error
 
 
 def _read_names(value: object) -> object:
@@ -32,7 +42,7 @@ def _read_names(value: object) -> object:
     return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
-Duration = Annotated[timedelta, BeforeValidator(_read_seconds)]
+Duration = Annotated[timedelta, BeforeValidator(_read_duration)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_names)]
 TaskKinds = Annotated[tuple[TaskKind, ...], NoDecode, BeforeValidator(_read_names)]
 

@@ -15,8 +15,9 @@ INTRODUCTION = """# Settings of the service
 
 <!-- written by scripts/settings_docs.py from jobs/settings.py: run 'make docs' -->
 
-Environment variables, read when a process starts. Times are in seconds (or ISO 8601: `PT1M`), lists are JSON
-(`["example.com"]`). The S3 storage takes credentials, region and endpoint from the usual `AWS_...` variables.
+Environment variables, read when a process starts. Times are in seconds, or have a unit (`90s`, `15m`, `36h`,
+`7d`, ISO 8601's `PT1M`), lists are JSON (`["example.com"]`). The S3 storage takes credentials, region and
+endpoint from the usual `AWS_...` variables.
 `DOVETAIL_LOG_LEVEL` is `debug`, `info` (default), `warning` or `error`.
 """
 _ATTRIBUTE = re.compile(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", re.MULTILINE)

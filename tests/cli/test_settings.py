@@ -15,6 +15,34 @@ def test_a_wrong_value_is_named_with_what_was_received(monkeypatch: pytest.Monke
         read_settings(WorkerSettings, {})
 
 
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("90", 90),
+        ("1.5", 1.5),
+        ("90s", 90),
+        ("15m", 900),
+        ("36 h", 129_600),
+        ("7d", 604_800),
+        ("PT1M30S", 90),
+    ],
+)
+def test_durations_are_written_with_and_without_units(
+    written: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOVETAIL_RESULT_TTL", written)
+    assert read_settings(WorkerSettings, {}).result_ttl.total_seconds() == seconds
+
+
+@pytest.mark.parametrize("written", ["soon", "", "7w", "-5m", "P7"])
+def test_a_duration_that_is_none_is_told_what_one_looks_like(
+    written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOVETAIL_RESULT_TTL", written)
+    with pytest.raises(UsageError, match=f"DOVETAIL_RESULT_TTL: .* 7d, .*received {written!r}"):
+        read_settings(WorkerSettings, {})
+
+
 def test_contradicting_values_are_told_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOVETAIL_REDIS_URL", "redis://:hunter2@localhost/0")
     monkeypatch.setenv("DOVETAIL_LEASE_TTL", "90")
