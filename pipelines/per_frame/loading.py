@@ -8,18 +8,20 @@ import mmap
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipelines.devices import DtypeName, choose_dtype
-from pipelines.errors import CheckpointError, InvalidOptionError, is_out_of_memory
+from pipelines.devices import DtypeName
+from pipelines.errors import CheckpointError, is_out_of_memory
 from pipelines.model import ModelCard
 from pipelines.per_frame.importing import import_spandrel
 from pipelines.per_frame.model import PerFrameModel
 from pipelines.per_frame.network import as_network
-from pipelines.per_frame.probing import DEFAULT_MARGIN, MAX_REACH, measure_bytes, measure_reach
+from pipelines.per_frame.precision import choose_network_dtype, make_ready
+from pipelines.per_frame.probing import DEFAULT_MARGIN, MAX_REACH, Reach, measure_reach
 from pipelines.planning.frame_plan import FrameShape
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
@@ -63,9 +65,17 @@ def load_network(
         warnings.simplefilter("ignore")  # architectures of many years, which nobody here can change
         descriptor = _read_descriptor(path)
         _check_descriptor(descriptor, path)
-        chosen = _choose_network_dtype(descriptor, dtype, device)
+        chosen = choose_network_dtype(descriptor, dtype, device)
         try:
-            shape, notes = _probe(descriptor, device, chosen)
+            shape, reach = _measure(descriptor)
+            ready = make_ready(
+                descriptor,
+                shape,
+                dtype=chosen,
+                device=device,
+                may_be_float32=dtype == "auto",
+                read_again=partial(_read_descriptor, path),
+            )
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
@@ -81,14 +91,15 @@ def load_network(
         licence=licence or UNKNOWN_LICENCE,
         source=str(descriptor.architecture.name),
         fingerprint=_sha256(path),
-        notes=notes,
+        notes=(*_notes(descriptor, reach.pixels), *ready.notes),
     )
-    for note in notes:
+    for note in card.notes:
         logger.info("%s: %s", card.name, note)
     if use_compile:
         # After the measuring, which meets a dozen sizes that no frame has.
-        descriptor.model.compile()
-    return PerFrameModel(as_network(descriptor), card, shape, device=device, dtype=chosen)
+        ready.descriptor.model.compile()
+    shape = replace(shape, bytes_per_pixel=ready.bytes_per_pixel, fixed_bytes=ready.fixed_bytes)
+    return PerFrameModel(ready.network, card, shape, device=device, dtype=ready.dtype)
 
 
 def _read_descriptor(path: Path) -> Any:
@@ -159,33 +170,8 @@ def _check_descriptor(descriptor: Any, path: Path) -> None:
         )
 
 
-def _choose_network_dtype(descriptor: Any, dtype: DtypeName, device: torch.device) -> torch.dtype:
-    """The dtype that a name stands for with a network.
-
-    Raises:
-        InvalidOptionError: If the name means nothing, or the network does not allow it.
-    """
-    allowed = list(_allowed_dtypes(descriptor))
-    chosen = choose_dtype(dtype, device)
-    if chosen in allowed:
-        return chosen
-    if dtype == "auto":
-        is_half_fast = device.type != "cpu" and torch.float16 in allowed
-        return torch.float16 if is_half_fast else torch.float32
-    names = ", ".join(str(one).removeprefix("torch.") for one in allowed)
-    raise InvalidOptionError(f"{descriptor.architecture.name} networks run in {names} or auto, got {dtype!r}")
-
-
-def _allowed_dtypes(descriptor: Any) -> Iterator[torch.dtype]:
-    yield torch.float32
-    if descriptor.supports_bfloat16:
-        yield torch.bfloat16
-    if descriptor.supports_half:
-        yield torch.float16
-
-
-def _probe(descriptor: Any, device: torch.device, dtype: torch.dtype) -> tuple[FrameShape, tuple[str, ...]]:
-    """Shape of a network that is on the CPU, and what its user should know; leaves it ready to run."""
+def _measure(descriptor: Any) -> tuple[FrameShape, Reach]:
+    """Shape and reach of a network that is on the CPU, and then in float32."""
     sizes = descriptor.size_requirements
     shape = FrameShape(
         scale=descriptor.scale,
@@ -195,18 +181,10 @@ def _probe(descriptor: Any, device: torch.device, dtype: torch.dtype) -> tuple[F
         alignment=sizes.multiple_of,
     )
     descriptor.float().eval()
-    network = as_network(descriptor)
     num_weights = sum(weight.numel() for weight in descriptor.model.parameters())
-    reach = measure_reach(network, shape, num_weights=num_weights)
-    shape = replace(
-        shape,
-        margin=DEFAULT_MARGIN if reach.pixels is None else reach.pixels,
-        alignment=reach.alignment,
-    )
-    descriptor.to(device=device, dtype=dtype)
-    bytes_per_pixel, fixed_bytes = measure_bytes(network, shape, device)
-    notes = tuple(_notes(descriptor, reach.pixels))
-    return replace(shape, bytes_per_pixel=bytes_per_pixel, fixed_bytes=fixed_bytes), notes
+    reach = measure_reach(as_network(descriptor), shape, num_weights=num_weights)
+    margin = DEFAULT_MARGIN if reach.pixels is None else reach.pixels
+    return replace(shape, margin=margin, alignment=reach.alignment), reach
 
 
 def _notes(descriptor: Any, reach: int | None) -> Iterator[str]:

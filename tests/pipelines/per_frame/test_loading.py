@@ -14,8 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.devices import DtypeName
-from pipelines.errors import BackendUnavailableError, CheckpointError, InvalidOptionError
+from pipelines.errors import BackendUnavailableError, CheckpointError
 from pipelines.loaders import load_model
 from pipelines.per_frame import loading
 from pipelines.per_frame.importing import import_spandrel
@@ -56,50 +55,6 @@ def test_a_model_by_its_path_is_called_so(tmp_path: Path) -> None:
     model = load_model(name, device="cpu", dtype="float32")
     assert isinstance(model, PerFrameModel)
     assert model.name == name
-
-
-def test_half_precision_runs_where_the_network_allows_it(tmp_path: Path) -> None:
-    path = save_network("compact", tmp_path / "compact.pth")
-    clip = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    results = {}
-    for dtype in ("float32", "bfloat16", "float16"):
-        model = load(path, dtype=dtype)
-        plan = model.plan(num_frames=1, size=(16, 16), out_size=(64, 64))
-        results[dtype] = next(iter(model.restore(clip, (64, 64), plan)))
-        assert model.identity()["dtype"] == dtype
-        assert results[dtype].dtype == torch.float32
-    torch.testing.assert_close(results["bfloat16"], results["float32"], rtol=0, atol=2e-2)
-    torch.testing.assert_close(results["float16"], results["float32"], rtol=0, atol=2e-3)
-
-
-def test_a_dtype_that_the_network_cannot_is_refused(tmp_path: Path) -> None:
-    path = save_network("rcan", tmp_path / "rcan.pth")
-    with pytest.raises(
-        InvalidOptionError, match="RCAN networks run in float32, bfloat16 or auto, got 'float16'"
-    ):
-        load(path, dtype="float16")
-
-
-@pytest.mark.parametrize(
-    ("name", "device", "expected"),
-    [
-        ("compact", "cuda", torch.bfloat16),
-        ("rcan", "cuda", torch.bfloat16),
-        ("compact", "cpu", torch.float32),
-    ],
-)
-def test_auto_is_what_device_and_network_can(
-    name: str, device: str, expected: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    descriptor = loading._read_descriptor(save_network(name, tmp_path / "network.pth"))
-    auto: DtypeName = "auto"
-    assert loading._choose_network_dtype(descriptor, auto, torch.device(device)) is expected
-    descriptor.supports_bfloat16 = False
-    if device == "cuda":
-        half = torch.float16 if descriptor.supports_half else torch.float32
-        assert loading._choose_network_dtype(descriptor, auto, torch.device(device)) is half
 
 
 class Malice:
