@@ -215,16 +215,22 @@ def test_a_compiled_network_differs_by_kernel_noise_only(models: Models, tmp_pat
 
 
 @pytest.mark.needs_cuda
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_a_gpu_gives_what_the_processor_gives(dtype: DtypeName, models: Models, tmp_path: Path) -> None:
-    path = save_network("compact", tmp_path / "compact.pth")
-    model = load_network(path, device=torch.device("cuda"), dtype=dtype)
-    clip = noise(1, 3, 270, 480)
-    expected = restore(models("compact"), clip)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("compact", "float32"), ("compact", "bfloat16"), ("compact", "float16"), ("swinir", "bfloat16")],
+)
+def test_a_gpu_gives_what_the_processor_gives(
+    name: str, dtype: DtypeName, models: Models, tmp_path: Path
+) -> None:
+    model = load_network(
+        save_network(name, tmp_path / "network.pth"), device=torch.device("cuda"), dtype=dtype
+    )
+    clip, scale = noise(1, 3, 270, 480), int(model.card.scale or 1)
+    expected, size = restore(models(name), clip), (270 * scale, 480 * scale)
     for tile in (0, 512):
-        plan = model.plan(num_frames=1, size=(270, 480), out_size=(1080, 1920), tile=tile)
+        plan = model.plan(num_frames=1, size=(270, 480), out_size=size, tile=tile)
         with peak_memory(model.device) as peak:
-            result = next(iter(model.restore(clip, (1080, 1920), plan)))
+            result = next(iter(model.restore(clip, size, plan)))
         assert peak.num_bytes <= plan.estimated_bytes
         torch.testing.assert_close(result.cpu(), expected, rtol=0, atol=2e-2)
-    assert model.shape.margin == models("compact").shape.margin
+    assert model.shape.margin == models(name).shape.margin
