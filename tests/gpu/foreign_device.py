@@ -142,24 +142,20 @@ def cases(folder: Path) -> Iterator[Case]:
             str(folder), device=device, dtype=torch.bfloat16, options=options, **loading
         )
 
-    def network(name: str) -> Callable[[torch.device], Model]:
-        path = save_network(name, folder / f"{name}.pth")
-        return lambda device: load_network(path, device=device, dtype="bfloat16")
-
     checkpoint = save_checkpoint(folder / "1.5")
     yield "in tiles", dove(checkpoint), TILES
     yield "planned, without savings", dove(checkpoint, use_lossless_savings=False), None
     yield "VAE in joint tiles", dove(checkpoint, DoveOptions(vae_tiling="joint")), VAE_TILES
-    yield "as the reference", dove(checkpoint, DoveOptions.reference()), TILES
+    yield "as the reference", dove(checkpoint, DoveOptions.reference()), DiffusionPlan()
     fused = DoveOptions(latent_rule="sample", noise_step=100, tile_fusion="pixel", color_match="mean")
     yield "with noise, pixels fused", dove(checkpoint, fused), TILES
     yield "2B", dove(save_checkpoint(folder / "2b", "2b")), DiffusionPlan()
     yield "with a view", dove(save_with_view(folder / "view", "dove", gate=0.5)), TILES
     for pattern, attention in PATTERNS.items():
         yield pattern, dove(save_nano(folder / pattern, attention=attention)), CHUNKS
-    for name in ("compact", "hat"):
-        yield name, network(name), None
-    for name in ("dovetail-nano-2", "dovetail-dit-nano", "bicubic", "lanczos"):
+    path = save_network("compact", folder / "network.pth")
+    yield "per-frame network", lambda device: load_network(path, device=device, dtype="bfloat16"), None
+    for name in ("dovetail-nano-2", "bicubic", "lanczos"):
         yield name, lambda device, name=name: load_model(name, device=str(device)), None
     yield CONTROL, lambda device: _Forgetful("bicubic", device=device), None
 

@@ -16,7 +16,7 @@ from pipelines.per_frame.loading import _read_descriptor, load_network
 from pipelines.per_frame.model import PerFrameModel
 from pipelines.per_frame.network import Network, as_network
 from pipelines.per_frame.precision import choose_network_dtype
-from tests.pipelines.per_frame.networks import RECIPES, save_network
+from tests.pipelines.per_frame.networks import save_network
 
 CPU = torch.device("cpu")
 
@@ -73,8 +73,10 @@ def test_auto_is_what_device_and_network_can(
         assert choose_network_dtype(descriptor, auto, torch.device(device)) is half
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_architecture_runs_in_the_dtypes_that_it_allows(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["compact", "swinir", "drct", "rgt", "hat"])
+def test_networks_with_and_without_windows_run_in_the_dtypes_that_they_allow(
+    name: str, tmp_path: Path
+) -> None:
     path = save_network(name, tmp_path / "network.pth")
     exact, rounded = load_network(path, device=CPU, dtype="float32"), list[PerFrameModel]()
     dtypes: tuple[DtypeName, ...] = ("bfloat16", "float16")
