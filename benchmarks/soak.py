@@ -43,7 +43,7 @@ from benchmarks.results_file import RESULTS, write_results
 from dovetail_client import APIError, ConflictError, Dovetail, DovetailError, JobFailedError
 
 _KEPT = "60s"
-_SAMPLE_SECONDS, _KEPT_EACH = 5.0, 12
+_SAMPLE_SECONDS, _SAMPLES_PER_MINUTE = 5.0, 12
 # Shares of the time: the beginning, in which everything is loaded and every cache filled, and the windows.
 _BEGINNING, _WINDOW = 0.25, 0.15
 _SIZES = ((64, 48), (96, 64), (128, 96), (160, 90))
@@ -61,7 +61,7 @@ class Sample:
         threads: Of each part.
         redis_mib: Used by the store's data.
         keys: In the store.
-        stored_files: In the storage.
+        stored_files: In the data folder.
     """
 
     seconds: float
@@ -207,7 +207,7 @@ def soak(installation: Installation, customers: Customers, *, minutes: float, nu
     report.early = _means(report.samples, _BEGINNING)
     report.late = _means(report.samples, 1 - _WINDOW)
     thousands = (report.late["errands"] - report.early["errands"]) / 1000
-    report.samples = report.samples[::_KEPT_EACH]
+    report.samples = report.samples[::_SAMPLES_PER_MINUTE]
     report.growth = {
         name: round((value - report.early[name]) / thousands, 2)
         for name, value in report.late.items()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipelines.devices import DtypeName, choose_dtype
@@ -15,9 +16,10 @@ from pipelines.per_frame.network import Network, as_network
 from pipelines.per_frame.probing import measure_bytes
 from pipelines.planning.frame_plan import FrameShape
 
-# Root mean square, on noise: two code values of 8 bits. Rounding of trained networks stays below one.
+# Root mean square: two code values of 8 bits. Its authors' 28-channel SPAN is 0.6 off in bfloat16 on such a
+# sample, 0.7 on photographs and 8 on white noise, which it was not made for.
 _MAX_ERROR = 2 / 255
-_SAMPLE_SIZE = (32, 32)
+_SAMPLE_SIZE, _SMOOTHNESS = (32, 32), 4
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def make_ready(
     Raises:
         RuntimeError: If it fails in every way, as it did in the first.
     """
-    sample = torch.rand(1, 3, *shape.padded(_SAMPLE_SIZE), generator=torch.Generator().manual_seed(0))
+    sample = _sample(shape)
     is_compared = may_be_float32 and dtype != torch.float32
     expected = as_network(descriptor)(sample) if is_compared else None
     failure: RuntimeError | None = None
@@ -101,17 +103,19 @@ def make_ready(
         network = as_network(descriptor, use_autocast=way.use_autocast)
         try:
             bytes_per_pixel, fixed_bytes = measure_bytes(network, shape, device)
-            found = network(sample).cpu()
+            is_close = (
+                expected is None
+                or way.dtype == torch.float32
+                or _error(network(sample).cpu(), expected) <= _MAX_ERROR
+            )
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
-            failure = failure or error
-        else:
-            if expected is None or way.dtype == torch.float32 or _error(found, expected) <= _MAX_ERROR:
-                notes = (
-                    () if way.dtype == dtype else (f"it computes in float32, {_name(dtype)} is not for it",)
-                )
-                return ReadyNetwork(descriptor, network, way.dtype, bytes_per_pixel, fixed_bytes, notes)
+            failure, is_close = failure or error, False
+        if is_close:
+            note = f"it computes in float32, {_name(dtype)} is not for it"
+            notes = () if way.dtype == dtype else (note,)
+            return ReadyNetwork(descriptor, network, way.dtype, bytes_per_pixel, fixed_bytes, notes)
         descriptor = None
     assert failure is not None
     raise failure
@@ -130,6 +134,14 @@ def _ways(dtype: torch.dtype, *, may_be_float32: bool) -> Iterator[_Way]:
         yield _Way(dtype, use_autocast=True)
         if may_be_float32:
             yield _Way(torch.float32)
+
+
+def _sample(shape: FrameShape) -> Tensor:
+    """(1, 3, h, w): noise, as smooth as a picture."""
+    height, width = shape.padded(_SAMPLE_SIZE)
+    coarse = height // _SMOOTHNESS + 1, width // _SMOOTHNESS + 1
+    noise = torch.rand(1, 3, *coarse, generator=torch.Generator().manual_seed(0))
+    return F.interpolate(noise, size=(height, width), mode="bicubic", align_corners=False).clamp(0, 1)
 
 
 def _error(found: Tensor, expected: Tensor) -> float:

@@ -14,7 +14,7 @@ from media.derived_names import beside
 from media.picture_files import FIRST_FRAME, frame_path, is_frame_pattern
 from workers.errors import InvalidRequestError, OutputExistsError, OutputFolderError
 from workers.run.decisions import DecidedRun
-from workers.run.folder import WorkFolder
+from workers.run.folder import WorkFolder, work_folder_path
 from workers.run.options import Existing, UpscaleOptions
 from workers.run.record import RunRecord
 from workers.run.report import OutputReport
@@ -52,8 +52,13 @@ def check_destination(destination: Path, options: UpscaleOptions, existing: Exis
     """
     if existing == "refuse":
         _refuse_existing(destination, options)
-    if not (existing == "resume" and is_there(destination)):
+    if not is_kept(destination, existing):
         _check_folder(destination)
+
+
+def is_kept(destination: Path, existing: Existing) -> bool:
+    """Whether an earlier run has finished the output, and it stays."""
+    return existing == "resume" and is_there(destination) and not work_folder_path(destination).exists()
 
 
 def _refuse_existing(destination: Path, options: UpscaleOptions) -> None:

@@ -18,7 +18,7 @@ from workers.run.access import IN_THIS_PROCESS, MediaAccess
 from workers.run.comparison import save_png, side_by_side
 from workers.run.disk import check_room
 from workers.run.options import Existing, UpscaleOptions
-from workers.run.outputs import check_destination, compare_path, file_sha256
+from workers.run.outputs import check_destination, compare_path, file_sha256, is_kept
 from workers.run.progress import Progress, ProgressCallback
 from workers.run.report import OutputReport, UpscaleReport, reported
 
@@ -56,7 +56,7 @@ def upscale_still(
     report = report or UpscaleReport(source=source, destination=destination)
     notify = on_progress or (lambda _: None)
     with reported(report, model.device):
-        if existing == "resume" and destination.exists():
+        if is_kept(destination, existing):
             report.status = "kept"
             return report
         check_destination(destination, options, existing)

@@ -29,9 +29,9 @@ from workers.run.decisions import (
     with_encoder,
 )
 from workers.run.disk import check_room
-from workers.run.folder import WorkFolder, work_folder_path
+from workers.run.folder import WorkFolder
 from workers.run.options import Existing, UpscaleOptions
-from workers.run.outputs import check_codec, check_destination, file_sha256, is_there, join_run
+from workers.run.outputs import check_codec, check_destination, file_sha256, is_kept, join_run
 from workers.run.progress import Progress, ProgressCallback
 from workers.run.reading import SourceFrame, read_frames
 from workers.run.record import InputIdentity, RunRecord
@@ -123,8 +123,7 @@ class _Run:
 
     def run(self) -> None:
         check_destination(self.destination, self.options, self.existing)
-        is_finished = is_there(self.destination) and not work_folder_path(self.destination).exists()
-        if self.existing == "resume" and is_finished:
+        if is_kept(self.destination, self.existing):
             self.report.status = "kept"
             return
         self.on_progress(Progress("planning"))

@@ -29,20 +29,6 @@ def restore(model: PerFrameModel, height: int, width: int) -> torch.Tensor:
     return next(iter(model.restore(clip, size, plan)))
 
 
-def test_half_precision_runs_where_the_network_allows_it(tmp_path: Path) -> None:
-    path = save_network("compact", tmp_path / "compact.pth")
-    clip = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    results = {}
-    for dtype in ("float32", "bfloat16", "float16"):
-        model = load_network(path, device=CPU, dtype=dtype)
-        plan = model.plan(num_frames=1, size=(16, 16), out_size=(64, 64))
-        results[dtype] = next(iter(model.restore(clip, (64, 64), plan)))
-        assert model.identity()["dtype"] == dtype
-        assert results[dtype].dtype == torch.float32
-    torch.testing.assert_close(results["bfloat16"], results["float32"], rtol=0, atol=2e-2)
-    torch.testing.assert_close(results["float16"], results["float32"], rtol=0, atol=2e-3)
-
-
 def test_a_dtype_that_the_network_cannot_is_refused(tmp_path: Path) -> None:
     path = save_network("rcan", tmp_path / "rcan.pth")
     with pytest.raises(
@@ -84,10 +70,10 @@ def test_networks_with_and_without_windows_run_in_the_dtypes_that_they_allow(
         with suppress(InvalidOptionError):  # it does not allow this one
             rounded.append(load_network(path, device=CPU, dtype=dtype))
     assert rounded
+    assert all(model.identity()["dtype"] in dtypes for model in rounded)
     # No multiple of any window, so that masks of shifted ones are made as the network runs.
     expected = restore(exact, 41, 58)
     for model in rounded:
-        assert model.dtype != torch.float32
         torch.testing.assert_close(restore(model, 41, 58), expected, rtol=0, atol=3e-2)
 
 
